@@ -1,0 +1,94 @@
+"""The only HTTP client between services: base URL, timeout, retry rule, token. Tests hand in a fake with `call`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import orjson
+import urllib3
+
+from wire.errors import HeadwaterError, NotFound, PeerUnavailable
+
+CONNECT_TIMEOUT_S = 1.0
+POOL = 8  # connections kept per peer: more threads than that rarely call at once
+FIRST_SERVER_ERROR = 500
+NOT_FOUND = 404
+FIRST_ERROR = 400
+
+
+class Peer(Protocol):
+    """Another service, as its callers see it."""
+
+    def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
+        """Send JSON (or bytes as they are) and give the parsed answer; `None` for an empty one.
+
+        Raises:
+            PeerUnavailable: no connection, a timeout, or a 5xx.
+            NotFound: 404.
+            HeadwaterError: any other problem, with its code.
+        """
+        ...
+
+
+class HttpPeer:
+    """A peer over HTTP. Thread-safe. Idempotent calls (GET) are tried twice, others once: the caller knows best."""
+
+    def __init__(self, base_url: str, token: str, *, timeout_s: float = 5.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._token = token
+        self._pool = urllib3.PoolManager(
+            maxsize=POOL,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=timeout_s),
+            retries=False,
+        )
+
+    def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
+        """See Peer."""
+        headers = {"Authorization": f"Bearer {token or self._token}"}
+        content = body if isinstance(body, bytes | None) else orjson.dumps(body)
+        if content is not None:
+            headers["Content-Type"] = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+        answer = self._send(method, path, content, headers)
+        return _parse(answer, f"{method} {self.base_url}{path}")
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._pool.clear()
+
+    def _send(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        tries = 2 if method == "GET" else 1  # a pooled connection may have been closed by a restarted peer
+        for left in reversed(range(tries)):
+            try:
+                return self._pool.request(method, self.base_url + path, body=content, headers=headers)
+            except urllib3.exceptions.HTTPError as error:
+                if not left:
+                    raise PeerUnavailable(f"{self.base_url} does not answer: {type(error).__name__}") from error
+        raise AssertionError
+
+
+def _parse(answer: urllib3.BaseHTTPResponse, what: str) -> Any:
+    if answer.status >= FIRST_SERVER_ERROR:
+        raise PeerUnavailable(f"{what} answered {answer.status}", retry_after_s=_retry_after(answer))
+    parsed = _loads(answer.data)
+    if answer.status < FIRST_ERROR:
+        return parsed
+    problem = parsed if isinstance(parsed, dict) else {}
+    detail = str(problem.get("detail", f"{what} answered {answer.status}"))
+    error = NotFound(detail) if answer.status == NOT_FOUND else HeadwaterError(detail, code=problem.get("code"))
+    error.status = answer.status
+    error.extra = {k: v for k, v in problem.items() if k not in ("type", "title", "status", "code", "detail")}
+    raise error
+
+
+def _loads(content: bytes) -> Any:
+    if not content:
+        return None
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return content
+
+
+def _retry_after(answer: urllib3.BaseHTTPResponse) -> int:
+    text = answer.headers.get("Retry-After", "1")
+    return int(text) if text.isdigit() else 1

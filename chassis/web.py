@@ -1,0 +1,306 @@
+"""The HTTP edge of every service: routes that declare who may call them, bodies that become models, problem documents.
+
+Each route names its access (`public`, `service`, a role, or `own` for handlers that authenticate devices themselves),
+so a test can generate every route with every role.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_origin
+from urllib.parse import urlsplit
+
+import orjson
+from flask import Flask, Response, request
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from chassis import logs, metrics, openapi
+from chassis.tokens import TokenChecker, is_same
+from wire import errors
+from wire.devices import Principal, Role, allows
+
+log = logs.get(__name__)
+Access = Literal["public", "own", "service"] | Role
+SESSION_COOKIE = "headwater_session"
+PROBLEM_JSON = "application/problem+json"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+MAX_BODY_BYTES = 1024 * 1024
+SERVER_ERROR = 500
+
+REQUESTS = metrics.Counter("headwater_http_requests", "Requests answered", ["service", "route", "status"])
+SECONDS = metrics.Histogram(
+    "headwater_http_request_seconds",
+    "Time from request to answer",
+    ["service"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Call:
+    """A request after the edge: checked body and query, path parts, who asks."""
+
+    path: dict[str, str]
+    body: Any = None
+    query: Any = None
+    principal: Principal | None = None
+    remote_ip: str = ""
+
+    @property
+    def actor(self) -> Principal:
+        """Who asks, on routes that demand someone."""
+        assert self.principal is not None
+        return self.principal
+
+
+Handler = Callable[[Call], Any]
+
+
+@dataclass(slots=True, frozen=True)
+class Operation:
+    """One method of one path, as declared."""
+
+    method: str
+    rule: str
+    access: Access
+    handler: Handler
+    body: Any = None  # a pydantic model, or any type a TypeAdapter takes
+    query: type[BaseModel] | None = None
+    answers: Mapping[int, Any] = field(default_factory=dict)
+    summary: str = ""
+    media_type: str = "application/json"
+
+
+class Api:
+    """The operations of a service, collected by `route` and put into an app by `create_app`."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def route(self, method: str, rule: str, access: Access, **declared: Any) -> Callable[[Handler], Handler]:
+        """Declare an operation; keywords are those of Operation. The summary is the handler's first doc line."""
+
+        def declare(handler: Handler) -> Handler:
+            summary = (handler.__doc__ or "").strip().split("\n")[0]
+            self.operations.append(Operation(method, rule, access, handler, **{"summary": summary} | declared))
+            return handler
+
+        return declare
+
+
+@dataclass(slots=True, frozen=True)
+class Edge:
+    """What the edge of a service needs to know."""
+
+    service: str
+    service_token: str
+    tokens: TokenChecker
+    ready: Callable[[], dict[str, str]]  # check -> "ok" or one sentence of what is wrong
+    max_body_bytes: int = MAX_BODY_BYTES
+
+
+def create_app(edge: Edge, api: Api, import_name: str = __name__) -> Flask:
+    """Build the Flask app of a service: its operations, probes, metrics, OpenAPI, problem documents."""
+    app = Flask(import_name, static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=edge.max_body_bytes, MAX_FORM_PARTS=100)
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
+    for operation in api.operations:
+        view = _view(edge, operation)
+        app.add_url_rule(operation.rule, f"{operation.method} {operation.rule}", view, methods=[operation.method])
+    _add_probes(app, edge)
+    app.add_url_rule("/openapi.json", "openapi", lambda: answer(openapi.document(edge.service, api.operations)))
+    app.register_error_handler(Exception, _on_error)
+    app.before_request(_start_clock)
+    app.after_request(lambda response: _finish(edge.service, response))
+    app.extensions["headwater.api"] = api
+    return app
+
+
+def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Render a model, or anything JSON takes, as a JSON response."""
+    response = Response(dump_json(content), status, mimetype="application/json")
+    response.headers.update(headers or {})
+    return response
+
+
+def dump_json(content: Any) -> bytes:
+    """Encode a model, or anything made of JSON values and models; integers to 2^64-1 stay exact."""
+    if isinstance(content, BaseModel):
+        return content.model_dump_json().encode()
+    return orjson.dumps(content, default=_dump_model)
+
+
+def problem(error: errors.HeadwaterError) -> Response:
+    """Render an error as its problem document, with Retry-After where it has one."""
+    response = Response(orjson.dumps(error.to_problem()), error.status, mimetype=PROBLEM_JSON)
+    if isinstance(error, errors.RetryLater):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, errors.Unauthorized):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="headwater"'
+    return response
+
+
+def read_body(max_inflated_bytes: int) -> bytes:
+    """Read the request's body, inflating gzip up to a cap.
+
+    Raises:
+        TooLarge: more than the cap; inflation stops there.
+        BadRequest: `Content-Encoding: gzip` but not gzip.
+        UnsupportedMedia: another content encoding.
+    """
+    content = request.get_data(cache=False)
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return content
+    if encoding != "gzip":
+        raise errors.UnsupportedMedia(f"content encoding {encoding[:40]!r}; gzip and identity are known")
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        inflated = inflater.decompress(content, max_inflated_bytes + 1)
+    except zlib.error:
+        raise errors.BadRequest("the body says gzip but is not", code="bad_encoding") from None
+    if len(inflated) > max_inflated_bytes:
+        raise errors.TooLarge(f"body inflates to more than {max_inflated_bytes} bytes")
+    if not inflater.eof:
+        raise errors.BadRequest("the gzip body is cut off", code="bad_encoding")
+    return inflated
+
+
+def _dump_model(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
+    body = TypeAdapter(operation.body) if operation.body is not None else None
+    lists = {
+        name for name, info in (operation.query.model_fields if operation.query else {}).items()
+        if get_origin(info.annotation) is list
+    }
+
+    def view(**path: str) -> Response:
+        principal = _authorize(edge, operation.access)
+        call = Call(
+            path,
+            _parse_body(body) if body else None,
+            _parse_query(operation.query, lists) if operation.query else None,
+            principal,
+            request.remote_addr or "",
+        )
+        result = operation.handler(call)
+        if isinstance(result, Response):
+            return result
+        status = min(operation.answers, default=200)
+        return Response(status=204) if result is None else answer(result, status)
+
+    return view
+
+
+def _authorize(edge: Edge, access: Access) -> Principal | None:
+    if access in ("public", "own"):
+        return None
+    token, by_cookie = presented_token()
+    if access == "service":
+        if not is_same(token, edge.service_token):
+            raise errors.Unauthorized("this route is for the platform's own services")
+        return None
+    principal = edge.tokens.check(token) if token else None
+    if principal is None:
+        raise errors.Unauthorized("a valid operator token is needed (Authorization: Bearer ...)")
+    if by_cookie and request.method not in SAFE_METHODS and not is_same_site():
+        raise errors.Forbidden("a request with a session must come from the platform's own pages")
+    if not allows(principal.role, access):  # type: ignore[arg-type]
+        raise errors.Forbidden(f"this needs the role {access}; {principal.name} is {principal.role}")
+    return principal
+
+
+def presented_token() -> tuple[str, bool]:
+    """Give the operator's token of this request, and whether it came by the session cookie."""
+    header = request.headers.get("Authorization", "")
+    if header[:7].lower() == "bearer ":
+        return header[7:].strip(), False
+    return request.cookies.get(SESSION_COOKIE, ""), True
+
+
+def is_same_site() -> bool:
+    """Tell whether a browser's request comes from a page of ours (Origin, else Sec-Fetch-Site)."""
+    origin = request.headers.get("Origin")
+    if origin:
+        return urlsplit(origin).netloc == request.host
+    return request.headers.get("Sec-Fetch-Site", "") in ("same-origin", "none")
+
+
+def _parse_body(adapter: TypeAdapter[Any]) -> Any:
+    content = read_body(MAX_BODY_BYTES)
+    try:
+        return adapter.validate_json(content or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)
+        if first[0]["type"] == "json_invalid":
+            raise errors.BadRequest(f"the body is not JSON: {first[0]['msg']}", code="bad_syntax") from None
+        raise errors.Unprocessable(_sentence(first), fields=_members(first)) from None
+
+
+def _parse_query(model: type[BaseModel], lists: set[str]) -> BaseModel:
+    raw = {key: request.args.getlist(key) if key in lists else request.args[key] for key in request.args}
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)
+        raise errors.BadRequest(_sentence(first), fields=_members(first)) from None
+
+
+def _sentence(found: list[Any]) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in found[:5])
+
+
+def _members(found: list[Any]) -> list[str]:
+    return [".".join(map(str, e["loc"])) for e in found[:20]]
+
+
+def _on_error(error: Exception) -> Response:
+    if isinstance(error, errors.HeadwaterError):
+        return problem(error)
+    if isinstance(error, HTTPException):
+        known = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "media_type"}
+        status = error.code or SERVER_ERROR
+        described = errors.HeadwaterError(error.description or error.name, code=known.get(status, "bad_request"))
+        described.status = status
+        response = problem(described)
+        if error.code == 405:  # noqa: PLR2004 - RFC 9110 s. 15.5.6 demands Allow
+            response.headers["Allow"] = ", ".join(getattr(error, "valid_methods", None) or ())
+        return response
+    log.fault("request_fault", route=str(request.url_rule))
+    return problem(errors.HeadwaterError("an error of ours; it was logged"))
+
+
+def _start_clock() -> None:
+    request.environ["headwater.start_s"] = time.perf_counter()
+
+
+def _finish(service: str, response: Response) -> Response:
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    route = request.url_rule.rule if request.url_rule else "none"
+    REQUESTS.labels(service, route, str(response.status_code)).inc()
+    SECONDS.labels(service).observe(time.perf_counter() - request.environ["headwater.start_s"])
+    return response
+
+
+def _add_probes(app: Flask, edge: Edge) -> None:
+    def readyz() -> Response:
+        checks = edge.ready()
+        status = 200 if all(state == "ok" for state in checks.values()) else 503
+        shown = {"ready": status == 200} | ({"checks": checks} if "verbose" in request.args else {})  # noqa: PLR2004
+        return answer({"service": edge.service} | shown, status)
+
+    app.add_url_rule("/livez", "livez", lambda: answer({"service": edge.service, "live": True}))
+    app.add_url_rule("/readyz", "readyz", readyz)
+    app.add_url_rule("/healthz", "healthz", readyz)
+    app.add_url_rule("/metrics", "metrics", lambda: Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE))

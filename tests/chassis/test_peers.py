@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from chassis import probes
+from chassis.peers import HttpPeer
+from wire.errors import HeadwaterError, NotFound, PeerUnavailable
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        echoed = {"body": body.decode(), "type": self.headers["Content-Type"], "auth": self.headers["Authorization"]}
+        status = {"/missing": 404, "/refused": 422, "/broken": 500}.get(self.path, 200)
+        content = json.dumps(echoed if status == 200 else {"code": "no_values", "detail": "why"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def peer() -> Iterator[HttpPeer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    peer = HttpPeer(f"http://127.0.0.1:{server.server_port}", "secret", timeout_s=2)
+    yield peer
+    peer.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_json_and_bytes_are_sent_with_the_token(peer: HttpPeer) -> None:
+    assert peer.call("POST", "/x", {"a": 1}) == {"body": '{"a":1}', "type": "application/json", "auth": "Bearer secret"}
+    assert peer.call("POST", "/x", b"raw", token="other")["auth"] == "Bearer other"
+
+
+def test_problems_become_errors_with_their_code(peer: HttpPeer) -> None:
+    with pytest.raises(NotFound, match="why"):
+        peer.call("POST", "/missing", {})
+    with pytest.raises(HeadwaterError) as refused:
+        peer.call("POST", "/refused", {})
+    with pytest.raises(PeerUnavailable):
+        peer.call("POST", "/broken", {})
+
+    assert (refused.value.status, refused.value.code) == (422, "no_values")
+
+
+def test_nobody_there_is_unavailable() -> None:
+    peer = HttpPeer("http://127.0.0.1:9", "secret")
+
+    with pytest.raises(PeerUnavailable, match="127.0.0.1:9"):
+        peer.call("GET", "/x")
+
+
+def test_probes_tell_ready_and_metrics() -> None:
+    server = probes.serve("127.0.0.1", 0, lambda: {"broker": "not connected"})
+    peer = HttpPeer(f"http://127.0.0.1:{server.server_port}", "")
+
+    assert peer.call("GET", "/livez") == {"ready": True, "checks": {}}
+    assert b"python_info" in peer.call("GET", "/metrics")
+    with pytest.raises(PeerUnavailable, match="503"):
+        peer.call("GET", "/readyz")
+    peer.close()
+    server.shutdown()
+    server.server_close()

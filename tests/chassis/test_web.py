@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pydantic import BaseModel, ConfigDict, Field
+
+from chassis import web
+from wire.devices import Principal
+from wire.errors import TooManyRequests
+
+TOKENS = {role: Principal(id=role, name=role, role=role) for role in ("viewer", "operator", "admin")}  # type: ignore[arg-type]
+
+
+class Tokens:
+    def check(self, token: str) -> Principal | None:
+        return TOKENS.get(token)
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=5)
+
+
+class Query(BaseModel):
+    tag: list[str] = []
+    limit: int = 10
+
+
+def make_api() -> web.Api:
+    api = web.Api()
+
+    @api.route("POST", "/v1/things", "operator", body=Body, answers={201: Body})
+    def create(call: web.Call) -> Body:
+        """Create a thing."""
+        return Body(name=call.body.name)
+
+    @api.route("GET", "/v1/things/<thing_id>", "viewer", query=Query)
+    def read(call: web.Call) -> dict[str, Any]:
+        """Read a thing."""
+        return {"id": call.path["thing_id"], "tag": call.query.tag, "by": call.actor.name}
+
+    @api.route("POST", "/v1/raw", "public")
+    def raw(call: web.Call) -> dict[str, int]:
+        """Take bytes."""
+        return {"size": len(web.read_body(1_000))}
+
+    @api.route("GET", "/internal/secret", "service")
+    def internal(call: web.Call) -> None:
+        """For services."""
+
+    @api.route("GET", "/v1/broken", "public")
+    def broken(call: web.Call) -> None:
+        """Break."""
+        raise ZeroDivisionError
+
+    @api.route("GET", "/v1/busy", "public")
+    def busy(call: web.Call) -> None:
+        """Be busy."""
+        raise TooManyRequests("3 requests in 1 s, limit 2", retry_after_s=7)
+
+    return api
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    edge = web.Edge("things", "service-secret", Tokens(), lambda: {"store": "ok"}, max_body_bytes=5_000)
+    return web.create_app(edge, make_api()).test_client()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(
+    ("token", "status"), [("", 401), ("wrong", 401), ("viewer", 403), ("operator", 201), ("admin", 201)]
+)
+def test_role_is_checked(client: FlaskClient, token: str, status: int) -> None:
+    answer = client.post("/v1/things", json={"name": "a"}, headers=bearer(token))
+
+    assert answer.status_code == status
+    assert (answer.mimetype == web.PROBLEM_JSON) == (status >= 400)
+
+
+@pytest.mark.parametrize(("token", "status"), [("admin", 401), ("service-secret", 204)])
+def test_internal_routes_take_the_service_token_only(client: FlaskClient, token: str, status: int) -> None:
+    assert client.get("/internal/secret", headers=bearer(token)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://localhost", 201), ("http://evil.example", 403), (None, 403)]
+)
+def test_session_changes_need_our_own_origin(client: FlaskClient, origin: str | None, status: int) -> None:
+    client.set_cookie(web.SESSION_COOKIE, "operator")
+
+    answer = client.post("/v1/things", json={"name": "a"}, headers={"Origin": origin} if origin else {})
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"{", 400, "bad_syntax"),
+        (b'{"name":"too long"}', 422, "unprocessable"),
+        (b'{"name":"a","b":1}', 422, "unprocessable"),
+        (b"x" * 6_000, 413, "too_large"),
+    ],
+)
+def test_a_bad_body_is_named(client: FlaskClient, content: bytes, status: int, code: str) -> None:
+    answer = client.post("/v1/things", data=content, headers=bearer("admin"))
+
+    assert (answer.status_code, answer.json and answer.json["code"]) == (status, code)
+
+
+def test_query_lists_repeat_and_bad_ones_are_named(client: FlaskClient) -> None:
+    good = client.get("/v1/things/x?tag=a&tag=b", headers=bearer("viewer"))
+    bad = client.get("/v1/things/x?limit=many", headers=bearer("viewer"))
+
+    assert good.json == {"id": "x", "tag": ["a", "b"], "by": "viewer"}
+    assert bad.status_code == 400
+    assert bad.json is not None
+    assert bad.json["fields"] == ["limit"]
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "status"),
+    [
+        (b"plain", "identity", 200),
+        (gzip.compress(b"x" * 999), "gzip", 200),
+        (gzip.compress(b"x" * 1_000_000), "gzip", 413),
+        (b"not gzip", "gzip", 400),
+        (gzip.compress(b"x" * 999)[:-9], "gzip", 400),
+        (b"x", "br", 415),
+    ],
+)
+def test_bodies_inflate_up_to_the_cap(client: FlaskClient, content: bytes, encoding: str, status: int) -> None:
+    answer = client.post("/v1/raw", data=content, headers={"Content-Encoding": encoding})
+
+    assert answer.status_code == status
+
+
+def test_faults_and_limits_become_problem_documents(client: FlaskClient) -> None:
+    broken, busy, missing = client.get("/v1/broken"), client.get("/v1/busy"), client.get("/v1/none")
+    wrong_method = client.delete("/v1/busy")
+
+    assert [a.status_code for a in (broken, busy, missing, wrong_method)] == [500, 429, 404, 405]
+    assert busy.headers["Retry-After"] == "7"
+    assert "GET" in wrong_method.headers["Allow"]
+    assert all(a.mimetype == web.PROBLEM_JSON for a in (broken, busy, missing, wrong_method))
+
+
+def test_probes_and_metrics_answer(client: FlaskClient) -> None:
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz?verbose").json == {"service": "things", "ready": True, "checks": {"store": "ok"}}
+    assert b"headwater_http_requests_total" in client.get("/metrics").data
+
+
+def test_a_failing_check_is_not_ready() -> None:
+    edge = web.Edge("things", "s", Tokens(), lambda: {"store": "no such file"})
+
+    answer = web.create_app(edge, make_api()).test_client().get("/readyz?verbose")
+
+    assert (answer.status_code, answer.json and answer.json["checks"]) == (503, {"store": "no such file"})
+
+
+def test_openapi_describes_public_operations(client: FlaskClient) -> None:
+    document = json.loads(client.get("/openapi.json").data)
+
+    assert "/internal/secret" not in document["paths"]
+    create = document["paths"]["/v1/things"]["post"]
+    assert create["summary"] == "Create a thing."
+    assert create["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Body"}
+    assert document["components"]["schemas"]["Body"]["properties"]["name"]["maxLength"] == 5
+    names = [parameter["name"] for parameter in document["paths"]["/v1/things/{thing_id}"]["get"]["parameters"]]
+    assert names == ["thing_id", "tag", "limit"]

@@ -1,0 +1,1 @@
+"""What crosses a process boundary: points, topics, models, errors, clock. Standard library and pydantic only."""

@@ -1,0 +1,135 @@
+"""Devices, device types, credentials and operators as they cross process boundaries."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from wire import topics
+from wire.points import TimeNs
+
+FieldType = Literal["float", "int", "bool", "string"]
+Role = Literal["viewer", "operator", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do all that those before it may
+TENANT = "default"
+
+
+def _check_device_id(text: str) -> str:
+    if not topics.is_device_id(text):
+        raise ValueError("a device id is 1 to 64 of A-Z a-z 0-9 _ . - and starts with a letter or digit")
+    return text
+
+
+DeviceId = Annotated[str, AfterValidator(_check_device_id)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+TagValue = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32)]
+
+
+class Model(BaseModel):
+    """Base of request and response bodies: unknown members are an error, not silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FieldSpec(Model):
+    """One named field of a device type."""
+
+    type: FieldType = "float"
+    unit: str = Field(default="", max_length=32)
+    min: float | None = None
+    max: float | None = None
+    required: bool = False
+    description: str = Field(default="", max_length=256)
+
+
+FieldName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class DeviceTypeSpec(Model):
+    """What a device type says about the messages of its devices."""
+
+    fields: Annotated[dict[FieldName, FieldSpec], Field(max_length=256)] = {}
+    unknown_fields: Literal["accept", "drop", "quarantine"] = "accept"
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    time_key: str | None = Field(default=None, max_length=64)
+    time_policy: Literal["guarded", "exact"] = "guarded"
+    expected_interval_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    description: str = Field(default="", max_length=1024)
+
+
+class DeviceType(DeviceTypeSpec):
+    """A device type as the registry holds it."""
+
+    name: Name
+    version: int = 1
+
+
+class CredentialRecord(Model):
+    """What a service needs to check a presented secret; the secret itself is nowhere."""
+
+    id: str
+    sha256: str
+    not_before_ns: int | None = None
+    not_after_ns: int | None = None
+
+
+class DeviceIdentity(Model):
+    """A device as the gate of an ingest service knows it."""
+
+    id: DeviceId
+    tenant: str = TENANT
+    state: Literal["active", "disabled"] = "active"
+    type: str | None = None
+    gateway: bool = False
+    tags: dict[str, str] = {}
+    credentials: list[CredentialRecord] = []
+
+
+class LookupResult(Model):
+    """Answer of the registry to a lookup by ids: unknown ids are absent."""
+
+    devices: list[DeviceIdentity]
+    types: dict[str, DeviceType]
+    revision: int
+
+
+class Changes(Model):
+    """What changed in the registry since a revision. `reset` = too long ago: forget everything."""
+
+    revision: int
+    reset: bool = False
+    devices: list[str] = []
+    types: list[str] = []
+    tokens: bool = False
+
+
+class Principal(Model):
+    """Who is asking: an operator or a service, after its token was checked."""
+
+    id: str
+    name: str
+    role: Role
+    tenant: str = TENANT
+    expires: TimeNs | None = None
+
+
+def parse_bearer(text: str) -> tuple[str, str] | None:
+    """Split `{device_id}.{secret}`; ids may hold dots, secrets never do. None when it is not of that form."""
+    device_id, dot, secret = text.rpartition(".")
+    if not dot or not secret or not topics.is_device_id(device_id):
+        return None
+    return device_id, secret
+
+
+def allows(role: Role, needed: Role) -> bool:
+    """Tell whether a role includes another."""
+    return ROLES.index(role) >= ROLES.index(needed)
+
+
+def json_schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Schema of a body model with references in OpenAPI's place."""
+    return model.model_json_schema(ref_template="#/components/schemas/{model}")

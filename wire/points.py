@@ -1,0 +1,89 @@
+"""Points: what a reading becomes. Knows no protocol, transport or store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from wire import clock
+
+FieldValue = float | int | bool | str
+INT64_MIN, INT64_MAX, UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
+
+# Flags of a reading (reference: quality set); a bit each, so that a spool frame carries one small int.
+UNCERTAIN = 1  # the time was guessed or clamped
+RETAINED = 2  # delivered from the broker's retained store
+HISTORICAL = 4  # never moves the latest value
+SIMULATED = 8
+SERVER_TIME = 16  # the device sent no time: time of arrival, fixed at first acceptance
+REDELIVERED = 32  # the broker marked it DUP: it may have been accepted before
+FUTURE = 64  # later than arrival + 10 min under an exact policy: stored, never the latest
+
+
+@dataclass(slots=True, frozen=True)
+class Point:
+    """A measurement of one device at one time. Fields keep their exact type: float, int (to 2^64-1), bool, str."""
+
+    device: str
+    measurement: str
+    time_ns: int
+    fields: dict[str, FieldValue]
+    tags: dict[str, str] = field(default_factory=dict)
+    tenant: str = "default"
+    moves_latest: bool = True  # False for historical, simulated, retained and future points
+
+
+@dataclass(slots=True, frozen=True)
+class Reading:
+    """A point on its way: what the spool holds between acceptance and store."""
+
+    device: str
+    measurement: str
+    time_ns: int
+    received_ns: int
+    fields: dict[str, FieldValue]
+    tags: dict[str, str] = field(default_factory=dict)
+    flags: int = 0
+    boot_id: str | None = None
+    seq: int | None = None
+    protocol: str = "json"
+    tenant: str = "default"
+    delivery: int | None = None  # broker's message id, only of a reading with SERVER_TIME over MQTT QoS >= 1
+    content: int = 0  # 64-bit hash of topic and payload, only together with `delivery`
+
+    def to_point(self) -> Point:
+        """Give the part that the store keeps."""
+        moves = not self.flags & (RETAINED | HISTORICAL | SIMULATED | FUTURE)
+        return Point(self.device, self.measurement, self.time_ns, self.fields, self.tags, self.tenant, moves)
+
+
+def _to_ns(value: Any) -> Any:
+    return clock.parse_time(value) if isinstance(value, str) else value
+
+
+TimeNs = Annotated[int, BeforeValidator(_to_ns), PlainSerializer(clock.format_ns, return_type=str)]
+
+
+class PointModel(BaseModel):
+    """A point in JSON, everywhere (ARCHITECTURE section 5)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: str
+    measurement: str
+    time: TimeNs
+    tags: dict[str, str] = {}
+    fields: dict[str, FieldValue]
+
+
+def point_to_json(point: Point) -> dict[str, Any]:
+    """Render a point in its public JSON shape, ready for an encoder."""
+    return {
+        "device": point.device,
+        "measurement": point.measurement,
+        "time": clock.format_ns(point.time_ns),
+        "tags": point.tags,
+        "fields": point.fields,
+    }

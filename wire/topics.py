@@ -1,0 +1,48 @@
+"""MQTT topics of the platform (ARCHITECTURE section 4): building and reading them. Knows no client library."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+TELEMETRY = "devices/+/telemetry"
+TELEMETRY_PROTOCOL = "devices/+/telemetry/+"
+STATUS = "devices/+/status"
+FEED = "headwater/feed"  # writer -> dashboards, QoS 0; only services may read or write below headwater/
+
+
+class DeviceTopic(NamedTuple):
+    """`devices/{device_id}/{channel}[/{rest}]` taken apart."""
+
+    device_id: str
+    channel: str
+    rest: str
+
+
+def is_device_id(text: str) -> bool:
+    """Tell whether the text is a legal device id, the whole of it (a trailing newline is not)."""
+    return DEVICE_ID.fullmatch(text) is not None
+
+
+def parse_device_topic(topic: str) -> DeviceTopic | None:
+    """Take `devices/{id}/{channel}[/{rest}]` apart; None when the topic is not of that form or the id is illegal."""
+    parts = topic.split("/", 3)
+    if len(parts) < 3 or parts[0] != "devices" or not is_device_id(parts[1]):  # noqa: PLR2004 - levels of the form
+        return None
+    return DeviceTopic(parts[1], parts[2], parts[3] if len(parts) == 4 else "")  # noqa: PLR2004
+
+
+def telemetry(device_id: str, protocol: str = "json") -> str:
+    """Topic a device publishes its telemetry on."""
+    return f"devices/{device_id}/telemetry" if protocol == "json" else f"devices/{device_id}/telemetry/{protocol}"
+
+
+def status(device_id: str) -> str:
+    """Topic of presence: retained, also the last will."""
+    return f"devices/{device_id}/status"
+
+
+def errors(device_id: str) -> str:
+    """Topic on which a device is told why a message was quarantined or refused."""
+    return f"devices/{device_id}/errors"
