@@ -1,0 +1,87 @@
+"""Docs that cannot rot: every command, path, topic, setting, metric and error code is named in docs/."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from wire import errors
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("wire", "chassis", "series", "ingest", "devices", "dashboard_api", "simulators", "compose")
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+ALL = "\n".join(PAGES.values())
+SOURCES = {path: path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+
+
+def missing(names: set[str]) -> list[str]:
+    return sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", ALL))
+
+
+def config_models() -> list[type[BaseModel]]:
+    modules = [path for path in SOURCES if path.name.endswith("config.py")]
+    loaded = [importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in modules]
+    named = [value for module in loaded for name, value in vars(module).items() if name.endswith("Config")]
+    return [value for value in named if isinstance(value, type) and issubclass(value, BaseModel)]
+
+
+def test_every_setting_is_documented() -> None:
+    settings = {f"HEADWATER_{field.upper()}" for model in config_models() for field in model.model_fields}
+
+    assert len(settings) > 15
+    assert missing(settings) == []
+
+
+def test_every_error_code_is_documented() -> None:
+    classes = [errors.HeadwaterError]
+    for kind in classes:
+        classes.extend(kind.__subclasses__())
+
+    assert missing({f"`{code}`"[1:-1] for code in {kind.code for kind in classes} | set(errors.REASONS)}) == []
+
+
+def test_every_metric_is_documented() -> None:
+    declared = {name for text in SOURCES.values() for name in re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(\w+)"', text)}
+
+    assert len(declared) > 10
+    assert missing(declared) == []
+
+
+def test_every_route_is_documented() -> None:
+    pattern = re.compile(r'route\(\s*"(?:GET|POST|PUT|PATCH|DELETE)",\s*"(/[^"]*)"')
+    declared = {re.sub(r"<(?:\w+:)?(\w+)>", "{}", rule) for text in SOURCES.values() for rule in pattern.findall(text)}
+    documented = re.sub(r"\{[\w-]+\}", "{}", ALL)
+
+    assert len(declared) > 25
+    assert sorted(rule for rule in declared if rule not in documented) == []
+
+
+@pytest.mark.parametrize("topic", ["telemetry", "status", "errors"])
+def test_every_topic_is_documented(topic: str) -> None:
+    assert f"devices/{{id}}/{topic}" in PAGES["topics.md"]
+
+
+def leaves(parser: argparse.ArgumentParser, path: str) -> list[tuple[str, argparse.ArgumentParser]]:
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    choices: dict[str, Any] = {name: child for group in groups for name, child in group.choices.items()}
+    if not choices:
+        return [(path, parser)]
+    return [leaf for name, child in choices.items() for leaf in leaves(child, f"{path} {name}")]
+
+
+def test_every_command_and_flag_is_documented() -> None:
+    from compose.__main__ import build_parser
+
+    found = leaves(build_parser(), "headwater")
+    commands = {path for path, _ in found}
+    flags = {option for _, parser in found for action in parser._actions for option in action.option_strings if option.startswith("--")}
+
+    assert len(commands) > 20
+    assert sorted(command for command in commands if command not in ALL) == []
+    assert missing(flags - {"--help"}) == []
