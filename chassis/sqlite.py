@@ -60,7 +60,7 @@ class Database:
                 try:
                     yield self.connection
                 except BaseException:
-                    self.connection.execute("ROLLBACK")
+                    self._roll_back()
                     raise
                 self._commit()
             finally:
@@ -83,9 +83,12 @@ class Database:
         try:
             self.connection.execute("COMMIT")
         except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:  # SQLite itself rolls back on some errors, a full disk among them
+            self.connection.execute("ROLLBACK")
 
     def _migrate(self, schema: tuple[str, ...]) -> None:
         with self.write() as connection:

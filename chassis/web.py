@@ -69,7 +69,7 @@ class Operation:
     rule: str
     access: Access
     handler: Handler
-    body: Any = None  # a pydantic model, or any type a TypeAdapter takes
+    body: Any = None  # a model, any type a TypeAdapter takes, or a JSON Schema of what the handler reads itself
     query: type[BaseModel] | None = None
     answers: Mapping[int, Any] = field(default_factory=dict)
     summary: str = ""
@@ -178,7 +178,8 @@ def _dump_model(value: Any) -> Any:
 
 
 def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
-    body = TypeAdapter(operation.body) if operation.body is not None else None
+    is_parsed = operation.body is not None and not isinstance(operation.body, dict)
+    body = TypeAdapter(operation.body) if is_parsed else None
     lists = {
         name for name, info in (operation.query.model_fields if operation.query else {}).items()
         if get_origin(info.annotation) is list

@@ -175,6 +175,7 @@ TITLES: dict[str, str] = {
     "rate_limited": "Too many requests",
     "unavailable": "Not available now",
     "spool_full": "The spool is full",
+    "quarantine_full": "The quarantine is full",
     "store_unavailable": "The store is not available",
     "peer_unavailable": "A service is not available",
     "method_not_allowed": "Method not allowed",

@@ -61,7 +61,7 @@ def test_problems_become_errors_with_their_code(peer: HttpPeer) -> None:
 def test_nobody_there_is_unavailable() -> None:
     peer = HttpPeer("http://127.0.0.1:9", "secret")
 
-    with pytest.raises(PeerUnavailable, match="127.0.0.1:9"):
+    with pytest.raises(PeerUnavailable, match=r"127\.0\.0\.1:9"):
         peer.call("GET", "/x")
 
 

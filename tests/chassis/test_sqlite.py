@@ -40,9 +40,13 @@ def test_processes_write_one_after_another(tmp_path: Path) -> None:
 def test_an_error_rolls_the_transaction_back(tmp_path: Path) -> None:
     database = Database(tmp_path / "a.db", schema=SCHEMA)
 
-    with pytest.raises(RuntimeError), database.write() as connection:
-        connection.execute("INSERT INTO counts VALUES ('n', 1)")
-        raise RuntimeError
+    def fail_after_a_write() -> None:
+        with database.write() as connection:
+            connection.execute("INSERT INTO counts VALUES ('n', 1)")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_a_write()
 
     assert database.read("SELECT * FROM counts") == []
     database.close()

@@ -1,0 +1,298 @@
+"""Bodies of the registry's routes: `/v1/devices`, `/v1/device-types`, `/v1/tokens`, ... and its internal ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from wire.clock import MAX_NS
+from wire.devices import DeviceId, DeviceType, DeviceTypeSpec, Model, Name, Role, TagKey, Tags, TagValue
+from wire.points import TimeNs
+
+When = Annotated[TimeNs, Field(ge=0, le=MAX_NS)]
+Arrival = Annotated[int, Field(ge=0, le=MAX_NS)]
+MAX_OVERLAP_S = 30 * 86_400.0
+Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Password = Annotated[str, Field(min_length=10, max_length=256)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class DeviceCreate(Model):
+    """A device to register; its type is a name, whose rules apply as soon as a device type of that name exists."""
+
+    id: DeviceId
+    type: Name | None = None
+    tags: Tags = {}
+    gateway: bool = False
+
+
+class DevicePatch(Model):
+    """Members to change (RFC 7396): a tag of null goes away, a type of null leaves none."""
+
+    type: Name | None = None
+    tags: Annotated[dict[TagKey, TagValue | None], Field(max_length=64)] = {}
+    gateway: bool = False
+
+
+class CredentialCreate(Model):
+    """Validity of a further credential; absent = from now, without end."""
+
+    not_before: When | None = None
+    not_after: When | None = None
+
+
+class CredentialRotate(Model):
+    """How long the credentials that are valid now still work beside the new one."""
+
+    overlap_s: float = Field(default=3600.0, ge=0, le=MAX_OVERLAP_S)
+
+
+class CredentialView(BaseModel):
+    """A credential without its secret."""
+
+    id: str
+    created: TimeNs
+    not_before: TimeNs | None
+    not_after: TimeNs | None
+    last_used: TimeNs | None
+
+
+class IssuedCredential(BaseModel):
+    """A credential with its secret: answered once, stored nowhere."""
+
+    id: str
+    username: str
+    secret: str
+    bearer: str
+    not_before: TimeNs | None = None
+    not_after: TimeNs | None = None
+
+
+class CredentialIssued(BaseModel):
+    """A further credential, its secret answered once."""
+
+    credential: IssuedCredential
+
+
+class CredentialList(BaseModel):
+    """The credentials of one device."""
+
+    items: list[CredentialView]
+
+
+class DeviceView(BaseModel):
+    """A device as listed."""
+
+    id: str
+    tenant: str
+    type: str | None
+    tags: dict[str, str]
+    gateway: bool
+    state: str
+    online: bool
+    last_seen: TimeNs | None
+    created: TimeNs
+    updated: TimeNs
+
+
+class DeviceCreated(DeviceView):
+    """A device just registered, with its first credential."""
+
+    credential: IssuedCredential
+
+
+class DeviceDetail(DeviceView):
+    """A device with its credentials, without secrets."""
+
+    credentials: list[CredentialView]
+
+
+class DevicePage(BaseModel):
+    """Devices in order of their ids; `next` is the cursor of the following page."""
+
+    items: list[DeviceView]
+    next: str | None
+
+
+class ImportFailure(BaseModel):
+    """A line that registered nothing, and why."""
+
+    line: int
+    id: str
+    code: str
+    detail: str
+
+
+class ImportedCredential(BaseModel):
+    """The credential of a device that an import registered."""
+
+    device: str
+    username: str
+    secret: str
+    bearer: str
+
+
+class ImportReport(BaseModel):
+    """What became of each line of an import; `created` counts what would be created when `dry_run`."""
+
+    dry_run: bool
+    total: int
+    created: int
+    failed: list[ImportFailure]
+    credentials: list[ImportedCredential]
+
+
+class DeviceTypeCreate(DeviceTypeSpec):
+    """A device type to create."""
+
+    name: Name
+
+
+class DeviceTypeList(BaseModel):
+    """All device types."""
+
+    items: list[DeviceType]
+
+
+class TokenCreate(Model):
+    """An API token to make."""
+
+    name: Name
+    role: Role
+    expires: When | None = None
+
+
+class TokenView(BaseModel):
+    """An API token without its secret."""
+
+    id: str
+    name: str
+    role: Role
+    created: TimeNs
+    expires: TimeNs | None
+
+
+class TokenCreated(TokenView):
+    """An API token, its secret answered once."""
+
+    token: str
+
+
+class TokenList(BaseModel):
+    """All API tokens."""
+
+    items: list[TokenView]
+
+
+class OperatorCreate(Model):
+    """A person who may log in."""
+
+    name: Name
+    password: Password
+    role: Role
+
+
+class OperatorPatch(Model):
+    """A new password, a new role, or both."""
+
+    password: Password | None = None
+    role: Role | None = None
+
+
+class OperatorView(BaseModel):
+    """A person who may log in."""
+
+    name: str
+    role: Role
+    created: TimeNs
+
+
+class OperatorList(BaseModel):
+    """All persons who may log in."""
+
+    items: list[OperatorView]
+
+
+class AuditView(BaseModel):
+    """Who changed what, when, from where; `hash` covers the entry and the hash before it."""
+
+    seq: int
+    time: TimeNs
+    actor: str
+    action: str
+    object: str
+    detail: dict[str, Any]
+    remote_ip: str
+    hash: str
+
+
+class AuditPage(BaseModel):
+    """Audit entries, newest first."""
+
+    items: list[AuditView]
+    next: str | None
+
+
+class AuditVerdict(BaseModel):
+    """Whether the chain of audit entries is whole; `broken_seq` is the first entry that does not fit."""
+
+    ok: bool
+    entries: int
+    broken_seq: int | None
+
+
+class Lookup(Model):
+    """Ids to look up."""
+
+    ids: Annotated[list[str], Field(max_length=5_000)]
+
+
+class Seen(Model):
+    """Signs of life: device id -> newest time of arrival, credential id -> newest use.
+
+    `mqtt` holds arrivals by MQTT: a device that has just disconnected is not brought back by its last messages.
+    """
+
+    devices: Annotated[dict[str, Arrival], Field(max_length=100_000)] = {}
+    mqtt: Annotated[dict[str, Arrival], Field(max_length=100_000)] = {}
+    credentials: Annotated[dict[str, Arrival], Field(max_length=100_000)] = {}
+
+
+class TokenHash(Model):
+    """A presented token, hashed."""
+
+    sha256: Sha256
+
+
+class Login(Model):
+    """Name and password of a person, and where they are."""
+
+    name: Annotated[str, Field(max_length=256)]
+    password: Annotated[str, Field(max_length=1024)]
+    remote_ip: Text = ""
+
+
+class LoginAnswer(BaseModel):
+    """The token of a new session."""
+
+    token: str
+    role: Role
+    name: str
+    expires: TimeNs
+
+
+class AuditEntryIn(Model):
+    """An entry from another service."""
+
+    actor: Text
+    action: Text
+    object: Text = ""
+    detail: dict[str, Any] = {}
+    remote_ip: Text = ""
+
+
+class AuditEntries(Model):
+    """Entries from another service."""
+
+    entries: Annotated[list[AuditEntryIn], Field(max_length=1_000)]
