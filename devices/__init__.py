@@ -1,0 +1,1 @@
+"""The registry: devices, types, credentials, operators, presence, audit."""

@@ -1,0 +1,208 @@
+"""Public routes of devices, their credentials and types: HTTP in and out, no rules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from flask import Response, request
+from pydantic import Field
+
+from chassis.web import Api, Call, answer, read_body
+from devices.device_types import DeviceTypes
+from devices.importing import MAX_BYTES, Importer
+from devices.rows import DeviceFilter, Who
+from devices.service import Registry
+from wire.devices import DeviceType, DeviceTypeSpec, Model
+from wire.errors import BadRequest, TooLarge, UnsupportedMedia
+from wire.registry import (
+    CredentialCreate,
+    CredentialIssued,
+    CredentialList,
+    CredentialRotate,
+    DeviceCreate,
+    DeviceCreated,
+    DeviceDetail,
+    DevicePage,
+    DevicePatch,
+    DeviceTypeCreate,
+    DeviceTypeList,
+    DeviceView,
+    ImportReport,
+    Text,
+)
+
+MAX_LIST = 1_000
+CSV_TYPES = ("text/csv", "application/csv", "application/octet-stream", "text/plain", "")
+CSV_SCHEMA = {"type": "string", "description": "header id,type,gateway,tag.<key>...; 100,000 lines, 8 MiB at most"}
+_JSON_BYTES = 256 * 1024  # of one JSON body here: far above the largest legal device or type
+DEVICE = "/v1/devices/<device_id>"
+TYPE = "/v1/device-types/<name>"
+
+
+class DeviceQuery(Model):
+    """Which devices to list."""
+
+    q: Text = ""
+    tag: list[Text] = Field(default=[], max_length=8)
+    type: Text | None = None
+    state: Literal["active", "disabled"] | None = None
+    online: bool | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
+    cursor: Text = ""
+
+
+class ImportQuery(Model):
+    """How to import."""
+
+    dry_run: bool = False
+
+
+def who(call: Call) -> Who:
+    """Name the caller for the audit log: `token:<name>` or `operator:<name>`."""
+    kind = call.actor.id.split(":", 1)[0]
+    return Who(f"{kind}:{call.actor.name}", call.remote_ip)
+
+
+def add_routes(api: Api, registry: Registry, importer: Importer, types: DeviceTypes) -> None:
+    """Declare the routes."""
+    _add_devices(api, registry)
+    _add_states(api, registry)
+    _add_credentials(api, registry)
+    _add_import(api, importer)
+    _add_types(api, types)
+
+
+def _add_devices(api: Api, registry: Registry) -> None:
+    @api.route("POST", "/v1/devices", "operator", body=DeviceCreate, answers={201: DeviceCreated})
+    def create_device(call: Call) -> DeviceCreated:
+        """Register a device; the answer is the only place where its secret is shown."""
+        return registry.register(call.body, who(call))
+
+    @api.route("GET", "/v1/devices", "viewer", query=DeviceQuery, answers={200: DevicePage})
+    def list_devices(call: Call) -> DevicePage:
+        """List devices in order of their ids; q finds id, type and tag values."""
+        items = registry.search(_to_filter(call.query))
+        is_full = len(items) == call.query.limit
+        return DevicePage(items=items, next=items[-1].id if is_full else None)
+
+    @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail})
+    def get_device(call: Call) -> DeviceDetail:
+        """Show a device, its presence and its credentials without secrets."""
+        return registry.find(call.path["device_id"])
+
+    @api.route("PATCH", DEVICE, "operator", body=DevicePatch, answers={200: DeviceView})
+    def patch_device(call: Call) -> DeviceView:
+        """Change type, tags or gateway mark; members not given stay, null removes."""
+        return registry.change(call.path["device_id"], call.body, who(call))
+
+    @api.route("DELETE", DEVICE, "operator", answers={204: None})
+    def delete_device(call: Call) -> None:
+        """Delete a device and its credentials; the broker cuts it off."""
+        registry.remove(call.path["device_id"], who(call))
+
+
+def _add_states(api: Api, registry: Registry) -> None:
+    @api.route("POST", DEVICE + ":disable", "operator", answers={200: DeviceView})
+    def disable_device(call: Call) -> DeviceView:
+        """Refuse a device from now on; it is cut off and cannot return."""
+        return registry.disable(call.path["device_id"], who(call))
+
+    @api.route("POST", DEVICE + ":enable", "operator", answers={200: DeviceView})
+    def enable_device(call: Call) -> DeviceView:
+        """Take a disabled device again."""
+        return registry.enable(call.path["device_id"], who(call))
+
+
+def _add_credentials(api: Api, registry: Registry) -> None:
+    @api.route("GET", DEVICE + "/credentials", "viewer", answers={200: CredentialList})
+    def list_credentials(call: Call) -> CredentialList:
+        """List a device's credentials without secrets."""
+        return CredentialList(items=registry.list_credentials(call.path["device_id"]))
+
+    @api.route(
+        "POST", DEVICE + "/credentials", "operator", body=CredentialCreate, answers={201: CredentialIssued}
+    )
+    def add_credential(call: Call) -> CredentialIssued:
+        """Issue a further credential; its secret is shown once."""
+        issued = registry.add_credential(call.path["device_id"], call.body, who(call))
+        return CredentialIssued(credential=issued)
+
+    @api.route(
+        "POST", DEVICE + "/credentials:rotate", "operator", body=CredentialRotate, answers={201: CredentialIssued}
+    )
+    def rotate_credential(call: Call) -> CredentialIssued:
+        """Issue a new credential and let the others end after overlap_s."""
+        issued = registry.rotate_credential(call.path["device_id"], call.body.overlap_s, who(call))
+        return CredentialIssued(credential=issued)
+
+    @api.route("DELETE", DEVICE + "/credentials/<credential_id>", "operator", answers={204: None})
+    def revoke_credential(call: Call) -> None:
+        """Revoke a credential."""
+        registry.revoke_credential(call.path["device_id"], call.path["credential_id"], who(call))
+
+
+def _add_import(api: Api, importer: Importer) -> None:
+    declared = {"body": CSV_SCHEMA, "media_type": "text/csv", "query": ImportQuery, "answers": {200: ImportReport}}
+
+    @api.route("POST", "/v1/devices:import", "operator", **declared)
+    def import_devices(call: Call) -> ImportReport:
+        """Register a device for each line of a CSV file (id,type,gateway,tag.<key>...); good lines count beside bad."""
+        if request.mimetype not in CSV_TYPES:
+            raise UnsupportedMedia(f"devices are imported as text/csv, not {request.mimetype[:80]}")
+        return importer.run(read_body(MAX_BYTES), who(call), is_dry=call.query.dry_run)
+
+
+def _add_types(api: Api, types: DeviceTypes) -> None:
+    @api.route("GET", "/v1/device-types", "viewer", answers={200: DeviceTypeList})
+    def list_types(_call: Call) -> DeviceTypeList:
+        """List device types."""
+        return DeviceTypeList(items=types.list())
+
+    @api.route("POST", "/v1/device-types", "operator", body=DeviceTypeCreate, answers={201: DeviceType})
+    def create_type(call: Call) -> DeviceType:
+        """Create a device type."""
+        spec = DeviceTypeSpec(**call.body.model_dump(exclude={"name"}))
+        return types.create(call.body.name, spec, who(call))
+
+    @api.route("GET", TYPE, "viewer", answers={200: DeviceType})
+    def get_type(call: Call) -> DeviceType:
+        """Show a device type."""
+        return types.find(call.path["name"])
+
+    @api.route("PUT", TYPE, "operator", body=DeviceTypeSpec, answers={200: DeviceType, 201: DeviceType})
+    def put_type(call: Call) -> Response:
+        """Create or replace a device type; each change makes its version one higher."""
+        kind, is_new = types.put(call.path["name"], call.body, who(call))
+        return answer(kind, 201 if is_new else 200)
+
+    @api.route("DELETE", TYPE, "admin", answers={204: None})
+    def delete_type(call: Call) -> None:
+        """Delete a device type that no device has."""
+        types.remove(call.path["name"], who(call))
+
+
+def limit_json() -> None:
+    """Hold JSON bodies to a size far below that of an import; a Flask before_request function."""
+    is_import = request.path == "/v1/devices:import"
+    is_internal = request.path.startswith("/internal/")
+    if not is_import and not is_internal and (request.content_length or 0) > _JSON_BYTES:
+        raise TooLarge(f"body of {request.content_length} bytes, limit {_JSON_BYTES}")
+
+
+def _to_filter(query: DeviceQuery) -> DeviceFilter:
+    return DeviceFilter(
+        text=query.q,
+        tags=tuple(_to_pair(text) for text in query.tag),
+        type=query.type,
+        state=query.state,
+        is_online=query.online,
+        after=query.cursor,
+        limit=query.limit,
+    )
+
+
+def _to_pair(text: str) -> tuple[str, str]:
+    key, colon, value = text.partition(":")
+    if not colon:
+        raise BadRequest(f"tag must be key:value, not {text[:80]!r}", fields=["tag"])
+    return key, value

@@ -1,0 +1,71 @@
+"""Wiring of the registry's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask
+
+from chassis import logs, settings
+from chassis.web import Api, Edge
+from chassis.web import create_app as create_web_app
+from chassis.workers import Workers
+from devices import admin_api, api, internal_api
+from devices.broker_access import BrokerAccess, BrokerAuth, MosquittoFile, NoBroker
+from devices.config import DevicesConfig
+from devices.device_types import DeviceTypes
+from devices.hosting import Hosted
+from devices.importing import MAX_BYTES, Importer
+from devices.operators import Operators, Tokens
+from devices.presence_keeper import Keeper
+from devices.service import Registry
+from devices.store import CredentialStore, DeviceStore
+from devices.store_access import OperatorStore, TokenStore
+from devices.store_audit import AuditStore
+from devices.store_database import Database
+from devices.store_lookups import LookupStore
+from devices.store_presence import PresenceStore
+from devices.store_schema import migrate
+from devices.store_types import TypeStore
+
+
+def create_app(config: DevicesConfig | None = None) -> Flask:
+    """Build the registry's web app and start its threads; `app.extensions["headwater.workers"].stop()` ends them."""
+    config = config or settings.load(DevicesConfig)
+    logs.configure("devices", style=config.log_style, level=config.log_level)
+    config.data.mkdir(parents=True, exist_ok=True)
+    database = Database(config.registry, config.data)
+    migrate(database, config.data)
+    devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
+    lookups, marks = LookupStore(database), PresenceStore(database)
+    tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
+    tokens.bootstrap(config.operator_token)
+    operators.bootstrap(config.admin_hash)
+    keeper = Keeper(marks, config.silence_s)
+    hosted = Hosted(config, keeper, BrokerAccess(lookups, marks, _open_broker(config)))
+
+    routes = Api()
+    api.add_routes(routes, Registry(devices, credentials), Importer(devices), DeviceTypes(TypeStore(database)))
+    admin_api.add_routes(routes, tokens, operators, audit)
+    internal_api.add_lookups(routes, lookups)
+    internal_api.add_signs(routes, keeper, credentials, audit)
+    internal_api.add_access(routes, tokens, operators)
+
+    def ready() -> dict[str, str]:
+        return {"database": "ok" if database.is_reachable() else "does not answer"} | hosted.checks()
+
+    app = create_web_app(Edge("devices", config.service_token, tokens, ready, MAX_BYTES), routes)
+    app.before_request(api.limit_json)
+    workers = Workers()
+    hosted.start(workers)
+    app.extensions["headwater.workers"] = workers
+    app.extensions["headwater.database"] = database
+    return app
+
+
+def _open_broker(config: DevicesConfig) -> BrokerAuth:
+    if not config.broker_passwd_file:
+        return NoBroker()
+    services = Path(config.broker_services_file) if config.broker_services_file else None
+    pid_path = Path(config.broker_pid_file) if config.broker_pid_file else None
+    return MosquittoFile(Path(config.broker_passwd_file), services, pid_path)

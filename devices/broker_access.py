@@ -1,0 +1,230 @@
+"""Access to the broker follows the registry: who may connect, with which hash. The registry is the truth.
+
+mosquitto's password file holds one hash a user, the registry several credentials a device. So the broker takes one of
+a device's valid credentials at a time: the one it took already (a rotation cuts nobody off), else the newest. When the
+broker refuses a log-in, each unconnected device with several valid credentials is turned to its next one, so a device
+that comes with its new secret, or still with its old one, is let in at one of its next tries.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+from chassis import logs
+from devices import metrics
+from devices.rows import BrokerCredential
+from wire import clock
+
+log = logs.get(__name__)
+POLL_S = 0.15  # how soon a change in the registry is noticed
+PAUSE_S = 0.35  # least time between two rewrites: every reload stalls the broker's clients for a moment
+TURN_PAUSE_S = 1.0  # least time between two turns of credentials
+BROKER_NAME = "mosquitto"
+
+
+class BrokerAuth(Protocol):
+    """A broker's list of devices."""
+
+    def replace(self, users: Sequence[tuple[str, str]]) -> None:
+        """Make the broker accept exactly these users, each with one hash, beside the platform's services."""
+        ...
+
+    def settle(self) -> None:
+        """Finish what could not be finished yet; called often."""
+        ...
+
+
+class Source(Protocol):
+    """Where credentials come from; see `devices.store_lookups.LookupStore`."""
+
+    def revision(self) -> int: ...
+    def broker_credentials(self, now_ns: int) -> tuple[list[BrokerCredential], int | None]: ...
+
+
+class Turner(Protocol):
+    """Turns devices to their next credential; see `devices.store_presence.PresenceStore`."""
+
+    def turn_broker_credentials(self, now_ns: int) -> list[str]: ...
+
+
+class BrokerAccess:
+    """Keeps a broker's list equal to the registry, within a second of a change."""
+
+    def __init__(self, source: Source, turner: Turner, auth: BrokerAuth) -> None:
+        self._source = source
+        self._turner = turner
+        self._auth = auth
+        self._stale = threading.Event()
+        self._revision = -1
+        self._is_written = False
+        self._next_edge_ns: int | None = None
+        self._turned_at_s = -TURN_PAUSE_S
+
+    @property
+    def is_current(self) -> bool:
+        """Tell whether the list was written at least once."""
+        return self._is_written
+
+    def run(self, stopping: threading.Event) -> None:
+        """Follow the registry until stopped."""
+        while not stopping.is_set():
+            if self._is_stale():
+                self.write()
+                stopping.wait(PAUSE_S)
+            else:
+                stopping.wait(POLL_S)
+            self._auth.settle()
+
+    def write(self) -> None:
+        """Write the list now."""
+        started_s = time.monotonic()
+        self._stale.clear()
+        self._revision = -1  # a fault below leaves the list stale
+        revision = self._source.revision()
+        valid, self._next_edge_ns = self._source.broker_credentials(clock.now_ns())
+        self._auth.replace(choose(valid))
+        self._revision = revision
+        self._is_written = True
+        metrics.PASSWD_WRITES.inc()
+        metrics.PASSWD_SECONDS.observe(time.monotonic() - started_s)
+
+    def on_refusal(self) -> None:
+        """Answer a refused log-in: turn unconnected devices with several valid credentials to their next one."""
+        if time.monotonic() - self._turned_at_s < TURN_PAUSE_S:
+            return
+        self._turned_at_s = time.monotonic()
+        turned = self._turner.turn_broker_credentials(clock.now_ns())
+        if turned:
+            log.info("broker_credentials_turned", devices=len(turned))
+            self._stale.set()
+
+    def _is_stale(self) -> bool:
+        edge_ns = self._next_edge_ns
+        if self._stale.is_set() or (edge_ns is not None and clock.now_ns() >= edge_ns):
+            return True
+        return self._source.revision() != self._revision
+
+
+def choose(valid: Sequence[BrokerCredential]) -> list[tuple[str, str]]:
+    """Pick one hash for each device: that of its chosen credential, else of its newest.
+
+    Args:
+        valid: credentials in order of devices, newest first within a device.
+    """
+    users = []
+    for device, held in groupby(valid, key=lambda credential: credential.device):
+        mine = list(held)
+        taken = next((credential for credential in mine if credential.is_chosen), mine[0])
+        users.append((device, taken.broker_hash))
+    return users
+
+
+class MosquittoFile:
+    """A BrokerAuth for mosquitto on this machine: its password file, and SIGHUP to read it again."""
+
+    def __init__(self, passwd_path: Path, services_path: Path | None, pid_path: Path | None) -> None:
+        self._passwd_path = passwd_path
+        self._services_path = services_path
+        self._pid_path = pid_path
+        self._must_signal = False
+
+    def replace(self, users: Sequence[tuple[str, str]]) -> None:
+        """See BrokerAuth. A file that would not change is left alone."""
+        services = self._services_path.read_text() if self._services_path else ""
+        if services and not services.endswith("\n"):
+            services += "\n"
+        content = (services + "".join(f"{name}:{digest}\n" for name, digest in users)).encode()
+        if not _holds(self._passwd_path, content):
+            _write_whole(self._passwd_path, content)
+            self._must_signal = True
+        self.settle()
+
+    def settle(self) -> None:
+        """See BrokerAuth: signal a broker that was not ready for it yet."""
+        if not self._must_signal:
+            return
+        pid = _read_pid(self._pid_path)
+        if pid is None or not _is_broker(pid):
+            self._must_signal = False  # a broker that starts later reads the new file
+        elif _catches_hangup(pid):
+            os.kill(pid, signal.SIGHUP)
+            self._must_signal = False
+
+
+class NoBroker:
+    """A BrokerAuth where the broker's list is kept by somebody else."""
+
+    def replace(self, users: Sequence[tuple[str, str]]) -> None:
+        """See BrokerAuth."""
+
+    def settle(self) -> None:
+        """See BrokerAuth."""
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Put a new file in the place of the old one: a reader sees all of one or of the other, also after a crash."""
+    fresh = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        _like(file.fileno(), path)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _like(descriptor: int, path: Path) -> None:
+    """Give owner and mode of the old file to the new one: a broker that gave up root must be able to read it."""
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        return
+    os.fchmod(descriptor, old.st_mode & 0o777)
+    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+        try:
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        except PermissionError:
+            log.warning("broker_file_owner_kept", path=str(path))
+
+
+def _read_pid(path: Path | None) -> int | None:
+    try:
+        text = path.read_text().strip() if path else ""
+    except OSError:
+        return None
+    return int(text) if text.isdigit() and int(text) > 1 else None
+
+
+def _is_broker(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == BROKER_NAME
+    except OSError:
+        return False
+
+
+def _catches_hangup(pid: int) -> bool:
+    """Tell whether the process has its handler for SIGHUP: a broker that is only starting would die of it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)

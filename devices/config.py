@@ -1,0 +1,31 @@
+"""Settings of the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DevicesConfig(BaseModel):
+    """What the registry can be told; read once at start."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: Path = Path("./data")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8101, ge=0, le=65_535)
+    service_token: str = ""
+    log_style: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    registry: str = "sqlite:"  # SQLAlchemy URL; `sqlite:` = DATA/registry.db
+    broker: str = "127.0.0.1:1883"  # host:port, whose connections tell presence; empty: no presence by MQTT
+    broker_username: str = "_devices"
+    broker_password: str = ""
+    broker_passwd_file: str = ""  # the broker's password file, written from the registry; empty: the broker is not ours
+    broker_services_file: str = ""  # password lines of the platform's own services, copied to its head
+    broker_pid_file: str = ""  # pid of the broker that reads the file again on SIGHUP
+    operator_token: str = ""  # becomes the admin token `bootstrap`
+    admin_hash: str = ""  # werkzeug hash of the first operator's password
+    silence_s: float = Field(default=300.0, gt=0)  # an unconnected device unheard for so long is offline

@@ -1,0 +1,119 @@
+"""Routes for the platform's own services (service token; the gateway does not route them)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from chassis.web import Api, Call
+from devices.operators import Operators, Tokens
+from devices.rows import Deed, Who
+from wire.devices import Changes, LookupResult, Model, Principal
+from wire.errors import NotFound
+from wire.registry import AuditEntries, Login, LoginAnswer, Lookup, Seen, Text, TokenHash
+
+MAX_DIRECTORY = 5_000
+
+
+class Lookups(Protocol):
+    """Answers about the registry; see `devices.store_lookups.LookupStore`."""
+
+    def lookup(self, ids: Sequence[str]) -> LookupResult: ...
+    def changes(self, since: int) -> Changes: ...
+    def directory(self, after: str, limit: int) -> tuple[list[dict[str, Any]], int]: ...
+
+
+class Sightings(Protocol):
+    """Takes signs of life; see `devices.presence_keeper.Keeper`."""
+
+    def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None: ...
+
+
+class Uses(Protocol):
+    """Takes uses of credentials; see `devices.store.CredentialStore`."""
+
+    def mark_used(self, used_ns: dict[str, int]) -> None: ...
+
+
+class AuditLog(Protocol):
+    """Takes entries from other services; see `devices.store_audit.AuditStore`."""
+
+    def append(self, deeds: Sequence[Deed]) -> None: ...
+
+
+class ChangesQuery(Model):
+    """From where to tell changes."""
+
+    since: Annotated[int, Field(ge=0, le=2**62)] = 0
+
+
+class DirectoryQuery(Model):
+    """Which part of the directory."""
+
+    cursor: Text = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_DIRECTORY)] = 1_000
+
+
+def add_lookups(api: Api, lookups: Lookups) -> None:
+    """Declare the routes that only read."""
+
+    @api.route("POST", "/internal/devices:lookup", "service", body=Lookup)
+    def lookup(call: Call) -> LookupResult:
+        """Give devices by id, with credentials and types."""
+        return lookups.lookup([text for text in dict.fromkeys(call.body.ids) if "\0" not in text])
+
+    @api.route("GET", "/internal/changes", "service", query=ChangesQuery)
+    def changes(call: Call) -> Changes:
+        """Tell what changed after a revision."""
+        return lookups.changes(call.query.since)
+
+    @api.route("GET", "/internal/directory", "service", query=DirectoryQuery)
+    def directory(call: Call) -> dict[str, Any]:
+        """List devices briefly."""
+        devices, revision = lookups.directory(call.query.cursor, call.query.limit)
+        is_full = len(devices) == call.query.limit
+        return {"devices": devices, "next": devices[-1]["id"] if is_full else None, "revision": revision}
+
+
+def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> None:
+    """Declare the routes by which services tell what they saw."""
+
+    @api.route("POST", "/internal/seen", "service", body=Seen)
+    def seen(call: Call) -> None:
+        """Note signs of life of devices and uses of credentials."""
+        if call.body.devices:
+            sightings.see(call.body.devices)
+        if call.body.mqtt:
+            sightings.see(call.body.mqtt, by_mqtt=True)
+        if call.body.credentials:
+            uses.mark_used(call.body.credentials)
+
+    @api.route("POST", "/internal/audit", "service", body=AuditEntries)
+    def audit_entries(call: Call) -> None:
+        """Append audit entries of another service."""
+        entries = call.body.entries
+        audit.append([Deed(Who(e.actor, e.remote_ip), e.action, e.object, e.detail) for e in entries])
+
+
+def add_access(api: Api, tokens: Tokens, operators: Operators) -> None:
+    """Declare the routes about tokens and sessions."""
+
+    @api.route("POST", "/internal/tokens:verify", "service", body=TokenHash)
+    def verify(call: Call) -> Principal:
+        """Tell whose token has this hash."""
+        principal = tokens.verify(call.body.sha256)
+        if principal is None:
+            raise NotFound("no such token", code="token_not_found")
+        return principal
+
+    @api.route("POST", "/internal/operators:login", "service", body=Login)
+    def log_in(call: Call) -> LoginAnswer:
+        """Check name and password and begin a session."""
+        return operators.log_in(call.body)
+
+    @api.route("POST", "/internal/operators:logout", "service", body=TokenHash)
+    def log_out(call: Call) -> None:
+        """End a session."""
+        tokens.log_out(call.body.sha256)

@@ -1,0 +1,1 @@
+"""Schema steps of the registry: numbered, forward only, never changed once released."""

@@ -1,0 +1,9 @@
+"""Alembic's entry: runs the steps on the connection that `devices.store_schema` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], transaction_per_migration=False)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,81 @@
+"""Keeper of presence: applies evidence to the stored marks, and looks for silence. Knows no broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from devices import metrics, presence
+from devices.presence import Evidence, Mark
+from wire import clock
+from wire.clock import NS_PER_S
+
+BEAT_S = 5.0  # how often "alive" is noted; the broker keeps its news for 20 s (mosquitto 2.0.11, measured)
+TRUSTED_GAP_NS = 14 * NS_PER_S  # 20 s less a beat and a margin
+
+
+class Marks(Protocol):
+    """Where marks are kept; see `devices.store_presence.PresenceStore`."""
+
+    def change(self, ids: Sequence[str], judge: Callable[[str, Mark], Mark]) -> None: ...
+    def unconfirm(self) -> None: ...
+    def disconnect_all(self, judge: Callable[[str, Mark], Mark]) -> None: ...
+    def silence(self, is_silent: Callable[[Mark, float | None], bool], silence: Callable[[Mark], Mark]) -> int: ...
+    def beat(self) -> None: ...
+    def last_beat_ns(self) -> int: ...
+    def counts(self) -> tuple[int, int]: ...
+
+
+class Keeper:
+    """Keeps presence. `see` may be called by any thread and process, the rest by the one that hosts presence."""
+
+    def __init__(self, marks: Marks, silence_s: float) -> None:
+        self._marks = marks
+        self._silence_s = silence_s
+        self._beat_at_s = 0.0
+
+    def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None:
+        """Take arrival times of telemetry; `by_mqtt` = all of it came through the bridge."""
+        now_ns = clock.now_ns()
+        kind: presence.Kind = "seen_mqtt" if by_mqtt else "seen"
+        self.apply([Evidence(kind, device, min(at_ns, now_ns)) for device, at_ns in seen_ns.items() if at_ns > 0])
+
+    def apply(self, evidence: Sequence[Evidence]) -> None:
+        """Apply evidence in its order; of devices that are not registered, it is ignored."""
+        heard: dict[str, list[Evidence]] = {}
+        for piece in evidence:
+            heard.setdefault(piece.device, []).append(piece)
+            metrics.EVIDENCE.labels(piece.kind).inc()
+
+        def judge(device_id: str, mark: Mark) -> Mark:
+            for piece in heard[device_id]:
+                mark = presence.judge(mark, piece)
+            return mark
+
+        if heard:
+            self._marks.change(list(heard), judge)
+
+    def resume(self, *, has_session: bool) -> None:
+        """Begin to hear from the broker: who was connected still is, unless news may have been missed."""
+        if not has_session or clock.now_ns() - self._marks.last_beat_ns() > TRUSTED_GAP_NS:
+            self._marks.unconfirm()
+
+    def restart(self) -> None:
+        """Take all connected devices for gone: the broker was started anew."""
+        now_ns = clock.now_ns()
+        self._marks.disconnect_all(lambda key, mark: presence.judge(mark, Evidence("disconnected", key, now_ns)))
+
+    def look(self, *, hears: bool) -> None:
+        """Look for silent devices; `hears` says that the broker's news are complete up to now."""
+
+        def is_silent(mark: Mark, interval_s: float | None) -> bool:
+            return presence.is_silent(mark, presence.silence_limit_s(interval_s, self._silence_s), clock.now_ns())
+
+        self._marks.silence(is_silent, presence.silence)
+        registered, online = self._marks.counts()
+        metrics.DEVICES.set(registered)
+        metrics.ONLINE.set(online)
+        if hears and time.monotonic() - self._beat_at_s >= BEAT_S:
+            self._marks.beat()
+            self._beat_at_s = time.monotonic()

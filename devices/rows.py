@@ -1,0 +1,106 @@
+"""What the registry's verbs and its store hand each other: plain values, no SQL, no HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SYSTEM = "system"  # the actor of what the registry does by itself
+
+
+@dataclass(slots=True, frozen=True)
+class Who:
+    """Who asks for a change, and from where: part of every audit entry."""
+
+    actor: str
+    remote_ip: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Deed:
+    """An audit entry before it has its place in the chain."""
+
+    who: Who
+    action: str
+    object: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class CredentialRow:
+    """A credential as stored: hashes only."""
+
+    id: str
+    device: str
+    sha256: str
+    broker_hash: str
+    created_ns: int
+    not_before_ns: int | None = None
+    not_after_ns: int | None = None
+    last_used_ns: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class NewDevice:
+    """A device to register, with its first credential."""
+
+    id: str
+    type: str | None
+    tags: dict[str, str]
+    gateway: bool
+    credential: CredentialRow
+
+
+@dataclass(slots=True, frozen=True)
+class DeviceFilter:
+    """Which devices to list; every given member must hold."""
+
+    text: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    type: str | None = None
+    state: str | None = None
+    is_online: bool | None = None
+    after: str = ""
+    limit: int = 100
+
+
+@dataclass(slots=True, frozen=True)
+class TokenRow:
+    """An API token as stored."""
+
+    id: str
+    name: str
+    role: str
+    sha256: str
+    created_ns: int
+    expires_ns: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class OperatorRow:
+    """A person who may log in."""
+
+    name: str
+    role: str
+    password_hash: str
+    created_ns: int
+
+
+@dataclass(slots=True, frozen=True)
+class AuditFilter:
+    """Which audit entries to list."""
+
+    object: str | None = None
+    actor: str | None = None
+    before_seq: int | None = None
+    limit: int = 100
+
+
+@dataclass(slots=True, frozen=True)
+class BrokerCredential:
+    """A valid credential as the broker may take it; `is_chosen` marks the one it takes now among several."""
+
+    device: str
+    id: str
+    broker_hash: str
+    is_chosen: bool

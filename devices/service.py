@@ -1,0 +1,181 @@
+"""The registry's verbs for devices and their credentials. Knows no HTTP and no SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from devices import credentials
+from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
+from wire import clock
+from wire.clock import NS_PER_S
+from wire.errors import NotFound, Unprocessable
+from wire.registry import (
+    CredentialCreate,
+    CredentialView,
+    DeviceCreate,
+    DeviceCreated,
+    DeviceDetail,
+    DevicePatch,
+    DeviceView,
+    IssuedCredential,
+)
+from wire.topics import is_device_id
+
+Change = Callable[[DeviceView], DeviceView]
+MAX_TAGS = 32  # as wire.devices.Tags
+
+
+class DeviceRows(Protocol):
+    """Where devices are kept; see `devices.store.DeviceStore`."""
+
+    def add(self, devices: Sequence[NewDevice], who: Who, action: str) -> None: ...
+    def find(self, device_id: str) -> DeviceView: ...
+    def search(self, wanted: DeviceFilter) -> list[DeviceView]: ...
+    def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView: ...
+    def remove(self, device_id: str, who: Who) -> None: ...
+
+
+class CredentialRows(Protocol):
+    """Where credentials are kept; see `devices.store.CredentialStore`."""
+
+    def list(self, device_id: str) -> list[CredentialView]: ...
+    def add(self, new: CredentialRow, who: Who) -> None: ...
+    def rotate(self, new: CredentialRow, old_until_ns: int, who: Who) -> None: ...
+    def remove(self, device_id: str, credential_id: str, who: Who) -> None: ...
+
+
+class Registry:
+    """Devices and their credentials; thread-safe."""
+
+    def __init__(self, devices: DeviceRows, credential_rows: CredentialRows) -> None:
+        self._devices = devices
+        self._credentials = credential_rows
+
+    def register(self, wanted: DeviceCreate, who: Who) -> DeviceCreated:
+        """Register a device and issue its first credential.
+
+        Raises:
+            Conflict: the id is taken.
+        """
+        issued, row = credentials.issue(wanted.id, clock.now_ns(), CredentialCreate())
+        device = NewDevice(wanted.id, wanted.type, wanted.tags, wanted.gateway, row)
+        self._devices.add([device], who, "device.create")
+        return DeviceCreated(**dict(self._devices.find(wanted.id)), credential=issued)
+
+    def find(self, device_id: str) -> DeviceDetail:
+        """Give a device with its credentials.
+
+        Raises:
+            NotFound: no such device.
+        """
+        _demand_id(device_id)
+        return DeviceDetail(**dict(self._devices.find(device_id)), credentials=self._credentials.list(device_id))
+
+    def search(self, wanted: DeviceFilter) -> list[DeviceView]:
+        """List devices in order of their ids."""
+        return self._devices.search(wanted)
+
+    def change(self, device_id: str, patch: DevicePatch, who: Who) -> DeviceView:
+        """Change the given members of a device.
+
+        Raises:
+            NotFound: no such device.
+        """
+        given = patch.model_dump(exclude_unset=True)
+
+        def change(device: DeviceView) -> DeviceView:
+            merged = device.tags | given.get("tags", {})
+            tags = {key: value for key, value in merged.items() if value is not None}
+            if len(tags) > MAX_TAGS:
+                raise Unprocessable(f"a device has at most {MAX_TAGS} tags, not {len(tags)}", fields=["tags"])
+            return device.model_copy(update=given | {"tags": tags})
+
+        return self._update(device_id, change, Deed(who, "device.update", device_id, given))
+
+    def disable(self, device_id: str, who: Who) -> DeviceView:
+        """Refuse a device from now on, at the broker and over HTTP; its data and credentials stay.
+
+        Raises:
+            NotFound: no such device.
+        """
+        return self._set_state(device_id, "disabled", Deed(who, "device.disable", device_id))
+
+    def enable(self, device_id: str, who: Who) -> DeviceView:
+        """Take a disabled device again.
+
+        Raises:
+            NotFound: no such device.
+        """
+        return self._set_state(device_id, "active", Deed(who, "device.enable", device_id))
+
+    def remove(self, device_id: str, who: Who) -> None:
+        """Delete a device and its credentials; its points stay until they are erased in the store.
+
+        Raises:
+            NotFound: no such device.
+        """
+        _demand_id(device_id)
+        self._devices.remove(device_id, who)
+
+    def list_credentials(self, device_id: str) -> list[CredentialView]:
+        """Give a device's credentials without secrets.
+
+        Raises:
+            NotFound: no such device.
+        """
+        self._find(device_id)
+        return self._credentials.list(device_id)
+
+    def add_credential(self, device_id: str, wanted: CredentialCreate, who: Who) -> IssuedCredential:
+        """Issue a further credential.
+
+        Raises:
+            NotFound: no such device.
+            Conflict: it has too many.
+        """
+        self._find(device_id)
+        issued, row = credentials.issue(device_id, clock.now_ns(), wanted)
+        self._credentials.add(row, who)
+        return issued
+
+    def rotate_credential(self, device_id: str, overlap_s: float, who: Who) -> IssuedCredential:
+        """Issue a new credential; the others still work for `overlap_s`.
+
+        Raises:
+            NotFound: no such device.
+        """
+        self._find(device_id)
+        now_ns = clock.now_ns()
+        issued, row = credentials.issue(device_id, now_ns, CredentialCreate())
+        self._credentials.rotate(row, now_ns + int(overlap_s * NS_PER_S), who)
+        return issued
+
+    def revoke_credential(self, device_id: str, credential_id: str, who: Who) -> None:
+        """Revoke one credential; without any, a device can do nothing.
+
+        Raises:
+            NotFound: no such device or credential.
+        """
+        self._find(device_id)
+        self._credentials.remove(device_id, _plain(credential_id), who)
+
+    def _find(self, device_id: str) -> DeviceView:
+        _demand_id(device_id)
+        return self._devices.find(device_id)
+
+    def _set_state(self, device_id: str, state: str, deed: Deed) -> DeviceView:
+        return self._update(device_id, lambda device: device.model_copy(update={"state": state}), deed)
+
+    def _update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
+        _demand_id(device_id)
+        return self._devices.update(device_id, change, deed)
+
+
+def _demand_id(device_id: str) -> None:
+    if not is_device_id(device_id):
+        raise NotFound(f"no device {device_id[:80]!r}", code="device_not_found")
+
+
+def _plain(text: str) -> str:
+    return text if text.isascii() and text.isprintable() else ""

@@ -1,0 +1,279 @@
+"""Devices and their credentials: the only SQL about them. Its neighbours `store_*` hold the other tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, update
+
+from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
+from devices.store_database import Database, Write
+from devices.store_tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
+from wire.devices import TENANT
+from wire.errors import Conflict, NotFound
+from wire.registry import CredentialView, DeviceView
+
+Change = Callable[[DeviceView], DeviceView]
+PARAMETERS = 5_000  # bound values a statement: SQLite allows 32,766, PostgreSQL 65,535
+MAX_CREDENTIALS = 16
+_CREDENTIAL_COLUMNS = [CREDENTIALS.c[name] for name in CredentialRow.__dataclass_fields__]
+
+
+class DeviceStore:
+    """Devices; thread-safe. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, devices: Sequence[NewDevice], who: Who, action: str) -> None:
+        """Register devices with their credentials, all or none.
+
+        Raises:
+            Conflict: an id is taken.
+        """
+        with self._database.write() as transaction:
+            taken = _taken(transaction, [device.id for device in devices])
+            if taken:
+                raise Conflict(f"device {min(taken)} exists already", code="device_exists", fields=["id"])
+            transaction.execute(insert(DEVICES), [_device_values(device, transaction.now_ns) for device in devices])
+            transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(device)])
+            transaction.execute(insert(CREDENTIALS), [_credential_values(device.credential) for device in devices])
+            transaction.changed("device", [device.id for device in devices])
+            transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
+
+    def taken(self, ids: Sequence[str]) -> set[str]:
+        """Give those of the ids that exist."""
+        with self._database.read() as connection:
+            return _taken(connection, ids)
+
+    def find(self, device_id: str) -> DeviceView:
+        """Give one device.
+
+        Raises:
+            NotFound: no such device.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(_view().where(DEVICES.c.id == device_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"no device {device_id!r}", code="device_not_found")
+        return _to_view(row)
+
+    def search(self, wanted: DeviceFilter) -> list[DeviceView]:
+        """List devices in order of their ids."""
+        query = _view().where(*_conditions(wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
+        with self._database.read() as connection:
+            return [_to_view(row) for row in connection.execute(query).mappings()]
+
+    def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
+        """Replace type, tags, gateway mark and state of a device by what `change` makes of them.
+
+        Raises:
+            NotFound: no such device.
+        """
+        with self._database.write() as transaction:
+            row = transaction.execute(_view().where(DEVICES.c.id == device_id)).mappings().first()
+            if row is None:
+                raise NotFound(f"no device {device_id!r}", code="device_not_found")
+            old = _to_view(row)
+            new = change(old)
+            if new == old:
+                return old
+            values = _device_values(new, transaction.now_ns)
+            del values["created_ns"], values["tenant"], values["id"]
+            transaction.execute(update(DEVICES).where(_is(device_id)).values(**values))
+            transaction.execute(delete(DEVICE_TAGS).where(_owned(DEVICE_TAGS, device_id)))
+            transaction.execute(insert(DEVICE_TAGS), _tag_rows(new))
+            transaction.changed("device", [device_id])
+            transaction.audit([deed])
+        return new.model_copy(update={"updated": values["updated_ns"]})
+
+    def remove(self, device_id: str, who: Who) -> None:
+        """Delete a device with its credentials and presence.
+
+        Raises:
+            NotFound: no such device.
+        """
+        with self._database.write() as transaction:
+            if not transaction.execute(delete(DEVICES).where(_is(device_id))).rowcount:
+                raise NotFound(f"no device {device_id!r}", code="device_not_found")
+            transaction.changed("device", [device_id])
+            transaction.audit([Deed(who, "device.delete", device_id)])
+
+
+class CredentialStore:
+    """Credentials of devices; thread-safe. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, device_id: str) -> list[CredentialView]:
+        """Give a device's credentials, oldest first."""
+        query = select(CREDENTIALS).where(_owned(CREDENTIALS, device_id))
+        ordered = query.order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
+        with self._database.read() as connection:
+            return [_to_credential_view(row) for row in connection.execute(ordered).mappings()]
+
+    def add(self, new: CredentialRow, who: Who) -> None:
+        """Add a credential beside those there are; the broker goes on taking the one it takes.
+
+        Raises:
+            NotFound: no such device.
+            Conflict: it has MAX_CREDENTIALS already.
+        """
+        with self._database.write() as transaction:
+            _insert_credential(transaction, new)
+            transaction.audit([Deed(who, "credential.add", new.device, {"credential": new.id})])
+
+    def rotate(self, new: CredentialRow, old_until_ns: int, who: Who) -> None:
+        """Add a credential and let the others end at a time; those already over are deleted.
+
+        Raises:
+            NotFound: no such device.
+        """
+        until = CREDENTIALS.c.not_after_ns
+        with self._database.write() as transaction:
+            mine = _owned(CREDENTIALS, new.device)
+            over = and_(until.is_not(None), until <= transaction.now_ns)
+            transaction.execute(delete(CREDENTIALS).where(mine, over))
+            longer = or_(until.is_(None), until > old_until_ns)
+            transaction.execute(update(CREDENTIALS).where(mine, longer).values(not_after_ns=old_until_ns))
+            _insert_credential(transaction, new)
+            detail = {"credential": new.id, "others_until_ns": old_until_ns}
+            transaction.audit([Deed(who, "credential.rotate", new.device, detail)])
+
+    def remove(self, device_id: str, credential_id: str, who: Who) -> None:
+        """Revoke a credential.
+
+        Raises:
+            NotFound: the device has no such credential.
+        """
+        with self._database.write() as transaction:
+            which = and_(_owned(CREDENTIALS, device_id), CREDENTIALS.c.id == credential_id)
+            if not transaction.execute(delete(CREDENTIALS).where(which)).rowcount:
+                raise NotFound(f"device {device_id!r} has no credential {credential_id!r}", code="credential_not_found")
+            transaction.changed("device", [device_id])
+            transaction.audit([Deed(who, "credential.revoke", device_id, {"credential": credential_id})])
+
+    def mark_used(self, used_ns: dict[str, int]) -> None:
+        """Note when credentials were used last; older news than what is known changes nothing."""
+        ids = list(used_ns)
+        with self._database.write("presence") as transaction:
+            for start in range(0, len(ids), PARAMETERS):
+                part = ids[start : start + PARAMETERS]
+                query = select(CREDENTIALS.c.id, CREDENTIALS.c.last_used_ns).where(CREDENTIALS.c.id.in_(part))
+                rows = transaction.execute(query).all()
+                newer = [{"key": key, "ns": used_ns[key]} for key, last in rows if last is None or last < used_ns[key]]
+                transaction.execute(_MARK_USED, newer)
+
+
+def _insert_credential(transaction: Write, new: CredentialRow) -> None:
+    device = select(DEVICES.c.broker_credential).where(_is(new.device))
+    if transaction.execute(device).first() is None:
+        raise NotFound(f"no device {new.device!r}", code="device_not_found")
+    mine = select(CREDENTIALS.c.id).where(_owned(CREDENTIALS, new.device))
+    held = transaction.execute(mine.order_by(CREDENTIALS.c.created_ns.desc())).scalars().all()
+    if len(held) >= MAX_CREDENTIALS:
+        raise Conflict(f"a device has at most {MAX_CREDENTIALS} credentials", code="too_many_credentials")
+    transaction.execute(insert(CREDENTIALS).values(**_credential_values(new)))
+    # The broker takes one credential at a time: while the choice is not made, it stays with the newest of before.
+    unchosen = and_(_is(new.device), DEVICES.c.broker_credential.is_(None))
+    transaction.execute(update(DEVICES).where(unchosen).values(broker_credential=held[0] if held else None))
+    transaction.changed("device", [new.device])
+
+
+def _taken(connection: Any, ids: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(ids), PARAMETERS):
+        part = DEVICES.c.id.in_(ids[start : start + PARAMETERS])
+        query = select(DEVICES.c.id).where(DEVICES.c.tenant == TENANT, part)
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def _view() -> Select[Any]:
+    at_home = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
+    query = select(DEVICES, PRESENCE.c.online, PRESENCE.c.last_seen_ns)
+    return query.select_from(DEVICES.outerjoin(PRESENCE, at_home)).where(DEVICES.c.tenant == TENANT)
+
+
+def _conditions(wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:
+    if wanted.after:
+        yield DEVICES.c.id > wanted.after
+    if wanted.text:
+        yield DEVICES.c.search.contains(wanted.text.lower(), autoescape=True)
+    if wanted.type is not None:
+        yield DEVICES.c.type == wanted.type
+    if wanted.state is not None:
+        yield DEVICES.c.state == wanted.state
+    if wanted.is_online is not None:
+        yield func.coalesce(PRESENCE.c.online, False).is_(wanted.is_online)
+    for key, value in wanted.tags:
+        named = and_(DEVICE_TAGS.c.tenant == TENANT, DEVICE_TAGS.c.key == key, DEVICE_TAGS.c.value == value)
+        yield DEVICES.c.id.in_(select(DEVICE_TAGS.c.device).where(named))
+
+
+def _device_values(device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any]:
+    return {
+        "tenant": TENANT,
+        "id": device.id,
+        "type": device.type,
+        "gateway": device.gateway,
+        "state": device.state if isinstance(device, DeviceView) else "active",
+        "tags": orjson.dumps(device.tags).decode(),
+        "search": "\n".join([device.id, device.type or "", *device.tags.values()]).lower(),
+        "created_ns": now_ns,
+        "updated_ns": now_ns,
+    }
+
+
+def _tag_rows(device: NewDevice | DeviceView) -> list[dict[str, Any]]:
+    named = device.tags.items()
+    return [{"tenant": TENANT, "device": device.id, "key": key, "value": value} for key, value in named]
+
+
+def _credential_values(row: CredentialRow) -> dict[str, Any]:
+    return {"tenant": TENANT} | {name: getattr(row, name) for name in CredentialRow.__dataclass_fields__}
+
+
+def _shown(device: NewDevice) -> dict[str, Any]:
+    return {"type": device.type, "tags": device.tags, "gateway": device.gateway, "credential": device.credential.id}
+
+
+def _is(device_id: str) -> ColumnElement[bool]:
+    return and_(DEVICES.c.tenant == TENANT, DEVICES.c.id == device_id)
+
+
+def _owned(table: Any, device_id: str) -> ColumnElement[bool]:
+    return and_(table.c.tenant == TENANT, table.c.device == device_id)
+
+
+def _to_view(row: Any) -> DeviceView:
+    return DeviceView(
+        id=row["id"],
+        tenant=row["tenant"],
+        type=row["type"],
+        tags=orjson.loads(row["tags"]),
+        gateway=row["gateway"],
+        state=row["state"],
+        online=bool(row["online"]),
+        last_seen=row["last_seen_ns"] or None,
+        created=row["created_ns"],
+        updated=row["updated_ns"],
+    )
+
+
+def _to_credential_view(row: Any) -> CredentialView:
+    return CredentialView(
+        id=row["id"],
+        created=row["created_ns"],
+        not_before=row["not_before_ns"],
+        not_after=row["not_after_ns"],
+        last_used=row["last_used_ns"],
+    )
+
+
+_MARK_USED = (
+    update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("key")).values(last_used_ns=bindparam("ns"))
+)

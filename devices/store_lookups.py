@@ -1,0 +1,111 @@
+"""What other services ask the registry for: identities, changes, the directory. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, and_, func, select
+
+from devices.rows import BrokerCredential
+from devices.store import PARAMETERS
+from devices.store_database import Database
+from devices.store_tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
+from devices.store_types import to_type
+from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult
+
+_OWNS = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
+
+
+class LookupStore:
+    """Answers for other services; thread-safe, each from one consistent view."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lookup(self, ids: Sequence[str]) -> LookupResult:
+        """Give the devices of these ids with their credentials and types; unknown ids are absent."""
+        found: dict[str, DeviceIdentity] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(ids), PARAMETERS):
+                _read_identities(connection, ids[start : start + PARAMETERS], found)
+            names = sorted({device.type for device in found.values() if device.type is not None})
+            types = {kind.name: kind for kind in _read_types(connection, names)}
+            return LookupResult(devices=list(found.values()), types=types, revision=_revision(connection))
+
+    def changes(self, since: int) -> Changes:
+        """Tell what changed after a revision, or that it is too long ago to tell."""
+        with self._database.read() as connection:
+            revision = _revision(connection)
+            oldest = connection.execute(select(func.min(CHANGES.c.revision))).scalar() or revision + 1
+            if since > revision or since < oldest - 1:
+                return Changes(revision=revision, reset=True)
+            query = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.revision > since).order_by(CHANGES.c.revision)
+            rows = [tuple(row) for row in connection.execute(query)]
+        named = {kind: list(dict.fromkeys(key for k, key in rows if k == kind)) for kind in ("device", "type", "token")}
+        return Changes(
+            revision=revision, devices=named["device"], types=named["type"], tokens=bool(named["token"])
+        )
+
+    def directory(self, after: str, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """List devices briefly in order of their ids, and give the revision."""
+        present = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
+        columns = select(DEVICES.c.id, DEVICES.c.type, DEVICES.c.tags, PRESENCE.c.online)
+        query = columns.select_from(DEVICES.outerjoin(PRESENCE, present))
+        paged = query.where(DEVICES.c.tenant == TENANT, DEVICES.c.id > after).order_by(DEVICES.c.id).limit(limit)
+        with self._database.read() as connection:
+            rows = connection.execute(paged).all()
+            revision = _revision(connection)
+        return [{"id": d, "type": t, "tags": orjson.loads(tags), "online": bool(o)} for d, t, tags, o in rows], revision
+
+    def revision(self) -> int:
+        """Give the number of the newest change."""
+        with self._database.read() as connection:
+            return _revision(connection)
+
+    def broker_credentials(self, now_ns: int) -> tuple[list[BrokerCredential], int | None]:
+        """Give the valid credentials of active devices, newest first within a device, and when that next changes."""
+        columns = select(
+            CREDENTIALS.c.device,
+            CREDENTIALS.c.id,
+            CREDENTIALS.c.broker_hash,
+            DEVICES.c.broker_credential,
+            CREDENTIALS.c.not_before_ns,
+            CREDENTIALS.c.not_after_ns,
+        )
+        active = columns.select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.state == "active")
+        order = (CREDENTIALS.c.device, CREDENTIALS.c.created_ns.desc(), CREDENTIALS.c.id)
+        valid, boundaries = [], []
+        with self._database.read() as connection:
+            for device, key, broker_hash, chosen, start, end in connection.execute(active.order_by(*order)):
+                boundaries += [edge for edge in (start, end) if edge is not None and edge > now_ns]
+                if (start is None or start <= now_ns) and (end is None or end > now_ns):
+                    valid.append(BrokerCredential(device, key, broker_hash, key == chosen))
+        return valid, min(boundaries, default=None)
+
+
+def _revision(connection: Connection) -> int:
+    return int(connection.execute(select(COUNTERS.c.value).where(COUNTERS.c.name == "revision")).scalar_one())
+
+
+def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str, DeviceIdentity]) -> None:
+    mine = DEVICES.c.tenant == TENANT
+    for row in connection.execute(select(DEVICES).where(mine, DEVICES.c.id.in_(ids))).mappings():
+        found[row["id"]] = DeviceIdentity(
+            id=row["id"],
+            tenant=row["tenant"],
+            state=row["state"],
+            type=row["type"],
+            gateway=row["gateway"],
+            tags=orjson.loads(row["tags"]),
+        )
+    owned = select(CREDENTIALS).where(CREDENTIALS.c.tenant == TENANT, CREDENTIALS.c.device.in_(ids))
+    for row in connection.execute(owned.order_by(CREDENTIALS.c.created_ns)).mappings():
+        names = ("id", "sha256", "not_before_ns", "not_after_ns")
+        found[row["device"]].credentials.append(CredentialRecord(**{name: row[name] for name in names}))
+
+
+def _read_types(connection: Connection, names: Sequence[str]) -> list[DeviceType]:
+    query = select(DEVICE_TYPES).where(DEVICE_TYPES.c.tenant == TENANT, DEVICE_TYPES.c.name.in_(names))
+    return [to_type(row) for row in connection.execute(query).mappings()]

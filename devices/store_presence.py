@@ -1,0 +1,157 @@
+"""Presence of devices: the only SQL about it. Marks are changed by functions that come in from `devices.presence`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+
+from devices.presence import Mark
+from devices.store import PARAMETERS
+from devices.store_database import Database, Write
+from devices.store_tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
+from wire.devices import TENANT
+
+_NAMES = tuple(Mark.__dataclass_fields__)
+_UPDATE = (
+    update(PRESENCE)
+    .where(PRESENCE.c.tenant == TENANT, PRESENCE.c.device == bindparam("key"))
+    .values({name: bindparam(f"new_{name}") for name in _NAMES})
+)
+
+
+class PresenceStore:
+    """Marks of presence; thread-safe. Each method is one transaction, one after the other among all processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def change(self, ids: Sequence[str], judge: Callable[[str, Mark], Mark]) -> None:
+        """Replace the marks of those ids that are registered; a device without a mark starts with an empty one."""
+        with self._database.write("presence") as transaction:
+            for start in range(0, len(ids), PARAMETERS):
+                known = _read_marks(transaction, DEVICES.c.id.in_(ids[start : start + PARAMETERS]))
+                _write_marks(transaction, known, {key: judge(key, mark or Mark()) for key, mark in known.items()})
+
+    def unconfirm(self) -> None:
+        """Forget who is connected: the broker's news were interrupted, silence decides from now."""
+        with self._database.write("presence") as transaction:
+            values = {"connected": False, "since_ns": transaction.now_ns}
+            transaction.execute(update(PRESENCE).where(PRESENCE.c.connected).values(**values))
+
+    def disconnect_all(self, judge: Callable[[str, Mark], Mark]) -> None:
+        """Replace the marks of all connected devices: the broker was started anew."""
+        with self._database.write("presence") as transaction:
+            known = _read_marks(transaction, PRESENCE.c.connected)
+            _write_marks(transaction, known, {key: judge(key, mark or Mark()) for key, mark in known.items()})
+
+    def silence(self, is_silent: Callable[[Mark, float | None], bool], silence: Callable[[Mark], Mark]) -> int:
+        """Replace the marks of unconnected online devices that are silent, given their type's expected interval."""
+        quiet = and_(PRESENCE.c.online, PRESENCE.c.connected.is_(False))
+        with self._database.read() as connection:
+            if connection.execute(select(PRESENCE.c.device).where(quiet).limit(1)).first() is None:
+                return 0
+        with self._database.write("presence") as transaction:
+            intervals = _read_intervals(transaction)
+            query = _marks_query().add_columns(DEVICES.c.type).where(quiet)
+            known: dict[str, Mark | None] = {}
+            for row in transaction.execute(query).mappings():
+                mark = _to_mark(row)
+                if mark is not None and is_silent(mark, intervals.get(row["type"])):
+                    known[row["id"]] = mark
+            _write_marks(transaction, known, {key: silence(mark) for key, mark in known.items() if mark})
+        return len(known)
+
+    def beat(self) -> None:
+        """Note that the keeper of presence is alive and up to date."""
+        with self._database.write("presence") as transaction:
+            mine = COUNTERS.c.name == "presence"
+            transaction.execute(update(COUNTERS).where(mine).values(value=transaction.now_ns))
+
+    def last_beat_ns(self) -> int:
+        """Give when the keeper was alive last."""
+        with self._database.read() as connection:
+            query = select(COUNTERS.c.value).where(COUNTERS.c.name == "presence")
+            return int(connection.execute(query).scalar_one())
+
+    def counts(self) -> tuple[int, int]:
+        """Give the number of devices registered and online."""
+        with self._database.read() as connection:
+            registered = connection.execute(select(func.count()).select_from(DEVICES)).scalar_one()
+            present = select(func.count()).select_from(PRESENCE).where(PRESENCE.c.online)
+            online = connection.execute(present).scalar_one()
+        return registered, online
+
+    def turn_broker_credentials(self, now_ns: int) -> list[str]:
+        """Let the broker take another of a device's valid credentials, for each unconnected device with several.
+
+        Returns:
+            The devices that it concerns.
+        """
+        valid = and_(
+            or_(CREDENTIALS.c.not_before_ns.is_(None), CREDENTIALS.c.not_before_ns <= now_ns),
+            or_(CREDENTIALS.c.not_after_ns.is_(None), CREDENTIALS.c.not_after_ns > now_ns),
+        )
+        several = select(CREDENTIALS.c.device).where(CREDENTIALS.c.tenant == TENANT, valid)
+        several = several.group_by(CREDENTIALS.c.device).having(func.count() > 1)
+        connected = select(PRESENCE.c.device).where(PRESENCE.c.tenant == TENANT, PRESENCE.c.connected)
+        columns = select(CREDENTIALS.c.device, CREDENTIALS.c.id, DEVICES.c.broker_credential)
+        owns = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
+        joined = columns.select_from(CREDENTIALS.join(DEVICES, owns)).where(valid, DEVICES.c.state == "active")
+        concerned = joined.where(CREDENTIALS.c.device.in_(several), CREDENTIALS.c.device.not_in(connected))
+        with self._database.write() as transaction:
+            held: dict[str, list[str]] = {}
+            chosen: dict[str, str | None] = {}
+            ordered = concerned.order_by(CREDENTIALS.c.device, CREDENTIALS.c.created_ns.desc(), CREDENTIALS.c.id)
+            for device, key, choice in transaction.execute(ordered):
+                held.setdefault(device, []).append(key)
+                chosen[device] = choice
+            turned = [{"key": device, "choice": _next(keys, chosen[device])} for device, keys in held.items()]
+            transaction.execute(_TURN, turned)
+        return list(held)
+
+
+_TURN = (
+    update(DEVICES)
+    .where(DEVICES.c.tenant == TENANT, DEVICES.c.id == bindparam("key"))
+    .values(broker_credential=bindparam("choice"))
+)
+
+
+def _next(keys: list[str], choice: str | None) -> str:
+    now = keys.index(choice) if choice in keys else 0  # unchosen: the broker takes the newest, which is the first
+    return keys[(now + 1) % len(keys)]
+
+
+def _marks_query() -> Any:
+    at_home = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
+    columns = select(DEVICES.c.id, *(PRESENCE.c[name] for name in _NAMES))
+    return columns.select_from(DEVICES.outerjoin(PRESENCE, at_home)).where(DEVICES.c.tenant == TENANT)
+
+
+def _read_marks(transaction: Write, condition: Any) -> dict[str, Mark | None]:
+    rows = transaction.execute(_marks_query().where(condition)).mappings()
+    return {row["id"]: _to_mark(row) for row in rows}
+
+
+def _to_mark(row: Any) -> Mark | None:
+    return None if row["online"] is None else Mark(**{name: row[name] for name in _NAMES})
+
+
+def _write_marks(transaction: Write, known: Mapping[str, Mark | None], marks: Mapping[str, Mark]) -> None:
+    fresh = [{"tenant": TENANT, "device": key} | _values(mark, "") for key, mark in marks.items() if known[key] is None]
+    changed = [(key, mark) for key, mark in marks.items() if known[key] is not None and known[key] != mark]
+    transaction.execute(insert(PRESENCE), fresh)
+    transaction.execute(_UPDATE, [{"key": key} | _values(mark, "new_") for key, mark in changed])
+
+
+def _values(mark: Mark, prefix: str) -> dict[str, Any]:
+    return {prefix + name: getattr(mark, name) for name in _NAMES}
+
+
+def _read_intervals(transaction: Write) -> dict[str, float | None]:
+    query = select(DEVICE_TYPES.c.name, DEVICE_TYPES.c.spec).where(DEVICE_TYPES.c.tenant == TENANT)
+    specs: Iterable[tuple[str, str]] = transaction.execute(query)
+    return {name: orjson.loads(spec).get("expected_interval_s") for name, spec in specs}

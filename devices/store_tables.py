@@ -1,0 +1,160 @@
+"""Tables of the registry, for SQLite and PostgreSQL alike. Every row carries its tenant; times are ns."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData()
+
+
+def _of_device() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant", "device"], ["devices.tenant", "devices.id"], ondelete="CASCADE")
+
+
+DEVICES = Table(
+    "devices",
+    METADATA,
+    Column("tenant", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("type", String(64)),
+    Column("gateway", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tags", Text, nullable=False),  # JSON, for reading; DEVICE_TAGS is for finding
+    Column("search", Text, nullable=False),  # lower case: id, type, tag values
+    Column("created_ns", BigInteger, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+    Column("broker_credential", String(32)),  # the one the broker takes while several are valid
+    PrimaryKeyConstraint("tenant", "id"),
+    Index("devices_by_type", "tenant", "type"),
+)
+
+DEVICE_TAGS = Table(
+    "device_tags",
+    METADATA,
+    Column("tenant", String(64), nullable=False),
+    Column("device", String(64), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("value", String(256), nullable=False),
+    PrimaryKeyConstraint("tenant", "device", "key"),
+    _of_device(),
+    Index("device_tags_by_value", "tenant", "key", "value"),
+)
+
+CREDENTIALS = Table(
+    "credentials",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("device", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("broker_hash", String(160), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("not_before_ns", BigInteger),
+    Column("not_after_ns", BigInteger),
+    Column("last_used_ns", BigInteger),
+    _of_device(),
+    Index("credentials_by_device", "tenant", "device"),
+)
+
+DEVICE_TYPES = Table(
+    "device_types",
+    METADATA,
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("spec", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "name"),
+)
+
+PRESENCE = Table(
+    "presence",
+    METADATA,
+    Column("tenant", String(64), nullable=False),
+    Column("device", String(64), nullable=False),
+    Column("online", Boolean, nullable=False),
+    Column("connected", Boolean, nullable=False),
+    Column("said", String(16)),
+    Column("last_seen_ns", BigInteger, nullable=False),
+    Column("since_ns", BigInteger, nullable=False),
+    Column("gone_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "device"),
+    _of_device(),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger),
+    UniqueConstraint("tenant", "name"),
+)
+
+OPERATORS = Table(
+    "operators",
+    METADATA,
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "name"),
+)
+
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("operator", String(64), nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["tenant", "operator"], ["operators.tenant", "operators.name"], ondelete="CASCADE"),
+)
+
+CHANGES = Table(
+    "changes",
+    METADATA,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),  # device, type, token
+    Column("key", String(64), nullable=False),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant", String(64), nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("remote_ip", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("audit_by_object", "tenant", "object"),
+    Index("audit_by_actor", "tenant", "actor"),
+)
+
+COUNTERS = Table(  # revision; audit (seq and hash of the newest entry); presence (last time its keeper was alive)
+    "counters",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+)

@@ -1,0 +1,53 @@
+"""The registry on a fresh SQLite file, alone or beside a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from devices.config import DevicesConfig
+from tests.devices.running import ADMIN, SERVICE, Broker, MqttDevice, Service, wait_until
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DevicesConfig:
+    return DevicesConfig(data=tmp_path, broker="", operator_token=ADMIN, service_token=SERVICE)
+
+
+@pytest.fixture
+def service(config: DevicesConfig) -> Iterator[Service]:
+    started = Service(config)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    started = Broker(folder).start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def connected_service(broker: Broker, config: DevicesConfig) -> Iterator[Service]:
+    started = Service(config.model_copy(update=broker.settings()))
+    wait_until(lambda: started.nobody("GET", "/readyz").status_code == 200)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def dial(broker: Broker) -> Iterator[Callable[[str, str], MqttDevice]]:
+    made: list[MqttDevice] = []
+
+    def connect(device_id: str, secret: str) -> MqttDevice:
+        made.append(MqttDevice(broker, device_id, secret))
+        return made[-1]
+
+    yield connect
+    for device in made:
+        device.close()

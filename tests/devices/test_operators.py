@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+from werkzeug.security import generate_password_hash
+
+from chassis.tokens import hash_token
+from devices.operators import BackOff
+from tests.devices.running import ADMIN, Caller, Service
+from wire.errors import TooManyRequests
+
+CHEAP = "pbkdf2:sha256:1"  # the strength of the hash is not the matter here
+
+
+@pytest.fixture
+def staffed(config):
+    started = Service(config.model_copy(update={"admin_hash": generate_password_hash("first password", CHEAP)}))
+    yield started
+    started.stop()
+
+
+def log_in(service: Service, name: str, password: str, remote_ip: str = "127.0.0.5"):
+    body = {"name": name, "password": password, "remote_ip": remote_ip}
+    return service.internal("POST", "/internal/operators:login", body)
+
+
+def test_first_operator_logs_in_and_out(staffed) -> None:
+    session = log_in(staffed, "admin", "first password").json
+    call = Caller(staffed.app, session["token"])
+
+    assert call("GET", "/v1/operators").json["items"][0]["name"] == "admin"
+    staffed.internal("POST", "/internal/operators:logout", {"sha256": hash_token(session["token"])})
+
+    assert call("GET", "/v1/operators").status_code == 401
+    actions = [item["action"] for item in staffed.admin("GET", "/v1/audit?actor=operator:admin").json["items"]]
+    assert actions == ["operator.logout", "operator.login"]
+
+
+def test_wrong_name_and_wrong_password_look_alike(staffed) -> None:
+    answers = [log_in(staffed, name, "wrong password") for name in ("admin", "nobody", "a\0b", "x" * 256)]
+
+    assert {(answer.status_code, answer.json["code"], answer.json["detail"]) for answer in answers} == {
+        (401, "login_failed", "wrong name or password")
+    }
+
+
+def test_sixth_try_has_to_wait_even_with_the_right_password(staffed) -> None:
+    statuses = [log_in(staffed, "admin", "wrong password").status_code for _ in range(5)]
+
+    waiting = log_in(staffed, "admin", "first password")
+
+    assert statuses == [401] * 5
+    assert (waiting.status_code, waiting.json["code"]) == (429, "login_back_off")
+    assert int(waiting.headers["Retry-After"]) >= 1
+    assert log_in(staffed, "admin", "first password", "127.0.0.6").status_code == 200
+
+
+def test_back_off_doubles_and_is_forgotten_after_success() -> None:
+    back_off = BackOff()
+    for _ in range(7):
+        back_off.failed(("a", "ip"))
+
+    with pytest.raises(TooManyRequests) as caught:
+        back_off.demand(("a", "ip"))
+    assert 3 <= caught.value.retry_after_s <= 5
+    back_off.demand(("b", "ip"))
+    back_off.succeeded(("a", "ip"))
+    back_off.demand(("a", "ip"))
+
+
+def test_new_password_ends_sessions_and_the_old_password(staffed) -> None:
+    old = Caller(staffed.app, log_in(staffed, "admin", "first password").json["token"])
+
+    answer = staffed.admin("PATCH", "/v1/operators/admin", {"password": "second password"})
+
+    assert answer.status_code == 204
+    assert old("GET", "/v1/devices").status_code == 401
+    assert log_in(staffed, "admin", "first password").status_code == 401
+    assert log_in(staffed, "admin", "second password").status_code == 200
+
+
+def test_operator_is_added_with_a_role_and_removed(staffed) -> None:
+    body = {"name": "eve", "password": "correct horse", "role": "viewer"}
+    assert staffed.admin("POST", "/v1/operators", body).status_code == 201
+    assert staffed.admin("POST", "/v1/operators", body).json["code"] == "operator_exists"
+    call = Caller(staffed.app, log_in(staffed, "eve", "correct horse").json["token"])
+
+    assert call("GET", "/v1/devices").status_code == 200
+    assert call("POST", "/v1/devices", {"id": "d1"}).status_code == 403
+    assert staffed.admin("DELETE", "/v1/operators/eve").status_code == 204
+    assert call("GET", "/v1/devices").status_code == 401
+
+
+def test_last_admin_stays(staffed) -> None:
+    assert staffed.admin("DELETE", "/v1/operators/admin").json["code"] == "last_admin"
+    assert staffed.admin("PATCH", "/v1/operators/admin", {"role": "viewer"}).json["code"] == "last_admin"
+    assert log_in(staffed, "admin", "first password").json["role"] == "admin"
+
+
+@pytest.mark.parametrize("body", [{}, {"password": "short"}, {"password": "x" * 300}, {"role": "root"}])
+def test_operator_changes_out_of_bounds_are_refused(staffed, body) -> None:
+    assert staffed.admin("PATCH", "/v1/operators/admin", body).status_code == 422
+
+
+def test_token_is_shown_once_listed_and_revoked_by_id(service) -> None:
+    made = service.admin("POST", "/v1/tokens", {"name": "ci", "role": "operator"}).json
+    listed = service.admin("GET", "/v1/tokens")
+
+    assert made["token"] not in listed.text
+    assert [item["name"] for item in listed.json["items"]] == ["bootstrap", "ci"]
+    assert service.admin("POST", "/v1/tokens", {"name": "ci", "role": "viewer"}).json["code"] == "token_exists"
+    assert service.admin("DELETE", f"/v1/tokens/{made['id']}").status_code == 204
+    assert Caller(service.app, made["token"])("GET", "/v1/devices").status_code == 401
+    assert service.admin("DELETE", "/v1/tokens/ci").json["code"] == "token_not_found"
+
+
+@pytest.mark.parametrize("expires", ["1999-01-01T00:00:00Z", 10**30, -1])
+def test_token_that_ends_at_a_wrong_time_is_refused(service, expires) -> None:
+    body = {"name": "ci", "role": "viewer", "expires": expires}
+
+    assert service.admin("POST", "/v1/tokens", body).status_code == 422
+
+
+def test_new_bootstrap_token_takes_the_place_of_the_old(service, config) -> None:
+    service.stop()
+    again = Service(config.model_copy(update={"operator_token": "another-token"}))
+    try:
+        assert again.admin("GET", "/v1/tokens").status_code == 401
+        names = [item["name"] for item in Caller(again.app, "another-token")("GET", "/v1/tokens").json["items"]]
+        assert names == ["bootstrap"]
+    finally:
+        again.stop()
+
+
+def test_no_secret_reaches_the_database(service, config) -> None:
+    secret = service.register("d1")
+    token = service.admin("POST", "/v1/tokens", {"name": "ci", "role": "viewer"}).json["token"]
+    service.admin("POST", "/v1/operators", {"name": "eve", "password": "correct horse", "role": "viewer"})
+
+    kept = b"".join(path.read_bytes() for path in config.data.glob("registry.db*"))
+
+    assert b"device.create" in kept
+    assert [text for text in (secret, token, ADMIN, "correct horse") if text.encode() in kept] == []

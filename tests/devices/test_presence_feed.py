@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import signal
+import time
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.devices.running import Service, wait_until
+
+
+def publish(broker, user: str, secret: str, topic: str, payload: str, *, retain: bool = False) -> None:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=user)
+    client.username_pw_set(user, secret)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(5)
+    client.disconnect()
+    client.loop_stop()
+
+
+def test_connection_and_crash_are_followed(connected_service, dial) -> None:
+    device = dial("d1", connected_service.register("d1"))
+
+    wait_until(lambda: connected_service.is_online("d1"))
+    device.crash()
+    wait_until(lambda: not connected_service.is_online("d1"))
+
+    shown = connected_service.admin("GET", "/v1/devices/d1").json
+    assert shown["last_seen"] is not None
+    assert [item["id"] for item in connected_service.admin("GET", "/v1/devices?online=false").json["items"]] == ["d1"]
+
+
+def test_takeover_of_a_connection_leaves_the_device_online(connected_service, dial) -> None:
+    secret = connected_service.register("d1")
+    first = dial("d1", secret)
+    wait_until(first.is_connected)
+    wait_until(lambda: connected_service.is_online("d1"))
+
+    first.client.reconnect_delay_set(60, 60)
+    second = dial("d1", secret)
+    wait_until(lambda: second.is_connected() and not first.is_connected())
+    dial("d2", connected_service.register("d2"))
+    wait_until(lambda: connected_service.is_online("d2"), 10)  # all that was told before it is applied by now
+
+    assert connected_service.is_online("d1")
+
+
+def test_what_a_device_says_counts(connected_service, dial) -> None:
+    device = dial("d1", connected_service.register("d1"))
+    wait_until(lambda: connected_service.is_online("d1"))
+
+    device.client.publish("devices/d1/status", '{"state":"offline"}', qos=1)
+    wait_until(lambda: not connected_service.is_online("d1"))
+    device.client.publish("devices/d1/status", "online", qos=1)
+
+    wait_until(lambda: connected_service.is_online("d1"))
+
+
+def test_stale_retained_status_revives_nobody(broker, config, connected_service, dial) -> None:
+    secret = connected_service.register("d1")
+    device = dial("d1", secret)
+    wait_until(device.is_connected)
+    device.client.publish("devices/d1/status", "online", qos=1, retain=True).wait_for_publish(5)
+    wait_until(lambda: connected_service.is_online("d1"))
+    device.close()  # an orderly end: no last will, the retained word stays
+    wait_until(lambda: not connected_service.is_online("d1"))
+    connected_service.stop()
+
+    again = Service(config.model_copy(update=broker.settings()))
+    try:
+        witness = dial("d2", again.register("d2"))
+        wait_until(lambda: again.is_online("d2"), 10)  # the retained words came before it
+
+        assert witness.is_connected()
+        assert not again.is_online("d1")
+    finally:
+        again.stop()
+
+
+def test_changes_during_a_short_absence_are_not_missed(broker, config, connected_service, dial) -> None:
+    first = dial("d1", connected_service.register("d1"))
+    secret = connected_service.register("d2")
+    wait_until(lambda: connected_service.is_online("d1"))
+    wait_until(lambda: "d2:" in (broker.folder / "passwd").read_text())
+    connected_service.stop()
+
+    first.crash()
+    second = dial("d2", secret)
+    wait_until(second.is_connected)
+    again = Service(config.model_copy(update=broker.settings()))
+    try:
+        wait_until(lambda: again.is_online("d2"))
+        wait_until(lambda: not again.is_online("d1"))
+    finally:
+        again.stop()
+
+
+def test_broker_stopped_and_started_again_is_followed(broker, connected_service, dial) -> None:
+    gone = dial("d1", connected_service.register("d1"))
+    back = dial("d2", connected_service.register("d2"))
+    wait_until(lambda: connected_service.is_online("d1") and connected_service.is_online("d2"))
+    gone.client.reconnect_delay_set(60, 60)
+
+    broker.stop(signal.SIGTERM)
+    broker.start()
+
+    wait_until(back.is_connected)
+    wait_until(lambda: connected_service.is_online("d2"))
+    wait_until(lambda: not connected_service.is_online("d1"))
+
+
+def test_silent_http_device_goes_offline_by_its_type(config) -> None:
+    service = Service(config)
+    try:
+        service.admin("PUT", "/v1/device-types/quick", {"expected_interval_s": 0.2})
+        service.register("d1", type="quick")
+        service.register("d2")
+        now_ns = time.time_ns()
+
+        service.internal("POST", "/internal/seen", {"devices": {"d1": now_ns, "d2": now_ns, "unknown": now_ns}})
+
+        assert service.is_online("d1")
+        assert service.is_online("d2")
+        wait_until(lambda: not service.is_online("d1"))
+        assert service.is_online("d2")
+    finally:
+        service.stop()
+
+
+def test_last_messages_by_mqtt_do_not_revive_a_device(connected_service, dial) -> None:
+    device = dial("d1", connected_service.register("d1"))
+    wait_until(lambda: connected_service.is_online("d1"))
+    device.crash()
+    wait_until(lambda: not connected_service.is_online("d1"))
+    now_ns = time.time_ns()
+
+    connected_service.internal("POST", "/internal/seen", {"mqtt": {"d1": now_ns}})
+    assert not connected_service.is_online("d1")
+    connected_service.internal("POST", "/internal/seen", {"devices": {"d1": time.time_ns()}})
+
+    assert connected_service.is_online("d1")
+
+
+def test_registry_works_while_the_broker_is_away(broker, connected_service) -> None:
+    broker.stop()
+
+    connected_service.register("d1")
+
+    assert connected_service.nobody("GET", "/readyz").status_code == 200
+    broker.start()
+    secret = connected_service.admin("POST", "/v1/devices/d1/credentials:rotate", {"overlap_s": 0}).json
+    wait_until(lambda: "d1:" in (broker.folder / "passwd").read_text())
+    assert secret["credential"]["username"] == "d1"

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from sqlalchemy import inspect, text
+
+from devices.store_database import Database
+from devices.store_schema import MIGRATIONS, SCHEMA_VERSION, create, migrate, upgrade
+from wire.errors import Unavailable
+
+
+def test_steps_and_tables_make_the_same_schema(tmp_path) -> None:
+    shown = []
+    for name, make in (("made", create), ("upgraded", upgrade)):
+        database = Database(f"sqlite:///{tmp_path / name}", tmp_path)
+        with database.engine.begin() as connection:
+            make(connection)
+        assert not migrate(database, tmp_path)
+        with database.read() as connection:
+            shown.append(describe(connection))
+        database.close()
+
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == 13
+
+
+def describe(connection) -> dict[str, object]:
+    found = inspect(connection)
+    columns = {
+        name: [(c["name"], str(c["type"]), c["nullable"], c["primary_key"]) for c in found.get_columns(name)]
+        for name in found.get_table_names()
+    }
+    more = {
+        name: (found.get_foreign_keys(name), sorted(map(str, found.get_indexes(name))), sorted(map(str, found.get_unique_constraints(name))))
+        for name in columns
+    }
+    counters = connection.execute(text("SELECT * FROM counters ORDER BY name")).all()
+    version = connection.execute(text("SELECT * FROM alembic_version")).all()
+    return {name: (columns[name], more[name]) for name in columns} | {"rows": (counters, version)}
+
+
+def test_fresh_start_does_not_import_alembic(tmp_path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from devices.app import create_app\n"
+        "from devices.config import DevicesConfig\n"
+        "app = create_app(DevicesConfig(data=pathlib.Path(sys.argv[1]), broker=''))\n"
+        "app.extensions['headwater.workers'].stop()\n"
+        "print([name for name in sys.modules if name.startswith(('alembic', 'sqlalchemy.orm', 'psycopg'))])\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
+
+
+def test_schema_version_is_the_newest_step() -> None:
+    steps = sorted(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+    assert steps[-1].startswith(SCHEMA_VERSION)
+
+
+def test_concurrent_starts_migrate_once(tmp_path) -> None:
+    databases = [Database("sqlite:", tmp_path) for _ in range(4)]
+    done: list[bool] = []
+    threads = [threading.Thread(target=lambda d=d: done.append(migrate(d, tmp_path))) for d in databases]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(done) == [False, False, False, True]
+    for database in databases:
+        database.close()
+
+
+def test_connections_are_durable_and_hold_foreign_keys(service) -> None:
+    database = service.app.extensions["headwater.database"]
+
+    with database.read() as connection:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        found = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in pragmas}
+        version = connection.execute(text("SELECT sqlite_version()")).scalar_one()
+
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+    assert tuple(map(int, version.split("."))) >= (3, 51, 3)
+
+
+def test_failed_change_leaves_no_trace(service) -> None:
+    database = service.app.extensions["headwater.database"]
+    service.register("d1")
+    before = service.internal("GET", "/internal/changes?since=0").json
+
+    def change_and_fail() -> None:
+        with database.write() as transaction:
+            transaction.changed("device", ["d1"])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        change_and_fail()
+
+    assert service.internal("GET", "/internal/changes?since=0").json == before
+
+
+def test_parallel_writers_keep_revisions_and_audit_whole(service) -> None:
+    threads = [threading.Thread(target=lambda k=k: [service.register(f"d{k}-{n}") for n in range(10)]) for k in range(6)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    changes = service.internal("GET", "/internal/changes?since=0").json
+    assert len(changes["devices"]) == 60
+    assert changes["revision"] == 61  # the bootstrap token came first
+    assert service.admin("GET", "/v1/audit:verify").json == {"ok": True, "entries": 61, "broken_seq": None}
+
+
+def test_parallel_patches_lose_nothing(service) -> None:
+    service.register("d1")
+    keys = [f"k{n}" for n in range(20)]
+    threads = [
+        threading.Thread(target=service.admin, args=("PATCH", "/v1/devices/d1", {"tags": {key: "v"}})) for key in keys
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert set(service.admin("GET", "/v1/devices/d1").json["tags"]) == set(keys)
+
+
+def test_database_away_is_a_503_and_not_ready(service, config) -> None:
+    database = service.app.extensions["headwater.database"]
+    with database.engine.begin() as connection:
+        connection.execute(text("DROP TABLE counters"))
+
+    answer = service.admin("POST", "/v1/devices", {"id": "d1"})
+
+    assert (answer.status_code, answer.json["code"]) == (503, "registry_unavailable")
+    assert answer.headers["Retry-After"]
+    assert service.nobody("GET", "/readyz").status_code == 503
+    assert service.nobody("GET", "/livez").status_code == 200
+
+
+def test_unreachable_database_is_told_apart(tmp_path) -> None:
+    database = Database("sqlite:///" + str(tmp_path / "missing" / "registry.db"), tmp_path)
+
+    with pytest.raises(Unavailable), database.read() as connection:
+        connection.execute(text("SELECT 1"))
+    database.close()
