@@ -1,0 +1,347 @@
+"""The command line: `headwater sim run ...`. Exit 0 = every --fail-if held, 1 = not, 2 = bad arguments."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import orjson
+
+from simulators import scenario
+from simulators.conditions import NEED_VERIFY, Condition, parse_conditions
+from simulators.device import PROTOCOLS
+from simulators.faults import FaultRates, parse_faults
+from simulators.options import Options
+from simulators.platform_api import PlatformError
+from simulators.report import to_text
+from simulators.units import parse_address, parse_duration, parse_rate
+from wire import topics
+
+OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+_DEFAULT_FAIL_IF = "lost>0,duplicates>0"  # with --verify
+_SPARE_FILES = 64
+_MQTT_PORT, _MQTTS_PORT = 1883, 8883
+_VERSIONS = {"4": 4, "3.1.1": 4, "5": 5}
+
+
+class UsageError(ValueError):
+    """Arguments that do not go together; the text is one line for the person at the terminal."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_ARGUMENTS, f"{self.prog}: {message}\n")
+
+
+def add_commands(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Mount `sim` below a command of commands."""
+    configure(subparsers.add_parser("sim", help="the device simulator"))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-command `run` and its flags."""
+    commands = parser.add_subparsers(dest="sim_command", required=True, parser_class=_Parser, metavar="run")
+    run_parser = commands.add_parser("run", help="run a fleet of simulated devices")
+    _add_load(run_parser.add_argument_group("load (short flags as in emqtt-bench)"))
+    _add_target(run_parser.add_argument_group("where to"))
+    _add_fleet(run_parser.add_argument_group("fleet"))
+    _add_verdict(run_parser.add_argument_group("verdict"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what the parsed arguments say; gives the exit code."""
+    try:
+        options = to_options(args)
+        _raise_file_limit(options.devices)
+    except ValueError as error:
+        print(f"headwater sim run: {error}", file=sys.stderr)
+        return BAD_ARGUMENTS
+    try:
+        return _conclude(options, _execute(options))
+    except (PlatformError, OSError) as error:
+        print(f"headwater sim run: {error}", file=sys.stderr)
+        return FAILED
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        return OK if options.duration_s is None else INTERRUPTED
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of `python -m simulators`; gives the exit code."""
+    parser = _Parser(prog="headwater sim", description="The device simulator.")
+    configure(parser)
+    return run(parser.parse_args(argv))
+
+
+def to_options(args: argparse.Namespace) -> Options:
+    """Check the arguments.
+
+    Raises:
+        ValueError: one line that names the flag at fault.
+    """
+    mqtt, is_tls = _broker(args.mqtt)
+    settings = {name: _plain(value) for name, value in vars(args).items() if name in _SETTINGS}
+    prefix = f"sim-{args.seed}-{int(time.time()):x}-" if args.prefix is None else args.prefix
+    options = Options(
+        devices=args.devices,
+        rate_hz=1000 / args.interval_ms if args.interval_ms else args.rate,
+        duration_s=None if args.forever else args.duration,
+        ramp_hz=1000 / args.ramp_interval_ms if args.ramp_interval_ms else args.ramp,
+        transport=args.transport,
+        protocol=args.protocol,
+        qos=args.qos,
+        version=_VERSIONS[args.version],
+        topic=args.topic,
+        size=args.size,
+        batch=args.batch,
+        window=args.inflight,
+        url=args.url,
+        mqtt=mqtt,
+        mqtt_tls=is_tls,
+        ca=args.ca,
+        token_file=args.token_file or _default_token_file(),
+        register=args.register,
+        scenarios=tuple(args.scenario.split(",")),
+        prefix=prefix,
+        type=args.type,
+        credentials=args.credentials,
+        seed=args.seed,
+        faults=args.faults,
+        verify=args.verify,
+        ledger=args.ledger,
+        drain_s=args.drain_timeout,
+        report=args.report,
+        fail_if=_conditions(args),
+        settings=settings | {"prefix": prefix},
+    )
+    _check(options)
+    return options
+
+
+_SETTINGS = frozenset(
+    {
+        "devices",
+        "rate",
+        "interval_ms",
+        "duration",
+        "forever",
+        "ramp",
+        "ramp_interval_ms",
+        "transport",
+        "protocol",
+        "qos",
+        "version",
+        "size",
+        "batch",
+        "inflight",
+        "url",
+        "mqtt",
+        "scenario",
+        "type",
+        "faults",
+        "verify",
+        "drain_timeout",
+    }
+)
+
+
+def _add_load(group: argparse._ArgumentGroup) -> None:
+    count, number = _at_least(1), _at_least(0)
+    group.add_argument("-c", "--devices", type=count, default=100, metavar="N", help="devices (100)")
+    group.add_argument(
+        "--rate", type=_form(parse_rate), default=1.0, metavar="R", help="readings of each device: 1/s, 10/m (1/s)"
+    )
+    group.add_argument("-I", "--interval-ms", type=count, metavar="MS", help="time between readings, instead of --rate")
+    group.add_argument(
+        "--duration", type=_form(parse_duration), default=60.0, metavar="T", help="each device sends for: 60s, 5m (60s)"
+    )
+    group.add_argument(
+        "--forever", action="store_true", help="until stopped; waits for the platform instead of giving up"
+    )
+    group.add_argument("--ramp", type=_form(parse_rate), default=50.0, metavar="R", help="devices started: 50/s (50/s)")
+    group.add_argument(
+        "-i", "--ramp-interval-ms", type=count, metavar="MS", help="time between starts, instead of --ramp"
+    )
+    group.add_argument(
+        "-s", "--size", type=number, default=0, metavar="BYTES", help="pad payloads to this size (as they are)"
+    )
+    group.add_argument(
+        "--batch", type=count, default=1, metavar="N", help="readings per request, as NDJSON; http only (1)"
+    )
+    group.add_argument(
+        "--inflight", type=count, default=100, metavar="N", help="unacknowledged messages of a device; mqtt only (100)"
+    )
+
+
+def _add_target(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--transport", choices=["mqtt", "http"], default="mqtt", help="mqtt or http (mqtt)")
+    group.add_argument("--protocol", choices=sorted(PROTOCOLS), default="json", help="payload format (json)")
+    group.add_argument("-q", "--qos", type=int, choices=[0, 1], default=1, help="0 or 1; mqtt only (1)")
+    group.add_argument(
+        "-V", "--version", choices=sorted(_VERSIONS), default="4", help="MQTT version: 4 (= 3.1.1) or 5 (4)"
+    )
+    group.add_argument(
+        "-t", "--topic", default=topics.telemetry("%i"), help="topic, %%i = device id (devices/%%i/telemetry)"
+    )
+    group.add_argument("--url", default="http://127.0.0.1:8080", help="gateway (http://127.0.0.1:8080)")
+    group.add_argument(
+        "--mqtt",
+        default="127.0.0.1:1883",
+        metavar="HOST:PORT",
+        help="broker; mqtts://host:port for TLS (127.0.0.1:1883)",
+    )
+    group.add_argument("--ca", type=Path, metavar="FILE", help="authority to trust for https and mqtts, PEM")
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="F",
+        help="operator token (secrets/operator.token in $HEADWATER_DATA or ./data)",
+    )
+
+
+def _add_fleet(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--scenario", default="plain", metavar="S,...", help=f"{', '.join(scenario.NAMES)}; several take turns (plain)"
+    )
+    group.add_argument("--prefix", help="start of the device ids; default: a fresh one from seed and time")
+    group.add_argument("--type", help="device type to register as, made when missing (the scenario's)")
+    group.add_argument(
+        "--credentials", type=Path, metavar="FILE", help="keep the devices' credentials here and use them again"
+    )
+    group.add_argument(
+        "--no-register", dest="register", action="store_false", help="connect without credentials (a bare broker)"
+    )
+    group.add_argument("--seed", type=int, default=1, help="same seed, same readings and faults (1)")
+    faults_help = "drop=1%%,dup=1%%,late=5%%,malformed=0.1%%,storm=30s (none)"
+    group.add_argument("--faults", type=_form(parse_faults), default=FaultRates(), metavar="F=P,...", help=faults_help)
+
+
+def _add_verdict(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--verify", action="store_true", help="compare what was acknowledged with what can be queried")
+    group.add_argument(
+        "--ledger", type=Path, metavar="FILE", help="keep the ledger of sent and acknowledged readings here"
+    )
+    drain_help = "longest wait for acknowledgements, and again for the platform to store (60s)"
+    group.add_argument("--drain-timeout", type=_form(parse_duration), default=60.0, metavar="T", help=drain_help)
+    group.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON; - = standard output")
+    fail_help = f"exit 1 if any comes true: lost>0,ack_p99>500ms ({_DEFAULT_FAIL_IF} with --verify)"
+    group.add_argument("--fail-if", type=_form(parse_conditions), metavar="C,...", help=fail_help)
+
+
+def _form(parse: Any) -> Any:
+    """Make argparse show what a parser says instead of naming the parser."""
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def _at_least(least: int) -> Any:
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"not a number of {least} or more: {text!r}")
+        return int(text)
+
+    return convert
+
+
+def _check(options: Options) -> None:
+    if options.verify and (not options.register or options.duration_s is None):
+        raise UsageError("--verify goes with neither --no-register nor --forever")
+    if options.transport == "mqtt" and options.batch > 1:
+        raise UsageError("--batch is for --transport http")
+    if options.transport == "http" and not options.register:
+        raise UsageError("--no-register is for --transport mqtt")
+    if options.duration_s == 0:
+        raise UsageError("--duration is zero")
+    _check_names(options)
+
+
+def _check_names(options: Options) -> None:
+    for name in options.scenarios:
+        scenario.load(name)
+    longest = f"{options.prefix}{max(options.scenarios, key=len)}-{options.devices:02d}"
+    if not topics.is_device_id(longest):
+        raise UsageError(
+            f"--prefix makes device ids like {longest!r}: 1 to 64 of A-Z a-z 0-9 _ . -, not beginning with a sign"
+        )
+    if urlsplit(options.url).scheme not in {"http", "https"} or not urlsplit(options.url).hostname:
+        raise UsageError(f"--url is not an http(s) URL: {options.url!r}")
+    if options.ca is not None and not options.ca.is_file():
+        raise UsageError(f"--ca: no such file: {options.ca}")
+    for flag, path in (("--report", options.report), ("--ledger", options.ledger)):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{flag}: no such folder: {path.parent}")
+
+
+def _conditions(args: argparse.Namespace) -> tuple[Condition, ...]:
+    conditions: tuple[Condition, ...] | None = args.fail_if
+    if conditions is None:
+        return parse_conditions(_DEFAULT_FAIL_IF) if args.verify else ()
+    for condition in conditions:
+        if condition.name in NEED_VERIFY and not args.verify:
+            raise UsageError(f"--fail-if {condition.text} needs --verify")
+    return conditions
+
+
+def _broker(text: str) -> tuple[tuple[str, int], bool]:
+    scheme, sign, address = text.rpartition("://")
+    if sign and scheme not in {"mqtt", "mqtts"}:
+        raise UsageError(f"--mqtt is not an mqtt(s) address: {text!r}")
+    is_tls = scheme == "mqtts"
+    try:
+        return parse_address(address, _MQTTS_PORT if is_tls else _MQTT_PORT), is_tls
+    except ValueError as error:
+        raise UsageError(f"--mqtt: {error}") from error
+
+
+def _default_token_file() -> Path:
+    return Path(os.environ.get("HEADWATER_DATA") or "data") / "secrets" / "operator.token"
+
+
+def _raise_file_limit(devices: int) -> None:
+    """Allow a socket per device."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = devices + _SPARE_FILES
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise UsageError(f"--devices {devices} needs {wanted} open files, the limit here is {hard} (ulimit -Hn)")
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _execute(options: Options) -> dict[str, Any]:
+    import uvloop
+
+    from simulators.run import Run
+
+    async def execute() -> dict[str, Any]:
+        return await Run(options).execute()
+
+    return uvloop.run(execute())
+
+
+def _conclude(options: Options, report: dict[str, Any]) -> int:
+    text = orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
+    if options.report is not None and str(options.report) != "-":
+        options.report.write_text(text + "\n")
+    print(text if str(options.report) == "-" else to_text(report))
+    failures = [failure for condition in options.fail_if if (failure := condition.failure(report))]
+    for failure in failures:
+        print(f"FAILED {failure}")
+    return FAILED if failures else OK
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, FaultRates):
+        return {name: getattr(value, name) for name in value.__slots__ if getattr(value, name)}
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,46 @@
+"""What a run was asked to do, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulators.conditions import Condition
+from simulators.faults import FaultRates
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Every flag of `headwater sim run`, checked."""
+
+    devices: int
+    rate_hz: float  # readings per second of each device
+    duration_s: float | None  # None = until stopped
+    ramp_hz: float  # devices started per second
+    transport: str
+    protocol: str
+    qos: int
+    version: int
+    topic: str
+    size: int
+    batch: int
+    window: int
+    url: str
+    mqtt: tuple[str, int]
+    mqtt_tls: bool
+    ca: Path | None
+    token_file: Path
+    register: bool
+    scenarios: tuple[str, ...]
+    prefix: str
+    type: str | None
+    credentials: Path | None
+    seed: int
+    faults: FaultRates
+    verify: bool
+    ledger: Path | None
+    drain_s: float
+    report: Path | None
+    fail_if: tuple[Condition, ...]
+    settings: dict[str, Any]  # the flags as they go into the report

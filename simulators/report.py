@@ -1,0 +1,60 @@
+"""The report of a run, as JSON and as a few lines for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulators.journal import Journal
+from simulators.options import Options
+from simulators.stats import Durations
+from simulators.verify import Verdict
+
+
+def make_report(
+    options: Options,
+    journal: Journal,
+    rate: float,
+    visible_ms: Durations,
+    verdict: Verdict | None,
+) -> dict[str, Any]:
+    """Put the report together; what was not measured is null."""
+    errors = dict(sorted(journal.errors.items()))
+    if verdict is not None and verdict.incomplete:
+        errors["incomplete"] = verdict.incomplete
+    if verdict is not None and not verdict.drained:
+        errors["not_drained"] = 1
+    return {
+        "sent": journal.sent_count,
+        "acked": journal.acked_count,
+        "stored": verdict.stored if verdict else None,
+        "lost": verdict.lost if verdict else None,
+        "duplicates": verdict.duplicates if verdict else None,
+        "unacked": journal.sent_count - journal.acked_count,
+        "quarantined": verdict.quarantined if verdict else journal.quarantined_count,
+        "rate_s": round(rate, 1),
+        "ack_ms": journal.ack_ms.summary(),
+        "visible_ms": visible_ms.summary(),
+        "errors": errors,
+        "seed": options.seed,
+        "settings": options.settings,
+    }
+
+
+def to_text(report: dict[str, Any]) -> str:
+    """Write the report for a terminal."""
+    counts = "  ".join(f"{name} {_show(report[name])}" for name in ("sent", "acked", "stored", "lost", "duplicates"))
+    rest = "  ".join(f"{name} {_show(report[name])}" for name in ("unacked", "quarantined", "rate_s"))
+    lines = [counts, rest, *(_times(name, report[f"{name}_ms"]) for name in ("ack", "visible"))]
+    if report["errors"]:
+        lines.append("errors  " + "  ".join(f"{name} {count:,}" for name, count in report["errors"].items()))
+    return "\n".join(line for line in lines if line)
+
+
+def _times(name: str, times: dict[str, float | None]) -> str:
+    if times["max"] is None:
+        return ""
+    return f"{name} ms  " + "  ".join(f"{part} {value:,.1f}" for part, value in times.items() if value is not None)
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}"

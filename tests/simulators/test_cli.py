@@ -1,0 +1,256 @@
+"""The command from outside: arguments, exit codes, whole runs against a fake platform and a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulators.cli import main
+from tests.simulators.fakes import FakePlatform, Mosquitto
+
+REPORT_KEYS = {
+    "sent", "acked", "stored", "lost", "duplicates", "unacked", "quarantined", "rate_s", "ack_ms", "visible_ms",
+    "errors", "seed", "settings",
+}  # fmt: skip
+QUICK = ["-c", "5", "--rate", "20/s", "--ramp", "100/s", "--duration", "1s"]
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "operator.token"
+    path.write_text("operator\n")
+    return path
+
+
+def http_run(platform: FakePlatform, token_file: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    path = token_file.with_name("report.json")
+    target = ["--transport", "http", "--url", platform.url, "--token-file", str(token_file), "--report", str(path)]
+    code = main(["run", *QUICK, *target, *more])
+    return code, json.loads(path.read_text())
+
+
+def test_run_over_http_reports_and_verifies(platform: FakePlatform, token_file: Path) -> None:
+    code, report = http_run(platform, token_file, "--verify", "--seed", "42", "--fail-if", "lost>0,sent<100,ack_p99>5s")
+
+    assert code == 0
+    assert set(report) == REPORT_KEYS
+    assert [report[key] for key in ("sent", "acked", "stored", "lost", "duplicates", "unacked")] == [
+        100,
+        100,
+        100,
+        0,
+        0,
+        0,
+    ]
+    assert report["seed"] == 42
+    assert report["visible_ms"]["max"] > 0
+    assert report["settings"]["devices"] == 5
+
+
+def test_losses_and_duplicates_are_reported_exactly(platform: FakePlatform, token_file: Path) -> None:
+    platform.lose, platform.double = {7, 19, 20}, {31, 55}
+
+    code, report = http_run(platform, token_file, "--verify", "--drain-timeout", "1s")
+
+    assert code == 1
+    assert [report[key] for key in ("acked", "stored", "lost", "duplicates")] == [100, 97, 3, 2]
+
+
+def test_faulty_fleet_balances(platform: FakePlatform, token_file: Path) -> None:
+    faults = "drop=10%,dup=10%,late=10%,malformed=10%,storm=300ms"
+
+    code, report = http_run(platform, token_file, "--verify", "--faults", faults)
+
+    assert code == 0
+    assert report["sent"] == report["acked"] == report["stored"] + report["quarantined"]
+    assert 0 < report["quarantined"] < 25
+    assert 75 < report["sent"] < 100
+    assert report["settings"]["faults"]["drop"] == 0.1
+
+
+def test_batches_of_lines_are_complete(platform: FakePlatform, token_file: Path) -> None:
+    code, report = http_run(platform, token_file, "--verify", "--batch", "8", "--faults", "malformed=5%")
+
+    assert code == 0
+    assert report["sent"] == report["stored"] + report["quarantined"] == 100
+    assert platform.posts <= 5 * 4
+
+
+def test_failed_condition_gives_1_and_a_line(
+    platform: FakePlatform, token_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _ = http_run(platform, token_file, "--fail-if", "sent>10")
+
+    assert code == 1
+    assert "FAILED sent>10: sent is 100" in capsys.readouterr().out
+
+
+def test_bare_broker_needs_no_platform(broker: Mosquitto, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+
+    code = main(
+        ["run", *QUICK, "--no-register", "--mqtt", f"127.0.0.1:{broker.port}", "-V", "5", "--report", str(path)]
+    )
+
+    report = json.loads(path.read_text())
+    assert code == 0
+    assert report["acked"] == report["sent"] == 100
+    assert report["stored"] is report["lost"] is None
+
+
+def test_ledger_is_kept_where_told(broker: Mosquitto, tmp_path: Path) -> None:
+    target = ["--no-register", "--mqtt", f"127.0.0.1:{broker.port}", "--ledger", str(tmp_path / "ledger")]
+
+    assert main(["run", *QUICK, *target]) == 0
+
+    head = json.loads((tmp_path / "ledger").read_bytes().split(b"\n", 1)[0])
+    assert len(head["devices"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--rate", "0"], "--rate: not a rate: '0'"),
+        (["--duration", "0"], "--duration is zero"),
+        (["-c", "0"], "not a number of 1 or more: '0'"),
+        (["--transport", "coap"], "--transport: invalid choice"),
+        (["--protocol", "morse"], "--protocol: invalid choice"),
+        (["--faults", "rain=1%"], "--faults: unknown fault 'rain'"),
+        (["--fail-if", "lost>0"], "--fail-if lost>0 needs --verify"),
+        (["--fail-if", "lost"], "--fail-if: not a condition: 'lost'"),
+        (["--scenario", "volcano"], "unknown scenario 'volcano'"),
+        (["--prefix", "_x"], "--prefix makes device ids like '_xplain-100'"),
+        (["--prefix", "x" * 60], "--prefix makes device ids"),
+        (["--url", "gate:8080"], "--url is not an http(s) URL"),
+        (["--mqtt", "http://gate"], "--mqtt is not an mqtt(s) address"),
+        (["--mqtt", "gate:0"], "--mqtt: not an address"),
+        (["--verify", "--forever"], "--verify goes with neither"),
+        (["--batch", "5"], "--batch is for --transport http"),
+        (["--transport", "http", "--no-register"], "--no-register is for --transport mqtt"),
+        (["--ca", "/nowhere.pem"], "--ca: no such file"),
+        (["--report", "/nowhere/out.json"], "--report: no such folder: /nowhere"),
+        (["--ledger", "/nowhere/ledger"], "--ledger: no such folder: /nowhere"),
+        (["-c", "100000000"], "open files, the limit here is"),
+        (["--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_bad_arguments_give_2_and_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: Any = main(["run", *arguments])
+    except SystemExit as leaving:
+        code = leaving.code
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_missing_token_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--token-file", str(tmp_path / "none")]) == 1
+    assert re.fullmatch(
+        r"headwater sim run: operator token: No such file or directory: \S+ \(see --token-file\)\n",
+        capsys.readouterr().err,
+    )
+
+
+def test_ledger_on_a_full_disk_ends_the_run(broker: Mosquitto, capsys: pytest.CaptureFixture[str]) -> None:
+    target = ["--no-register", "--mqtt", f"127.0.0.1:{broker.port}", "--ledger", "/dev/full"]
+
+    assert main(["run", *QUICK, *target]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_run_that_sends_nothing_fails(broker: Mosquitto, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.stop()
+    quick = [
+        "-c",
+        "1",
+        "--duration",
+        "1s",
+        "--drain-timeout",
+        "0.3s",
+        "--no-register",
+        "--mqtt",
+        f"127.0.0.1:{broker.port}",
+    ]
+
+    assert main(["run", *quick]) == 1
+    assert "nothing could be sent" in capsys.readouterr().err
+
+
+class Process:
+    """The simulator as a process of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "simulators", "run", *arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.pid = self._process.pid
+
+    def interrupt(self, number: signal.Signals) -> tuple[int, str]:
+        os.kill(self.pid, number)
+        said, _ = self._process.communicate(timeout=20)
+        return self._process.returncode, said
+
+
+def wait_for(is_true: Any) -> None:
+    end = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_interrupted_run_still_gives_its_verdict(platform: FakePlatform, token_file: Path) -> None:
+    process = Process(
+        "-c", "3", "--rate", "50/s", "--duration", "1h", "--transport", "http", "--verify",
+        "--url", platform.url, "--token-file", str(token_file),
+    )  # fmt: skip
+    wait_for(lambda: platform.posts > 20)
+
+    code, said = process.interrupt(signal.SIGINT)
+
+    assert code == 0
+    assert "lost 0" in said
+
+
+def test_standing_fleet_waits_for_the_platform_and_stops_cleanly(
+    platform: FakePlatform, broker: Mosquitto, tmp_path: Path
+) -> None:
+    token = tmp_path / "later.token"
+    process = Process(
+        "-c", "20", "--rate", "5/s", "--forever", "--scenario", "greenhouse,cold-chain,pump", "--prefix", "demo-",
+        "--credentials", str(tmp_path / "credentials.json"), "--mqtt", f"127.0.0.1:{broker.port}",
+        "--url", platform.url, "--token-file", str(token),
+    )  # fmt: skip
+    token.write_text("operator")
+    wait_for(lambda: len(platform.devices) == 20)
+    wait_for((tmp_path / "credentials.json").exists)
+
+    code, said = process.interrupt(signal.SIGTERM)
+
+    assert code == 0, said
+    assert "demo-cold-chain-01" in platform.devices
+    assert "Traceback" not in said
+
+
+def test_demo_fits_its_memory(broker: Mosquitto, tmp_path: Path) -> None:
+    process = Process(
+        "-c", "20", "--rate", "20/s", "--forever", "--scenario", "greenhouse,cold-chain,pump", "--no-register",
+        "--mqtt", f"127.0.0.1:{broker.port}", "--ledger", str(tmp_path / "ledger"),
+    )  # fmt: skip
+    wait_for(lambda: (tmp_path / "ledger").exists() and (tmp_path / "ledger").stat().st_size > 20_000)
+
+    rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    pss_mb = int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[1]) / 1024  # type: ignore[index]
+    process.interrupt(signal.SIGTERM)
+
+    assert pss_mb <= 35

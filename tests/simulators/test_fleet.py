@@ -1,0 +1,193 @@
+"""The fleet: ramp, pace, storms, and a device that cannot begin."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any
+
+import pytest
+
+from simulators.device import Device, Habits
+from simulators.faults import FaultRates
+from simulators.fleet import Fleet, Pace
+from simulators.journal import Journal
+from simulators.outbox import Outgoing
+from simulators.scenario import load
+from tests.simulators.fakes import until
+
+
+class Wire:
+    """A sender that acknowledges at once, unless it is told to keep."""
+
+    def __init__(self, journal: Journal, *, keeps: bool = False) -> None:
+        self._journal, self._keeps = journal, keeps
+        self.kept: list[Outgoing] = []
+        self.started_at = 0.0
+        self.breaks = 0
+        self.is_ready = asyncio.Event()
+        self._closed = asyncio.Event()
+        self.failure: Exception | None = None
+
+    @property
+    def backlog(self) -> int:
+        return len(self.kept)
+
+    def offer(self, outgoing: Outgoing) -> None:
+        outgoing.sent_at = time.monotonic()
+        self._journal.sent(outgoing)
+        self.kept.append(outgoing) if self._keeps else self._journal.acked(outgoing)
+
+    def flush(self) -> None:
+        self.kept.clear()
+
+    def break_connection(self) -> None:
+        self.breaks += 1
+
+    async def ready(self) -> None:
+        await self.is_ready.wait()
+
+    async def run(self) -> None:
+        self.started_at = time.monotonic()
+        self.is_ready.set()
+        if self.failure is not None:
+            raise self.failure
+        await self._closed.wait()
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+def make(count: int, pace: Pace, *, keeps: bool = False, limit: int = 10) -> tuple[Fleet, Journal, list[Wire]]:
+    journal, habits = Journal(), Habits(FaultRates(), backlog_limit=limit)
+    wires = [Wire(journal, keeps=keeps) for _ in range(count)]
+    devices = []
+    for index, wire in enumerate(wires):
+        rng = random.Random(index)
+        device = Device(index, f"d{index}", "boot", habits, load("plain").make(rng, 0.0), rng)
+        device.sender = wire
+        devices.append(device)
+    return Fleet(devices, pace, journal, random.Random(1)), journal, wires
+
+
+def play(fleet: Fleet) -> None:
+    async def scene() -> None:
+        try:
+            await fleet.run()
+            await fleet.drain(1.0)
+        finally:
+            await fleet.close()
+
+    asyncio.run(scene())
+
+
+def test_every_device_takes_its_readings() -> None:
+    fleet, journal, _ = make(7, Pace(50, 1000, 0.5))
+
+    play(fleet)
+
+    assert journal.sent_count == journal.acked_count == 7 * 25
+    assert not journal.errors
+    assert not fleet.shortfall()
+
+
+def test_devices_start_along_the_ramp() -> None:
+    fleet, _, wires = make(10, Pace(10, 50, 0.5))
+
+    play(fleet)
+
+    starts = [wire.started_at - wires[0].started_at for wire in wires]
+    assert starts == sorted(starts)
+    assert starts[-1] >= 9 / 50 - 0.01
+
+
+def test_pace_is_kept() -> None:
+    fleet, _, _ = make(4, Pace(50, 1000, 0.5))
+    start = time.monotonic()
+
+    play(fleet)
+
+    assert 0.45 < time.monotonic() - start < 2.0
+
+
+def test_full_memory_is_counted_and_does_not_stop_the_run() -> None:
+    fleet, journal, _ = make(2, Pace(100, 1000, 0.3), keeps=True, limit=5)
+
+    play(fleet)
+
+    assert journal.sent_count == 10
+    assert journal.errors["not_taken"] == 50
+
+
+def test_storm_breaks_every_connection() -> None:
+    fleet, journal, wires = make(3, Pace(20, 1000, 0.5, storm_s=0.15))
+
+    play(fleet)
+
+    assert journal.errors["storms"] in {2, 3}
+    assert {wire.breaks for wire in wires} == {journal.errors["storms"]}
+
+
+def test_device_that_never_gets_ready_does_not_hold_up_the_run() -> None:
+    pace = Pace(20, 1000, 0.2)
+    fleet, journal, wires = make(2, pace)
+    wires[1].is_ready = _Never()  # type: ignore[assignment]
+
+    async def scene() -> None:
+        run = asyncio.create_task(fleet.run())
+        await until(lambda: journal.sent_count == 4)
+        fleet.stop()
+        await run
+        await fleet.close()
+
+    asyncio.run(scene())
+
+    assert fleet.shortfall() == {"never_connected": 1}
+    assert pace.longest_s(2) < 60
+
+
+class _Never:
+    async def wait(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def set(self) -> None: ...
+
+
+def test_failure_of_a_device_ends_the_run() -> None:
+    fleet, _, wires = make(2, Pace(10, 1000, 60.0))
+    wires[1].failure = RuntimeError("a fault of ours")
+
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        play(fleet)
+
+
+def test_failure_beside_the_fleet_ends_the_run() -> None:
+    fleet, _, _ = make(2, Pace(10, 1000, 60.0))
+
+    async def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    async def scene() -> None:
+        fleet.beside(fail(), "ledger")
+        try:
+            await fleet.run()
+        finally:
+            await fleet.close()
+
+    with pytest.raises(OSError, match="No space"):
+        asyncio.run(scene())
+
+
+def test_drain_gives_up_at_its_deadline() -> None:
+    fleet, _, wires = make(1, Pace(100, 1000, 0.1), keeps=True)
+    stuck: Any = wires[0]
+    stuck.flush = lambda: None
+
+    async def scene() -> bool:
+        await fleet.run()
+        is_drained = await fleet.drain(0.1)
+        await fleet.close()
+        return is_drained
+
+    assert not asyncio.run(scene())

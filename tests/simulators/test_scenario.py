@@ -1,0 +1,127 @@
+"""Scenarios look like real things: within limits, smooth, coupled as nature couples them, the same for a seed."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from simulators import scenario
+from simulators.models import Greenhouse
+from wire.registry import DeviceTypeCreate
+
+MIDNIGHT_S = 1_790_035_200.0  # 2026-09-22T00:00:00Z
+
+
+def play(name: str, seed: int, hours: float = 24.0, every_s: float = 10.0) -> list[dict[str, Any]]:
+    model = scenario.load(name).make(random.Random(seed), MIDNIGHT_S)
+    return [model.values(MIDNIGHT_S + number * every_s) for number in range(int(hours * 3600 / every_s))]
+
+
+def correlation(xs: list[float], ys: list[float]) -> float:
+    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    together = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
+    spread = sum((x - mean_x) ** 2 for x in xs) * sum((y - mean_y) ** 2 for y in ys)
+    return together / spread**0.5
+
+
+@pytest.mark.parametrize("name", scenario.NAMES)
+def test_device_type_is_one_the_registry_takes(name: str) -> None:
+    loaded = scenario.load(name)
+
+    DeviceTypeCreate.model_validate(loaded.device_type(loaded.type))
+
+
+@pytest.mark.parametrize("name", scenario.NAMES)
+def test_every_reading_fits_its_device_type(name: str) -> None:
+    fields = scenario.load(name).fields
+    kinds = {"float": (float, int), "int": (int,), "bool": (bool,), "string": (str,)}
+    for seed in range(3):
+        for values in play(name, seed, every_s=30.0):
+            assert set(values) == set(fields)
+            for field, value in values.items():
+                assert isinstance(value, kinds[fields[field]["type"]])
+                assert fields[field].get("min", value) <= value <= fields[field].get("max", value)
+
+
+@pytest.mark.parametrize("name", scenario.NAMES)
+def test_same_seed_gives_the_same_day(name: str) -> None:
+    assert play(name, 5, hours=1) == play(name, 5, hours=1)
+
+
+@pytest.mark.parametrize("name", ["greenhouse", "cold-chain", "pump"])
+def test_different_seeds_give_different_things(name: str) -> None:
+    assert play(name, 5, hours=0.1) != play(name, 6, hours=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "step"),
+    [
+        ("greenhouse", "temp", 1.0),
+        ("cold-chain", "temp", 0.8),
+        ("pump", "bearing_temp", 6.0),
+        ("cold-chain", "lat", 0.004),
+    ],
+)
+def test_values_change_smoothly(name: str, field: str, step: float) -> None:
+    for seed in range(3):
+        values = [reading[field] for reading in play(name, seed)]
+
+        assert max(abs(after - before) for before, after in pairwise(values)) < step
+
+
+def test_greenhouse_follows_the_sun() -> None:
+    day = play("greenhouse", 1)
+    night, noon = day[: 3 * 360], day[11 * 360 : 14 * 360]
+
+    assert max(reading["light"] for reading in night) == 0
+    assert min(reading["light"] for reading in noon) > 10_000
+    assert min(reading["temp"] for reading in noon) > max(reading["temp"] for reading in night) + 2
+    assert correlation([each["temp"] for each in day], [each["humidity"] for each in day]) < -0.6
+    assert {reading["window_open"] for reading in day} == {True, False}
+    assert {"irrigating", "venting"} <= {reading["mode"] for reading in day}
+
+
+def test_greenhouse_is_irrigated_when_dry() -> None:
+    soil = [reading["soil_moisture"] for reading in play("greenhouse", 2)]
+
+    assert Greenhouse.DRY - 1 < min(soil) < Greenhouse.DRY + 0.5
+    assert Greenhouse.WET - 1 < max(soil) < Greenhouse.WET + 2
+
+
+def test_cold_chain_warms_while_the_door_is_open() -> None:
+    day = play("cold-chain", 3)
+    opened = [
+        after["temp"] - before["temp"] for before, after in pairwise(day) if before["door_open"] and after["door_open"]
+    ]
+    closed = [reading["temp"] - reading["setpoint"] for reading in day if not reading["door_open"]]
+
+    assert 0.01 < len(opened) / len(day) < 0.3
+    assert sum(opened) / len(opened) > 0.05
+    assert sum(abs(gap) < 2 for gap in closed) / len(closed) > 0.6
+    assert all(reading["speed"] == 0 for reading in day if reading["door_open"])
+    assert (
+        len({reading["compressor_on"] for reading in day})
+        + sum(before["compressor_on"] != after["compressor_on"] for before, after in pairwise(day))
+        > 4
+    )
+
+
+def test_pump_runs_hot_and_shakes_before_it_trips() -> None:
+    day = play("pump", 4)
+    first_fault = next(i for i, reading in enumerate(day) if reading["state"] == "fault")
+    healthy = [reading for reading in day if reading["state"] == "running" and reading["rpm"] > 800]
+    before = day[first_fault - 6 : first_fault]
+
+    assert {reading["state"] for reading in day} == {"running", "warning", "fault", "maintenance"}
+    assert min(reading["vibration"] for reading in before) > 2 * sum(r["vibration"] for r in healthy) / len(healthy)
+    assert (
+        min(reading["bearing_temp"] for reading in before) > sum(r["bearing_temp"] for r in healthy) / len(healthy) + 10
+    )
+
+
+def test_unknown_scenario_names_the_known() -> None:
+    with pytest.raises(ValueError, match="greenhouse, cold-chain, pump, plain"):
+        scenario.load("volcano")
