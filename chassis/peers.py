@@ -10,7 +10,7 @@ import urllib3
 from wire.errors import HeadwaterError, NotFound, PeerUnavailable
 
 CONNECT_TIMEOUT_S = 1.0
-POOL = 8  # connections kept per peer: more threads than that rarely call at once
+POOL = 32  # connections kept per peer: twice the threads of a service
 FIRST_SERVER_ERROR = 500
 NOT_FOUND = 404
 FIRST_ERROR = 400
