@@ -1,0 +1,1 @@
+"""From a message to the store: bridge, ingestion services by protocol, spool, quarantine, writer."""

@@ -1,0 +1,101 @@
+"""Wiring of one ingestion service: `create_app` for gunicorn, one app per worker process (never preloaded)."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from flask import Flask
+
+from chassis import logs, settings, web
+from chassis.metrics import Gauge
+from chassis.peers import HttpPeer, Peer
+from chassis.tokens import PeerTokens
+from chassis.workers import Workers
+from ingest import api as device_api
+from ingest import quarantine_api
+from ingest.batcher import GroupCommit
+from ingest.config import IngestConfig
+from ingest.field_types import FieldTypes
+from ingest.gate import POLL_S, Gate
+from ingest.intake import Intake
+from ingest.ledger import Ledger
+from ingest.ports import Ports
+from ingest.protocols import PROTOCOLS, served_by
+from ingest.quarantine import Quarantine
+from ingest.replay import Replayer
+from ingest.reports import SEND_S, Reports
+from ingest.service import IngestService
+from ingest.spool import accepted_total, open_spool
+from ingest.writer_state import read_counters
+
+SPOOL_BYTES = Gauge("headwater_ingest_spool_bytes", "Bytes in this process' spool slot", multiprocess_mode="livesum")
+
+
+def create_app(config: IngestConfig | None = None, registry: Peer | None = None) -> Flask:
+    """Build the service; `registry` is the devices service, for tests."""
+    if config is None:
+        config = settings.load(IngestConfig)
+        logs.configure(f"ingest-{config.protocol}", style=config.log_style, level=config.log_level)
+    registry = registry or HttpPeer(config.devices_url, config.service_token)
+    ports, closing = _open_ports(config, registry)
+    service = IngestService(ports, served_by(config.protocol))
+    spool = config.data / "spool"
+    ledger = Ledger(ports.quarantine, lambda: accepted_total(spool), lambda: read_counters(config.data))
+    api = web.Api()
+    device_api.add_routes(api, service, ports.gate, ports.reports)
+    quarantine_api.add_routes(api, ports, Replayer(ports, PROTOCOLS), ledger)
+    workers = Workers()
+
+    def ready() -> dict[str, str]:
+        is_writable = os.access(spool / config.protocol, os.W_OK)
+        return {
+            "spool": "ok" if is_writable else "the spool folder cannot be written",
+            "registry": "ok" if ports.gate.has_reached_registry else "the registry was not reached yet",
+            "workers": "ok" if workers.are_alive() else "a background thread ended",
+        }
+
+    edge = web.Edge(f"ingest-{config.protocol}", config.service_token, PeerTokens(registry), ready)
+    app = web.create_app(edge, api, __name__)
+    closing.callback(workers.stop)
+    _start(workers, service, ports)
+    app.extensions["headwater.workers"] = workers
+    app.extensions["headwater.close"] = closing.close
+    return app
+
+
+def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]:
+    folder = config.data / "ingest" / config.protocol
+    folder.mkdir(parents=True, exist_ok=True)
+    spool = config.data / "spool" / config.protocol
+    with ExitStack() as closing:
+        field_types = FieldTypes(folder / "fieldtypes.db")
+        closing.callback(field_types.close)
+        quarantine = Quarantine(config.data / "quarantine.db", limit_bytes=config.quarantine_limit_bytes)
+        closing.callback(quarantine.close)
+        limits = config.spool_limit_bytes, config.spool_floor_bytes
+        commit = GroupCommit(open_spool(spool, limit_bytes=limits[0], floor_bytes=limits[1]))
+        closing.callback(commit.close)
+        ports = Ports(Gate(registry), Intake(field_types), commit, quarantine, Reports(registry))
+        return ports, closing.pop_all()
+    raise AssertionError
+
+
+def _start(workers: Workers, service: IngestService, ports: Ports) -> None:
+    def report() -> None:
+        SPOOL_BYTES.set(ports.commit.size_bytes())
+        ports.reports.send()
+        service.save_counts()
+
+    def report_until_stopped() -> None:
+        while not workers.stopping.wait(SEND_S):
+            report()
+        report()  # what was counted since, before the process ends
+
+    def poll_until_stopped() -> None:
+        ports.gate.poll()
+        while not workers.stopping.wait(POLL_S):
+            ports.gate.poll()
+
+    workers.start("gate-poll", poll_until_stopped)
+    workers.start("reports", report_until_stopped)

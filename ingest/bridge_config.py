@@ -1,0 +1,81 @@
+"""Settings and limits of the bridge. Knows neither MQTT client nor HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+
+class BridgeConfig(BaseModel):
+    """What an installation may set; each is `HEADWATER_<NAME>` in the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = 8086  # probes and metrics; 0 picks a free one
+    broker: str = "127.0.0.1:1883"
+    broker_username: str = "_bridge"  # also the client id, and so the name of the durable session
+    broker_password: str = ""
+    broker_pid_file: Path | None = None  # where the broker runs on this machine: lets the bridge ask it to save
+    ingest_url: str = "http://127.0.0.1:8081"
+    ingest_urls: str = ""  # "senml=http://127.0.0.1:8082,line=http://..": protocols with a service of their own
+    service_token: str = ""
+    log_style: str = "auto"
+    log_level: str = "info"
+
+    @field_validator("broker")
+    @classmethod
+    def _check_broker(cls, text: str) -> str:
+        split_address(text)
+        return text
+
+    @field_validator("ingest_urls")
+    @classmethod
+    def _check_urls(cls, text: str) -> str:
+        split_urls(text)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the bridge; constants of the product, smaller in tests."""
+
+    window_messages: int = 20_000  # un-acked at most; half a minute of 1,000 devices, and below MQTT's 65,535 ids
+    window_bytes: int = 32 * 1024 * 1024
+    batch_messages: int = 1_000
+    batch_bytes: int = 1024 * 1024
+    linger_s: float = 0.005  # larger batches beat faster code (bench/bridge.py)
+    keepalive_s: int = 30
+    answer_timeout_s: float = 10.0  # of one batch; a spool commit takes milliseconds
+    retry_first_s: float = 0.1
+    retry_most_s: float = 5.0
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Take `host:port` apart; the port defaults to 1883, IPv6 addresses stand in brackets.
+
+    Raises:
+        ValueError: not an address.
+    """
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.path or parts.query:
+        raise ValueError(f"not host:port: {text!r}")
+    return parts.hostname, parts.port or 1883
+
+
+def split_urls(text: str) -> dict[str, str]:
+    """Read `protocol=url,protocol=url`.
+
+    Raises:
+        ValueError: an entry is not of that form.
+    """
+    found: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        protocol, equals, url = entry.partition("=")
+        if not equals or not url.startswith(("http://", "https://")):
+            raise ValueError(f"not protocol=url: {entry!r}")
+        found[protocol.strip()] = url.strip()
+    return found

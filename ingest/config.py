@@ -1,0 +1,29 @@
+"""Settings of one ingestion service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+class IngestConfig(BaseModel):
+    """Settings of `headwater serve ingest --protocol P`; `protocol` names the family that this process serves."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: Path = Path("./data")
+    host: str = "127.0.0.1"
+    port: int = 8102
+    service_token: str = ""
+    log_style: Literal["auto", "json", "text"] = "auto"
+    log_level: str = "info"
+    protocol: str = Field(default="json", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    devices_url: str = "http://127.0.0.1:8101"
+    spool_limit_bytes: int = Field(default=4 * GIB, ge=MIB)
+    spool_floor_bytes: int = Field(default=256 * MIB, ge=0)
+    quarantine_limit_bytes: int = Field(default=GIB, ge=64 * 1024)

@@ -1,0 +1,165 @@
+"""The feed: what was just stored, published for dashboards over MQTT QoS 0. Never makes the writer wait.
+
+What cannot be sent in time is conflated to the newest point of each series: viewers want the present. Points that do
+not move the latest value (history, retained) are no news and stay out.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+import orjson
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from chassis import logs
+from chassis.metrics import Counter
+from ingest.bridge_config import split_address
+from wire import topics
+from wire.feed import MAX_FRAME_BYTES
+from wire.points import Point, point_to_json
+
+log = logs.get(__name__)
+POINTS_PER_S = 5_000  # JSON of a point costs about 5 us here and again at each dashboard
+FLUSH_S = 0.02
+BURST_S = 0.1  # allowance that may be saved up: conflation works on 100 ms
+CONNECT_TIMEOUT_S = 1.0
+RETRY_MOST_S = 5.0
+KEEPALIVE_S = 30
+POINTS = Counter("headwater_writer_feed_points", "Points offered to the feed, by what became of them", ["outcome"])
+
+SeriesKey = tuple[object, ...]
+
+
+class FeedBuffer:
+    """Points on their way out: at most a burst of them as they came, beyond that the newest of each series."""
+
+    def __init__(self, points_per_s: int = POINTS_PER_S) -> None:
+        self._rate = points_per_s
+        self._burst = max(1, int(points_per_s * BURST_S))
+        self._allowed = float(self._burst)
+        self._refilled_s: float | None = None
+        self._lock = threading.Lock()  # guards _queue and _newest
+        self._queue: list[Point] = []
+        self._newest: dict[SeriesKey, Point] = {}
+
+    def offer(self, points: Iterable[Point]) -> None:
+        """Take points; never blocks for longer than it takes to sort them in."""
+        news = [point for point in points if point.moves_latest]
+        with self._lock:
+            room = max(0, self._burst - len(self._queue)) if not self._newest else 0
+            self._queue += news[:room]
+            conflated = self._conflate(news[room:])
+        POINTS.labels("conflated").inc(conflated)
+
+    def take(self, now_s: float) -> list[Point]:
+        """Give what may go out now."""
+        if self._refilled_s is not None:
+            self._allowed = min(self._burst, self._allowed + (now_s - self._refilled_s) * self._rate)
+        self._refilled_s = now_s
+        with self._lock:
+            count = min(int(self._allowed), len(self._queue))
+            points, self._queue = self._queue[:count], self._queue[count:]
+            while self._newest and len(points) < int(self._allowed):
+                points.append(self._newest.pop(next(iter(self._newest))))
+        self._allowed -= len(points)
+        return points
+
+    def _conflate(self, points: list[Point]) -> int:
+        """Keep the newest of each series and set of fields; give how many fell out."""
+        newest, fallen = self._newest, 0
+        limit = self._rate * 10  # a fleet with more series than that shows a part of itself each round
+        for point in points:
+            key: SeriesKey = (point.device, point.measurement, point.tenant, *point.fields)
+            if point.tags:
+                key = (*key, *point.tags.items())
+            known = newest.get(key)
+            if known is None and len(newest) < limit:
+                newest[key] = point
+                continue
+            fallen += 1
+            if known is not None and point.time_ns >= known.time_ns:
+                newest[key] = point
+        return fallen
+
+
+def to_messages(points: Iterable[Point]) -> Iterator[tuple[bytes, int]]:
+    """Encode points as payloads of at most MAX_FRAME_BYTES, each with its number of points.
+
+    A point that is larger alone (long strings) is left out and counted.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for point in points:
+        part = orjson.dumps(point_to_json(point))
+        if len(part) + len(_WRAP) > MAX_FRAME_BYTES:
+            POINTS.labels("too_large").inc()
+            continue
+        if size + len(part) + 1 + len(_WRAP) > MAX_FRAME_BYTES:
+            yield _wrap(parts), len(parts)
+            parts, size = [], 0
+        parts.append(part)
+        size += len(part) + 1
+    if parts:
+        yield _wrap(parts), len(parts)
+
+
+_WRAP = b'{"points":[]}'
+
+
+def _wrap(parts: list[bytes]) -> bytes:
+    return b'{"points":[' + b",".join(parts) + b"]}"
+
+
+class FeedPublisher:
+    """Sends a buffer to the broker from one thread of its own; the broker may be away for as long as it likes."""
+
+    def __init__(self, buffer: FeedBuffer, broker: str, username: str, password: str) -> None:
+        self._buffer = buffer
+        self._address = split_address(broker)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=username, clean_session=True)
+        self._client.connect_timeout = CONNECT_TIMEOUT_S
+        if password:
+            self._client.username_pw_set(username, password)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Connect, publish and reconnect until stopped."""
+        wait_s = 0.1
+        try:
+            while not stopping.is_set():
+                wait_s = 0.1 if self._serve(stopping) else min(RETRY_MOST_S, wait_s * 2)
+                stopping.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        finally:
+            self._client.disconnect()
+            self._client.loop(timeout=0)
+
+    def _serve(self, stopping: threading.Event) -> bool:
+        """Hold one connection until it breaks; tell whether it ever worked."""
+        try:
+            self._client.connect(*self._address, keepalive=KEEPALIVE_S)
+        except OSError as error:
+            log.info("feed_broker_away", error=str(error))
+            self._discard()
+            return False
+        was_connected = False
+        while not stopping.is_set() and self._client.loop(timeout=FLUSH_S) == mqtt.MQTT_ERR_SUCCESS:
+            if self._client.is_connected():
+                was_connected = True
+                self._flush()
+        if not stopping.is_set():
+            log.info("feed_connection_ended", was_connected=was_connected)
+        return was_connected
+
+    def _flush(self) -> None:
+        if self._client.want_write():  # the broker does not read: what waits conflates meanwhile
+            return
+        for payload, count in to_messages(self._buffer.take(time.monotonic())):
+            self._client.publish(topics.FEED, payload, qos=0)
+            POINTS.labels("published").inc(count)
+
+    def _discard(self) -> None:
+        """Nobody can see the points of an outage any more."""
+        POINTS.labels("unsent").inc(len(self._buffer.take(time.monotonic())))

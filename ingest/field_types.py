@@ -1,0 +1,152 @@
+"""The first accepted type of every field of every device, recorded durably: a field never changes its type."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from chassis.sqlite import Database
+from wire.errors import Unavailable
+from wire.points import FieldValue
+
+MAX_CACHED = 50_000  # devices of a fleet; devices of one shape share one dict, so an entry is small
+MAX_SHAPES = 4_096
+MAX_FIELDS = 1_024  # names one device may use over time: random names must not fill the disk
+EXACT_BELOW = 2**53
+
+NAMES: dict[type, str] = {float: "float", int: "int", bool: "bool", str: "string"}
+_KINDS = {name: kind for kind, name in NAMES.items()}
+_SCHEMA = (
+    ("CREATE TABLE field_types (series TEXT NOT NULL, field TEXT NOT NULL, type TEXT NOT NULL,"
+    " PRIMARY KEY (series, field)) WITHOUT ROWID"),
+)
+
+Shape = dict[str, type]
+
+
+class Conflict(NamedTuple):
+    """A field that does not fit."""
+
+    field: str
+    code: str
+    detail: str
+
+
+class FieldTypes:
+    """Types by series (tenant, device, measurement). Thread-safe; other processes may share the file.
+
+    Use: `fit` each reading, then `save` once, before anything is acknowledged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, schema=_SCHEMA)
+        self._lock = threading.Lock()  # guards all below
+        self._shapes: OrderedDict[str, Shape] = OrderedDict()  # series -> types, those of the file
+        self._shared: dict[frozenset[tuple[str, type]], Shape] = {}
+        self._unsaved: dict[str, Shape] = {}
+        self._is_saving = False
+
+    def fit(self, series: str, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
+        """Bring fields to their recorded types in place; those that do not fit are taken out and reported.
+
+        Args:
+            series: key of tenant, device and measurement.
+            fields: the fields of one reading.
+            is_typed: the protocol tells integers from floats; otherwise a whole number fits an int field.
+        """
+        shape = self._shapes.get(series)
+        if shape is not None:
+            for name, value in fields.items():
+                if shape.get(name) is not type(value):
+                    break
+            else:
+                return []  # every message of a fleet but the first few
+        with self._lock:
+            shape = self._load(series)
+            return self._fit(series, shape, fields, is_typed=is_typed)
+
+    def save(self) -> None:
+        """Record new types durably.
+
+        Raises:
+            Unavailable: the disk refuses; nothing may be acknowledged.
+        """
+        if not self._unsaved and not self._is_saving:  # what another thread is saving may be ours too: wait for it
+            return
+        with self._lock:
+            self._is_saving = True
+            try:
+                self._write(self._unsaved)
+                self._unsaved = {}
+            except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError) as error:
+                raise Unavailable(f"field types cannot be written: {error}", code="spool_full") from error
+            finally:
+                self._is_saving = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _fit(self, series: str, shape: Shape, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
+        conflicts: list[Conflict] = []
+        fresh: Shape = {}
+        for name, value in list(fields.items()):
+            kind = shape.get(name)
+            if kind is None and len(shape) + len(fresh) >= MAX_FIELDS:
+                conflicts.append(Conflict(name, "too_many_fields", f"more than {MAX_FIELDS} names of one device"))
+                del fields[name]
+            elif kind is None:
+                fresh[name] = type(value)
+            elif kind is not type(value):
+                conflicts += _convert(fields, name, kind, is_typed=is_typed)
+        if fresh:
+            self._remember(series, shape | fresh)
+            self._unsaved.setdefault(series, {}).update(fresh)
+        return conflicts
+
+    def _load(self, series: str) -> Shape:
+        shape = self._shapes.get(series)
+        if shape is None:
+            rows = self._database.read("SELECT field, type FROM field_types WHERE series = ?", (series,))
+            shape = self._unsaved.get(series, {}) | {field: _KINDS[kind] for field, kind in rows}
+            self._remember(series, shape)
+        return shape
+
+    def _remember(self, series: str, shape: Shape) -> None:
+        if len(self._shared) >= MAX_SHAPES:
+            self._shared.clear()
+        self._shapes[series] = self._shared.setdefault(frozenset(shape.items()), shape)
+        self._shapes.move_to_end(series)
+        if len(self._shapes) > MAX_CACHED:
+            self._shapes.popitem(last=False)
+
+    def _write(self, fresh: dict[str, Shape]) -> None:
+        rows = [(series, name, NAMES[kind]) for series, shape in fresh.items() for name, kind in shape.items()]
+        if not rows:
+            return
+        with self._database.write() as connection:
+            connection.executemany("INSERT OR IGNORE INTO field_types VALUES (?, ?, ?)", rows)
+        for series in fresh:
+            self._shapes.pop(series, None)  # another process may have been first: read what stands in the file
+
+
+def series_key(tenant: str, device: str, measurement: str) -> str:
+    """Give the key of a series of types; the parts hold no line feed."""
+    return f"{tenant}\n{device}\n{measurement}"
+
+
+def _convert(fields: dict[str, FieldValue], name: str, kind: type, *, is_typed: bool) -> list[Conflict]:
+    value = fields[name]
+    if kind is float and type(value) is int:
+        fields[name] = float(value)
+        return []
+    if kind is int and type(value) is float and not is_typed and value.is_integer() and abs(value) < EXACT_BELOW:
+        fields[name] = int(value)
+        return []
+    del fields[name]
+    detail = f"{name} is {NAMES[kind]} since its first value, this one is {NAMES[type(value)]}"
+    return [Conflict(name, "type_conflict", detail)]

@@ -1,0 +1,68 @@
+"""The bridge's batches to an ingest service (`POST /internal/batch`): framing that never mixes messages."""
+
+from __future__ import annotations
+
+import msgspec
+
+CONTENT_TYPE = "application/vnd.headwater.batch"
+
+
+class Delivery(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One MQTT message as the bridge got it."""
+
+    device: str
+    topic: str
+    payload: bytes
+    received_ns: int
+    mid: int = 0  # broker's message id; 0 for QoS 0
+    dup: bool = False
+    retain: bool = False
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True):
+    """Messages in receipt order, of one bridge."""
+
+    bridge: str
+    deliveries: list[Delivery]
+
+
+class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one message that was not simply accepted."""
+
+    index: int  # in the batch
+    end: str  # "quarantined" | "refused" | "deferred" (nothing kept: send it again later)
+    code: str = ""
+    detail: str = ""
+    record: int | None = None  # index inside the message
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Answer to a batch: every message not listed was accepted. Only a 200 with this body permits PUBACKs."""
+
+    accepted: int
+    endings: list[Ending] = []
+
+
+_batch_encoder = msgspec.msgpack.Encoder()
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+_verdict_decoder = msgspec.json.Decoder(Verdict)
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Encode as MessagePack."""
+    return _batch_encoder.encode(batch)
+
+
+def decode_batch(content: bytes) -> Batch:
+    """Decode; raises msgspec.DecodeError."""
+    return _batch_decoder.decode(content)
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    """Encode as JSON."""
+    return msgspec.json.encode(verdict)
+
+
+def decode_verdict(content: bytes) -> Verdict:
+    """Decode; raises msgspec.DecodeError."""
+    return _verdict_decoder.decode(content)

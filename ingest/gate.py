@@ -1,0 +1,235 @@
+"""Who may send: devices and their credentials, cached over the registry so that telemetry outlives it.
+
+The registry is asked only for devices not seen lately. Changes come by a feed polled twice a second, so a revoked
+credential stops within a second; while the registry is away, what is cached goes on working.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from chassis import logs
+from chassis.metrics import Counter, Gauge
+from chassis.peers import Peer
+from chassis.tokens import hash_token
+from ingest.validation import TypeChecker
+from wire import clock, topics
+from wire.devices import Changes, CredentialRecord, DeviceIdentity, LookupResult
+from wire.errors import Forbidden, HeadwaterError, PeerUnavailable, Unauthorized
+
+log = logs.get(__name__)
+
+MAX_CACHED = 50_000  # devices; about 1 KiB each
+MAX_ABSENT = 10_000
+ABSENT_S = 2.0  # how long an unknown id is not asked for again; the feed ends it sooner
+DOUBT_S = 0.25  # a refusal is checked with the registry again when the cached answer is older
+POLL_S = 0.5
+LOOKUP_IDS = 5_000  # what one lookup may ask
+
+LOOKUPS = Counter("headwater_ingest_gate_lookups", "Devices asked for at the gate", ["found"])
+CACHED = Gauge("headwater_ingest_gate_cached", "Devices in the cache", multiprocess_mode="livesum")
+
+
+class Known(NamedTuple):
+    """A device as the gate holds it."""
+
+    id: str
+    tenant: str
+    is_active: bool
+    type: str | None
+    is_gateway: bool
+    credentials: tuple[CredentialRecord, ...]
+    fetched_s: float  # monotonic
+
+
+class Found(NamedTuple):
+    """Answer for many devices: those known, and those the registry could not be asked for."""
+
+    known: dict[str, Known]
+    unanswered: frozenset[str]
+
+
+class Gate:
+    """Checks credentials and finds devices. Thread-safe; `poll` is called by one thread."""
+
+    def __init__(self, registry: Peer) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()  # guards the three below; single reads go without it
+        self._devices: OrderedDict[str, Known] = OrderedDict()
+        self._absent: dict[str, float] = {}  # id -> monotonic time until which it is not asked for
+        self._checkers: dict[str, TypeChecker] = {}
+        self._revision = 0
+        self.has_reached_registry = False
+
+    def authenticate(self, device_id: str, secret: str) -> tuple[Known, str]:
+        """Check a presented credential; give the device and the credential's id.
+
+        Raises:
+            Unauthorized: no such device, or none of its valid credentials fits.
+            Forbidden: the device is disabled.
+            PeerUnavailable: the device is not cached and the registry is away.
+        """
+        digest = hash_token(secret)
+        device = self._get(device_id) if topics.is_device_id(device_id) else None
+        credential = _fitting(device, digest)
+        if device is not None and (credential is None or not device.is_active) and self._may_doubt(device):
+            device = self._ask_again(device)
+            credential = _fitting(device, digest)
+        if device is None or credential is None:
+            raise Unauthorized("the device id or the secret is wrong")
+        if not device.is_active:
+            raise Forbidden(f"{device_id} is disabled", code="device_disabled")
+        return device, credential
+
+    def find(self, device_ids: Iterable[str]) -> Found:
+        """Find devices by id; ids that do not exist are in neither part of the answer."""
+        now_s, known, unknown = time.monotonic(), {}, []
+        for device_id in device_ids:
+            device = self._devices.get(device_id)
+            if device is not None and (device.is_active or now_s - device.fetched_s < DOUBT_S):
+                known[device_id] = device
+            elif self._absent.get(device_id, 0.0) <= now_s:
+                unknown.append(device_id)
+        LOOKUPS.labels("cached").inc(len(known))
+        unanswered: set[str] = set()
+        for start in range(0, len(unknown), LOOKUP_IDS):
+            part = unknown[start : start + LOOKUP_IDS]
+            try:
+                known |= self._fetch(part)
+            except PeerUnavailable:
+                kept = {device_id: self._devices[device_id] for device_id in part if device_id in self._devices}
+                known |= kept
+                unanswered |= set(part) - kept.keys()
+        return Found(known, frozenset(unanswered))
+
+    def is_cached(self, device_id: str) -> bool:
+        """Tell whether a device exists, as far as is known without asking."""
+        return device_id in self._devices
+
+    def checker_of(self, device: Known) -> TypeChecker | None:
+        """Give the checker of a device's type; None for a device without one."""
+        return self._checkers.get(device.type) if device.type is not None else None
+
+    def poll(self) -> None:
+        """Ask the registry what changed and forget that; called each POLL_S. A registry that is away is no fault."""
+        try:
+            changes = Changes.model_validate(self._ask("GET", f"/internal/changes?since={self._revision}"))
+            self._forget(changes)
+            self._refresh_types(changes.types)
+        except PeerUnavailable:
+            return
+        self._revision = changes.revision
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def _get(self, device_id: str) -> Known | None:
+        found = self.find((device_id,))
+        if device_id in found.unanswered:
+            raise PeerUnavailable(f"{device_id} is not cached and the registry is away")
+        return found.known.get(device_id)
+
+    def _may_doubt(self, device: Known) -> bool:
+        return time.monotonic() - device.fetched_s >= DOUBT_S
+
+    def _ask_again(self, device: Known) -> Known | None:
+        """Fetch a device once more, because a refusal may rest on an old answer (a credential made just now)."""
+        try:
+            return self._fetch([device.id]).get(device.id)
+        except PeerUnavailable:
+            return device
+
+    def _fetch(self, device_ids: list[str]) -> dict[str, Known]:
+        LOOKUPS.labels("asked").inc(len(device_ids))
+        answer = LookupResult.model_validate(self._ask("POST", "/internal/devices:lookup", {"ids": device_ids}))
+        now_s = time.monotonic()
+        fetched = {device.id: _known(device, now_s) for device in answer.devices}
+        with self._lock:
+            self._learn_types(answer)
+            if answer.revision >= self._revision:  # an older answer may hold what the feed has revoked since
+                self._keep(fetched)
+                self._note_absent([id_ for id_ in device_ids if id_ not in fetched], now_s)
+        return fetched
+
+    def _learn_types(self, answer: LookupResult) -> None:
+        for name, spec in answer.types.items():
+            current = self._checkers.get(name)
+            is_news = current is None or (answer.revision >= self._revision and current.spec != spec)
+            if is_news:
+                self._checkers[name] = TypeChecker(spec)
+        if answer.revision >= self._revision:
+            for name in {device.type for device in answer.devices if device.type} - answer.types.keys():
+                self._checkers.pop(name, None)  # the name stands for no rules any more
+
+    def _keep(self, fetched: dict[str, Known]) -> None:
+        for device_id, device in fetched.items():
+            self._devices[device_id] = device
+            self._devices.move_to_end(device_id)
+            self._absent.pop(device_id, None)
+        while len(self._devices) > MAX_CACHED:
+            self._devices.popitem(last=False)
+        CACHED.set(len(self._devices))
+
+    def _note_absent(self, device_ids: list[str], now_s: float) -> None:
+        if len(self._absent) + len(device_ids) > MAX_ABSENT:
+            self._absent.clear()
+        for device_id in device_ids[:MAX_ABSENT]:
+            self._devices.pop(device_id, None)
+            self._absent[device_id] = now_s + ABSENT_S
+
+    def _forget(self, changes: Changes) -> None:
+        with self._lock:
+            if changes.reset:
+                log.info("gate_reset", revision=changes.revision)
+                self._devices.clear()
+                self._absent.clear()
+            for device_id in changes.devices:
+                self._devices.pop(device_id, None)
+                self._absent.pop(device_id, None)
+            CACHED.set(len(self._devices))
+            if not changes.types:
+                self._revision = changes.revision
+
+    def _refresh_types(self, types: list[str]) -> None:
+        """Fetch changed types by a device of each: their rules must not vanish while the registry is away."""
+        wanted: dict[str, str] = {}
+        with self._lock:
+            for device in self._devices.values() if types else ():
+                if device.type in types:
+                    wanted.setdefault(device.type, device.id)
+        if wanted:  # a type of no cached device comes with the next lookup of one
+            self._fetch(list(wanted.values()))
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        try:
+            answer = self._registry.call(method, path, body)
+        except PeerUnavailable:
+            raise
+        except HeadwaterError as error:  # its refusal of us is no refusal of the device
+            raise PeerUnavailable(f"the registry refuses {path}: {error.code}") from error
+        self.has_reached_registry = True
+        return answer
+
+
+def _fitting(device: Known | None, digest: str) -> str | None:
+    now_ns, found = clock.now_ns(), None
+    for credential in device.credentials if device is not None else ():
+        if hmac.compare_digest(credential.sha256, digest) and _is_valid(credential, now_ns):
+            found = credential.id
+    return found
+
+
+def _is_valid(credential: CredentialRecord, now_ns: int) -> bool:
+    if credential.not_before_ns is not None and now_ns < credential.not_before_ns:
+        return False
+    return credential.not_after_ns is None or now_ns < credential.not_after_ns
+
+
+def _known(device: DeviceIdentity, now_s: float) -> Known:
+    credentials = tuple(device.credentials)
+    return Known(device.id, device.tenant, device.state == "active", device.type, device.gateway, credentials, now_s)

@@ -1,0 +1,167 @@
+"""From a received message to readings and refused items: decode, check against the device type, fix field types.
+
+Knows no transport and no store; what it gives is not yet kept anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from chassis import logs
+from chassis.metrics import Counter
+from ingest.field_types import FieldTypes, series_key
+from ingest.gate import Known
+from ingest.protocols import Protocol
+from ingest.protocols.base import Context, Decoded, Fault, Record
+from ingest.quarantine import Item, RawMessage
+from ingest.validation import TypeChecker
+from wire.points import REDELIVERED, RETAINED, SERVER_TIME, FieldValue, Reading
+
+log = logs.get(__name__)
+DROPPED = Counter("headwater_ingest_fields_dropped", "Fields dropped because the device type says so", ["type"])
+
+
+@dataclass(slots=True)  # not frozen: that doubles the cost of making one
+class Message:
+    """One message and who sent it."""
+
+    device: Known
+    protocol: Protocol
+    content: bytes
+    received_ns: int
+    transport: str = "http"
+    source: str = ""  # topic, or content type
+    mid: int = 0  # broker's message id; 0 unless MQTT QoS >= 1
+    is_redelivered: bool = False
+    is_retained: bool = False
+
+    def to_raw(self, checker: TypeChecker | None, *, is_readable: bool) -> RawMessage:
+        """Give what the quarantine keeps."""
+        return RawMessage(
+            self.device.id, self.protocol.name, self.transport, self.content, self.received_ns, self.source,
+            self.device.tenant, checker.spec.name if checker else None, checker.spec.version if checker else None,
+            is_readable,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A message taken apart: readings to keep, items to quarantine."""
+
+    readings: list[Reading] = field(default_factory=list)
+    records: list[int] = field(default_factory=list)  # of each reading, its index in the message
+    items: list[Item] = field(default_factory=list)
+    is_readable: bool = True
+
+
+class Intake:
+    """Sorts messages. Thread-safe. `save` must return before anything sorted is acknowledged."""
+
+    def __init__(self, field_types: FieldTypes) -> None:
+        self._field_types = field_types
+
+    def sort(self, message: Message, checker: TypeChecker | None) -> Sorted:
+        """Take a message apart; a decoder that fails makes it an item, never an exception."""
+        context = Context(
+            message.received_ns, checker.spec if checker else None, topic=message.source, transport=message.transport
+        )
+        try:
+            decoded = message.protocol.decode(message.content, context)
+            return _Sorting(message, checker, self._field_types).run(decoded)
+        except Exception:  # a poison message would otherwise be delivered again for ever
+            log.fault("decoder_fault", protocol=message.protocol.name, device=message.device.id)
+            return Sorted(items=[Item(None, "internal", "an error of ours; it was logged")])
+
+    def save(self) -> None:
+        """Record the types of new fields durably. Raises Unavailable."""
+        self._field_types.save()
+
+
+class _Sorting:
+    """The state of sorting one message."""
+
+    def __init__(self, message: Message, checker: TypeChecker | None, field_types: FieldTypes) -> None:
+        self._message = message
+        self._checker = checker
+        self._field_types = field_types
+        self._sorted = Sorted()
+        self._measurement, self._series = "", ""
+        self._content: int | None = None
+        self._flags = (REDELIVERED if message.is_redelivered else 0) | (RETAINED if message.is_retained else 0)
+
+    def run(self, decoded: Decoded) -> Sorted:
+        by_record: dict[int, list[Fault]] = {}
+        for fault in decoded.faults:
+            if fault.field is None:
+                index = None if decoded.is_unreadable else fault.index
+                self._sorted.items.append(Item(index, fault.code, fault.detail))
+            else:
+                by_record.setdefault(fault.index, []).append(fault)
+        self._sorted.is_readable = not decoded.is_unreadable
+        for record in decoded.records:
+            self._take(record, by_record.get(record.index, ()) if by_record else ())
+        if not self._sorted.readings and not self._sorted.items:
+            self._sorted.items.append(Item(None, "no_values", "no reading in it"))
+        return self._sorted
+
+    def _take(self, record: Record, faults: tuple[()] | list[Fault]) -> None:
+        if self._message.is_retained and record.time_ns is None:
+            self._sorted.items.append(Item(record.index, "retained", "an old message without a time of its own"))
+            return
+        items = [Item(record.index, fault.code, fault.detail, fault.field, is_whole=False) for fault in faults]
+        fields = record.fields
+        if self._checker is not None:
+            fields = self._check(self._checker, record, items)
+        else:
+            self._fit(record, fields, items)
+        if fields:
+            self._sorted.items += items
+            self._sorted.readings.append(self._reading(record, fields))
+            self._sorted.records.append(record.index)
+        else:  # nothing is left of the reading: one item for all of it, with the first reason
+            first = items[0] if items else Item(record.index, "no_values", "no field of it is kept")
+            self._sorted.items.append(first._replace(is_whole=True))
+
+    def _check(self, checker: TypeChecker, record: Record, items: list[Item]) -> dict[str, FieldValue]:
+        verdict = checker.check(record.fields)
+        if verdict.missing is not None:
+            name, code, detail = verdict.missing
+            items.append(Item(record.index, code, detail, name))
+            return {}
+        if verdict.dropped:
+            DROPPED.labels(checker.spec.name).inc(verdict.dropped)
+        items += [Item(record.index, code, detail, name, is_whole=False) for name, code, detail in verdict.faults]
+        if checker.spec.unknown_fields != "accept" or verdict.fields.keys() <= checker.declared:
+            return verdict.fields
+        free = {name: value for name, value in verdict.fields.items() if name not in checker.declared}
+        self._fit(record, free, items)
+        return {name: value for name, value in verdict.fields.items() if name in checker.declared} | free
+
+    def _fit(self, record: Record, fields: dict[str, FieldValue], items: list[Item]) -> None:
+        if record.measurement != self._measurement:
+            self._measurement = record.measurement
+            self._series = series_key(self._message.device.tenant, self._message.device.id, record.measurement)
+        conflicts = self._field_types.fit(self._series, fields, is_typed=self._message.protocol.is_typed)
+        items += [Item(record.index, each.code, each.detail, each.field, is_whole=False) for each in conflicts]
+
+    def _reading(self, record: Record, fields: dict[str, FieldValue]) -> Reading:
+        message, device = self._message, self._message.device
+        time_ns, flags, delivery, content = record.time_ns, record.flags | self._flags, None, 0
+        if time_ns is None:
+            # Records of one message without a time stay apart: the same time would make them one point.
+            time_ns, flags = message.received_ns + record.index, flags | SERVER_TIME
+            if message.mid > 0 and record.seq is None:
+                delivery, content = message.mid, self._hash_content()
+        return Reading(
+            device.id, record.measurement, time_ns, message.received_ns, fields, record.tags, flags,
+            record.boot_id, record.seq, message.protocol.name, device.tenant, delivery, content,
+        )  # fmt: skip
+
+    def _hash_content(self) -> int:
+        """Hash topic and payload to signed 64 bits (SQLite's integer)."""
+        if self._content is None:
+            digest = blake2b(self._message.source.encode(errors="replace"), digest_size=8)
+            digest.update(b"\0" + self._message.content)
+            self._content = int.from_bytes(digest.digest(), signed=True)
+        return self._content

@@ -1,0 +1,48 @@
+"""What the verbs of ingestion work with, and the one conversion they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingest.gate import Gate
+from ingest.intake import Intake, Message, Sorted
+from ingest.quarantine import Quarantine, Refused
+from ingest.reports import Reports
+from ingest.validation import TypeChecker
+from wire.points import Reading
+
+
+class Commit(Protocol):
+    """Keeps readings durably: `ingest.batcher.GroupCommit`."""
+
+    def append(self, readings: Sequence[Reading]) -> None:
+        """Return when they are durable. Raises Unavailable: nothing of them counts as kept."""
+        ...
+
+    def accepted(self) -> int:
+        """Readings that this slot ever accepted."""
+        ...
+
+    def size_bytes(self) -> int:
+        """Bytes of this slot on disk."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Ports:
+    """What the verbs work with."""
+
+    gate: Gate
+    intake: Intake
+    commit: Commit
+    quarantine: Quarantine
+    reports: Reports
+
+
+def to_refused(message: Message, checker: TypeChecker | None, found: Sorted) -> Refused | None:
+    """Give what the quarantine keeps of a sorted message; None when nothing of it is refused."""
+    if not found.items:
+        return None
+    return Refused(message.to_raw(checker, is_readable=found.is_readable), found.items)

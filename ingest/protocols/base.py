@@ -1,0 +1,67 @@
+"""What every decoder gives and gets: pure functions from bytes to records or reasons, that know no store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wire.devices import DeviceType
+from wire.points import FieldValue
+
+MAX_DEPTH = 16
+MAX_FIELDS = 256
+MAX_KEY_BYTES = 256
+MAX_STRING_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 1024 * 1024
+MAX_INFLATED_BYTES = 8 * 1024 * 1024
+MAX_RECORDS = 20_000  # of one message: 8 MiB of `{}` would otherwise become millions of faults
+MAX_ARRAY = 32  # a longer array of scalars becomes one JSON string
+
+
+@dataclass(slots=True, frozen=True)
+class Fault:
+    """Why a record, or one field of it (`field`), is not taken; `index` counts records from 0."""
+
+    index: int
+    code: str  # of wire.errors.REASONS
+    detail: str
+    field: str | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """One decoded reading, before it is known by whom and whether its device type agrees."""
+
+    index: int
+    fields: dict[str, FieldValue]
+    time_ns: int | None = None  # None: the device sent no time
+    flags: int = 0  # wire.points flags
+    measurement: str = "telemetry"
+    tags: dict[str, str] = field(default_factory=dict)
+    boot_id: str | None = None
+    seq: int | None = None
+    device: str | None = None  # external id, only of protocols that name children
+
+
+@dataclass(slots=True)
+class Decoded:
+    """All of a message: its good records and its faults."""
+
+    records: list[Record] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    is_unreadable: bool = False  # the whole message is at fault, not single records of it
+
+
+@dataclass(slots=True, frozen=True)
+class Context:
+    """What a decoder may know besides the bytes."""
+
+    received_ns: int
+    type: DeviceType | None = None
+    content_type: str = ""
+    topic: str = ""
+    transport: str = "http"  # or "mqtt"
+
+
+Decoder = Callable[[bytes, Context], Decoded]

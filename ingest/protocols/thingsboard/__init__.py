@@ -1,0 +1,1 @@
+"""ThingsBoard's device API over HTTP: `POST /api/v1/{token}/telemetry`."""

@@ -1,0 +1,209 @@
+"""The operators' routes of an ingestion service: quarantine and ledger. Parses, calls, renders."""
+
+from __future__ import annotations
+
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from chassis.web import Api, Call
+from ingest.ledger import DeviceLedgerModel, Ledger, LedgerModel
+from ingest.ports import Ports
+from ingest.quarantine import Entry, Quarantine, Selection
+from ingest.replay import Replayed, Replayer
+from ingest.reports import AuditEntry
+from wire import errors
+from wire.devices import Model
+from wire.points import TimeNs
+
+LISTED_RAW_BYTES = 4 * 1024  # of each message in a listing; one entry by its id shows all
+MAX_ID = 2**63 - 1
+
+State = Literal["waiting", "replayed", "all"]
+
+
+class QuarantineFilter(Model):
+    """Which entries."""
+
+    device: str | None = None
+    code: str | None = None
+    protocol: str | None = None
+
+
+class QuarantineQuery(QuarantineFilter):
+    """A page of entries, newest first."""
+
+    state: State = "waiting"
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    cursor: str | None = None
+
+
+class EntryModel(BaseModel):
+    """A refused record, or one field of a record that was accepted without it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    device: str
+    protocol: str
+    transport: str
+    source: str
+    type: str | None
+    type_version: int | None
+    code: str
+    detail: str
+    record: int | None
+    field: str | None
+    time: TimeNs
+    replayed: TimeNs | None
+    raw_base64: str
+    raw_bytes: int
+    raw_truncated: bool
+
+
+class EntryPage(BaseModel):
+    """Entries, and the cursor of the next page."""
+
+    items: list[EntryModel]
+    next: str | None
+
+
+class ChoiceBody(Model):
+    """Either ids, or a filter over what waits."""
+
+    ids: Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], Field(min_length=1, max_length=10_000)] | None = None
+    filter: QuarantineFilter | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.ids is None) == (self.filter is None):
+            raise ValueError("give either ids or filter")
+        return self
+
+
+class FailureModel(BaseModel):
+    """Why an entry still waits."""
+
+    id: str
+    code: str
+    detail: str
+
+
+class DiscardedModel(BaseModel):
+    """Outcome of a discard; `more`: the filter holds entries that this request did not get to, send it again."""
+
+    discarded: int
+    more: bool
+
+
+class ReplayedModel(BaseModel):
+    """Outcome of a replay; `more`: the filter holds entries that this request did not get to, send it again."""
+
+    replayed: int
+    failed: list[FailureModel]
+    more: bool
+
+
+def add_routes(api: Api, ports: Ports, replayer: Replayer, ledger: Ledger) -> None:
+    """Declare the routes of operators."""
+    _add_reading(api, ports.quarantine, ledger)
+    _add_changing(api, ports, replayer)
+
+
+def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
+
+    @api.route("GET", "/v1/quarantine", "viewer", query=QuarantineQuery, answers={200: EntryPage})
+    def list_quarantine(call: Call) -> EntryPage:
+        """List refused data with its reason and raw bytes."""
+        query: QuarantineQuery = call.query
+        selection = Selection(query.device, query.code, query.protocol, query.state, call.actor.tenant)
+        before = _parse_cursor(query.cursor) if query.cursor is not None else None
+        found = quarantine.page(selection, before=before, limit=query.limit + 1)
+        more = _cursor(found[query.limit - 1].id) if len(found) > query.limit else None
+        return EntryPage(items=[_shown(entry, LISTED_RAW_BYTES) for entry in found[: query.limit]], next=more)
+
+    @api.route("GET", "/v1/quarantine/<id>", "viewer", answers={200: EntryModel})
+    def show_quarantined(call: Call) -> EntryModel:
+        """Show one entry with all of its message."""
+        return _shown(quarantine.get(_parse_id(call.path["id"]), tenant=call.actor.tenant), None)
+
+    @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel})
+    def show_ledger(_call: Call) -> LedgerModel:
+        """Show the balance sheet of all readings."""
+        return ledger.totals()
+
+    @api.route("GET", "/v1/devices/<id>/ledger", "viewer", answers={200: DeviceLedgerModel})
+    def show_device_ledger(call: Call) -> DeviceLedgerModel:
+        """Show what of a device waits in the quarantine."""
+        return ledger.of_device(call.path["id"])
+
+
+def _add_changing(api: Api, ports: Ports, replayer: Replayer) -> None:
+    @api.route("POST", "/v1/quarantine:replay", "operator", body=ChoiceBody, answers={200: ReplayedModel})
+    def replay_quarantined(call: Call) -> ReplayedModel:
+        """Replay entries by id or filter; what fails again goes on waiting."""
+        body: ChoiceBody = call.body
+        if body.ids is not None:
+            outcome = replayer.replay_ids(body.ids, tenant=call.actor.tenant)
+        else:
+            outcome = replayer.replay_selection(_selection(body, call))
+        ports.reports.note_deed(_deed(call, "quarantine.replay", outcome.replayed))
+        failed = [FailureModel(id=str(each.id), code=each.code, detail=each.detail) for each in outcome.failed]
+        return ReplayedModel(replayed=outcome.replayed, failed=failed, more=outcome.more)
+
+    @api.route("POST", "/v1/quarantine:discard", "operator", body=ChoiceBody, answers={200: DiscardedModel})
+    def discard_quarantined(call: Call) -> DiscardedModel:
+        """Delete entries for good by id or filter; they count as refused."""
+        body: ChoiceBody = call.body
+        if body.ids is not None:
+            outcome = Replayed(ports.quarantine.discard(body.ids, tenant=call.actor.tenant), [])
+        else:
+            outcome = replayer.discard_selection(_selection(body, call))
+        ports.reports.note_deed(_deed(call, "quarantine.discard", outcome.replayed))
+        return DiscardedModel(discarded=outcome.replayed, more=outcome.more)
+
+
+def _selection(body: ChoiceBody, call: Call) -> Selection:
+    assert body.filter is not None
+    return Selection(body.filter.device, body.filter.code, body.filter.protocol, tenant=call.actor.tenant)
+
+
+def _deed(call: Call, action: str, entries: int) -> AuditEntry:
+    kind = call.actor.id.split(":", 1)[0]
+    return AuditEntry(f"{kind}:{call.actor.name}", action, "quarantine", f"{entries} entries", call.remote_ip)
+
+
+def _shown(entry: Entry, limit: int | None) -> EntryModel:
+    raw = entry.raw or b""
+    shown = raw[:limit]
+    return EntryModel(
+        id=str(entry.id), device=entry.device, protocol=entry.protocol, transport=entry.transport,
+        source=entry.source, type=entry.type, type_version=entry.type_version, code=entry.code, detail=entry.detail,
+        record=entry.record, field=entry.field, time=entry.received_ns, replayed=entry.replayed_ns,
+        raw_base64=b64encode(shown).decode(), raw_bytes=entry.raw_bytes, raw_truncated=len(shown) < entry.raw_bytes,
+    )  # fmt: skip
+
+
+def _cursor(id_: int) -> str:
+    return urlsafe_b64encode(f"q{id_}".encode()).decode().rstrip("=")
+
+
+def _parse_cursor(text: str) -> int:
+    try:
+        content = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        content = ""
+    if not content.startswith("q") or not _is_id(content[1:]):
+        raise errors.BadRequest("the cursor is not one of ours", fields=["cursor"])
+    return int(content[1:])
+
+
+def _parse_id(text: str) -> int:
+    if not _is_id(text):
+        raise errors.NotFound(f"no quarantined entry {text[:32]!r}")
+    return int(text)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < len(str(MAX_ID))

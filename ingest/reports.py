@@ -1,0 +1,119 @@
+"""What an ingestion service tells the registry: who was seen, which credential was used, who tried what.
+
+Collected in memory, bounded, sent every two seconds, best effort: telemetry never waits for it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Any, NamedTuple
+
+from chassis import logs
+from chassis.metrics import Counter
+from chassis.peers import Peer
+from wire.errors import HeadwaterError, PeerUnavailable
+
+log = logs.get(__name__)
+
+SEND_S = 2.0
+MAX_SEEN = 100_000
+MAX_SEEN_PER_CALL = 5_000  # keeps a call far below the registry's body limit
+MAX_AUDIT = 1_000
+SAME_AUDIT_S = 60.0  # the same attempt again within this time is not told again
+MAX_TEXT = 256
+
+_ODD = re.compile(r"[^\x20-\x7e]")  # names come from strangers
+UNSENT = Counter("headwater_ingest_reports_unsent", "Reports to the registry that were given up", ["kind"])
+
+
+class AuditEntry(NamedTuple):
+    """Something the registry's audit should hold."""
+
+    actor: str
+    action: str
+    object: str
+    detail: str
+    remote_ip: str = ""
+
+
+class Reports:
+    """Collects and sends. Thread-safe; `send` is called by one thread."""
+
+    def __init__(self, registry: Peer) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()  # guards the five below
+        self._http: dict[str, int] = {}
+        self._mqtt: dict[str, int] = {}
+        self._credentials: dict[str, int] = {}
+        self._audit: list[AuditEntry] = []
+        self._told: dict[tuple[str, str, str], float] = {}  # attempt -> monotonic time it was noted
+
+    def note_seen(self, device_id: str, received_ns: int, credential_id: str | None = None) -> None:
+        """Note that a device sent something: over HTTP with a credential, else over MQTT (the broker checked)."""
+        if credential_id is None:
+            self._mqtt[device_id] = received_ns  # one dict store is atomic; the lock is for taking all
+            return
+        self._http[device_id] = received_ns
+        self._credentials[credential_id] = received_ns
+
+    def note_deed(self, entry: AuditEntry) -> None:
+        """Note what an operator did, for the audit."""
+        with self._lock:
+            self._put(entry)
+
+    def note_attempt(self, entry: AuditEntry) -> None:
+        """Note an attempt for the audit; repeated ones within a minute once."""
+        key, now_s = (entry.actor, entry.action, entry.object), time.monotonic()
+        with self._lock:
+            if now_s - self._told.get(key, -SAME_AUDIT_S) < SAME_AUDIT_S:
+                return
+            if len(self._told) >= MAX_AUDIT:
+                self._told.clear()
+            self._told[key] = now_s
+            self._put(entry)
+
+    def send(self) -> None:
+        """Send what was collected; the audit entries are kept for the next time when the registry is away."""
+        with self._lock:
+            http, self._http = self._http, {}
+            mqtt, self._mqtt = self._mqtt, {}
+            credentials, self._credentials = self._credentials, {}
+            audit = self._audit[:MAX_AUDIT]
+        self._send_seen({"devices": http, "mqtt": mqtt, "credentials": credentials})
+        if audit and self._call("/internal/audit", {"entries": [_shown(entry) for entry in audit]}):
+            with self._lock:
+                del self._audit[: len(audit)]
+
+    def _put(self, entry: AuditEntry) -> None:
+        if len(self._audit) < MAX_AUDIT:
+            self._audit.append(entry)
+        else:
+            UNSENT.labels("audit").inc()
+
+    def _send_seen(self, seen: dict[str, dict[str, int]]) -> None:
+        lists = {name: list(times.items())[:MAX_SEEN] for name, times in seen.items()}
+        longest = max(map(len, lists.values()))
+        for start in range(0, longest, MAX_SEEN_PER_CALL):
+            body = {name: dict(times[start : start + MAX_SEEN_PER_CALL]) for name, times in lists.items()}
+            if not self._call("/internal/seen", body):
+                UNSENT.labels("seen").inc(longest - start)
+                return
+
+    def _call(self, path: str, body: Any) -> bool:
+        """Tell whether the report is done with: sent, or refused for good."""
+        try:
+            self._registry.call("POST", path, body)
+        except PeerUnavailable:
+            return False
+        except HeadwaterError as error:
+            UNSENT.labels(path).inc()
+            log.warning("report_refused", path=path, code=error.code)
+        return True
+
+
+def _shown(entry: AuditEntry) -> dict[str, Any]:
+    """Render as the registry takes it: single-line texts, a detail of members."""
+    shown = {name: _ODD.sub("?", value)[:MAX_TEXT] for name, value in entry._asdict().items()}
+    return shown | {"detail": {"reason": shown["detail"]}}

@@ -1,0 +1,113 @@
+"""The verbs of ingestion: accept a request, accept a bridge's batch. Nothing is answered before it is durable.
+
+Knows no Flask and no SQL. Order of keeping: types of new fields, then the quarantine, then the spool; when the spool
+refuses, what was just quarantined is taken back, because the sender will come again with all of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from chassis.metrics import Counter
+from ingest.batches import DEVICE_FULL, BatchSorting
+from ingest.framing import Batch, Verdict
+from ingest.intake import Message
+from ingest.ports import Ports, to_refused
+from ingest.protocols import Protocol
+from ingest.quarantine import Item, Kept, Refused
+from wire.errors import TooLarge, TooManyRequests, Unavailable
+from wire.points import Reading
+
+READINGS = Counter("headwater_ingest_readings", "Readings by their end", ["end", "protocol"])
+
+
+class Receipt(NamedTuple):
+    """What became of one request."""
+
+    accepted: int
+    quarantined: list[Item]
+
+
+class IngestService:
+    """Accepts messages for the protocols of one ingestion service. Thread-safe."""
+
+    def __init__(self, ports: Ports, protocols: dict[str, Protocol]) -> None:
+        self.protocols = protocols
+        self._ports = ports
+        self._lock = threading.Lock()  # guards _refused
+        self._refused = 0
+
+    def accept(self, message: Message) -> Receipt:
+        """Keep one request's message: its good readings in the spool, the others in the quarantine.
+
+        Raises:
+            TooLarge: it is over a limit as a whole; refused.
+            TooManyRequests: all of it would have to be quarantined, but the device's share is full; refused.
+            Unavailable: nothing was kept.
+        """
+        checker = self._ports.gate.checker_of(message.device)
+        found = self._ports.intake.sort(message, checker)
+        if not found.is_readable and found.items[0].code == "too_large":
+            raise TooLarge(found.items[0].detail)
+        refused = to_refused(message, checker, found)
+        kept = self._keep(found.readings, [refused] if refused else [])
+        is_kept = not kept or kept[0].state == "kept"
+        if not is_kept and not found.readings:
+            raise TooManyRequests(DEVICE_FULL, retry_after_s=60)
+        self._count(message.protocol.name, "accepted", len(found.readings))
+        self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))
+        return Receipt(len(found.readings), found.items)
+
+    def accept_batch(self, batch: Batch) -> Verdict:
+        """Keep a bridge's messages, each for itself, with one commit for all.
+
+        Raises:
+            Unavailable: nothing was kept; send the batch again.
+        """
+        sorting = BatchSorting(self._ports, self.protocols)
+        sorting.find_devices(batch.deliveries)
+        for index, delivery in enumerate(batch.deliveries):
+            sorting.take(index, delivery)
+        self._ports.intake.save()
+        kept = self._ports.quarantine.add(sorting.refused) if sorting.refused else []
+        readings = sorting.settle(kept)
+        self._append(readings, [id_ for each in kept for id_ in each.ids])
+        for (protocol, end), count in sorting.counts.items():
+            self._count(protocol, end, count)
+        return Verdict(len(readings), sorting.endings)
+
+    def refuse(self, protocol: str, readings: int = 1) -> None:
+        """Count what was refused with a reply and not kept."""
+        self._count(protocol if protocol in self.protocols else "unknown", "refused", readings)
+
+    def save_counts(self) -> None:
+        """Add what was refused since the last call to the durable count; called each few seconds."""
+        with self._lock:
+            refused, self._refused = self._refused, 0
+        if refused:
+            self._ports.quarantine.count_refused(refused)
+
+    def _keep(self, readings: list[Reading], refused: list[Refused]) -> list[Kept]:
+        self._ports.intake.save()
+        kept = self._ports.quarantine.add(refused) if refused else []
+        if any(each.state == "full" for each in kept):
+            raise Unavailable("the quarantine is full", code="quarantine_full", retry_after_s=30)
+        self._append(readings, [id_ for each in kept for id_ in each.ids])
+        return kept
+
+    def _append(self, readings: list[Reading], quarantined: list[int]) -> None:
+        try:
+            if readings:
+                self._ports.commit.append(readings)
+        except Exception:
+            self._ports.quarantine.undo(quarantined)
+            raise
+
+    def _count(self, protocol: str, end: str, readings: int) -> None:
+        if not readings:
+            return
+        READINGS.labels(end, protocol).inc(readings)
+        if end == "refused":
+            with self._lock:
+                self._refused += readings

@@ -1,0 +1,138 @@
+"""Readings against their device type: pydantic models are the contract, a compiled checker passes what fits.
+
+The checker decides nothing by itself: whatever it does not pass at once goes to the model, and the model's errors
+become reason codes. A property test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
+from pydantic.types import Strict
+
+from wire.devices import DeviceType, FieldSpec
+from wire.points import INT64_MIN, UINT64_MAX, FieldValue
+
+EXACT_BELOW = 2**53
+
+_CODES = {
+    "missing": "missing_field",
+    "extra_forbidden": "unknown_field",
+    "greater_than_equal": "out_of_range",
+    "less_than_equal": "out_of_range",
+}
+
+
+class Verdict(NamedTuple):
+    """A reading against its type: `missing` refuses all of it, `faults` only the fields named."""
+
+    fields: dict[str, FieldValue]
+    faults: list[tuple[str, str, str]]  # field, code, detail
+    missing: tuple[str, str, str] | None = None
+    dropped: int = 0  # fields the type does not name and says to drop
+
+
+class TypeChecker:
+    """Checks readings of one version of one device type. Immutable, so thread-safe."""
+
+    def __init__(self, spec: DeviceType) -> None:
+        self.spec = spec
+        self.model = build_model(spec)
+        self.declared = frozenset(spec.fields)
+        self._required = frozenset(name for name, field in spec.fields.items() if field.required)
+        self._ranges = {name: _Range.of(field) for name, field in spec.fields.items()}
+        self._names = {f"f{position}": name for position, name in enumerate(spec.fields)}
+
+    def check(self, fields: dict[str, FieldValue]) -> Verdict:
+        """Give the fields that fit, brought to their declared types, and the faults of the others."""
+        if self._required <= fields.keys():
+            fitting = self._pass(fields)
+            if fitting is not None:
+                return Verdict(fitting, [])
+        return self._judge(fields)
+
+    def _pass(self, fields: dict[str, FieldValue]) -> dict[str, FieldValue] | None:
+        ranges, accepts_unknown, converted = self._ranges, self.spec.unknown_fields == "accept", {}
+        for name, value in fields.items():
+            wanted = ranges.get(name)
+            if wanted is None:
+                if not accepts_unknown:
+                    return None
+            elif type(value) is not wanted.kind:
+                if wanted.kind is not int or type(value) is not float or not _is_whole(value):
+                    return None
+                converted[name] = int(value)
+            if wanted is not None and wanted.is_bounded and not wanted.low <= value <= wanted.high:  # type: ignore[operator]
+                return None
+        return fields | converted if converted else fields
+
+    def _judge(self, fields: dict[str, FieldValue]) -> Verdict:
+        known = {name: value for name, value in fields.items() if name in self.declared}
+        extra = {name: value for name, value in fields.items() if name not in self.declared}
+        kept = extra if self.spec.unknown_fields == "accept" else {}
+        dropped = len(extra) if self.spec.unknown_fields == "drop" else 0
+        try:
+            checked = self.model.model_validate(fields)
+        except ValidationError as error:
+            faults = [self._fault(each) for each in error.errors(include_url=False, include_input=False)]
+            missing = next((fault for fault in faults if fault[1] == "missing_field"), None)
+            if missing:
+                return Verdict({}, [], missing)
+            refused = {fault[0] for fault in faults}
+            fitting = {name: self._bring(name, value) for name, value in known.items() if name not in refused}
+            return Verdict(fitting | kept, faults, None, dropped)
+        fitting = {name: getattr(checked, key) for key, name in self._names.items() if name in known}
+        return Verdict(fitting | kept, [], None, dropped)
+
+    def _bring(self, name: str, value: FieldValue) -> FieldValue:
+        kind = self._ranges[name].kind
+        return kind(value) if kind in (float, int) else value
+
+    def _fault(self, error: Any) -> tuple[str, str, str]:
+        name = str(error["loc"][0])
+        return name, _CODES.get(error["type"], "type_conflict"), f"{name}: {error['msg']}"
+
+
+def build_model(spec: DeviceType) -> type[BaseModel]:
+    """Build the pydantic model of a device type's readings: members by their field names as aliases."""
+    extra: Any = "forbid" if spec.unknown_fields == "quarantine" else "ignore"
+    members: dict[str, Any] = {}
+    for position, (name, field) in enumerate(spec.fields.items()):
+        default = ... if field.required else None
+        members[f"f{position}"] = (_annotation(field), Field(default, alias=name, description=field.description))
+    config = ConfigDict(extra=extra, frozen=True, title=f"{spec.name} v{spec.version}")
+    return create_model(f"Reading_{spec.name}", __config__=config, **members)
+
+
+def _annotation(field: FieldSpec) -> Any:
+    bounds = Field(ge=field.min, le=field.max)
+    if field.type == "float":
+        return Annotated[float, Strict(), bounds]
+    if field.type == "int":
+        whole = Field(ge=INT64_MIN, le=UINT64_MAX)
+        return Annotated[int, Strict(), whole, bounds, BeforeValidator(_to_int)]
+    return StrictBool if field.type == "bool" else StrictStr
+
+
+def _to_int(value: Any) -> Any:
+    return int(value) if type(value) is float and _is_whole(value) else value
+
+
+def _is_whole(value: float) -> bool:
+    return value.is_integer() and -EXACT_BELOW < value < EXACT_BELOW
+
+
+class _Range(NamedTuple):
+    kind: type
+    is_bounded: bool
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, field: FieldSpec) -> _Range:
+        kind: type = {"float": float, "int": int, "bool": bool, "string": str}[field.type]
+        is_bounded = field.type in ("float", "int") and (field.min is not None or field.max is not None)
+        low = field.min if field.min is not None else float("-inf")
+        high = field.max if field.max is not None else float("inf")
+        return cls(kind, is_bounded, low, high)

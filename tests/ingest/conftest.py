@@ -1,0 +1,44 @@
+"""Fixtures of the ingest tests: real brokers, services and processes, ended with their test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.ingest.bridge_support import BridgeProcess, Broker, Ingest, Publisher
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Broker]:
+    with Broker(tmp_path / "broker") as broker:
+        yield broker
+
+
+@pytest.fixture
+def bridge_ingest() -> Iterator[Ingest]:
+    ingest = Ingest()
+    yield ingest
+    ingest.close()
+
+
+@pytest.fixture
+def bridge_start(mosquitto: Broker, bridge_ingest: Ingest) -> Iterator[Callable[..., BridgeProcess]]:
+    """Start a bridge process; arguments are limits and `mutation`."""
+    with ExitStack() as stack:
+
+        def start(**arguments: object) -> BridgeProcess:
+            process = BridgeProcess(mosquitto, bridge_ingest, **arguments).start()
+            stack.callback(process.stop)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def bridge_publisher(mosquitto: Broker) -> Iterator[Publisher]:
+    publisher = Publisher(mosquitto)
+    yield publisher
+    publisher.close()

@@ -1,0 +1,162 @@
+"""A registry, a spool and an ingestion service in memory, for the tests of the service."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ingest.field_types import FieldTypes
+from ingest.gate import Gate
+from ingest.intake import Intake
+from ingest.ports import Ports
+from ingest.protocols import PROTOCOLS, served_by
+from ingest.quarantine import Quarantine
+from ingest.replay import Replayer
+from ingest.reports import Reports
+from ingest.service import IngestService
+from wire.devices import CredentialRecord, DeviceIdentity, DeviceType
+from wire.errors import NotFound, PeerUnavailable
+from wire.points import Reading
+
+SECRET = "s" * 43
+SHARED = Path(__file__).parents[3] / "shared/fixtures"
+CASES = Path(__file__).parents[1] / "cases"
+ROLE_TOKENS = {"viewer": "viewer-token", "operator": "operator-token", "admin": "admin-token"}
+
+
+class FakeRegistry:
+    """Answers as the devices service does; `is_away` cuts it off."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, DeviceIdentity] = {}
+        self.types: dict[str, DeviceType] = {}
+        self.revision = 0
+        self.changed: list[tuple[int, str, str]] = []
+        self.is_away = False
+        self.oldest = 0
+        self.calls: list[str] = []
+        self.seen: dict[str, int] = {}
+        self.audit: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def add(self, device_id: str, secret: str = SECRET, **members: Any) -> str:
+        credential = CredentialRecord(id=f"c-{device_id}", sha256=hashlib.sha256(secret.encode()).hexdigest())
+        self.put(DeviceIdentity(id=device_id, **{"credentials": [credential]} | members))
+        return f"{device_id}.{secret}"
+
+    def put(self, device: DeviceIdentity) -> None:
+        self.devices[device.id] = device
+        self._change("devices", device.id)
+
+    def put_type(self, **members: Any) -> None:
+        spec = DeviceType.model_validate(members)
+        self.types[spec.name] = spec
+        self._change("types", spec.name)
+
+    def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
+        if self.is_away:
+            raise PeerUnavailable("away")
+        with self._lock:
+            self.calls.append(path)
+        name = path.partition("?")[0].removeprefix("/internal/")
+        return getattr(self, "_" + name.replace(":", "_"))(path, body)
+
+    def _change(self, kind: str, key: str) -> None:
+        self.revision += 1
+        self.changed.append((self.revision, kind, key))
+
+    def _devices_lookup(self, path: str, body: Any) -> Any:
+        found = [self.devices[device_id] for device_id in body["ids"] if device_id in self.devices]
+        names = {device.type for device in found} & self.types.keys()
+        return {
+            "devices": [device.model_dump() for device in found],
+            "types": {name: self.types[name].model_dump() for name in names},
+            "revision": self.revision,
+        }
+
+    def _changes(self, path: str, body: Any) -> Any:
+        since = int(path.rpartition("=")[2])
+        if since < self.oldest:
+            return {"revision": self.revision, "reset": True}
+        news = [(kind, key) for revision, kind, key in self.changed if revision > since]
+        named = {name: [key for kind, key in news if kind == name] for name in ("devices", "types")}
+        return {"revision": self.revision, **named}
+
+    def _seen(self, path: str, body: Any) -> None:
+        self.seen |= body["devices"]
+
+    def _audit(self, path: str, body: Any) -> None:
+        self.audit += body["entries"]
+
+    def _tokens_verify(self, path: str, body: Any) -> Any:
+        for role, token in ROLE_TOKENS.items():
+            if hashlib.sha256(token.encode()).hexdigest() == body["sha256"]:
+                return {"id": role, "name": role, "role": role}
+        raise NotFound("no such token")
+
+
+class FakeCommit:
+    """Keeps readings in a list; `error` is raised instead when set."""
+
+    def __init__(self) -> None:
+        self.readings: list[Reading] = []
+        self.appends = 0
+        self.error: Exception | None = None
+
+    def append(self, readings: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        self.appends += 1
+        self.readings += readings
+
+    def accepted(self) -> int:
+        return len(self.readings)
+
+    def size_bytes(self) -> int:
+        return 0
+
+
+class World:
+    """A service for the JSON family over fakes, with a real quarantine and real field types."""
+
+    def __init__(self, folder: Path, *, limit_bytes: int = 1024**3) -> None:
+        self.registry = FakeRegistry()
+        self.commit = FakeCommit()
+        self.field_types = FieldTypes(folder / "fieldtypes.db")
+        self.quarantine = Quarantine(folder / "quarantine.db", limit_bytes=limit_bytes)
+        self.gate = Gate(self.registry)
+        self.reports = Reports(self.registry)
+        ports = Ports(self.gate, Intake(self.field_types), self.commit, self.quarantine, self.reports)
+        self.service = IngestService(ports, served_by("json"))
+        self.replayer = Replayer(ports, PROTOCOLS)
+
+    def close(self) -> None:
+        self.field_types.close()
+        self.quarantine.close()
+
+
+def wait_until(is_done: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Wait for a condition, up to a deadline."""
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not is_done():
+        assert time.monotonic() < deadline, "not within the deadline"
+        pause.wait(0.01)
+
+
+def case_folders(protocol: str) -> list[Path]:
+    """Folders of authored cases, and of the shared fixtures where that folder is there."""
+    folders = [*(CASES / protocol).glob("*"), *(SHARED / protocol).glob("*")]
+    return sorted(folder for folder in folders if (folder / "request.json").is_file())
+
+
+def load_case(folder: Path) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """Give input, request and expectation of a case."""
+    content = next(folder.glob("input.*")).read_bytes()
+    name = "expected.json" if (folder / "expected.json").is_file() else "mapped.json"
+    request = json.loads((folder / "request.json").read_text())
+    return content, request, json.loads((folder / name).read_text())

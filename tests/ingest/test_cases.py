@@ -1,0 +1,106 @@
+"""Every case of the JSON family through gate, decoder, checks and quarantine, over HTTP and as a bridge's batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.framing import Batch, Delivery
+from ingest.intake import Message
+from ingest.protocols import PROTOCOLS
+from tests.ingest.intake_support import World, case_folders, load_case
+from wire import clock
+from wire.errors import REASONS
+from wire.points import Reading
+
+RECEIVED_NS = 1_772_700_000 * clock.NS_PER_S
+NEAR_NS = clock.NS_PER_MS  # records of one message without a time follow each other by 1 ns
+LATER = ("attributes", "gateway_connect", "gateway_telemetry")  # twin and MQTT front door: not served yet
+MEDIA = {"application/json": "json", "application/x-ndjson": "ndjson"}
+FOLDERS = [folder for name in ("json", "thingsboard") for folder in case_folders(name) if folder.name not in LATER]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def doors(request: dict[str, Any]) -> list[dict[str, Any]]:
+    return request.get("any_of") or [request]
+
+
+def values(points: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
+    return {(*where(point), field, *typed(value)) for point in points for field, value in point["fields"].items()}
+
+
+def where(point: dict[str, Any]) -> tuple[Any, ...]:
+    at = "received" if point["time"] == "received" else clock.parse_rfc3339(point["time"])[0]
+    return point["device"], point["measurement"], at, tuple(sorted(point["tags"].items()))
+
+
+def typed(value: Any) -> tuple[str, Any]:
+    return type(value).__name__, _canonical(value)
+
+
+def _canonical(value: Any) -> Any:
+    return json.dumps(json.loads(value)) if isinstance(value, str) and value[:1] in "{[" else value
+
+
+def shown(reading: Reading) -> dict[str, Any]:
+    is_arrival = 0 <= reading.time_ns - RECEIVED_NS < NEAR_NS
+    time = "received" if is_arrival else clock.format_ns(reading.time_ns)
+    return {"device": reading.device, "measurement": reading.measurement, "time": time, "tags": reading.tags, "fields": reading.fields}
+
+
+def check(world: World, expected: dict[str, Any]) -> None:
+    assert values([shown(reading) for reading in world.commit.readings]) == values(expected["points"])
+    waiting = world.quarantine.totals()["quarantined"]
+    assert waiting == len(expected.get("quarantined", []))
+
+
+def add_device(world: World, expected: dict[str, Any]) -> None:
+    context = expected.get("context", {})
+    if context:
+        world.registry.put_type(name="case", **context)
+    world.registry.add("d1", type="case" if context else None)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}")
+def test_case_over_http_gives_what_is_expected(folder: Path, world: World) -> None:
+    content, request, expected = load_case(folder)
+    door = next(each["http"] for each in doors(request) if "http" in each)
+    add_device(world, expected)
+    known = world.gate.find(["d1"]).known["d1"]
+    name = "thingsboard" if door["path"].startswith("/api/") else MEDIA[door["headers"]["Content-Type"]]
+
+    receipt = world.service.accept(Message(known, PROTOCOLS[name], content, RECEIVED_NS))
+
+    check(world, expected)
+    told = [{"index": item.record or 0, "code": item.code} for item in receipt.quarantined]
+    assert told == [{"index": each["index"], "code": each["code"]} for each in expected.get("quarantined", [])]
+    if "http_status" in expected:
+        assert REASONS[receipt.quarantined[0].code] == expected["http_status"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}")
+def test_case_over_mqtt_gives_what_is_expected(folder: Path, world: World) -> None:
+    content, request, expected = load_case(folder)
+    door = next((each["mqtt"] for each in doors(request) if "mqtt" in each), None)
+    if door is None or not door["topic"].startswith("devices/"):
+        topic = "devices/d1/telemetry/thingsboard" if folder.parent.name == "thingsboard" else "devices/d1/telemetry"
+    else:
+        topic = door["topic"].replace("{device}", "d1")
+    add_device(world, expected)
+
+    verdict = world.service.accept_batch(Batch("b", [Delivery("d1", topic, content, RECEIVED_NS, 7)]))
+
+    check(world, expected)
+    assert verdict.accepted == len(world.commit.readings)
+    told = [(ending.end, ending.code) for ending in verdict.endings]
+    assert told == [("quarantined", each["code"]) for each in expected.get("quarantined", [])]

@@ -1,0 +1,81 @@
+"""First types of fields: recorded once, kept over restarts, bounded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingest.field_types import MAX_FIELDS, FieldTypes, series_key
+
+SERIES = series_key("default", "d1", "telemetry")
+
+
+def fit(types: FieldTypes, fields: dict, *, is_typed: bool = False) -> tuple[dict, list[tuple[str, str]]]:
+    conflicts = types.fit(SERIES, fields, is_typed=is_typed)
+    types.save()
+    return fields, [(each.field, each.code) for each in conflicts]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "typed", "kept"),
+    [
+        (1.5, 2**60, False, float(2**60)),
+        (2**60, 5.0, False, 5),
+        (2**60, 5.5, False, None),
+        (2**60, 5.0, True, None),
+        (1.0, "x", False, None),
+        (1.0, True, False, None),
+        (True, 1.0, False, None),
+        ("x", 1.0, False, None),
+        ("x", "y", False, "y"),
+    ],
+)
+def test_value_is_brought_to_the_first_type_or_taken_out(tmp_path: Path, first, then, typed, kept) -> None:
+    types = FieldTypes(tmp_path / "t.db")
+    fit(types, {"a": first})
+
+    fields, conflicts = fit(types, {"a": then, "b": 1.0}, is_typed=typed)
+
+    assert fields == ({"b": 1.0} if kept is None else {"a": kept, "b": 1.0})
+    assert type(fields.get("a")) is type(kept)
+    assert conflicts == ([("a", "type_conflict")] if kept is None else [])
+    types.close()
+
+
+def test_types_survive_reopening(tmp_path: Path) -> None:
+    first = FieldTypes(tmp_path / "t.db")
+    fit(first, {"a": "x"})
+    first.close()
+    second = FieldTypes(tmp_path / "t.db")
+
+    assert fit(second, {"a": 1.0}) == ({}, [("a", "type_conflict")])
+    second.close()
+
+
+def test_other_process_that_was_first_wins(tmp_path: Path) -> None:
+    one, other = FieldTypes(tmp_path / "t.db"), FieldTypes(tmp_path / "t.db")
+    one.fit(SERIES, {"a": 1.0}, is_typed=False)
+    other.fit(SERIES, {"a": "x"}, is_typed=False)
+    one.save()
+    other.save()
+
+    assert fit(other, {"a": "x"}) == ({}, [("a", "type_conflict")])
+    one.close()
+    other.close()
+
+
+def test_unsaved_type_rules_at_once(tmp_path: Path) -> None:
+    types = FieldTypes(tmp_path / "t.db")
+    types.fit(SERIES, {"a": 1.0}, is_typed=False)
+
+    assert [each.code for each in types.fit(SERIES, {"a": "x"}, is_typed=False)] == ["type_conflict"]
+    types.close()
+
+
+def test_random_names_do_not_fill_the_disk(tmp_path: Path) -> None:
+    types = FieldTypes(tmp_path / "t.db")
+    fit(types, {f"n{number}": 1.0 for number in range(MAX_FIELDS)})
+
+    assert fit(types, {"one_more": 1.0, "n0": 2.0}) == ({"n0": 2.0}, [("one_more", "too_many_fields")])
+    types.close()

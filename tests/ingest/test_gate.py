@@ -1,0 +1,241 @@
+"""The gate: who is let in, what is cached, how fast changes arrive."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest import gate as gate_module
+from ingest.gate import ABSENT_S, Gate
+from tests.ingest.intake_support import SECRET, FakeRegistry, wait_until
+from wire import clock
+from wire.devices import CredentialRecord
+from wire.errors import Forbidden, HeadwaterError, PeerUnavailable, Unauthorized
+
+LOOKUP = "/internal/devices:lookup"
+HOUR_NS = 3600 * clock.NS_PER_S
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    made = FakeRegistry()
+    made.add("d1")
+    return made
+
+
+@pytest.fixture
+def gate(registry: FakeRegistry) -> Gate:
+    made = Gate(registry)
+    made.poll()
+    return made
+
+
+def credential_of(registry: FakeRegistry, device_id: str) -> CredentialRecord:
+    return registry.devices[device_id].credentials[0]
+
+
+def test_second_message_does_not_ask_the_registry(gate, registry) -> None:
+    gate.authenticate("d1", SECRET)
+    gate.authenticate("d1", SECRET)
+
+    assert registry.calls.count(LOOKUP) == 1
+
+
+def test_credential_in_use_is_named(gate) -> None:
+    assert gate.authenticate("d1", SECRET)[1] == "c-d1"
+
+
+@pytest.mark.parametrize("device_id", ["d2", "", "a/b", "x\0y", "#", "ü", "x" * 65])
+def test_stranger_is_unauthorized(gate, device_id) -> None:
+    with pytest.raises(Unauthorized):
+        gate.authenticate(device_id, SECRET)
+
+
+def test_illegal_ids_never_reach_the_registry(gate, registry) -> None:
+    with pytest.raises(Unauthorized):
+        gate.authenticate("a/b", SECRET)
+
+    assert LOOKUP not in registry.calls
+
+
+def test_unknown_device_is_not_asked_for_twice_at_once(gate, registry) -> None:
+    gate.find(["nobody"])
+    gate.find(["nobody"])
+
+    assert registry.calls.count(LOOKUP) == 1
+    assert ABSENT_S <= 2.0
+
+
+def test_device_registered_after_a_miss_gets_in_with_the_next_poll(gate, registry) -> None:
+    gate.find(["d2"])
+    registry.add("d2")
+    gate.poll()
+
+    assert gate.authenticate("d2", SECRET)
+
+
+def test_revoked_credential_stops_with_the_next_poll(gate, registry) -> None:
+    gate.authenticate("d1", SECRET)
+    registry.add("d1", credentials=[])
+    gate.poll()
+
+    with pytest.raises(Unauthorized):
+        gate.authenticate("d1", SECRET)
+
+
+def test_new_credential_works_before_the_next_poll(gate, registry) -> None:
+    gate.authenticate("d1", SECRET)
+    registry.add("d1", "t" * 43)
+
+    wait_until(lambda: _gets_in(gate, "d1", "t" * 43), seconds=2)
+
+
+def test_enabled_device_works_before_the_next_poll(gate, registry) -> None:
+    registry.add("d1", state="disabled")
+    with pytest.raises(Forbidden) as refused:
+        gate.authenticate("d1", SECRET)
+    registry.add("d1")
+
+    assert refused.value.code == "device_disabled"
+    wait_until(lambda: _gets_in(gate, "d1", SECRET), seconds=2)
+
+
+@pytest.mark.parametrize(("not_before", "not_after", "is_valid"), [(-1, 1, True), (1, None, False), (None, -1, False)])
+def test_validity_window_is_kept(gate, registry, not_before, not_after, is_valid) -> None:
+    now = clock.now_ns()
+    window = {
+        "not_before_ns": None if not_before is None else now + not_before * HOUR_NS,
+        "not_after_ns": None if not_after is None else now + not_after * HOUR_NS,
+    }
+    registry.add("d1", credentials=[credential_of(registry, "d1").model_copy(update=window)])
+
+    assert _gets_in(gate, "d1", SECRET) is is_valid
+
+
+def test_cached_device_works_while_registry_is_away(gate, registry) -> None:
+    gate.authenticate("d1", SECRET)
+    registry.is_away = True
+    gate.poll()
+
+    assert gate.authenticate("d1", SECRET)
+
+
+def test_unknown_device_waits_while_registry_is_away(gate, registry) -> None:
+    registry.is_away = True
+
+    with pytest.raises(PeerUnavailable):
+        gate.authenticate("d1", SECRET)
+    assert gate.find(["d1"]).unanswered == {"d1"}
+
+
+def test_registrys_refusal_of_us_is_no_refusal_of_the_device() -> None:
+    class Refusing:
+        def call(self, method, path, body=None, *, token=None):
+            error = HeadwaterError("service token is wrong", code="unauthorized")
+            error.status = 401
+            raise error
+
+    with pytest.raises(PeerUnavailable):
+        Gate(Refusing()).authenticate("d1", SECRET)
+
+
+def test_reset_forgets_everything(gate, registry) -> None:
+    gate.authenticate("d1", SECRET)
+    registry.oldest = registry.revision + 1
+    gate.poll()
+
+    assert len(gate) == 0
+
+
+def test_answer_older_than_the_feed_is_not_cached(registry) -> None:
+    gate = Gate(registry)
+    stale = registry.call("POST", LOOKUP, {"ids": ["d1"]})
+    registry.add("d1", credentials=[])
+    gate.poll()
+    registry._devices_lookup = lambda path, body: stale
+
+    gate.find(["d1"])
+
+    assert not gate.is_cached("d1")
+
+
+def test_changed_type_is_fetched_by_the_poll(gate, registry) -> None:
+    registry.put_type(name="g", fields={"t": {"max": 10}})
+    registry.add("d1", type="g")
+    gate.poll()
+    device = gate.find(["d1"]).known["d1"]
+    registry.put_type(name="g", version=2, fields={"t": {"max": 20}})
+    gate.poll()
+
+    assert gate.checker_of(device).spec.version == 2
+
+
+def test_type_made_after_its_device_rules_with_the_poll(gate, registry) -> None:
+    registry.add("d1", type="g")
+    before = gate.checker_of(gate.find(["d1"]).known["d1"])
+    registry.put_type(name="g", fields={"t": {"max": 10}})
+    gate.poll()
+
+    assert before is None
+    assert gate.checker_of(gate.find(["d1"]).known["d1"]) is not None
+
+
+def test_deleted_type_rules_no_more(gate, registry) -> None:
+    registry.put_type(name="g", fields={"t": {"max": 10}})
+    registry.add("d1", type="g")
+    gate.find(["d1"])
+    del registry.types["g"]
+    registry._change("types", "g")
+    gate.poll()
+
+    assert gate.checker_of(gate.find(["d1"]).known["d1"]) is None
+
+
+def test_type_change_is_not_lost_while_registry_is_away(gate, registry) -> None:
+    registry.put_type(name="g")
+    registry.add("d1", type="g")
+    gate.poll()
+    device = gate.find(["d1"]).known["d1"]
+    registry.put_type(name="g", version=2)
+    changes = registry.call("GET", "/internal/changes?since=0")
+    answers = iter([changes])
+    registry._devices_lookup = _away
+    registry._changes = lambda path, body: next(answers)
+    gate.poll()
+    del registry._devices_lookup, registry._changes
+    gate.poll()
+
+    assert gate.checker_of(gate.find(["d1"]).known["d1"]).spec.version == 2
+    assert device.type == "g"
+
+
+def test_cache_is_bounded(registry, monkeypatch) -> None:
+    monkeypatch.setattr(gate_module, "MAX_CACHED", 3)
+    gate = Gate(registry)
+    for number in range(5):
+        registry.add(f"x{number}")
+        gate.find([f"x{number}"])
+
+    assert len(gate) == 3
+    assert not gate.is_cached("x0")
+
+
+def test_many_devices_are_found_with_one_question(gate, registry) -> None:
+    for number in range(500):
+        registry.add(f"x{number}")
+
+    found = gate.find(f"x{number}" for number in range(500))
+
+    assert len(found.known) == 500
+    assert registry.calls.count(LOOKUP) == 1
+
+
+def _away(path, body):
+    raise PeerUnavailable("away")
+
+
+def _gets_in(gate: Gate, device_id: str, secret: str) -> bool:
+    try:
+        gate.authenticate(device_id, secret)
+    except (Unauthorized, Forbidden):
+        return False
+    return True

@@ -1,0 +1,352 @@
+"""The ingestion service over HTTP, with its real spool, quarantine and field types, and a registry in memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from ingest.app import create_app
+from ingest.config import IngestConfig
+from ingest.framing import Batch, Delivery, decode_verdict, encode_batch
+from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry, wait_until
+from wire.devices import ROLES, allows
+
+SERVICE_TOKEN = "service-token"
+NOW = "2026-03-04T04:53:20Z"
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    made = FakeRegistry()
+    made.add("d1")
+    return made
+
+
+@pytest.fixture
+def app(tmp_path: Path, registry: FakeRegistry) -> Iterator[Flask]:
+    config = IngestConfig(data=tmp_path, service_token=SERVICE_TOKEN, spool_floor_bytes=0)
+    made = create_app(config, registry)
+    yield made
+    made.extensions["headwater.close"]()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def post(client: FlaskClient) -> Callable[..., Any]:
+    def send(content: Any, path: str = "/v1/telemetry", media: str | None = "application/json", **headers: str) -> Any:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        given = {"Authorization": f"Bearer d1.{SECRET}"} | headers
+        return client.post(path, data=body, content_type=media, headers=given)
+
+    return send
+
+
+def ledger(client: FlaskClient) -> dict[str, Any]:
+    return client.get("/v1/ledger", headers=role("viewer")).get_json()
+
+
+def role(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {ROLE_TOKENS[name]}"}
+
+
+def test_reading_is_accepted_with_202(client, post) -> None:
+    answer = post({"ts": NOW, "temp": 21.5})
+
+    assert (answer.status_code, answer.get_json()) == (202, {"accepted": 1, "quarantined": []})
+    assert ledger(client)["accepted"] == 1
+
+
+def test_absent_content_type_is_json(post) -> None:
+    assert post({"temp": 1}, media=None).status_code == 202
+
+
+@pytest.mark.parametrize("media", ["application/json; charset=utf-8", "text/json", "APPLICATION/JSON"])
+def test_spellings_of_json_are_taken(post, media) -> None:
+    assert post({"temp": 1}, media=media).status_code == 202
+
+
+@pytest.mark.parametrize("media", ["application/senml+json", "application/cbor", "application/x-www-form-urlencoded"])
+def test_other_media_type_is_415_naming_the_known(post, media) -> None:
+    answer = post({"temp": 1}, media=media)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (415, "media_type")
+    assert "application/x-ndjson" in answer.get_json()["supported"]
+
+
+def test_array_with_one_bad_of_a_thousand_keeps_999(client, post) -> None:
+    content = [{"ts": 1_772_600_000 + i, "n": i} for i in range(1_000)]
+    content[500] = {"ts": "yesterday", "n": 1}
+
+    answer = post(content)
+
+    assert answer.status_code == 202
+    assert answer.get_json()["accepted"] == 999
+    assert [(each["index"], each["code"]) for each in answer.get_json()["quarantined"]] == [(500, "bad_time")]
+    assert ledger(client)["received"] == 1_000
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"not json", 400, "bad_syntax"),
+        (b'{"a":1e400}', 422, "nonfinite"),
+        (b'{"a":NaN}', 422, "nonfinite"),
+        (b"[" * 10_000 + b"]" * 10_000, 400, "too_deep"),
+        (b'{"a":' * 10_000, 400, "too_deep"),
+        (b"[]", 422, "no_values"),
+        (b"", 422, "no_values"),
+        (b"\xff\xfe", 400, "bad_encoding"),
+        (b'{"a":' + b"9" * 5_000 + b"}", 422, "out_of_range"),
+        (b'{"ts":1e99999,"a":1}', 422, "bad_time"),
+        (b'{"' + b"k" * 300 + b'":1}', 422, "bad_name"),
+    ],
+)
+def test_bad_content_is_a_problem_with_its_code(client, post, content, status, code) -> None:
+    answer = post(content)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+    assert answer.content_type == "application/problem+json"
+    assert answer.get_json()["quarantined"][0]["code"] == code
+    assert ledger(client) | {"lag_s": 0} == {
+        "received": 1, "accepted": 0, "stored": 0, "pending": 0, "duplicates": 0, "quarantined": 1, "refused": 0,
+        "damaged": 0, "lag_s": 0,
+    }  # fmt: skip
+
+
+def test_body_over_one_mib_is_413(post) -> None:
+    answer = post(b'{"a":"' + b"x" * 1024 * 1024 + b'"}')
+
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
+
+
+def test_object_over_256_kib_is_413(post) -> None:
+    assert post({f"k{i}": "x" * 60_000 for i in range(5)}).status_code == 413
+
+
+def test_gzip_is_taken(post) -> None:
+    assert post(gzip.compress(b'{"a":1}'), **{"Content-Encoding": "gzip"}).status_code == 202
+
+
+def test_gzip_bomb_is_413(post) -> None:
+    bomb = gzip.compress(b'{"a":"' + b"x" * 64 * 1024 * 1024 + b'"}')
+
+    answer = post(bomb, **{"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
+
+
+def test_millions_of_empty_objects_are_413(post) -> None:
+    bomb = gzip.compress(b"[" + b"{}," * 2_000_000 + b"{}]")
+
+    assert post(bomb, **{"Content-Encoding": "gzip"}).status_code == 413
+
+
+def test_gzip_that_is_none_is_400(post) -> None:
+    answer = post(b'{"a":1}', **{"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_encoding")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer d1", "Bearer d1.wrong", "Bearer nobody." + SECRET, "Basic !!", "Basic ZDE6d3Jvbmc=", "Bearer ../x." + SECRET],
+)
+def test_wrong_or_missing_credential_is_401_and_counted(client, header) -> None:
+    answer = client.post("/v1/telemetry", json={"a": 1}, headers={"Authorization": header} if header else {})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"]
+
+
+def test_refused_requests_reach_the_ledger(app, client) -> None:
+    client.post("/v1/telemetry", json={"a": 1})
+    app.extensions["headwater.workers"].stop()
+
+    assert ledger(client)["refused"] == 1
+
+
+def test_basic_credential_is_taken(client) -> None:
+    text = b64encode(f"d1:{SECRET}".encode()).decode()
+
+    assert client.post("/v1/telemetry", json={"a": 1}, headers={"Authorization": f"Basic {text}"}).status_code == 202
+
+
+def test_disabled_device_is_403(post, registry) -> None:
+    registry.add("d1", state="disabled")
+
+    answer = post({"a": 1})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "device_disabled")
+
+
+def test_another_devices_name_is_403_and_audited(app, post, registry) -> None:
+    answer = post({"a": 1}, "/v1/telemetry?device=d2")
+    app.extensions["headwater.workers"].stop()
+
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "identity_mismatch")
+    assert registry.audit[0]["action"] == "telemetry.identity_mismatch"
+    assert registry.audit[0]["object"] == "device:d2"
+
+
+def test_registry_away_and_device_unknown_is_503(client, registry) -> None:
+    registry.is_away = True
+
+    answer = client.post("/v1/telemetry", json={"a": 1}, headers={"Authorization": f"Bearer d1.{SECRET}"})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "peer_unavailable")
+    assert answer.headers["Retry-After"]
+
+
+def test_registry_away_and_device_cached_goes_on(post, registry) -> None:
+    post({"a": 1})
+    registry.is_away = True
+
+    assert post({"a": 2}).status_code == 202
+
+
+def test_protocol_is_named_by_path(post) -> None:
+    assert post(b'{"a":1}\n{"a":2}', "/v1/telemetry/ndjson").get_json()["accepted"] == 2
+    assert post({"n": {"b": 1}}, "/v1/telemetry/thingsboard").status_code == 202
+    assert post({"a": 1}, "/v1/telemetry/nonsense").status_code == 404
+
+
+def test_thingsboard_answers_an_empty_200(client) -> None:
+    answer = client.post(f"/api/v1/d1.{SECRET}/telemetry", data=b'{"a":1}')
+
+    assert (answer.status_code, answer.data) == (200, b"")
+
+
+def test_thingsboard_wrong_token_is_401(client) -> None:
+    assert client.post("/api/v1/d1.wrong/telemetry", data=b'{"a":1}').status_code == 401
+
+
+def test_thingsboard_bad_json_is_400(client) -> None:
+    assert client.post(f"/api/v1/d1.{SECRET}/telemetry", data=b"temperature=21").status_code == 400
+
+
+def test_quarantine_lists_pages_and_shows_raw(client, post) -> None:
+    for number in range(3):
+        post(b'{"a":%d' % number)
+
+    first = client.get("/v1/quarantine?device=d1&code=bad_syntax&limit=2", headers=role("viewer")).get_json()
+    second = client.get(f"/v1/quarantine?limit=2&cursor={first['next']}", headers=role("viewer")).get_json()
+
+    raws = [b64decode(item["raw_base64"]) for item in first["items"] + second["items"]]
+    assert raws == [b'{"a":2', b'{"a":1', b'{"a":0']
+    assert second["next"] is None
+    shown = client.get(f"/v1/quarantine/{first['items'][0]['id']}", headers=role("viewer")).get_json()
+    assert shown == first["items"][0]
+
+
+@pytest.mark.parametrize("path", ["/v1/quarantine?cursor=x", "/v1/quarantine?limit=0", "/v1/quarantine?nonsense=1"])
+def test_bad_query_is_400(client, path) -> None:
+    assert client.get(path, headers=role("viewer")).status_code == 400
+
+
+@pytest.mark.parametrize("id_", ["x", "9" * 30, "-1", "4711"])
+def test_unknown_entry_is_404(client, id_) -> None:
+    assert client.get(f"/v1/quarantine/{id_}", headers=role("viewer")).status_code == 404
+
+
+def test_replay_over_http_after_the_type_was_mended(client, post, registry) -> None:
+    registry.put_type(name="g", fields={"t": {"max": 10}})
+    registry.add("d1", type="g")
+    post({"ts": NOW, "t": 20})
+    found = client.get("/v1/quarantine", headers=role("viewer")).get_json()["items"]
+    registry.put_type(name="g", version=2, fields={"t": {"max": 30}})
+
+    def replay() -> Any:
+        body = {"ids": [found[0]["id"]]}
+        return client.post("/v1/quarantine:replay", json=body, headers=role("operator")).get_json()
+
+    wait_until(lambda: replay() == {"replayed": 1, "failed": [], "more": False})
+
+    assert found[0]["code"] == "out_of_range"
+    assert replay() == {"replayed": 0, "failed": [], "more": False}
+    assert ledger(client)["accepted"] == 1
+    assert ledger(client)["quarantined"] == 0
+
+
+def test_discard_moves_entries_to_refused_and_is_audited(app, client, post, registry) -> None:
+    post(b"{")
+    post(b"[")
+
+    answer = client.post("/v1/quarantine:discard", json={"filter": {"device": "d1"}}, headers=role("operator"))
+    app.extensions["headwater.workers"].stop()
+
+    assert answer.get_json() == {"discarded": 2, "more": False}
+    assert (ledger(client)["quarantined"], ledger(client)["refused"]) == (0, 2)
+    assert registry.audit[0]["action"] == "quarantine.discard"
+
+
+@pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": ["x"]}, {"ids": [1], "filter": {}}, {"filter": {"nonsense": 1}}])
+def test_bad_replay_body_is_422(client, body) -> None:
+    assert client.post("/v1/quarantine:replay", json=body, headers=role("operator")).status_code == 422
+
+
+def test_batch_of_a_bridge_is_answered_per_message(client) -> None:
+    deliveries = [
+        Delivery("d1", "devices/d1/telemetry", b'{"a":1}', 1_772_600_000_000_000_000, 1),
+        Delivery("d1", "devices/d1/telemetry", b'{"a":', 1_772_600_000_000_000_001, 2),
+        Delivery("d9", "devices/d9/telemetry", b'{"a":1}', 1_772_600_000_000_000_002, 3),
+    ]
+
+    answer = client.post(
+        "/internal/batch", data=encode_batch(Batch("b", deliveries)), headers={"Authorization": f"Bearer {SERVICE_TOKEN}"}
+    )
+
+    verdict = decode_verdict(answer.data)
+    assert verdict.accepted == 1
+    assert [(each.index, each.end, each.code) for each in verdict.endings] == [
+        (1, "quarantined", "bad_syntax"), (2, "quarantined", "unknown_device"),
+    ]  # fmt: skip
+
+
+def test_batch_may_be_larger_than_a_devices_body(client) -> None:
+    payload = b'{"a":"' + b"x" * 60_000 + b'"}'
+    batch = Batch("b", [Delivery("d1", "devices/d1/telemetry", payload, 1_772_600_000_000_000_000 + i, i) for i in range(40)])
+
+    answer = client.post("/internal/batch", data=encode_batch(batch), headers={"Authorization": f"Bearer {SERVICE_TOKEN}"})
+
+    assert decode_verdict(answer.data).accepted == 40
+
+
+def test_garbage_as_batch_is_400(client) -> None:
+    answer = client.post("/internal/batch", data=b"\xc1", headers={"Authorization": f"Bearer {SERVICE_TOKEN}"})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_syntax")
+
+
+def test_ready_once_the_registry_was_reached(client, post) -> None:
+    post({"a": 1})
+
+    assert client.get("/readyz?verbose").get_json()["checks"] == {"spool": "ok", "registry": "ok", "workers": "ok"}
+
+
+def test_metrics_count_readings_by_end(client, post) -> None:
+    post({"a": 1})
+
+    assert b'headwater_ingest_readings_total{end="accepted",protocol="json"}' in client.get("/metrics").data
+
+
+def test_every_route_refuses_every_lesser_role(app, client) -> None:
+    for operation in app.extensions["headwater.api"].operations:
+        path = operation.rule.replace("<id>", "1").replace("<protocol>", "json").replace("<token>", "x")
+        for name in (None, *ROLES):
+            answer = client.open(path, method=operation.method, headers=role(name) if name else {})
+            if operation.access in ("own", "service") or name is None:
+                assert answer.status_code == 401, (operation.rule, name)
+            else:
+                assert (answer.status_code == 403) is not allows(name, operation.access), (operation.rule, name)

@@ -1,0 +1,152 @@
+"""The quarantine file: what it keeps, how it counts, how it frees."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.quarantine import UNREADABLE_BYTES, Item, Quarantine, RawMessage, Refused, Selection
+from wire.errors import NotFound
+
+T = 1_772_700_000_000_000_000
+
+
+@pytest.fixture
+def quarantine(tmp_path: Path) -> Iterator[Quarantine]:
+    made = Quarantine(tmp_path / "quarantine.db", limit_bytes=1024**2)
+    yield made
+    made.close()
+
+
+def refused(content: bytes = b"{", device: str = "d1", items: int = 1, **members) -> Refused:
+    message = RawMessage(device, "json", "http", content, T, **members)
+    return Refused(message, [Item(number, "bad_time", "no time") for number in range(items)])
+
+
+def test_entry_comes_back_as_it_was_kept(quarantine) -> None:
+    message = RawMessage("d1", "json", "mqtt", b"\x00\xff", T, "devices/d1/telemetry", type="g", type_version=3)
+    [kept] = quarantine.add([Refused(message, [Item(5, "out_of_range", "too hot", "temp", is_whole=False)])])
+
+    entry = quarantine.get(kept.ids[0])
+
+    assert (entry.device, entry.protocol, entry.transport, entry.source) == ("d1", "json", "mqtt", "devices/d1/telemetry")
+    assert (entry.type, entry.type_version, entry.code, entry.detail) == ("g", 3, "out_of_range", "too hot")
+    assert (entry.record, entry.field, entry.is_whole, entry.received_ns) == (5, "temp", False, T)
+    assert (entry.raw, entry.raw_bytes, entry.replayed_ns) == (b"\x00\xff", 2, None)
+
+
+def test_large_message_is_kept_whole_and_once(quarantine) -> None:
+    content = b"0123456789" * 50_000
+    [kept] = quarantine.add([refused(content, items=3)])
+
+    assert [quarantine.get(id_).raw for id_ in kept.ids] == [content] * 3
+    assert quarantine.totals()["bytes"] < len(content)
+
+
+def test_only_the_head_of_an_unreadable_message_is_kept(quarantine) -> None:
+    [kept] = quarantine.add([refused(b"x" * 10_000, is_readable=False)])
+
+    entry = quarantine.get(kept.ids[0])
+    assert (len(entry.raw or b""), entry.raw_bytes) == (UNREADABLE_BYTES, 10_000)
+
+
+def test_bytes_go_with_the_last_entry_replayed(quarantine) -> None:
+    [kept] = quarantine.add([refused(items=2)])
+    quarantine.mark_replayed(kept.ids[:1], T)
+    between = quarantine.get(kept.ids[0]).raw
+    quarantine.mark_replayed(kept.ids[1:], T)
+
+    assert between == b"{"
+    assert quarantine.get(kept.ids[0]).raw is None
+    assert quarantine.totals() == {"quarantined": 0, "refused": 0, "bytes": 0}
+
+
+def test_marking_twice_counts_once(quarantine) -> None:
+    [kept] = quarantine.add([refused(items=2)])
+    quarantine.mark_replayed([kept.ids[0], kept.ids[0]], T)
+    quarantine.mark_replayed([kept.ids[0]], T)
+
+    assert quarantine.totals()["quarantined"] == 1
+
+
+def test_same_key_is_kept_once(quarantine) -> None:
+    quarantine.add([refused(key="slot/1")])
+    quarantine.add([refused(key="slot/1")])
+
+    assert quarantine.totals()["quarantined"] == 1
+
+
+def test_undo_leaves_nothing(quarantine) -> None:
+    [kept] = quarantine.add([refused(items=3)])
+    quarantine.undo(kept.ids)
+
+    assert quarantine.page(Selection(state="all")) == []
+    assert quarantine.totals() == {"quarantined": 0, "refused": 0, "bytes": 0}
+
+
+def test_page_is_newest_first_and_selected(quarantine) -> None:
+    quarantine.add([refused(device="d1"), refused(device="d2"), refused(device="d1")])
+
+    assert [entry.id for entry in quarantine.page(Selection())] == [3, 2, 1]
+    assert [entry.id for entry in quarantine.page(Selection(device="d1"), before=3)] == [1]
+    assert quarantine.page(Selection(code="bad_name")) == []
+    assert quarantine.page(Selection(protocol="senml")) == []
+    assert quarantine.page(Selection(tenant="other")) == []
+
+
+def test_entry_of_another_tenant_is_not_found(quarantine) -> None:
+    [kept] = quarantine.add([refused()])
+
+    with pytest.raises(NotFound):
+        quarantine.get(kept.ids[0], tenant="other")
+
+
+def test_counts_survive_reopening(tmp_path) -> None:
+    first = Quarantine(tmp_path / "q.db", limit_bytes=1024**2)
+    first.add([refused()])
+    first.count_refused(5)
+    first.close()
+    second = Quarantine(tmp_path / "q.db", limit_bytes=1024**2)
+
+    assert second.totals()["quarantined"] == 1
+    assert second.totals()["refused"] == 5
+    assert second.count_by_code("d1") == {"bad_time": 1}
+    second.close()
+
+
+def test_two_services_add_at_once(tmp_path) -> None:
+    opened = [Quarantine(tmp_path / "q.db", limit_bytes=1024**2) for _ in range(2)]
+
+    def add(mine: Quarantine) -> None:
+        for _ in range(50):
+            mine.add([refused()])
+
+    threads = [threading.Thread(target=add, args=(each,)) for each in opened]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert opened[0].totals()["quarantined"] == 100
+    for each in opened:
+        each.close()
+
+
+def test_discarded_entries_count_as_refused(quarantine) -> None:
+    [kept] = quarantine.add([refused(items=2)])
+
+    assert quarantine.discard(kept.ids, tenant="other") == 0
+    assert quarantine.discard([*kept.ids, 4711]) == 2
+    assert quarantine.totals() == {"quarantined": 0, "refused": 2, "bytes": 0}
+    assert quarantine.discard(kept.ids) == 0
+
+
+def test_what_was_acknowledged_is_kept_over_the_devices_share(tmp_path) -> None:
+    small = Quarantine(tmp_path / "small.db", limit_bytes=8 * 1024)
+
+    assert [small.add([refused()])[0].state for _ in range(2)] == ["device_full"] * 2
+    assert small.add([refused(key="slot/1")])[0].state == "kept"
+    small.close()

@@ -1,0 +1,56 @@
+"""What is told to the registry: bounded, single-line, best effort."""
+
+from __future__ import annotations
+
+from ingest.reports import MAX_AUDIT, AuditEntry, Reports
+from tests.ingest.intake_support import FakeRegistry
+
+
+def attempt(number: int = 0, **members: str) -> AuditEntry:
+    given = {"actor": f"device:d{number}", "action": "telemetry.identity_mismatch", "object": "device:x", "detail": "why"}
+    return AuditEntry(**given | members)
+
+
+def test_same_attempt_is_told_once_a_minute() -> None:
+    registry = FakeRegistry()
+    reports = Reports(registry)
+    for _ in range(3):
+        reports.note_attempt(attempt())
+    reports.send()
+    reports.send()
+
+    assert len(registry.audit) == 1
+
+
+def test_names_of_strangers_become_single_lines() -> None:
+    registry = FakeRegistry()
+    reports = Reports(registry)
+    reports.note_attempt(attempt(object="device:\n\x00" + "ü" * 500))
+    reports.send()
+
+    assert registry.audit[0]["object"] == "device:??" + "?" * 247
+    assert registry.audit[0]["detail"] == {"reason": "why"}
+
+
+def test_attempts_wait_while_the_registry_is_away_but_not_without_bound() -> None:
+    registry = FakeRegistry()
+    registry.is_away = True
+    reports = Reports(registry)
+    for number in range(MAX_AUDIT + 50):
+        reports.note_attempt(attempt(number))
+    reports.send()
+    registry.is_away = False
+    reports.send()
+
+    assert len(registry.audit) == MAX_AUDIT
+
+
+def test_seen_devices_go_in_parts() -> None:
+    registry = FakeRegistry()
+    reports = Reports(registry)
+    for number in range(12_000):
+        reports.note_seen(f"d{number}", number, "c")
+    reports.send()
+
+    assert registry.calls.count("/internal/seen") == 3
+    assert registry.seen["d11999"] == 11_999

@@ -1,0 +1,220 @@
+"""The verbs: what is kept in which order, what a refusal of the spool takes back, how a batch's messages end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.framing import Batch, Delivery
+from ingest.intake import Message
+from ingest.protocols import PROTOCOLS
+from tests.ingest.intake_support import World
+from wire import clock
+from wire.errors import SpoolFull, TooManyRequests, Unavailable
+from wire.points import REDELIVERED, RETAINED, SERVER_TIME, UNCERTAIN
+
+T = 1_772_700_000 * clock.NS_PER_S
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    made.registry.add("d1")
+    made.registry.add("d2")
+    yield made
+    made.close()
+
+
+def message(world: World, content: bytes, protocol: str = "json", device: str = "d1") -> Message:
+    return Message(world.gate.find([device]).known[device], PROTOCOLS[protocol], content, T)
+
+
+def deliver(payload: bytes, device: str = "d1", mid: int = 1, **members) -> Delivery:
+    members = {"topic": f"devices/{device}/telemetry"} | members
+    return Delivery(device, payload=payload, received_ns=T, mid=mid, **members)
+
+
+def send(world: World, *deliveries: Delivery):
+    verdict = world.service.accept_batch(Batch("b", list(deliveries)))
+    return verdict.accepted, [(each.index, each.end, each.code) for each in verdict.endings]
+
+
+def test_full_spool_takes_back_what_was_quarantined(world) -> None:
+    world.commit.error = SpoolFull("full")
+
+    with pytest.raises(SpoolFull):
+        world.service.accept(message(world, b'[{"a":1},5]'))
+
+    assert world.quarantine.totals() == {"quarantined": 0, "refused": 0, "bytes": 0}
+
+
+def test_full_spool_keeps_nothing_of_a_batch(world) -> None:
+    world.commit.error = SpoolFull("full")
+
+    with pytest.raises(SpoolFull):
+        send(world, deliver(b'{"a":1}'), deliver(b"{"))
+
+    assert world.quarantine.totals()["quarantined"] == 0
+
+
+def test_batch_is_kept_with_one_append(world) -> None:
+    assert send(world, deliver(b'{"a":1}'), deliver(b'{"a":2}', "d2"), deliver(b'{"a":3}')) == (3, [])
+    assert world.commit.appends == 1
+    assert [reading.fields["a"] for reading in world.commit.readings] == [1, 2, 3]
+
+
+def test_batch_keeps_receipt_order_round_a_bad_neighbour(world) -> None:
+    accepted, endings = send(world, deliver(b'[{"a":1},5]'), deliver(b'{"a":2}'), deliver(b"{"), deliver(b'{"a":3}'))
+
+    assert accepted == 3
+    assert [reading.fields["a"] for reading in world.commit.readings] == [1, 2, 3]
+    assert endings == [(0, "quarantined", "bad_structure"), (2, "quarantined", "bad_syntax")]
+
+
+def test_unknown_device_is_quarantined_and_disabled_refused(world) -> None:
+    world.registry.add("d3", state="disabled")
+
+    assert send(world, deliver(b"{}", "d9"), deliver(b'{"a":1}', "d3")) == (
+        0, [(1, "refused", "device_disabled"), (0, "quarantined", "unknown_device")],
+    )  # fmt: skip
+
+
+def test_registry_away_defers_only_unknown_devices(world) -> None:
+    send(world, deliver(b'{"a":1}'))
+    world.registry.is_away = True
+
+    assert send(world, deliver(b'{"a":2}'), deliver(b'{"a":3}', "d2")) == (1, [(1, "deferred", "peer_unavailable")])
+
+
+def test_topic_of_another_device_is_refused_and_audited(world) -> None:
+    assert send(world, deliver(b'{"a":1}', topic="devices/d2/telemetry")) == (0, [(0, "refused", "identity_mismatch")])
+    world.reports.send()
+    assert world.registry.audit[0]["actor"] == "d1"
+
+
+@pytest.mark.parametrize(
+    ("topic", "code"),
+    [
+        ("devices/d1/telemetry/nonsense", "unsupported"),
+        ("devices/d1/other", "bad_topic"),
+        ("other", "bad_topic"),
+        ("devices/a b/telemetry", "bad_topic"),
+    ],
+)
+def test_topic_that_is_not_ours_is_quarantined(world, topic, code) -> None:
+    assert send(world, deliver(b'{"a":1}', topic=topic)) == (0, [(0, "quarantined", code)])
+
+
+def test_empty_payload_is_no_message(world) -> None:
+    assert send(world, deliver(b"", retain=True)) == (0, [])
+
+
+def test_payload_over_the_limit_is_refused(world) -> None:
+    assert send(world, deliver(b" " * (256 * 1024 + 1))) == (0, [(0, "refused", "too_large")])
+
+
+def test_redelivery_is_marked_and_carries_its_content(world) -> None:
+    send(world, deliver(b'{"a":1}', mid=7))
+    send(world, deliver(b'{"a":1}', mid=7, dup=True))
+
+    first, second = world.commit.readings
+    assert (first.flags, second.flags) == (SERVER_TIME, SERVER_TIME | REDELIVERED)
+    assert (first.delivery, first.content) == (second.delivery, second.content) == (7, first.content)
+    assert -(2**63) <= first.content < 2**63
+
+
+@pytest.mark.parametrize(
+    ("payload", "mid"),
+    [(b'{"ts":1772600000,"a":1}', 7), (b'{"boot_id":"b","seq":1,"a":1}', 7), (b'{"a":1}', 0)],
+)
+def test_delivery_is_only_for_readings_without_a_key(world, payload, mid) -> None:
+    send(world, deliver(payload, mid=mid))
+
+    assert world.commit.readings[0].delivery is None
+
+
+def test_clamped_time_counts_as_no_time(world) -> None:
+    send(world, deliver(b'{"ts":5,"a":1}', mid=7))
+
+    assert world.commit.readings[0].flags == SERVER_TIME | UNCERTAIN
+    assert world.commit.readings[0].delivery == 7
+
+
+def test_records_without_time_do_not_share_a_point(world) -> None:
+    send(world, deliver(b'[{"a":1},{"a":2}]'))
+
+    assert [reading.time_ns for reading in world.commit.readings] == [T, T + 1]
+
+
+def test_retained_needs_its_own_time(world) -> None:
+    retained = deliver(b'{"ts":1772600000,"a":1}', retain=True), deliver(b'{"a":1}', retain=True)
+
+    assert send(world, *retained) == (1, [(1, "quarantined", "retained")])
+    assert world.commit.readings[0].flags & RETAINED
+
+
+def test_failing_decoder_quarantines_the_message(world) -> None:
+    def decode(content, context):
+        raise RuntimeError("a fault of ours")
+
+    protocol = PROTOCOLS["json"]
+    broken = type(protocol)("json", "json", decode)
+    world.service.protocols["json"] = broken
+
+    assert send(world, deliver(b'{"a":1}')) == (0, [(0, "quarantined", "internal")])
+
+
+def test_field_keeps_its_first_type_after_restart(tmp_path) -> None:
+    first = World(tmp_path)
+    first.registry.add("d1")
+    send(first, deliver(b'{"a":"text"}'))
+    first.close()
+    second = World(tmp_path)
+    second.registry.add("d1")
+
+    assert send(second, deliver(b'{"a":1,"b":2}')) == (1, [(0, "quarantined", "type_conflict")])
+    assert second.commit.readings[0].fields == {"b": 2.0}
+    second.close()
+
+
+def test_conflict_of_the_only_field_leaves_no_reading(world) -> None:
+    send(world, deliver(b'{"a":"text"}'))
+
+    assert send(world, deliver(b'{"a":1}')) == (0, [(0, "quarantined", "type_conflict")])
+
+
+def test_seen_devices_are_reported(world) -> None:
+    send(world, deliver(b'{"a":1}'))
+    world.reports.send()
+
+    assert world.registry.seen == {"d1": T}
+
+
+def test_one_device_cannot_fill_the_quarantine(tmp_path) -> None:
+    world = World(tmp_path, limit_bytes=16 * 1024)
+    world.registry.add("d1")
+    world.registry.add("d2")
+    while send(world, deliver(b"{"))[1][0][1] == "quarantined":
+        pass
+
+    assert send(world, deliver(b'[{"a":1},5]')) == (1, [(0, "refused", "bad_structure")])
+    assert send(world, deliver(b"{", "d2")) == (0, [(0, "quarantined", "bad_syntax")])
+    with pytest.raises(TooManyRequests):
+        world.service.accept(message(world, b"{"))
+    world.close()
+
+
+def test_full_quarantine_keeps_nothing_and_says_later(tmp_path) -> None:
+    world = World(tmp_path, limit_bytes=0)
+    world.registry.add("d1")
+
+    with pytest.raises(Unavailable) as refused:
+        world.service.accept(message(world, b'[{"a":1},5]'))
+
+    assert refused.value.code == "quarantine_full"
+    assert world.commit.readings == []
+    assert send(world, deliver(b'[{"a":1},5]'), deliver(b'{"a":2}')) == (1, [(0, "deferred", "quarantine_full")])
+    assert [reading.fields["a"] for reading in world.commit.readings] == [2]
+    world.close()

@@ -1,0 +1,89 @@
+"""Device types: the compiled checker agrees with the pydantic model, whatever it is given."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ingest.validation import TypeChecker
+from wire.devices import DeviceType
+
+FIELDS = {
+    "t": {"type": "float", "min": -40, "max": 85, "required": True},
+    "n": {"type": "int", "min": 0},
+    "big": {"type": "int"},
+    "on": {"type": "bool"},
+    "s": {"type": "string"},
+    "_a.b f0": {"type": "float"},
+}
+VALUES = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**63), 2**64 - 1),
+    st.integers(-50, 90).map(float),
+    st.booleans(),
+    st.text(max_size=3),
+)
+
+
+def checker(**members) -> TypeChecker:
+    return TypeChecker(DeviceType.model_validate({"name": "g", "fields": FIELDS} | members))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from([*FIELDS, "other", "f1"]), VALUES), st.sampled_from(["accept", "drop", "quarantine"]))
+def test_quick_pass_and_model_agree(fields, unknown) -> None:
+    made = checker(unknown_fields=unknown)
+    verdict = made.check(fields)
+
+    try:
+        model = made.model.model_validate(fields)
+    except ValidationError:
+        assert verdict.faults or verdict.missing
+    else:
+        dumped = {name: value for name, value in model.model_dump(by_alias=True).items() if name in fields}
+        extra = {name: value for name, value in fields.items() if name not in FIELDS and unknown == "accept"}
+        assert (verdict.fields, verdict.faults, verdict.missing) == (dumped | extra, [], None)
+        assert {name: type(value) for name, value in verdict.fields.items()} == {
+            name: type(value) for name, value in (dumped | extra).items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("fields", "fitting", "codes"),
+    [
+        ({"t": 1.0, "n": 5.0}, {"t": 1.0, "n": 5}, []),
+        ({"t": 1.0, "n": 5.5}, {"t": 1.0}, [("n", "type_conflict")]),
+        ({"t": 85.1, "s": "x"}, {"s": "x"}, [("t", "out_of_range")]),
+        ({"t": "hot", "s": "x"}, {"s": "x"}, [("t", "type_conflict")]),
+        ({"t": 1.0, "n": -1.0}, {"t": 1.0}, [("n", "out_of_range")]),
+        ({"t": 1.0, "on": 1.0}, {"t": 1.0}, [("on", "type_conflict")]),
+        ({"t": True}, {}, [("t", "type_conflict")]),
+        ({"t": 1.0, "big": 2**64 - 1}, {"t": 1.0, "big": 2**64 - 1}, []),
+    ],
+)
+def test_field_at_fault_is_named_and_the_rest_kept(fields, fitting, codes) -> None:
+    verdict = checker().check(fields)
+
+    assert verdict.fields == fitting
+    assert [fault[:2] for fault in verdict.faults] == codes
+
+
+def test_missing_field_refuses_the_reading() -> None:
+    verdict = checker().check({"n": 1.0})
+
+    assert verdict.missing is not None
+    assert verdict.missing[:2] == ("t", "missing_field")
+
+
+@pytest.mark.parametrize(
+    ("unknown", "kept", "codes", "dropped"),
+    [("accept", True, [], 0), ("drop", False, [], 1), ("quarantine", False, [("z", "unknown_field")], 0)],
+)
+def test_unknown_field_goes_as_the_type_says(unknown, kept, codes, dropped) -> None:
+    verdict = checker(unknown_fields=unknown).check({"t": 1.0, "z": 2.0})
+
+    assert ("z" in verdict.fields) is kept
+    assert [fault[:2] for fault in verdict.faults] == codes
+    assert verdict.dropped == dropped
