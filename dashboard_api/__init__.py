@@ -1,0 +1,1 @@
+"""What operators see: queries, the live feed, the web pages. Reads the store; asks the other services over HTTP."""

@@ -1,0 +1,73 @@
+"""Wiring of the dashboard service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flask import Flask
+
+import series
+from chassis import settings, web
+from chassis.peers import HttpPeer, Peer
+from chassis.tokens import PeerTokens
+from chassis.workers import Workers
+from dashboard_api import api, browser, documents, offload, pages, session
+from dashboard_api.config import DashboardConfig
+from dashboard_api.directory import PeerDirectory
+from dashboard_api.documents import Documents
+from dashboard_api.feed import Feed
+from dashboard_api.fleet import Fleet
+from dashboard_api.hub import Hub
+from dashboard_api.service import Queries
+from dashboard_api.source import FeedSource
+from dashboard_api.views import Views
+from series.port import SeriesReader
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the service stands on: store, other services, its own threads."""
+
+    reader: SeriesReader
+    devices: Peer
+    ingest: Peer
+    hub: Hub = field(default_factory=Hub)
+    workers: Workers = field(default_factory=Workers)
+
+
+def create_app(config: DashboardConfig | None = None) -> Flask:
+    """Build the service with its real ports, and let the feed flow."""
+    config = config or settings.load(DashboardConfig)
+    ports = Ports(
+        reader=series.open_reader(config.store, config.data),
+        devices=HttpPeer(config.devices_url, config.service_token),
+        ingest=HttpPeer(config.ingest_url, config.service_token),
+    )
+    source = FeedSource(config.broker, config.broker_username, config.broker_password, ports.hub.publish)
+    source.start(ports.workers)
+    return assemble(config, ports)
+
+
+def assemble(config: DashboardConfig, ports: Ports) -> Flask:
+    """Build the app on given ports."""
+    tokens = PeerTokens(ports.devices)
+    directory = PeerDirectory(ports.devices)
+    queries = Queries(ports.reader, directory, offload.choose())
+    routes = api.routes(queries)
+    described = Documents(routes, {"devices": ports.devices, "ingest": ports.ingest})
+    session.add_routes(routes, ports.devices, tokens)
+    pages.add_routes(
+        routes,
+        Views(ports.devices, ports.ingest, queries, directory),
+        Fleet(directory, ports.ingest, ports.hub),
+    )
+    documents.add_routes(routes, described)
+    browser.add_routes(routes)
+    edge = web.Edge("dashboard", config.service_token, tokens, lambda: {"store": queries.health()})
+    app = web.create_app(edge, routes, "dashboard_api")
+    documents.install(app, described)
+    browser.install(app)
+    app.jinja_env.globals["broker"] = config.broker
+    Feed(ports.hub, tokens, ports.workers.stopping).install(app)
+    app.extensions["headwater.workers"] = ports.workers
+    return app

@@ -1,0 +1,26 @@
+"""Settings of the dashboard service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DashboardConfig(BaseModel):
+    """Where the dashboard listens, whom it asks, and what it shows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: Path = Path("./data")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8103, ge=0, le=65535)
+    service_token: str = ""
+    log_style: str = "auto"
+    log_level: str = "info"
+    devices_url: str = "http://127.0.0.1:8101"
+    ingest_url: str = "http://127.0.0.1:8102"
+    broker: str = "127.0.0.1:1883"
+    broker_username: str = "_dashboard"
+    broker_password: str = ""
+    store: str = "embedded:"

@@ -1,0 +1,55 @@
+"""The registry's directory, remembered for a few seconds: who is online, of which type, with which tags."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from chassis.peers import Peer
+from dashboard_api.service import Entry
+from wire.errors import PeerUnavailable
+
+FRESH_S = 3.0  # presence on a page may be this old; 10,000 devices cost the registry one listing per 3 s
+STALE_S = 300.0  # how long groupings go on while the registry is away
+PAGE = 5_000
+MAX_DEVICES = 1_000_000
+
+
+class PeerDirectory:
+    """Reads the directory from the devices service, one reader at a time."""
+
+    def __init__(self, registry: Peer) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()  # guards _entries, _read_s
+        self._entries: dict[str, Entry] = {}
+        self._read_s = -STALE_S
+
+    def entries(self) -> Mapping[str, Entry]:
+        """See service.Directory."""
+        with self._lock:
+            age_s = time.monotonic() - self._read_s
+            if age_s < FRESH_S:
+                return self._entries
+            try:
+                self._entries = self._read()
+            except PeerUnavailable:
+                if age_s >= STALE_S:
+                    raise
+                return self._entries
+            self._read_s = time.monotonic()
+            return self._entries
+
+    def _read(self) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        cursor = ""
+        while len(entries) < MAX_DEVICES:
+            asked = urlencode({"limit": PAGE} | ({"cursor": cursor} if cursor else {}))
+            page = self._registry.call("GET", f"/internal/directory?{asked}")
+            for item in page["devices"]:
+                entries[item["id"]] = Entry(item["id"], item.get("type"), item.get("tags") or {}, bool(item["online"]))
+            cursor = page.get("next") or ""
+            if not cursor:
+                break
+        return entries

@@ -1,0 +1,183 @@
+"""GET /v1/feed: the websocket of the live feed. Who asks is settled before the connection is accepted.
+
+A viewer has two greenlets beside the library's reader: this handler, which hears new subscriptions and checks that
+the token still holds, and a sender, which may block on a slow reader without stopping anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import Any, Protocol
+
+import orjson
+from flask import Blueprint, Flask, request
+from flask_sock import Sock
+from pydantic import ValidationError
+from simple_websocket import ConnectionClosed
+
+from chassis import web
+from chassis.tokens import TokenChecker
+from dashboard_api.hub import Hub, Viewer
+from wire.devices import allows
+from wire.errors import BadRequest, Forbidden, HeadwaterError, PeerUnavailable, TooManyRequests, Unauthorized
+from wire.feed import CLOSE_SLOW, SubscribeFrame
+
+PATH = "/v1/feed"
+MAX_VIEWERS = 500  # gunicorn's gevent worker takes 1,000 connections in all; pages and queries need the rest
+MAX_SUBSCRIBE_BYTES = 1_000_000  # 10,000 device ids of 64 characters fit
+SUBSCRIBE_WITHIN_S = 10.0
+PING_INTERVAL_S = 25  # below the 60 s after which proxies drop a silent connection
+RECHECK_S = 1.0  # how soon a revoked token ends its feed
+FRAME_GAP_S = 0.05  # pause between frames: batches what comes meanwhile, at the price of as much delay
+SEND_TIMEOUT_S = 60.0  # a frame that does not go out at all: the connection is dropped
+CLOSE_POLICY = 1008
+CLOSE_GOING_AWAY = 1001
+
+
+class WebSocket(Protocol):
+    """The part of a websocket that is used here."""
+
+    def send(self, data: str) -> None: ...
+    def receive(self, timeout: float | None = None) -> str | bytes | None: ...
+    def close(self, reason: int | None = None, message: str | None = None) -> None: ...
+
+
+class WholeSocket:
+    """A socket whose `send` sends all of it, one caller at a time, within a limit.
+
+    simple-websocket calls `send` and ignores how much went out, which under load cuts frames in two.
+    """
+
+    def __init__(self, raw: Any, timeout_s: float = SEND_TIMEOUT_S) -> None:
+        self._raw = raw
+        self._lock = threading.Lock()  # pings, answers to pings and frames come from different threads
+        raw.settimeout(timeout_s)
+
+    def send(self, data: bytes) -> int:
+        """Send all of it or raise OSError; half a frame makes the connection worthless, so it is shut down then."""
+        with self._lock:
+            try:
+                self._raw.sendall(data)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._raw.shutdown(socket.SHUT_RDWR)
+                raise
+        return len(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+
+class Feed:
+    """Accepts viewers and serves them until they leave, fall too far behind, lose their token, or the service stops."""
+
+    def __init__(self, hub: Hub, tokens: TokenChecker, stopping: threading.Event) -> None:
+        self._hub = hub
+        self._tokens = tokens
+        self._stopping = stopping
+
+    def install(self, app: Flask) -> None:
+        """Put the route into the app."""
+        app.config["SOCK_SERVER_OPTIONS"] = {
+            "ping_interval": PING_INTERVAL_S,
+            "max_message_size": MAX_SUBSCRIBE_BYTES,
+        }
+        blueprint = Blueprint("feed", __name__)
+        blueprint.before_request(self._admit)
+        Sock(app).route(PATH, bp=blueprint)(self._serve)
+        app.register_blueprint(blueprint)
+
+    def _admit(self) -> None:
+        """Refuse, as plain HTTP, whoever may not read; and prepare the connection of those who may.
+
+        Raises:
+            Forbidden: a foreign page opened it with the session of an operator.
+            Unauthorized: no valid token.
+            TooManyRequests: enough viewers.
+        """
+        token, by_cookie = web.presented_token()
+        principal = self._tokens.check(token) if token else None
+        if principal is None or not allows(principal.role, "viewer"):
+            raise Unauthorized("a valid operator token is needed (Authorization: Bearer ... or a session)")
+        if (by_cookie or "Origin" in request.headers) and not web.is_same_site():
+            raise Forbidden("the feed is for pages of this site", code="foreign_origin")
+        if self._hub.viewers() >= MAX_VIEWERS:
+            raise TooManyRequests(f"{MAX_VIEWERS} viewers are open, the limit", retry_after_s=30)
+        # Compression would hold about 300 KB a viewer.
+        request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        for key in ("gunicorn.socket", "werkzeug.socket"):
+            if key in request.environ:
+                request.environ[key] = WholeSocket(request.environ[key])
+
+    def _serve(self, browser: WebSocket) -> None:
+        token = web.presented_token()[0]
+        try:
+            subscription = _subscription(browser.receive(timeout=SUBSCRIBE_WITHIN_S))
+            while subscription is not None:
+                subscription = self._serve_viewer(browser, Viewer(subscription.subscribe), token)
+        except HeadwaterError as error:
+            browser.send(orjson.dumps({"problem": error.to_problem()}).decode())
+            browser.close(CLOSE_POLICY, error.code)
+        finally:
+            request.environ["headwater.start_s"] = time.perf_counter()  # hours of viewing are no slow request
+
+    def _serve_viewer(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
+        """Serve one subscription; give the next one, or None when the connection is to end."""
+        is_over = threading.Event()
+        self._hub.join(viewer)
+        sender = threading.Thread(target=_send, args=(browser, viewer, is_over), name="feed-sender", daemon=True)
+        sender.start()
+        try:
+            return self._listen(browser, viewer, token)
+        finally:
+            self._hub.leave(viewer)
+            is_over.set()
+            viewer.waiting.set()
+            sender.join()
+
+    def _listen(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
+        while not self._stopping.is_set():
+            frame = browser.receive(timeout=RECHECK_S)
+            if frame is not None:
+                return _subscription(frame)
+            if viewer.is_given_up:
+                return None  # the sender says so to the reader, once its last frame is out
+            if not self._is_valid(token):
+                browser.close(CLOSE_POLICY, "the token is no longer valid")
+                return None
+        browser.close(CLOSE_GOING_AWAY, "the service stops")
+        return None
+
+    def _is_valid(self, token: str) -> bool:
+        try:
+            return self._tokens.check(token) is not None
+        except PeerUnavailable:
+            return True  # an open feed outlives the registry's absence
+
+
+def _send(browser: WebSocket, viewer: Viewer, is_over: threading.Event) -> None:
+    try:
+        while not is_over.is_set():
+            viewer.waiting.wait()
+            frame = viewer.take_frame(time.monotonic())
+            if frame is not None:
+                browser.send(frame.decode())
+            elif viewer.is_given_up:
+                browser.close(CLOSE_SLOW, "the reader is too slow")
+                return
+            is_over.wait(FRAME_GAP_S)
+    except (ConnectionClosed, OSError):
+        return  # the reader is gone; the listener hears of it too
+
+
+def _subscription(frame: str | bytes | None) -> SubscribeFrame | None:
+    if frame is None:
+        raise BadRequest(f'the first frame is {{"subscribe":{{}}}} and comes within {SUBSCRIBE_WITHIN_S:.0f} s')
+    try:
+        return SubscribeFrame.model_validate_json(frame)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise BadRequest(f"not a subscription: {found['msg']}", fields=[".".join(map(str, found["loc"]))]) from None

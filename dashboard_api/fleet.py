@@ -1,0 +1,131 @@
+"""The figures of the whole fleet for the overview page: devices, rate, lag, quarantine, balance. Knows no Flask.
+
+Each part comes from another service and may be missing: a page then shows what there is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from chassis.peers import Peer
+from dashboard_api.hub import Hub
+from dashboard_api.service import Directory
+from wire.errors import HeadwaterError
+
+FRESH_S = 1.0  # many open overviews ask the other services once a second in all
+RATE_WINDOW_S = 10.0
+MIN_RATE_WINDOW_S = 1.5
+MAX_SAMPLES = 30
+COUNTS = ("received", "accepted", "stored", "pending", "duplicates", "quarantined", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The ledger, and what its two sums are short of; 0 and 0 when every message ended in exactly one way."""
+
+    counts: dict[str, int]
+    lag_s: float | None = None  # age of the oldest reading that is accepted but not stored
+
+    @property
+    def ends_short(self) -> int:
+        """Received - (accepted + quarantined + refused)."""
+        counts = self.counts
+        return counts["received"] - counts["accepted"] - counts["quarantined"] - counts["refused"]
+
+    @property
+    def stored_short(self) -> int:
+        """Accepted - (stored + pending + duplicates)."""
+        counts = self.counts
+        return counts["accepted"] - counts["stored"] - counts["pending"] - counts["duplicates"]
+
+    @property
+    def is_balanced(self) -> bool:
+        """Tell whether both sums hold."""
+        return not self.ends_short and not self.stored_short
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the overview shows; None where a service did not answer."""
+
+    devices: int | None = None
+    online: int | None = None
+    rate_s: float | None = None
+    lag_s: float | None = None
+    balance: Balance | None = None
+    rates: list[int] = field(default_factory=list)  # points of each second of the feed, oldest first
+    missing: list[str] = field(default_factory=list)  # services that did not answer
+
+    def to_json(self) -> dict[str, Any]:
+        """Render for GET /v1/overview."""
+        return {
+            "devices": self.devices,
+            "online": self.online,
+            "rate_s": self.rate_s,
+            "lag_s": self.lag_s,
+            "ledger": self.balance.counts if self.balance else None,
+            "balanced": self.balance.is_balanced if self.balance else None,
+            "rates": self.rates,
+            "missing": self.missing,
+        }
+
+
+class Fleet:
+    """Gathers the figures, at most once a second for all viewers."""
+
+    def __init__(self, directory: Directory, ingest: Peer, hub: Hub) -> None:
+        self._directory = directory
+        self._ingest = ingest
+        self._hub = hub
+        self._lock = threading.Lock()  # guards everything below
+        self._known: tuple[float, Balance] | None = None
+        self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)  # (monotonic, received)
+
+    def figures(self, token: str) -> Figures:
+        """Give the figures, asking with the operator's own token."""
+        missing: list[str] = []
+        devices = online = None
+        try:
+            entries = self._directory.entries().values()
+            devices, online = len(entries), sum(entry.is_online for entry in entries)
+        except HeadwaterError:
+            missing.append("devices")
+        balance = self._balance(token)
+        if balance is None:
+            missing.append("ingest")
+        rates = self._hub.rates()
+        lag_s = balance.lag_s if balance else None
+        return Figures(devices, online, self._rate_s(rates), lag_s, balance, rates, missing)
+
+    def _balance(self, token: str) -> Balance | None:
+        with self._lock:
+            now_s = time.monotonic()
+            if self._known and now_s - self._known[0] < FRESH_S:
+                return self._known[1]
+            try:
+                ledger = self._ingest.call("GET", "/v1/ledger", token=token)
+            except HeadwaterError:
+                return None
+            balance = Balance({name: int(ledger.get(name, 0)) for name in COUNTS}, ledger.get("lag_s"))
+            self._known = (now_s, balance)
+            if self._samples and balance.counts["received"] < self._samples[-1][1]:
+                self._samples.clear()  # the count began anew
+            self._samples.append((now_s, balance.counts["received"]))
+            return balance
+
+    def _rate_s(self, rates: list[int]) -> float:
+        """Messages received a second; while nobody has watched long enough, what the feed shows."""
+        with self._lock:
+            samples = list(self._samples)
+        if samples:
+            newest_s, newest = samples[-1]
+            within = [sample for sample in samples if newest_s - sample[0] <= RATE_WINDOW_S]
+            span_s = newest_s - within[0][0]
+            if span_s >= MIN_RATE_WINDOW_S:
+                return (newest - within[0][1]) / span_s
+        recent = rates[-int(RATE_WINDOW_S) :]
+        return sum(recent) / max(1, len(recent))

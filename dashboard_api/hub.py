@@ -1,0 +1,274 @@
+"""Fan-out of the feed: who subscribed to what, and what each viewer still has to be sent. Knows no socket, no Flask.
+
+A viewer that keeps up gets every point. One that falls behind gets, per (device, measurement, field), the newest
+value only, so that its backlog is bounded by the fleet and not by time. One that takes nothing at all is given up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from chassis.metrics import Counter, Gauge
+from wire.feed import MAX_FRAME_BYTES, Subscription
+
+MAX_QUEUED = 2_000  # points kept one by one for a viewer (about 300 KB); more are conflated
+MAX_CONFLATED = 50_000  # (device, measurement, field) kept for a viewer (about 10 MB); more is given up
+MAX_STALL_S = 20.0  # how long a viewer may take nothing at all
+RATE_SLOTS = 300  # seconds of the feed's rate that pages can show
+
+VIEWERS = Gauge("headwater_feed_viewers", "Open websocket readers", multiprocess_mode="livesum")
+POINTS = Counter("headwater_feed_points", "Points received from the feed")
+BAD = Counter("headwater_feed_bad_messages", "Feed messages that do not parse")
+CONFLATED = Counter("headwater_feed_conflated", "Values that a newer one replaced before a slow viewer took them")
+TOO_BIG = Counter("headwater_feed_too_big", "Values left out of the feed because no frame could hold them")
+GIVEN_UP = Counter("headwater_feed_given_up", "Viewers closed because they were too slow")
+
+_HEAD, _TAIL = b'{"points":[', b"]}"
+_ROOM = MAX_FRAME_BYTES - len(_HEAD) - len(_TAIL)
+PointJson = dict[str, Any]
+Key = tuple[str, str, tuple[tuple[str, str], ...]]  # device, measurement, tags: one series
+
+
+class Item:
+    """A point of the feed, encoded once for all viewers that take the whole of it."""
+
+    __slots__ = ("_pieces", "point")
+
+    def __init__(self, point: PointJson) -> None:
+        self.point = point
+        self._pieces: list[bytes] = []
+
+    def pieces(self) -> list[bytes]:
+        """Give the point as JSON, in more than one piece when it would not fit a frame."""
+        if not self._pieces:
+            self._pieces = encode(self.point)
+        return self._pieces
+
+
+def encode(point: PointJson) -> list[bytes]:
+    """Encode a point so that every piece fits a frame: too large a one is split by its fields.
+
+    A single value that fits no frame is left out and counted: the queries still give it.
+    """
+    encoded = orjson.dumps(point)
+    if len(encoded) < _ROOM:
+        return [encoded]
+    names = list(point["fields"])
+    if len(names) <= 1:
+        TOO_BIG.inc()
+        return []
+    middle = len(names) // 2
+    halves = ({name: point["fields"][name] for name in part} for part in (names[:middle], names[middle:]))
+    return [piece for half in halves for piece in encode(point | {"fields": half})]
+
+
+class Viewer:
+    """What one reader subscribed to and has not been sent. Safe for one producer and one sender."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.waiting = threading.Event()  # set: there is something to send, or nothing ever again
+        self.is_given_up = False
+        self.devices: frozenset[str] = frozenset(subscription.devices)
+        self.fields: frozenset[str] = frozenset(subscription.fields)
+        self._lock = threading.Lock()  # guards everything below
+        self._queue: deque[Item] = deque()
+        self._newest: dict[Key, dict[str, tuple[str, Any]]] = {}  # key -> field -> (time, value), when behind
+        self._newest_size = 0
+        self._encoded: deque[bytes] = deque()  # pieces of the point that is being sent
+        self._taken_s: float | None = None  # when the sender took a frame that it may still be busy with
+
+    def offer(self, items: Iterable[Item], now_s: float) -> None:
+        """Add points; the viewer has already been found to want their devices."""
+        with self._lock:
+            if self.is_given_up:
+                return
+            for item in items:
+                self._add(item)
+            is_stalled = self._taken_s is not None and now_s - self._taken_s > MAX_STALL_S
+            if is_stalled or self._newest_size > MAX_CONFLATED:
+                self._give_up()
+            elif self._queue or self._newest:
+                self.waiting.set()
+
+    def take_frame(self, now_s: float) -> bytes | None:
+        """Give the next frame of at most MAX_FRAME_BYTES; None when all is sent.
+
+        The sender calls it again only after the frame went out; the time between is what counts as stalled.
+        """
+        with self._lock:
+            chunks = self._take_chunks()
+            if chunks:
+                self._taken_s = now_s
+                return _HEAD + b",".join(chunks) + _TAIL
+            self._taken_s = None
+            if not self.is_given_up:
+                self.waiting.clear()
+            return None
+
+    def backlog(self) -> int:
+        """Tell how many points or conflated values wait."""
+        with self._lock:
+            return len(self._queue) + self._newest_size
+
+    def _add(self, item: Item) -> None:
+        if self.fields:
+            kept = {name: value for name, value in item.point["fields"].items() if name in self.fields}
+            if not kept:
+                return
+            if len(kept) < len(item.point["fields"]):
+                item = Item(item.point | {"fields": kept})
+        if self._newest:
+            self._conflate(item.point)
+            return
+        self._queue.append(item)
+        if len(self._queue) > MAX_QUEUED:
+            for queued in self._queue:
+                self._conflate(queued.point)
+            self._queue.clear()
+
+    def _conflate(self, point: PointJson) -> None:
+        key = (point["device"], point["measurement"], tuple(sorted((point.get("tags") or {}).items())))
+        newest = self._newest.setdefault(key, {})
+        for name, value in point["fields"].items():
+            known = newest.get(name)
+            if known is None:
+                self._newest_size += 1
+            else:
+                CONFLATED.inc()
+            # RFC 3339 in UTC with nine digits: text order is time order. A late value never replaces a newer one.
+            if known is None or known[0] <= point["time"]:
+                newest[name] = (point["time"], value)
+
+    def _take_chunks(self) -> list[bytes]:
+        chunks: list[bytes] = []
+        room = _ROOM
+        while self._encoded or self._encode_next():
+            room -= len(self._encoded[0]) + 1
+            if room < 0:
+                break
+            chunks.append(self._encoded.popleft())
+        return chunks
+
+    def _encode_next(self) -> bool:
+        """Encode the next point that waits; the newest values in turn, so that no device starves."""
+        while not self._encoded and (self._newest or self._queue):
+            if not self._newest:
+                self._encoded.extend(self._queue.popleft().pieces())
+                continue
+            key = next(iter(self._newest))
+            fields = self._newest.pop(key)
+            self._newest_size -= len(fields)
+            for point in _points_of(key, fields):
+                self._encoded.extend(encode(point))
+        return bool(self._encoded)
+
+    def _give_up(self) -> None:
+        self.is_given_up = True
+        self._queue.clear()
+        self._newest.clear()
+        self._encoded.clear()
+        self._newest_size = 0
+        self.waiting.set()
+        GIVEN_UP.inc()
+
+
+class Hub:
+    """All viewers, and the rate of what passes. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards everything below
+        self._of_device: dict[str, set[Viewer]] = {}
+        self._of_all: set[Viewer] = set()
+        self._began = int(time.monotonic())
+        self._rates: deque[tuple[int, int]] = deque(maxlen=RATE_SLOTS)  # (second of time.monotonic, points in it)
+
+    def join(self, viewer: Viewer) -> None:
+        """Let a viewer take part."""
+        with self._lock:
+            for members in self._memberships(viewer):
+                members.add(viewer)
+        VIEWERS.inc()
+
+    def leave(self, viewer: Viewer) -> None:
+        """Let a viewer go, whatever it had waiting."""
+        with self._lock:
+            for members in self._memberships(viewer):
+                members.discard(viewer)
+            for device in viewer.devices:
+                if not self._of_device.get(device, True):
+                    del self._of_device[device]
+        VIEWERS.dec()
+
+    def publish(self, message: bytes) -> None:
+        """Hand the points of a feed message to whom they concern; a message that does not parse is counted."""
+        try:
+            parsed = orjson.loads(message)
+            items = [_item(point) for point in parsed["points"]]
+            offers = self._sort(items, int(parsed.get("stored", len(items))))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            BAD.inc()
+            return
+        POINTS.inc(len(items))
+        now_s = time.monotonic()
+        for viewer, wanted in offers.items():
+            viewer.offer(wanted, now_s)
+
+    def rates(self) -> list[int]:
+        """Give the points of each of the last RATE_SLOTS whole seconds, oldest first; less while the hub is young."""
+        now = int(time.monotonic())
+        with self._lock:
+            known = dict(self._rates)
+        return [known.get(second, 0) for second in range(max(self._began, now - RATE_SLOTS), now)]
+
+    def viewers(self) -> int:
+        """Tell how many viewers there are."""
+        with self._lock:
+            return len(self._of_all.union(*self._of_device.values()))
+
+    def _memberships(self, viewer: Viewer) -> list[set[Viewer]]:
+        if not viewer.devices:
+            return [self._of_all]
+        return [self._of_device.setdefault(device, set()) for device in viewer.devices]
+
+    def _sort(self, items: list[Item], stored: int) -> Mapping[Viewer, list[Item]]:
+        with self._lock:
+            self._count(stored)
+            offers: dict[Viewer, list[Item]] = dict.fromkeys(self._of_all, items)
+            if not self._of_device:
+                return offers
+            for item in items:
+                for viewer in self._of_device.get(item.point["device"], ()):
+                    offers.setdefault(viewer, []).append(item)
+            return offers
+
+    def _count(self, stored: int) -> None:
+        second = int(time.monotonic())
+        if self._rates and self._rates[-1][0] == second:
+            stored += self._rates.pop()[1]
+        self._rates.append((second, stored))
+
+
+def _item(point: Any) -> Item:
+    """Take a point in after a look at it: what is no point must fail here, not in the middle of a viewer's queue."""
+    names = point["device"] + point["measurement"] + point["time"]
+    if not isinstance(point["fields"], dict) or not isinstance(names, str):
+        raise TypeError("not a point")
+    return Item(point)
+
+
+def _points_of(key: Key, fields: Mapping[str, tuple[str, Any]]) -> list[PointJson]:
+    """Give the newest values of a series as points, those of one time together."""
+    by_time: dict[str, dict[str, Any]] = {}
+    for name, (moment, value) in fields.items():
+        by_time.setdefault(moment, {})[name] = value
+    device, measurement, tags = key
+    return [
+        {"device": device, "measurement": measurement, "time": moment, "tags": dict(tags), "fields": values}
+        for moment, values in by_time.items()
+    ]

@@ -1,0 +1,129 @@
+"""The operator's web pages: server-rendered from the other services with the operator's own token.
+
+Scripts only keep a page alive; without them every page can be read and every form sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, redirect, render_template, request
+
+from chassis import web
+from chassis.web import Api, Call
+from dashboard_api import look
+from dashboard_api.fleet import Fleet
+from dashboard_api.views import DevicePage, Views
+from wire.errors import HeadwaterError
+
+PAGE = 50
+REPLAY_MAX = 1_000
+# name -> (length, bucket of its charts): about 300 to 450 buckets each
+WINDOWS = {"15m": (900, 2), "1h": (3_600, 10), "6h": (21_600, 60), "24h": (86_400, 300), "7d": (604_800, 1_800)}
+SHOWN = {"online": {"online": "true"}, "offline": {"online": "false"}, "disabled": {"state": "disabled"}}
+DEFAULT_WINDOW = "1h"
+
+
+def add_routes(api: Api, views: Views, fleet: Fleet) -> None:
+    """Add the pages and what their scripts ask for to the API."""
+    _add_fleet(api, views, fleet)
+    _add_devices(api, views)
+    _add_quarantine(api, views)
+
+
+def _add_fleet(api: Api, views: Views, fleet: Fleet) -> None:
+    @api.route("GET", "/", "viewer")
+    def overview(call: Call) -> Response:
+        """The fleet at a glance."""
+        token = _token()
+        return _page("overview.html", call, figures=fleet.figures(token), readings=views.readings(token))
+
+    @api.route("GET", "/v1/overview", "viewer", answers={200: None})
+    def figures(_call: Call) -> dict[str, Any]:
+        """Figures of the fleet: devices, rate, lag, ledger; null where a service does not answer."""
+        return fleet.figures(_token()).to_json()
+
+
+def _add_devices(api: Api, views: Views) -> None:
+    @api.route("GET", "/devices", "viewer")
+    def devices(call: Call) -> Response:
+        """The table of devices, by search, tag, type and state."""
+        filters = {name: request.args.get(name, "").strip() for name in ("q", "tag", "type", "show")}
+        asked = {name: text for name, text in look.given(filters).items() if name != "show"}
+        asked |= SHOWN.get(filters["show"], {})
+        fault = ""
+        listing: dict[str, Any] = {"items": [], "next": None}
+        try:
+            listing = views.devices(_token(), asked | _paging())
+        except HeadwaterError as error:
+            if error.status not in (400, 422):  # what was typed is at fault: say so beside the form
+                raise
+            fault = error.detail
+        following = _following("/devices", filters, listing)
+        return _page("devices.html", call, listing=listing, filters=filters, following=following, fault=fault,
+                     is_first="cursor" not in request.args)  # fmt: skip
+
+    @api.route("GET", "/devices/<device_id>", "viewer")
+    def device(call: Call) -> Response:
+        """One device: latest values, charts, presence, tags, quarantined messages."""
+        window = request.args.get("window", DEFAULT_WINDOW)
+        window = window if window in WINDOWS else DEFAULT_WINDOW
+        shown: DevicePage = views.device(_token(), call.path["device_id"])
+        length_s, every_s = WINDOWS[window]
+        return _page("device.html", call, shown=shown, window=window, windows=list(WINDOWS), length_s=length_s,
+                     every_s=every_s)  # fmt: skip
+
+
+def _add_quarantine(api: Api, views: Views) -> None:
+    @api.route("GET", "/quarantine", "viewer")
+    def quarantine(call: Call) -> Response:
+        """Refused messages with their reasons."""
+        filters = {name: request.args.get(name, "").strip() for name in ("device", "code")}
+        listing = views.quarantine(_token(), look.given(filters) | _paging())
+        following = _following("/quarantine", filters, listing)
+        return _page("quarantine.html", call, listing=listing, filters=filters, following=following,
+                     outcome=_outcome(), is_first="cursor" not in request.args)  # fmt: skip
+
+    @api.route("POST", "/quarantine/replay", "operator")
+    def replay(_call: Call) -> Response:
+        """Replay quarantined messages, then show what became of it."""
+        ids = request.form.getlist("id")[:REPLAY_MAX]
+        back = look.given({name: request.form.get(name, "") for name in ("device", "code")})
+        body: dict[str, Any] = {"ids": ids} if ids else {"filter": back}
+        outcome = views.replay(_token(), body)
+        failed: Sequence[Any] = outcome.get("failed") or []
+        more = int(bool(outcome.get("more")))
+        found = back | {"replayed": outcome.get("replayed", 0), "failed": len(failed), "more": more}
+        response = redirect(f"/quarantine?{urlencode(found)}", 303, Response)
+        assert isinstance(response, Response)
+        return response
+
+
+def _page(template: str, call: Call, **shown: Any) -> Response:
+    rules = {"/": "overview", "/devices": "devices", "/quarantine": "quarantine", "/docs": "docs"}
+    here = rules.get("/" + request.path.split("/")[1], "")
+    return Response(render_template(template, operator=call.actor, here=here, **shown))
+
+
+def _following(path: str, filters: Mapping[str, str], listing: Mapping[str, Any]) -> str:
+    if not listing.get("next"):
+        return ""
+    return f"{path}?{urlencode(look.given(filters) | {'cursor': listing['next']})}"
+
+
+def _token() -> str:
+    return web.presented_token()[0]
+
+
+def _paging() -> dict[str, str]:
+    cursor = request.args.get("cursor", "")
+    return {"limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
+
+
+def _outcome() -> dict[str, int] | None:
+    replayed, failed = request.args.get("replayed", ""), request.args.get("failed", "")
+    if not (replayed.isdecimal() and failed.isdecimal() and len(replayed + failed) < 20):  # noqa: PLR2004
+        return None
+    return {"replayed": int(replayed), "failed": int(failed), "more": int(request.args.get("more") == "1")}

@@ -1,0 +1,190 @@
+"""What the pages show, gathered from the other services with the operator's own token. Knows no Flask."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from chassis.peers import Peer
+from dashboard_api.service import Directory, Entry, Queries, Selection
+from wire.errors import HeadwaterError, NotFound
+from wire.points import FieldValue, Point
+
+READINGS = 8  # devices whose newest values the overview shows
+READING_FIELDS = 3
+MAX_FIELDS = 256
+MAX_CHARTS = 12
+DEVICE_QUARANTINE = 5
+TYPES_FRESH_S = 30.0
+MAX_TYPES = 1_000
+DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A field's newest value, with what the device type says of it."""
+
+    name: str
+    value: FieldValue
+    time_ns: int
+    measurement: str = "telemetry"
+    unit: str = ""
+    description: str = ""
+
+    @property
+    def is_numeric(self) -> bool:
+        """Tell whether a chart can show it."""
+        return isinstance(self.value, int | float) and not isinstance(self.value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A device in a table."""
+
+    id: str
+    type: str | None
+    tags: Mapping[str, str]
+    is_online: bool
+    last_seen: Any = None
+    state: str = "active"
+    is_gateway: bool = False
+
+    @property
+    def presence(self) -> str:
+        """One word for the dot and its text."""
+        if self.state == DISABLED:
+            return DISABLED
+        return "online" if self.is_online else "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A device on the overview."""
+
+    row: Row
+    fields: list[Shown]
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """All of one device."""
+
+    row: Row
+    details: Mapping[str, Any]
+    fields: list[Shown]
+    quarantine: list[Mapping[str, Any]] | None  # None: the ingest service does not answer
+    charts: list[Shown] = field(default_factory=list)
+
+
+class Views:
+    """Asks devices and ingest, and the store, for what a page shows."""
+
+    def __init__(self, devices: Peer, ingest: Peer, queries: Queries, directory: Directory) -> None:
+        self._devices = devices
+        self._ingest = ingest
+        self._queries = queries
+        self._directory = directory
+        self._lock = threading.Lock()  # guards _types
+        self._types: dict[str, tuple[float, Mapping[str, Any]]] = {}
+
+    def readings(self, token: str) -> list[Reading]:
+        """Give the newest values of a few devices, those online first; none while the registry is away."""
+        try:
+            entries = self._directory.entries().values()
+        except HeadwaterError:
+            return []
+        chosen = sorted(entries, key=lambda entry: (not entry.is_online, entry.id))[:READINGS]
+        if not chosen:
+            return []
+        points = self._queries.latest(Selection([entry.id for entry in chosen])).points
+        return [Reading(_row_of(entry), self._fields(token, entry.type, entry.id, points)) for entry in chosen]
+
+    def devices(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
+        """Give a page of the device table: rows and the cursor of the next page."""
+        answer = self._devices.call("GET", f"/v1/devices?{urlencode(asked)}", token=token)
+        return {"items": [self._row(item) for item in answer["items"]], "next": answer.get("next")}
+
+    def device(self, token: str, device_id: str) -> DevicePage:
+        """Give all of one device.
+
+        Raises:
+            NotFound: there is no such device.
+        """
+        details = self._devices.call("GET", f"/v1/devices/{quote(device_id, safe='')}", token=token)
+        row = self._row(details)
+        points = self._queries.latest(Selection([row.id]), limit=MAX_FIELDS).points
+        fields = self._fields(token, row.type, row.id, points)
+        charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
+        return DevicePage(row, details, fields, self._quarantine_of(token, row.id), charts)
+
+    def quarantine(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
+        """Give a page of quarantined messages."""
+        answer: dict[str, Any] = self._ingest.call("GET", f"/v1/quarantine?{urlencode(asked)}", token=token)
+        return answer
+
+    def replay(self, token: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replay quarantined messages; give how many went through and which failed."""
+        answer: dict[str, Any] = self._ingest.call("POST", "/v1/quarantine:replay", body, token=token)
+        return answer
+
+    def _quarantine_of(self, token: str, device_id: str) -> list[Mapping[str, Any]] | None:
+        try:
+            items: list[Mapping[str, Any]] = self.quarantine(
+                token, {"device": device_id, "limit": str(DEVICE_QUARANTINE)}
+            )["items"]
+        except HeadwaterError:
+            return None
+        return items
+
+    def _row(self, item: Mapping[str, Any]) -> Row:
+        return Row(
+            id=item["id"],
+            type=item.get("type"),
+            tags=item.get("tags") or {},
+            is_online=bool(item.get("online")),
+            last_seen=item.get("last_seen"),
+            state=item.get("state") or "active",
+            is_gateway=bool(item.get("gateway")),
+        )
+
+    def _fields(self, token: str, type_name: str | None, device_id: str, points: list[Point]) -> list[Shown]:
+        specs = self._specs(token, type_name) if type_name else {}
+        newest: dict[tuple[str, str], Shown] = {}
+        for point in points:
+            if point.device != device_id:
+                continue
+            for name, value in point.fields.items():
+                spec = specs.get(name) or {}
+                shown = Shown(
+                    name, value, point.time_ns, point.measurement, spec.get("unit", ""), spec.get("description", "")
+                )
+                known = newest.get((point.measurement, name))
+                if known is None or known.time_ns < point.time_ns:
+                    newest[point.measurement, name] = shown
+        order = {name: at for at, name in enumerate(specs)}  # as the type lists them, the rest by name
+        return sorted(newest.values(), key=lambda shown: (order.get(shown.name, len(order)), shown.name))
+
+    def _specs(self, token: str, type_name: str) -> Mapping[str, Any]:
+        with self._lock:
+            read_s, specs = self._types.get(type_name, (-TYPES_FRESH_S, {}))
+        if time.monotonic() - read_s < TYPES_FRESH_S:
+            return specs
+        try:
+            specs = self._devices.call("GET", f"/v1/device-types/{quote(type_name, safe='')}", token=token)["fields"]
+        except NotFound:
+            specs = {}
+        except HeadwaterError:
+            return specs  # units of a moment ago, or none, are better than no page
+        with self._lock:
+            if len(self._types) >= MAX_TYPES:
+                self._types.clear()
+            self._types[type_name] = (time.monotonic(), specs)
+        return specs
+
+
+def _row_of(entry: Entry) -> Row:
+    return Row(entry.id, entry.type, entry.tags, entry.is_online)

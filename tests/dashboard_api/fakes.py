@@ -1,0 +1,337 @@
+"""Stand-ins for the dashboard's neighbours: a dict-backed store, and one program that plays registry and ingest."""
+
+from __future__ import annotations
+
+import base64
+import math
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import orjson
+
+from chassis.tokens import hash_token
+from series.port import AggregateQuery, AggregateRow, Capabilities, Page, RangeQuery
+from wire.clock import NS_PER_S, format_ns, now_ns
+from wire.errors import BadRequest, HeadwaterError, NotFound, PeerUnavailable, StoreUnavailable
+from wire.points import FieldValue, Point
+
+SERVICE_TOKEN = "service-token-of-the-test"
+TOKENS = {"viewer": "viewer-token", "operator": "operator-token", "admin": "admin-token"}
+PASSWORD = "correct horse"
+
+FNS = {
+    "mean": lambda found: sum(found) / len(found),
+    "min": min,
+    "max": max,
+    "sum": sum,
+    "count": len,
+    "first": lambda found: found[0],
+    "last": lambda found: found[-1],
+}
+
+
+@dataclass
+class MemoryReader:
+    """The reading half of a store over a list of points."""
+
+    points: list[Point] = field(default_factory=list)
+    is_away: bool = False
+    capabilities: Capabilities = field(default_factory=Capabilities)
+
+    def latest(self, devices=(), fields=(), *, limit=1_000, cursor=None, tenant="default") -> Page:
+        newest: dict[tuple[str, str, str], tuple[int, FieldValue]] = {}
+        for point in self._chosen(devices, tenant):
+            for name, value in point.fields.items():
+                key = (point.device, point.measurement, name)
+                if (not fields or name in fields) and newest.get(key, (-1, 0))[0] <= point.time_ns:
+                    newest[key] = (point.time_ns, value)
+        keys = sorted(key for key in newest if cursor is None or key[0] > cursor)[:limit]
+        points = [Point(d, m, newest[d, m, f][0], {f: newest[d, m, f][1]}) for d, m, f in keys]
+        return Page(points, keys[-1][0] if len(keys) == limit else None)
+
+    def range(self, query: RangeQuery) -> Page:
+        start = 0 if query.cursor is None else self._offset(query.cursor)
+        found = self._within(query)[start:]
+        more = str(start + query.limit) if len(found) > query.limit else None
+        return Page(found[: query.limit], more)
+
+    def aggregate(self, query: AggregateQuery) -> list[AggregateRow]:
+        buckets: dict[tuple[int, str], dict[str, list[FieldValue]]] = {}
+        for point in self._within(query):
+            group = point.device if query.group_of is None else query.group_of.get(point.device)
+            if group is None:
+                continue
+            start_ns = point.time_ns // query.every_ns * query.every_ns
+            for name in query.fields:
+                if name in point.fields:
+                    buckets.setdefault((start_ns, group), {}).setdefault(name, []).append(point.fields[name])
+        if len(buckets) > query.max_rows:
+            raise BadRequest(f"{len(buckets)} rows, limit {query.max_rows}")
+        return [
+            AggregateRow(at, group, {name: {fn: FNS[fn](found) for fn in query.fns} for name, found in values.items()})
+            for (at, group), values in sorted(buckets.items())
+        ]
+
+    def export(self, query: RangeQuery) -> Iterable[Point]:
+        return self._within(query)
+
+    def health(self) -> str:
+        return "the store is away" if self.is_away else "ok"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _chosen(self, devices: Sequence[str], tenant: str) -> list[Point]:
+        if self.is_away:
+            raise StoreUnavailable("the store is away")
+        return [p for p in self.points if p.tenant == tenant and (not devices or p.device in devices)]
+
+    def _within(self, query: Any) -> list[Point]:
+        found = [p for p in self._chosen(query.devices, query.tenant) if query.start_ns <= p.time_ns < query.end_ns]
+        if query.measurement:
+            found = [p for p in found if p.measurement == query.measurement]
+        if query.fields:
+            cut = [replace(p, fields={n: v for n, v in p.fields.items() if n in query.fields}) for p in found]
+            found = [p for p in cut if p.fields]
+        return sorted(found, key=lambda p: (p.time_ns, p.device))
+
+    def _offset(self, cursor: str) -> int:
+        if not cursor.isdecimal():
+            raise BadRequest("not a cursor of ours")
+        return int(cursor)
+
+
+@dataclass
+class Platform:
+    """Registry and ingest in one, as the dashboard sees them."""
+
+    devices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    types: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    ledger: dict[str, float] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=lambda: {v: k for k, v in TOKENS.items()})  # token -> role
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
+    replays: list[Any] = field(default_factory=list)
+    away: set[str] = field(default_factory=set)  # "devices", "ingest"
+
+    def answer(self, method: str, path: str, body: Any, token: str) -> Any:
+        parts = urlsplit(path)
+        self.calls.append((method, parts.path, token))
+        query = {name: found[-1] for name, found in parse_qs(parts.query).items()}
+        is_ingest = parts.path.startswith(("/v1/quarantine", "/v1/ledger", "/v1/telemetry"))
+        if ("ingest" if is_ingest else "devices") in self.away:
+            raise PeerUnavailable("away for the test")
+        if parts.path.startswith("/internal/") and token != SERVICE_TOKEN:
+            raise HeadwaterError("not a service", code="unauthorized")
+        if parts.path.startswith("/v1/") and token not in self.sessions:
+            raise HeadwaterError("not an operator", code="unauthorized")
+        routes = {
+            "/internal/tokens:verify": self._verify,
+            "/internal/operators:login": self._login,
+            "/internal/operators:logout": self._logout,
+            "/internal/directory": self._directory,
+            "/v1/devices": self._list,
+            "/v1/quarantine": self._quarantine,
+            "/v1/quarantine:replay": self._replay,
+            "/v1/ledger": lambda _query, _body: self.ledger,
+            "/openapi.json": self._openapi,
+        }
+        if parts.path in routes:
+            return routes[parts.path](query, body)
+        return self._one(parts.path)
+
+    def _verify(self, _query: Any, body: Any) -> Any:
+        for token, role in self.sessions.items():
+            if hash_token(token) == body["sha256"]:
+                return {"id": f"id-{role}", "name": role, "role": role}
+        raise NotFound("no such token")
+
+    def _login(self, _query: Any, body: Any) -> Any:
+        if body["password"] == "too often":
+            refused = HeadwaterError("too many attempts", code="rate_limited")
+            refused.status = 429
+            raise refused
+        if body["password"] != PASSWORD:
+            refused = HeadwaterError("wrong name or password", code="unauthorized")
+            refused.status = 401
+            raise refused
+        token = f"session-{len(self.sessions)}"
+        self.sessions[token] = "admin"
+        return {"token": token, "role": "admin", "name": body["name"], "expires": format_ns(now_ns() + 3600 * NS_PER_S)}
+
+    def _logout(self, _query: Any, body: Any) -> Any:
+        self.sessions = {t: role for t, role in self.sessions.items() if hash_token(t) != body["sha256"]}
+
+    def _directory(self, query: Any, _body: Any) -> Any:
+        ids = sorted(self.devices)
+        start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
+        shown = [{k: self.devices[i].get(k) for k in ("id", "type", "tags", "online")} for i in ids[start : start + limit]]
+        return {"devices": shown, "next": str(start + limit) if start + limit < len(ids) else None, "revision": 1}
+
+    def _list(self, query: Any, _body: Any) -> Any:
+        found = [d for _id, d in sorted(self.devices.items()) if query.get("q", "") in d["id"]]
+        if "tag" in query:
+            key, colon, text = query["tag"].partition(":")
+            if not colon:
+                refused = BadRequest("a tag filter is key:value")
+                raise refused
+            found = [d for d in found if d["tags"].get(key) == text]
+        if "type" in query:
+            found = [d for d in found if d["type"] == query["type"]]
+        if "online" in query:
+            found = [d for d in found if d["online"] == (query["online"] == "true")]
+        if "state" in query:
+            found = [d for d in found if d["state"] == query["state"]]
+        start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
+        return {"items": found[start : start + limit], "next": str(start + limit) if start + limit < len(found) else None}
+
+    def _quarantine(self, query: Any, _body: Any) -> Any:
+        found = [q for q in self.quarantine if query.get("device", q["device"]) == q["device"]]
+        found = [q for q in found if query.get("code", q["code"]) == q["code"]]
+        start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
+        return {"items": found[start : start + limit], "next": str(start + limit) if start + limit < len(found) else None}
+
+    def _replay(self, _query: Any, body: Any) -> Any:
+        self.replays.append(body)
+        return {"replayed": len(body.get("ids", [1, 2])), "failed": [], "more": False}
+
+    def _openapi(self, _query: Any, _body: Any) -> Any:
+        body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewDevice"}}}}
+        operation = {"summary": "Register a device", "tags": ["devices"], "x-access": "operator", "requestBody": body}
+        member = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
+        return {
+            "info": {"title": "Headwater: devices"},
+            "paths": {"/v1/devices": {"post": operation | {"responses": {"201": {"description": "Done"}}}}},
+            "components": {"schemas": {"NewDevice": member, "Row": {"type": "string"}}},
+        }
+
+    def _one(self, path: str) -> Any:
+        kind, _, name = path.removeprefix("/v1/").partition("/")
+        known = {"devices": self.devices, "device-types": self.types}.get(kind, {})
+        if unquote(name) not in known:
+            raise NotFound(f"no {kind} {unquote(name)}")
+        return known[unquote(name)]
+
+
+@dataclass
+class FakePeer:
+    """The platform without a socket."""
+
+    platform: Platform
+
+    def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
+        return self.platform.answer(method, path, body, token or SERVICE_TOKEN)
+
+
+def serve(platform: Platform) -> ThreadingHTTPServer:
+    """Answer for the platform over HTTP; `shutdown` and `server_close` end it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = orjson.loads(self.rfile.read(length)) if length else None
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            try:
+                status, content = 200, platform.answer(self.command, self.path, body, token)
+            except HeadwaterError as error:
+                status, content = (error.status if error.code != "unauthorized" else 401), error.to_problem()
+            encoded = content if isinstance(content, bytes) else orjson.dumps(content)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(encoded)))
+            self.end_headers()
+            self.wfile.write(encoded)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    return server
+
+
+def device(name: str, **given: Any) -> dict[str, Any]:
+    found = {"id": name, "type": "greenhouse", "tags": {}, "state": "active", "gateway": False, "online": True}
+    return found | {"last_seen": format_ns(now_ns()), "created": format_ns(now_ns() - 86400 * NS_PER_S)} | given
+
+
+def quarantined(number: str, device: str, raw: bytes, **given: Any) -> dict[str, Any]:
+    found = {"id": number, "device": device, "protocol": "json", "code": "bad_syntax", "detail": "line 1: expected a value"}
+    return found | {"time": format_ns(now_ns() - 90 * NS_PER_S), "raw_base64": base64.b64encode(raw).decode()} | given
+
+
+def demo() -> tuple[Platform, MemoryReader]:
+    """A small fleet that looks real: greenhouses, a cold chain, pumps; an hour of points."""
+    platform, reader = Platform(), MemoryReader()
+    platform.types = {
+        "greenhouse": {"name": "greenhouse", "fields": {
+            "temperature": {"type": "float", "unit": "°C", "description": "Air, two metres above ground"},
+            "humidity": {"type": "float", "unit": "%"}, "co2": {"type": "int", "unit": "ppm"},
+            "vent_open": {"type": "bool", "unit": ""}}},
+        "cold-chain": {"name": "cold-chain", "fields": {
+            "temperature": {"type": "float", "unit": "°C"}, "door": {"type": "string", "unit": ""},
+            "battery": {"type": "float", "unit": "V"}}},
+        "pump": {"name": "pump", "fields": {
+            "pressure": {"type": "float", "unit": "bar"}, "flow": {"type": "float", "unit": "l/min"},
+            "rpm": {"type": "int", "unit": "1/min"}}},
+    }  # fmt: skip
+    kinds = ["greenhouse"] * 8 + ["cold-chain"] * 7 + ["pump"] * 5
+    for at, kind in enumerate(kinds):
+        name = f"{kind}-{at + 1:02d}"
+        is_online = at not in (3, 11)
+        seen_ns = now_ns() - (1 if is_online else 3 * 3600 + at) * NS_PER_S
+        site = ("north", "south", "harbour")[at % 3]
+        platform.devices[name] = device(name, type=kind, tags={"site": site, "line": str(at % 4)}, online=is_online,
+                                        last_seen=format_ns(seen_ns), gateway=at == 15)  # fmt: skip
+        reader.points += [point_of(name, kind, seen_ns - s * NS_PER_S, at) for s in range(0, 3600, 5)]
+    platform.devices["pump-18"]["state"] = "disabled"
+    platform.ledger = {"received": 184_213, "accepted": 184_170, "stored": 184_101, "pending": 12, "duplicates": 57,
+                       "quarantined": 41, "refused": 2, "lag_s": 0.04}  # fmt: skip
+    platform.quarantine = [
+        quarantined("901", "greenhouse-02", b'{"temperature": 21.5, "humidity": }'),
+        quarantined("902", "cold-chain-10", b'{"temperature": "warm", "door": "closed"}', code="type_conflict",
+                    detail="temperature: a string, but the device type says float"),
+        quarantined("903", "pump-17", bytes(range(128, 255)) * 3, code="bad_encoding", detail="not UTF-8 at byte 0"),
+        quarantined("904", "greenhouse-02", b'{"x": "<img src=x onerror=document.title=1>"}', code="unknown_field",
+                    detail='<script>document.title="owned"</script>'),
+    ]
+    return platform, reader
+
+
+def point_of(name: str, kind: str, time_ns: int, at: int = 0) -> Point:
+    """Give a believable point of a kind of device at a time."""
+    phase = time_ns / NS_PER_S / 600 + at
+    noise = math.sin(phase * 37.7) * math.sin(phase * 91.3)
+    fields: dict[str, FieldValue]
+    if kind == "greenhouse":
+        fields = {"temperature": round(22 + 3 * math.sin(phase) + noise * 0.3, 2),
+                  "humidity": round(61 + 8 * math.cos(phase) + noise, 1),
+                  "co2": int(640 + 120 * math.sin(phase / 2) + 15 * noise), "vent_open": math.sin(phase) > 0.4}  # fmt: skip
+    elif kind == "cold-chain":
+        fields = {"temperature": round(-18.5 + 0.8 * math.sin(phase) + noise * 0.2, 2),
+                  "door": "closed" if math.sin(phase) < 0.9 else "open", "battery": round(3.6 - at * 0.01, 3)}  # fmt: skip
+    else:
+        fields = {"pressure": round(4.2 + 0.4 * math.sin(phase) + noise * 0.05, 3),
+                  "flow": round(118 + 14 * math.sin(phase * 1.3) + noise * 2, 1), "rpm": int(1450 + 30 * noise)}  # fmt: skip
+    return Point(name, "telemetry", time_ns, fields)
+
+
+def wait_for(condition: Any, timeout_s: float = 10.0, what: str = "the condition") -> Any:
+    """Poll until a condition holds, and give what it gave."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        found = condition()
+        if found:
+            return found
+        threading.Event().wait(0.01)
+    raise AssertionError(f"{what} did not come within {timeout_s} s")

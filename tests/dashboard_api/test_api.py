@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from dashboard_api.api import parse_every
+from dashboard_api.service import EXPORT_PAGE
+from tests.dashboard_api.fakes import device
+from wire.clock import NS_PER_S, format_ns, now_ns
+from wire.points import Point
+
+VIEWER = {"Authorization": "Bearer viewer-token"}
+BIG = 2**64 - 1
+
+
+def put(reader, name="d1", second=10, **fields):
+    point = Point(name, "telemetry", second * NS_PER_S, fields)
+    reader.points.append(point)
+    return point
+
+
+def get(client, path, **query):
+    return client.get(path, query_string=query, headers=VIEWER)
+
+
+def test_latest_gives_public_points_with_exact_types(client, reader):
+    put(reader, temp=21.5, count=BIG, on=True, note="ok")
+
+    answer = get(client, "/v1/query/latest", device="d1")
+
+    assert answer.status_code == 200
+    fields = {name: value for point in answer.json["points"] for name, value in point["fields"].items()}
+    assert fields == {"temp": 21.5, "count": BIG, "on": True, "note": "ok"}
+    assert answer.json["points"][0]["time"] == "1970-01-01T00:00:10.000000000Z"
+
+
+def test_latest_pages_through_all_devices(client, reader):
+    for at in range(5):
+        put(reader, f"d{at}", temp=1.0)
+
+    first = get(client, "/v1/query/latest", limit=2).json
+    second = get(client, "/v1/query/latest", limit=2, cursor=first["next"]).json
+
+    assert [p["device"] for p in first["points"] + second["points"]] == ["d0", "d1", "d2", "d3"]
+
+
+def test_range_is_half_open_and_takes_both_kinds_of_time(client, reader):
+    for second in (9, 10, 19, 20):
+        put(reader, second=second, temp=float(second))
+
+    answer = get(client, "/v1/query/range", device="d1", start="1970-01-01T00:00:10Z", end=str(20 * NS_PER_S))
+
+    assert [p["fields"]["temp"] for p in answer.json["points"]] == [10.0, 19.0]
+
+
+def test_range_reads_the_last_hour_by_default(client, reader):
+    put(reader, second=now_ns() // NS_PER_S - 7200, temp=1.0)
+    put(reader, second=now_ns() // NS_PER_S - 60, temp=2.0)
+
+    assert [p["fields"]["temp"] for p in get(client, "/v1/query/range").json["points"]] == [2.0]
+
+
+def test_aggregate_answers_rows_of_the_contract(client, reader, platform):
+    platform.devices["d1"] = device("d1", tags={"site": "a"})
+    for second, temp in ((0, 1.0), (60, 3.0), (301, 7.0)):
+        put(reader, second=second, temp=temp)
+
+    query = "field=temp&fn=mean&fn=max&every=5m&start=0&end=600000000000&group_by=tag:site"
+    answer = client.get(f"/v1/query/aggregate?{query}", headers=VIEWER)
+
+    assert answer.json == {
+        "rows": [
+            {"time": "1970-01-01T00:00:00.000000000Z", "group": {"site": "a"}, "values": {"temp": {"mean": 2.0, "max": 3.0}}},
+            {"time": "1970-01-01T00:05:00.000000000Z", "group": {"site": "a"}, "values": {"temp": {"mean": 7.0, "max": 7.0}}},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("latest", {"limit": 0}), ("latest", {"limit": 10_001}), ("latest", {"surprise": 1}),
+        ("range", {"start": "yesterday"}), ("range", {"start": "9" * 25}), ("range", {"cursor": "') |> drop()"}),
+        ("range", {"start": 20, "end": 10}), ("range", {"device": "x" * 300}),
+        ("aggregate", {}), ("aggregate", {"field": "t", "fn": "median"}), ("aggregate", {"field": "t", "every": "0s"}),
+        ("aggregate", {"field": "t", "every": "5 minutes"}), ("aggregate", {"field": "t", "group_by": "tag:"}),
+    ],
+)  # fmt: skip
+def test_bad_parameters_are_a_400_that_names_them(client, path, query):
+    answer = get(client, f"/v1/query/{path}", **query)
+
+    assert answer.status_code == 400
+    assert answer.mimetype == "application/problem+json"
+    assert answer.json["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("name", ["' OR 1=1--", '") |> drop()', "a;b", "\u202e", "%", "../x"])
+def test_hostile_names_find_nothing_and_break_nothing(client, reader, name):
+    put(reader, temp=1.0)
+
+    assert get(client, "/v1/query/latest", device=name).json == {"points": [], "next": None}
+    assert get(client, "/v1/query/range", field=name, start=0).json["points"] == []
+
+
+def test_store_that_is_away_is_a_503(client, reader):
+    reader.is_away = True
+
+    for path in ("/v1/query/latest", "/v1/query/range", "/v1/export"):
+        answer = get(client, path)
+        assert (answer.status_code, answer.json["code"]) == (503, "store_unavailable")
+        assert answer.headers["Retry-After"]
+
+
+def test_export_streams_every_point_as_ndjson(client, reader):
+    for second in range(EXPORT_PAGE + 3):
+        put(reader, second=second, temp=float(second))
+
+    answer = get(client, "/v1/export", device="d1", start=0, end=10**18)
+
+    lines = [json.loads(line) for line in answer.data.splitlines()]
+    assert len(lines) == EXPORT_PAGE + 3
+    assert lines[-1]["fields"] == {"temp": float(EXPORT_PAGE + 2)}
+
+
+def test_export_writes_one_csv_line_a_value(client, reader):
+    put(reader, temp=0.1, count=BIG, on=False, note='a "quoted",\nline')
+
+    answer = get(client, "/v1/export", format="csv", start=0, end=10**18)
+
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert answer.mimetype == "text/csv"
+    assert {row["field"]: (row["type"], row["value"]) for row in rows} == {
+        "temp": ("float", "0.1"),
+        "count": ("int", str(BIG)),
+        "on": ("bool", "false"),
+        "note": ("string", 'a "quoted",\nline'),
+    }
+    assert rows[0]["time"] == format_ns(10 * NS_PER_S)
+
+
+@pytest.mark.parametrize(("text", "ns"), [("250ms", 250_000_000), ("30s", 30 * 10**9), ("5m", 300 * 10**9), ("1d", 86_400 * 10**9)])
+def test_bucket_lengths_are_read(text, ns):
+    assert parse_every(text) == ns

@@ -1,0 +1,117 @@
+"""The sender and the listener of one viewer, on a websocket that the test plays."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+
+import pytest
+from flask import Flask
+from simple_websocket import ConnectionClosed
+
+from dashboard_api.feed import CLOSE_GOING_AWAY, CLOSE_POLICY, Feed, WholeSocket, _send
+from dashboard_api.hub import MAX_STALL_S, Hub, Item, Viewer
+from wire.devices import Principal
+from wire.feed import CLOSE_SLOW, Subscription
+
+POINT = {"device": "d1", "measurement": "telemetry", "time": "2026-01-01T00:00:00.000000000Z", "tags": {}, "fields": {"t": 1}}
+
+
+class PlayedSocket:
+    def __init__(self) -> None:
+        self.incoming: queue.Queue[str] = queue.Queue()
+        self.sent: list[str] = []
+        self.closed: int | None = None
+
+    def send(self, data: str) -> None:
+        if self.closed is not None:
+            raise ConnectionClosed(self.closed)
+        self.sent.append(data)
+
+    def receive(self, timeout: float | None = None) -> str | None:
+        try:
+            return self.incoming.get(timeout=0.01)
+        except queue.Empty:
+            return None
+
+    def close(self, reason: int | None = None, message: str | None = None) -> None:
+        self.closed = reason
+
+
+class Tokens:
+    def __init__(self, answer: Principal | None) -> None:
+        self.answer = answer
+
+    def check(self, token: str) -> Principal | None:
+        return self.answer
+
+
+VIEWER = Principal(id="1", name="v", role="viewer")
+
+
+def serve(feed: Feed, browser: PlayedSocket) -> None:
+    with Flask("test").test_request_context(headers={"Authorization": "Bearer t"}):
+        feed._serve(browser)
+
+
+def test_viewer_that_was_given_up_is_closed_with_1013():
+    viewer, browser = Viewer(Subscription()), PlayedSocket()
+    viewer.offer([Item(POINT)], 0.0)
+    viewer.take_frame(0.0)
+    viewer.offer([Item(POINT)], MAX_STALL_S + 1)
+
+    _send(browser, viewer, threading.Event())
+
+    assert browser.closed == CLOSE_SLOW
+    assert browser.sent == []
+
+
+def test_silent_opener_is_closed():
+    browser = PlayedSocket()
+
+    serve(Feed(Hub(), Tokens(VIEWER), threading.Event()), browser)
+
+    assert json.loads(browser.sent[0])["problem"]["code"] == "bad_request"
+    assert browser.closed == CLOSE_POLICY
+
+
+def test_service_that_stops_says_so():
+    browser, stopping, hub = PlayedSocket(), threading.Event(), Hub()
+    browser.incoming.put('{"subscribe":{}}')
+    stopping.set()
+
+    serve(Feed(hub, Tokens(VIEWER), stopping), browser)
+
+    assert browser.closed == CLOSE_GOING_AWAY
+    assert hub.viewers() == 0
+
+
+def test_token_that_was_revoked_closes():
+    browser = PlayedSocket()
+    browser.incoming.put('{"subscribe":{}}')
+
+    serve(Feed(Hub(), Tokens(None), threading.Event()), browser)
+
+    assert browser.closed == CLOSE_POLICY
+
+
+def test_socket_that_fails_half_way_is_shut_down():
+    class Raw:
+        is_shut = False
+
+        def settimeout(self, timeout_s: float) -> None:
+            """Takes any."""
+
+        def sendall(self, data: bytes) -> None:
+            raise TimeoutError
+
+        def shutdown(self, how: int) -> None:
+            self.is_shut = True
+
+    raw = Raw()
+
+    with pytest.raises(TimeoutError):
+        WholeSocket(raw).send(b"x")
+
+    assert raw.is_shut

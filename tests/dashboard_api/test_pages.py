@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.dashboard_api.fakes import demo, device, quarantined
+from wire.clock import now_ns
+from wire.points import Point
+
+VIEWER = {"Authorization": "Bearer viewer-token", "Accept": "text/html"}
+OPERATOR = {"Authorization": "Bearer operator-token", "Accept": "text/html"}
+HOSTILE = '"><img src=x onerror=alert(1)>\'{{7*7}}</script>'
+
+
+@pytest.fixture
+def platform():
+    return demo()[0]
+
+
+@pytest.fixture
+def reader():
+    return demo()[1]
+
+
+def get(client, path, headers=VIEWER):
+    return client.get(path, headers=headers)
+
+
+def texts(page):
+    return re.sub(r"[ \n]+", " ", re.sub(r"<[^>]+>", " ", page.text))
+
+
+def test_overview_shows_figures_readings_and_ledger(client):
+    page = get(client, "/")
+
+    shown = texts(page)
+    assert page.status_code == 200
+    for text in ("18 / 20", "40\u202fms", "balanced", "184,213", "cold-chain-09", "°C"):
+        assert text in shown, text
+
+
+def test_overview_says_when_the_ledger_differs(client, platform):
+    platform.ledger["stored"] -= 5
+
+    assert "differs" in texts(get(client, "/"))
+
+
+def test_overview_without_ingest_shows_the_rest(client, platform):
+    platform.away.add("ingest")
+
+    page = get(client, "/")
+
+    assert page.status_code == 200
+    assert "The ingest service does not answer" in page.text
+    assert "18 / 20" in texts(page)
+
+
+def test_empty_fleet_tells_what_to_type(client, platform):
+    platform.devices.clear()
+
+    for path in ("/", "/devices"):
+        shown = get(client, path).text
+        assert "headwater device add" in shown
+        assert "mosquitto_pub" in shown
+        assert "curl http://localhost/v1/telemetry" in shown
+
+
+def test_device_table_pages_and_keeps_the_filter(client, platform):
+    platform.devices = {f"d{at:03}": device(f"d{at:03}", tags={"site": "a&b"}) for at in range(60)}
+
+    page = get(client, "/devices?tag=site:a%26b")
+
+    assert page.text.count("<tr data-device=") == 50
+    following = re.search(r'href="(/devices\?[^"]*cursor=[^"]*)"', page.text)[1].replace("&amp;", "&")
+    assert "tag=site%3Aa%26b" in following
+    assert get(client, following).text.count("<tr data-device=") == 10
+
+
+@pytest.mark.parametrize(("query", "count"), [("q=pump", 5), ("type=greenhouse", 8), ("show=offline", 2), ("show=disabled", 1), ("q=none", 0)])
+def test_device_table_filters(client, query, count):
+    assert get(client, f"/devices?{query}").text.count("<tr data-device=") == count
+
+
+def test_filter_that_cannot_be_read_is_said_beside_the_form(client):
+    page = get(client, "/devices?tag=site")
+
+    assert page.status_code == 200
+    assert "a tag filter is key:value" in page.text
+
+
+def test_device_page_shows_values_with_units_of_the_type(client):
+    shown = texts(get(client, "/devices/greenhouse-02"))
+
+    for text in ("online", "temperature", "°C", "ppm", "vent_open", "south", "bad_syntax"):
+        assert text in shown, text
+
+
+def test_device_page_charts_numbers_only(client):
+    page = get(client, "/devices/greenhouse-02").text
+
+    assert re.findall(r'class="card chart" data-field="(\w+)"', page) == ["temperature", "humidity", "co2"]
+
+
+@pytest.mark.parametrize(("asked", "length_s"), [("24h", 86_400), ("1h", 3_600), ("nonsense", 3_600)])
+def test_device_page_takes_known_windows(client, asked, length_s):
+    assert f'data-length-s="{length_s}"' in get(client, f"/devices/greenhouse-02?window={asked}").text
+
+
+def test_device_without_data_tells_what_to_type(client, platform, reader):
+    platform.devices["new"] = device("new", last_seen=None, online=False)
+
+    page = get(client, "/devices/new").text
+
+    assert "Nothing received yet" in page
+    assert "-t devices/new/telemetry" in page
+    assert "never" in page
+
+
+def test_device_page_without_ingest_still_shows_values(client, platform):
+    platform.away.add("ingest")
+
+    page = get(client, "/devices/greenhouse-02")
+
+    assert page.status_code == 200
+    assert "temperature" in page.text
+    assert "ingest service does not answer" in page.text
+
+
+def test_unknown_device_is_a_friendly_404(client):
+    page = get(client, "/devices/nobody")
+
+    assert page.status_code == 404
+    assert page.mimetype == "text/html"
+    assert "Nothing here" in page.text
+
+
+def test_registry_away_is_a_friendly_503(client, platform):
+    get(client, "/devices")  # the token is remembered
+    platform.away.add("devices")
+
+    page = get(client, "/devices")
+
+    assert page.status_code == 503
+    assert page.headers["Retry-After"]
+    assert "Part of the platform is away" in page.text
+
+
+def test_store_away_is_a_friendly_503(client, reader):
+    reader.is_away = True
+
+    assert "Part of the platform is away" in get(client, "/devices/greenhouse-02").text
+
+
+def test_quarantine_shows_reason_and_bytes(client):
+    shown = get(client, "/quarantine").text
+
+    assert "type_conflict" in shown
+    assert "&#34;temperature&#34;: &#34;warm&#34;" in shown
+    assert "80 81 82" in shown
+    assert "<script>document" not in shown
+
+
+def test_viewer_sees_no_replay_and_operator_does(client):
+    assert "/quarantine/replay" not in get(client, "/quarantine").text
+    assert "/quarantine/replay" in get(client, "/quarantine", OPERATOR).text
+
+
+def test_replay_asks_with_the_operators_token_and_tells_the_outcome(client, platform):
+    answer = client.post("/quarantine/replay", data={"id": "901", "device": "d1"}, headers=OPERATOR)
+
+    assert (answer.status_code, platform.replays) == (303, [{"ids": ["901"]}])
+    assert platform.calls[-1] == ("POST", "/v1/quarantine:replay", "operator-token")
+    assert answer.headers["Location"] == "/quarantine?device=d1&replayed=1&failed=0&more=0"
+    assert "1 replayed" in texts(get(client, answer.headers["Location"]))
+
+
+def test_replay_of_a_filter_sends_the_filter(client, platform):
+    client.post("/quarantine/replay", data={"device": "d1", "code": "bad_syntax"}, headers=OPERATOR)
+
+    assert platform.replays == [{"filter": {"device": "d1", "code": "bad_syntax"}}]
+
+
+def test_empty_quarantine_says_how_to_try_it(client, platform):
+    platform.quarantine.clear()
+
+    assert "not json" in get(client, "/quarantine").text
+
+
+def test_pages_ask_with_the_callers_own_token(client, platform):
+    get(client, "/devices")
+
+    assert ("GET", "/v1/devices", "viewer-token") in platform.calls
+
+
+def test_hostile_text_is_escaped_on_every_page(client, platform, reader):
+    name = "d-1"
+    platform.devices[name] = device(name, type=HOSTILE, tags={"site": HOSTILE, HOSTILE: "x"})
+    platform.types[HOSTILE] = {"fields": {HOSTILE: {"unit": HOSTILE, "description": HOSTILE}}}
+    platform.quarantine.append(quarantined("9", name, HOSTILE.encode(), code=HOSTILE, detail=HOSTILE, protocol=HOSTILE))
+    reader.points.append(Point(name, HOSTILE, now_ns(), {HOSTILE: HOSTILE, "n" + HOSTILE: 1.0}))
+
+    for path in ("/", "/devices", f"/devices/{name}", "/quarantine", "/quarantine?device=%22%3E%3Cimg", "/devices?q=%22%3E%3Cimg"):
+        page = get(client, path, OPERATOR)
+        assert page.status_code == 200
+        assert "<img src=x" not in page.text, path
+        assert "'{{7*7}}</script>" not in page.text, path
+        assert "49" not in re.findall(r"'(\d+)", page.text), path
+
+
+def test_quarantined_message_without_device_is_shown(client, platform):
+    platform.quarantine = [quarantined("1", "", b"")]
+
+    shown = get(client, "/quarantine").text
+
+    assert "unknown device" in shown
+    assert "The message was empty" in shown

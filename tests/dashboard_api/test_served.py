@@ -1,0 +1,158 @@
+"""The service as it runs: gunicorn's gevent worker, real store, real broker."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+import urllib3
+import websocket
+
+from tests.dashboard_api.conftest import (
+    Dashboard,
+    connect_publisher,
+    free_port,
+    is_open,
+    start_dashboard,
+    start_mosquitto,
+    stop,
+    wait_until_ready,
+)
+from tests.dashboard_api.fakes import demo, point_of, serve, wait_for
+from wire import topics
+from wire.clock import now_ns
+from wire.points import point_to_json
+
+VIEWER = {"Authorization": "Bearer viewer-token"}
+
+
+@dataclass
+class Alone:
+    """What a test needs of its own dashboard."""
+
+    process: subprocess.Popen[bytes]
+    viewer: websocket.WebSocket
+    broker_port: int
+    folder: Path
+
+
+@pytest.fixture
+def http():
+    with urllib3.PoolManager(maxsize=40, retries=False, timeout=20) as pool:
+        yield pool
+
+
+def test_queries_read_the_real_store(dashboard, http):
+    answer = http.request("GET", f"{dashboard.url}/v1/query/latest?device=greenhouse-02&field=temperature", headers=VIEWER)
+
+    assert answer.status == 200
+    assert [point["device"] for point in answer.json()["points"]] == ["greenhouse-02"]
+
+
+def test_forty_readers_at_once_while_the_writer_writes(dashboard: Dashboard, http):
+    paths = ("latest", "range?limit=500", "aggregate?field=temperature&fn=mean&every=5m&group_by=tag:site")
+    is_over = threading.Event()
+
+    def write():
+        while not is_over.is_set():
+            dashboard.writer.write([point_of("pump-16", "pump", now_ns()) for _ in range(50)])
+
+    def ask(at: int) -> int:
+        return http.request("GET", f"{dashboard.url}/v1/query/{paths[at % 3]}", headers=VIEWER).status
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        with ThreadPoolExecutor(40) as pool:
+            statuses = list(pool.map(ask, range(400)))
+    finally:
+        is_over.set()
+        writing.join()
+
+    assert set(statuses) == {200}
+
+
+def test_long_query_does_not_stop_the_loop(dashboard, http):
+    with ThreadPoolExecutor(8) as pool:
+        url = f"{dashboard.url}/v1/export?start=0&format=csv"
+        exports = [pool.submit(lambda: len(http.request("GET", url, headers=VIEWER).data)) for _ in range(4)]
+        worst_s = 0.0
+        while not all(export.done() for export in exports):
+            start_s = time.monotonic()
+            assert http.request("GET", f"{dashboard.url}/livez").status == 200
+            worst_s = max(worst_s, time.monotonic() - start_s)
+
+    assert worst_s < 1.0
+    assert min(export.result() for export in exports) > 100_000
+
+
+def test_export_is_streamed_not_gathered(dashboard, http):
+    answer = http.request("GET", f"{dashboard.url}/v1/export?start=0", headers=VIEWER, preload_content=False)
+    try:
+        first = next(answer.stream(1024))
+    finally:
+        answer.close()
+
+    assert answer.headers["Transfer-Encoding"] == "chunked"
+    assert first.startswith(b'{"device":')
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Alone]:
+    """A dashboard of this test only, at first without a broker."""
+    server = serve(demo()[0])
+    broker_port = free_port()
+    port, process = start_dashboard(server.server_address[1], broker_port, tmp_path)
+    viewer = websocket.WebSocket()
+    wait_until_ready(port)
+    viewer.connect(f"ws://127.0.0.1:{port}/v1/feed", header=["Authorization: Bearer viewer-token"], suppress_origin=True)
+    viewer.settimeout(10)
+    viewer.send('{"subscribe":{}}')
+    yield Alone(process, viewer, broker_port, tmp_path)
+    viewer.shutdown()
+    stop(process)
+    server.shutdown()
+    server.server_close()
+
+
+def test_stop_tells_viewers_and_takes_little_time(alone: Alone):
+    start_s = time.monotonic()
+
+    alone.process.send_signal(signal.SIGTERM)
+    opcode, closing = alone.viewer.recv_data()
+    alone.process.wait(10)
+
+    assert (opcode, int.from_bytes(closing[:2])) == (websocket.ABNF.OPCODE_CLOSE, 1001)
+    assert time.monotonic() - start_s < 5
+
+
+def test_feed_returns_each_time_the_broker_does(alone: Alone):
+    alone.viewer.settimeout(0.2)
+
+    for _ in range(2):
+        broker = start_mosquitto(alone.folder, alone.broker_port)
+        publisher = connect_publisher(alone.broker_port)
+        try:
+            wait_for(lambda publisher=publisher: is_heard(publisher, alone.viewer), 20, "the feed")
+        finally:
+            publisher.disconnect()
+            publisher.loop_stop()
+            stop(broker, signal.SIGKILL)
+        wait_for(lambda: not is_open(alone.broker_port))
+
+
+def is_heard(publisher: mqtt.Client, viewer: websocket.WebSocket) -> bool:
+    publisher.publish(topics.FEED, json.dumps({"points": [point_to_json(point_of("pump-16", "pump", now_ns()))]}))
+    try:
+        return bool(json.loads(viewer.recv())["points"])
+    except websocket.WebSocketTimeoutException:
+        return False
