@@ -1,0 +1,1 @@
+"""Composition root: the supervisor, the generated configurations and the `headwater` command."""

@@ -1,0 +1,59 @@
+"""The broker's files: mosquitto.conf and the ACL, from templates beside this module."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from compose.config import UpConfig
+from compose.folder import Folder, StartError, write_private
+
+TEMPLATE = Path(__file__).with_name("broker.conf")
+ACL = Path(__file__).with_name("broker.acl")
+PACKET_BYTES = 256 * 1024 + 1024  # the largest telemetry message, with its topic and MQTT 5 properties
+QUEUE_BYTES = 1024**3  # per client away: at 150 bytes a message 7 million of them
+
+
+def write(folder: Folder, config: UpConfig, mqtt_port: int) -> Path:
+    """Write the configuration; give its path."""
+    listeners = [_listener(mqtt_port, config.plain_mqtt_bind)]
+    if config.tls_cert and config.tls_key:
+        secure = _listener(config.mqtts_port, config.bind)
+        cert, key = checked_path(config.tls_cert), checked_path(config.tls_key)
+        listeners.append(f"{secure}certfile {cert}\nkeyfile {key}\ntls_version tlsv1.2\n")
+    values = {
+        # As root mosquitto would change to a user of its own, who may not write in the data folder.
+        "USER": "user root" if os.geteuid() == 0 else "",
+        "QUEUE_BYTES": str(QUEUE_BYTES),
+        "PACKET_BYTES": str(PACKET_BYTES),
+        "LISTENERS": "\n".join(listeners),
+    }
+    write_private(folder.broker / "devices.acl", ACL.read_text())
+    path = folder.broker / "mosquitto.conf"
+    write_private(path, fill(TEMPLATE.read_text(), values))
+    return path
+
+
+def fill(template: str, values: dict[str, str]) -> str:
+    """Put values into a template's `@@NAME@@` places."""
+    for name, value in values.items():
+        template = template.replace(f"@@{name}@@", value)
+    return template
+
+
+def checked_path(path: Path) -> str:
+    """Give the absolute path of a readable file, as text that cannot break out of a configuration file.
+
+    Raises:
+        StartError: it is not readable, or its path holds quotes or control characters.
+    """
+    text = str(path.expanduser().absolute())
+    if any(char in "\"'\\${};" or ord(char) < ord(" ") for char in text):
+        raise StartError(f"the path {text!r} holds characters that a configuration file cannot carry")
+    if not os.access(text, os.R_OK):
+        raise StartError(f"the file {text} cannot be read")
+    return text
+
+
+def _listener(port: int, bind: str) -> str:
+    return f"listener {port} {bind}\nuse_username_as_clientid true\n"

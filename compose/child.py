@@ -1,0 +1,227 @@
+"""One supervised process: its specification, its life from spawn to end, its output, its readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from compose import procfs
+
+READY_POLL_S = 0.03
+PROBE_TIMEOUT_S = 2.0
+KILL_S = 1.0  # SIGKILL needs microseconds, unless the process hangs in the kernel
+CHUNK_BYTES = 64 * 1024
+LINE_BYTES = 16 * 1024  # a longer line of output is cut into pieces
+LAST_WORDS, LAST_CHARS = 8, 200
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)
+
+Output = Callable[[str, str], None]  # process name, line
+
+
+@dataclass(slots=True, frozen=True)
+class Spec:
+    """What to start, when, and how to see that it is ready."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)  # all of it, not additions
+    cwd: Path | None = None
+    ready: str = ""  # http://host:port/path that answers 200, tcp://host:port that accepts, or "" = once it runs
+    after: tuple[str, ...] = ()  # names that must be ready first
+    stage: int = 0  # higher stages are stopped first
+    is_vital: bool = True  # the start has failed when this does not come up
+    filter: Callable[[str], str | None] = lambda line: line  # what of its output is shown
+
+
+class Child:
+    """A process under supervision; used from the event loop only."""
+
+    def __init__(self, spec: Spec, output: Output) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self.start_ticks = 0
+        self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ended: asyncio.Future[int] | None = None
+        self._output = output
+        self._partial = b""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self.process.pid if self.process and self.ended and not self.ended.done() else None
+
+    def spawn(self) -> None:
+        """Start the process as leader of a session of its own, bound to end when this process ends."""
+        loop = asyncio.get_running_loop()
+        self.process = subprocess.Popen(
+            list(self.spec.argv),
+            env=dict(self.spec.env),
+            cwd=self.spec.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # ctrl-C in the terminal reaches the supervisor only
+            preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509 - two system calls, no lock, no allocation that matters
+        )
+        self.ended = loop.create_future()
+        seen = procfs.look(self.process.pid)
+        self.start_ticks = seen.start_ticks if seen else 0
+        assert self.process.stdout is not None
+        descriptor = self.process.stdout.fileno()
+        os.set_blocking(descriptor, False)
+        loop.add_reader(descriptor, self._read, descriptor)
+
+    def reap(self) -> None:
+        """Notice the end of the process; called at SIGCHLD."""
+        if self.process is None or self.ended is None or self.ended.done():
+            return
+        code = self.process.poll()
+        if code is not None:
+            self.ended.set_result(code)
+
+    async def wait_ready(self) -> None:
+        """Wait until the process answers its readiness probe."""
+        while not await is_ready(self.spec.ready):  # noqa: ASYNC110 - another process cannot set an event here
+            await asyncio.sleep(READY_POLL_S)
+
+    async def stop(self, grace_s: float) -> None:
+        """End the process and all it started: SIGTERM, and SIGKILL after the grace."""
+        if self.process is None or self.ended is None:
+            return
+        self._signal_leader(signal.SIGTERM)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self.ended), grace_s)
+        await self.clear(0.2 if self.ended.done() else 0.0)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self.ended), 1)
+        self._close_output()
+
+    async def clear(self, grace_s: float) -> None:
+        """End what the process left of its session (workers of a killed master still hold its port)."""
+        if self.process is None:
+            return
+        pid = self.process.pid
+        _signal_group(pid, signal.SIGTERM)
+        await _wait_empty(pid, grace_s)
+        _signal_group(pid, signal.SIGKILL)
+        await _wait_empty(pid, KILL_S)
+        if self.ended is not None and self.ended.done():
+            self._close_output()
+
+    def describe_end(self) -> str:
+        """Say how the process ended."""
+        code = self.ended.result() if self.ended and self.ended.done() else None
+        if code is None:
+            return "runs"
+        if code < 0:
+            with suppress(ValueError):
+                return f"was killed by {signal.Signals(-code).name}"
+        last = f" ({self.last_words[-1][:LAST_CHARS]})" if self.last_words else ""
+        return f"ended with exit code {code}{last}"
+
+    def _signal_leader(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def _read(self, descriptor: int) -> None:
+        try:
+            chunk = os.read(descriptor, CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._close_output()
+            return
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        if len(self._partial) > LINE_BYTES:
+            lines.append(self._partial)
+            self._partial = b""
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        if not text:
+            return
+        self.last_words.append(text)
+        shown = self.spec.filter(text)
+        if shown is not None:
+            self._output(self.spec.name, shown)
+
+    def _close_output(self) -> None:
+        if self.process is None or self.process.stdout is None or self.process.stdout.closed:
+            return
+        asyncio.get_running_loop().remove_reader(self.process.stdout.fileno())
+        self.process.stdout.close()
+        if self._partial:
+            self._take(self._partial)
+            self._partial = b""
+
+
+async def is_ready(probe: str) -> bool:
+    """Ask a readiness probe once."""
+    if not probe:
+        return True
+    try:
+        return await asyncio.wait_for(_ask(probe), PROBE_TIMEOUT_S)
+    except (TimeoutError, OSError, ValueError):
+        return False
+
+
+async def _ask(probe: str) -> bool:
+    where = urlsplit(probe)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    try:
+        if where.scheme == "tcp":
+            return True
+        writer.write(f"GET {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.readline()
+        return answer.split(b" ", 2)[1:2] == [b"200"]
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _wait_empty(group: int, limit_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit_s
+    while _signal_group(group, 0) and loop.time() < deadline:  # noqa: ASYNC110 - nobody tells of grandchildren
+        await asyncio.sleep(0.01)
+
+
+def _signal_group(pid: int, number: int) -> bool:
+    """Send a signal to a process group; tell whether there still is one."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _end_with(parent: int) -> Callable[[], None]:
+    """Make the child get SIGTERM when the supervisor dies in whatever way (prctl(2), PR_SET_PDEATHSIG)."""
+
+    def prepare() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return prepare
+
+
+def python(*arguments: str) -> list[str]:
+    """Give the command line of this project's own Python."""
+    return [sys.executable, *arguments]

@@ -1,0 +1,1 @@
+"""The subcommands of `headwater`, one module each; the list of them stands in compose.__main__."""

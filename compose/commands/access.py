@@ -1,0 +1,127 @@
+"""`headwater token` and `headwater operator`: who may read and command the platform."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import secrets
+import sys
+from typing import Any
+
+from compose import tables
+from compose.client import add_options, connect, path
+from wire.devices import ROLES
+
+TOKEN_COLUMNS = ("id", "name", "role", "created", "expires")
+OPERATOR_COLUMNS = ("name", "role", "created")
+PASSWORD_BYTES = 12
+
+
+def configure(commands: Any) -> None:
+    """Add the commands."""
+    _add_tokens(commands)
+    _add_operators(commands)
+
+
+def _add_tokens(commands: Any) -> None:
+    actions = _actions(commands, "token", "make, list and revoke operator API tokens")
+    create = actions.add_parser("create", help="make a token; it is shown once")
+    create.add_argument("--name", required=True, metavar="N", help="name in the audit log")
+    create.add_argument("--role", required=True, choices=ROLES)
+    create.add_argument("--expires", metavar="TIME", help="RFC 3339, e.g. 2027-01-01T00:00:00Z (default: never)")
+    _finish(create, _create_token)
+    _finish(actions.add_parser("list", help="list tokens"), _list_tokens)
+    revoke = actions.add_parser("revoke", help="revoke a token")
+    revoke.add_argument("id", help="id or name")
+    _finish(revoke, _revoke_token)
+
+
+def _add_operators(commands: Any) -> None:
+    actions = _actions(commands, "operator", "add, list and delete people who may log in; set passwords")
+    _finish(actions.add_parser("list", help="list operators"), _list_operators)
+    add = actions.add_parser("add", help="add a person who may log in")
+    add.add_argument("name")
+    add.add_argument("--role", required=True, choices=ROLES)
+    password = actions.add_parser("password", help="set a new password")
+    password.add_argument("name")
+    for parser in (add, password):
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="read the password from standard input (default: make one)"
+        )
+        parser.add_argument("--ask", action="store_true", help="ask for the password at the terminal")
+    _finish(add, _add_operator)
+    _finish(password, _set_password)
+    delete = actions.add_parser("delete", help="delete an operator; their sessions end")
+    delete.add_argument("name")
+    _finish(delete, _delete_operator)
+
+
+def _actions(commands: Any, name: str, help_text: str) -> Any:
+    parser = commands.add_parser(name, help=help_text)
+    return parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+
+def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
+    add_options(parser, has_json=True)
+    parser.set_defaults(run=run)
+
+
+def _create_token(given: argparse.Namespace) -> int:
+    body = {"name": given.name, "role": given.role} | ({"expires": given.expires} if given.expires else {})
+    made = connect(given).call("POST", path("tokens"), body)
+    if given.json:
+        tables.show_json(made)
+    else:
+        print(made["token"])
+        print(f"token {made['name']} ({made['role']}), shown only this once", file=sys.stderr)
+    return 0
+
+
+def _list_tokens(given: argparse.Namespace) -> int:
+    tables.show(connect(given).call("GET", path("tokens"))["items"], TOKEN_COLUMNS, as_json=given.json)
+    return 0
+
+
+def _revoke_token(given: argparse.Namespace) -> int:
+    connect(given).call("DELETE", path("tokens", given.id))
+    return _done(given, {"revoked": given.id})
+
+
+def _list_operators(given: argparse.Namespace) -> int:
+    tables.show(connect(given).call("GET", path("operators"))["items"], OPERATOR_COLUMNS, as_json=given.json)
+    return 0
+
+
+def _add_operator(given: argparse.Namespace) -> int:
+    password, is_made = _choose_password(given)
+    body = {"name": given.name, "role": given.role, "password": password}
+    connect(given).call("POST", path("operators"), body)
+    return _done(given, {"added": given.name} | ({"password": password} if is_made else {}))
+
+
+def _set_password(given: argparse.Namespace) -> int:
+    password, is_made = _choose_password(given)
+    connect(given).call("PATCH", path("operators", given.name), {"password": password})
+    return _done(given, {"changed": given.name} | ({"password": password} if is_made else {}))
+
+
+def _delete_operator(given: argparse.Namespace) -> int:
+    connect(given).call("DELETE", path("operators", given.name))
+    return _done(given, {"deleted": given.name})
+
+
+def _choose_password(given: argparse.Namespace) -> tuple[str, bool]:
+    """Give the password, and whether it was made here and must be shown."""
+    if given.password_stdin:
+        return sys.stdin.readline().rstrip("\n"), False
+    if given.ask:
+        return getpass.getpass(f"new password of {given.name}: "), False
+    return secrets.token_urlsafe(PASSWORD_BYTES), True
+
+
+def _done(given: argparse.Namespace, result: dict[str, str]) -> int:
+    if given.json:
+        tables.show_json(result)
+    else:
+        print("\n".join(f"{name} {tables.clean(value)}" for name, value in result.items()))
+    return 0

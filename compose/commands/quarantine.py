@@ -1,0 +1,102 @@
+"""`headwater quarantine`: what was refused, why, handing it in again or giving it up."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import sys
+from typing import Any
+
+from compose import tables
+from compose.client import add_options, connect, pages, path
+from compose.folder import StartError
+
+COLUMNS = ("id", "time", "device", "protocol", "code", "detail")
+
+
+def configure(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("quarantine", help="list, show, replay and discard refused data")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="list entries, newest first")
+    _add_filter(listing)
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default 100)")
+    add_options(listing, has_json=True)
+    listing.set_defaults(run=_list)
+    show = actions.add_parser("show", help="show one entry with the message as it came")
+    show.add_argument("id")
+    show.add_argument("--raw", action="store_true", help="write only the message's bytes")
+    add_options(show, has_json=True)
+    show.set_defaults(run=_show)
+    replay = actions.add_parser("replay", help="hand entries in again, for example after a device type was mended")
+    _add_choice(replay)
+    replay.set_defaults(run=_replay)
+    discard = actions.add_parser("discard", help="give entries up for good; the ledger counts them as refused")
+    _add_choice(discard)
+    discard.set_defaults(run=_discard)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", nargs="*")
+    _add_filter(parser)
+    parser.add_argument("--all", action="store_true", help="all entries")
+    add_options(parser, has_json=True)
+
+
+def _add_filter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="ID", help="only of this device")
+    parser.add_argument("--code", metavar="CODE", help="only with this reason, e.g. type_conflict")
+
+
+def _list(given: argparse.Namespace) -> int:
+    found = pages(connect(given), "quarantine", limit=given.limit, device=given.device, code=given.code)
+    tables.show(found, COLUMNS, as_json=given.json)
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    entry = connect(given).call("GET", path("quarantine", given.id))
+    raw = base64.b64decode(entry.get("raw_base64") or "")
+    if given.raw:
+        sys.stdout.buffer.write(raw)
+    elif given.json:
+        tables.show_json(entry)
+    else:
+        for name, value in entry.items():
+            if name != "raw_base64":
+                print(f"{name:<14} {tables.cell(value)}")
+        print(f"{'message':<14} {tables.clean(raw.decode(errors='replace'))}")
+    return 0
+
+
+def _chosen(given: argparse.Namespace) -> dict[str, Any]:
+    matching = {name: value for name in ("device", "code") if (value := getattr(given, name))}
+    if not given.id and not matching and not given.all:
+        raise StartError("say which entries: ids, --device, --code or --all")
+    return {"ids": given.id} if given.id else {"filter": matching}
+
+
+def _discard(given: argparse.Namespace) -> int:
+    client, total, more = connect(given), 0, True
+    while more:  # one call takes a bounded number
+        result = client.call("POST", path("quarantine:discard"), _chosen(given))
+        total, more = total + result["discarded"], result["more"]
+    if given.json:
+        tables.show_json({"discarded": total})
+    else:
+        print(f"{total} discarded")
+    return 0
+
+
+def _replay(given: argparse.Namespace) -> int:
+    body = _chosen(given)
+    result = connect(given).call("POST", path("quarantine:replay"), body)
+    if given.json:
+        tables.show_json(result)
+    else:
+        print(f"{result['replayed']} replayed, {len(result['failed'])} refused again")
+        if result["failed"]:
+            tables.show(result["failed"], ("id", "code", "detail"))
+        if result["more"]:
+            print("more wait: run this again")
+    return 1 if result["failed"] else 0

@@ -1,0 +1,259 @@
+"""`headwater device` and `headwater type`: the registry from the shell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from compose import tables
+from compose.client import add_options, connect, pages, path
+from compose.folder import StartError
+
+DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
+TYPE_COLUMNS = ("name", "version", "unknown_fields", "fields")
+FAILURE_COLUMNS = ("line", "id", "code", "detail")
+
+
+def configure(commands: Any) -> None:
+    """Add the commands."""
+    device = _actions(commands, "device", "add, list, change and delete devices")
+    _add_writing(device)
+    _add_reading(device)
+    _add_deeds(device)
+    _add_import(device)
+    _add_types(_actions(commands, "type", "list, show, put and delete device types"))
+
+
+def _actions(commands: Any, name: str, help_text: str) -> Any:
+    parser = commands.add_parser(name, help=help_text)
+    return parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+
+def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
+    add_options(parser, has_json=True)
+    parser.set_defaults(run=run)
+
+
+def _add_writing(actions: Any) -> None:
+    add = actions.add_parser("add", help="register a device; its secret is shown once")
+    add.add_argument("id")
+    add.add_argument("--type", metavar="T", help="device type")
+    add.add_argument("--tag", action="append", default=[], metavar="K=V", help="may be repeated")
+    add.add_argument("--gateway", action="store_true", help="it speaks for other devices")
+    _finish(add, _add)
+    update = actions.add_parser("update", help="change type, tags or gateway mark")
+    update.add_argument("id")
+    kind = update.add_mutually_exclusive_group()
+    kind.add_argument("--type", metavar="T")
+    kind.add_argument("--no-type", action="store_true", help="no device type any more")
+    update.add_argument("--tag", action="append", default=[], metavar="K=V", help="set a tag")
+    update.add_argument("--no-tag", action="append", default=[], metavar="K", help="remove a tag")
+    update.add_argument("--gateway", action=argparse.BooleanOptionalAction, default=None)
+    _finish(update, _update)
+
+
+def _add_reading(actions: Any) -> None:
+    listing = actions.add_parser("list", help="list devices")
+    listing.add_argument("--q", metavar="TEXT", help="find in id, type and tag values")
+    listing.add_argument("--tag", action="append", default=[], metavar="K=V")
+    listing.add_argument("--type", metavar="T")
+    listing.add_argument("--state", choices=("active", "disabled"))
+    listing.add_argument("--limit", type=int, metavar="N", help="at most so many (default: all)")
+    _finish(listing, _list)
+    show = actions.add_parser("show", help="show a device and its credentials, without secrets")
+    show.add_argument("id")
+    _finish(show, _show)
+
+
+def _add_deeds(actions: Any) -> None:
+    for name, help_text in (
+        ("disable", "refuse a device from now on"),
+        ("enable", "take a disabled device again"),
+        ("delete", "delete a device and its credentials"),
+    ):
+        deed = actions.add_parser(name, help=help_text)
+        deed.add_argument("id")
+        _finish(deed, _deed)
+        deed.set_defaults(deed=name)
+    rotate = actions.add_parser("rotate", help="issue a new secret; the old ones work on for a while")
+    rotate.add_argument("id")
+    rotate.add_argument("--overlap", type=float, default=3600.0, metavar="S", help="seconds they do (default 3600)")
+    _finish(rotate, _rotate)
+
+
+def _add_import(actions: Any) -> None:
+    imported = actions.add_parser("import", help="register the devices of a CSV file: id,type,gateway,tag.KEY...")
+    imported.add_argument("file", type=Path, metavar="FILE.csv")
+    imported.add_argument("--dry-run", action="store_true", help="only check")
+    imported.add_argument("--credentials", type=Path, metavar="OUT.csv", help="write the secrets there (mode 0600)")
+    _finish(imported, _import)
+
+
+def _add_types(actions: Any) -> None:
+    _finish(actions.add_parser("list", help="list device types"), _list_types)
+    for name, help_text in (("show", "show a device type"), ("delete", "delete a device type that no device has")):
+        parser = actions.add_parser(name, help=help_text)
+        parser.add_argument("name")
+        _finish(parser, _show_type if name == "show" else _delete_type)
+    put = actions.add_parser("put", help="create or replace a device type")
+    put.add_argument("file", type=Path, metavar="FILE.json", help="the type as JSON; - is standard input")
+    put.add_argument("--name", help="default: the member `name` of the file, else the file's name")
+    _finish(put, _put_type)
+
+
+def _add(given: argparse.Namespace) -> int:
+    body: dict[str, Any] = {"id": given.id, "tags": _tags(given.tag), "gateway": given.gateway}
+    made = connect(given).call("POST", path("devices"), body | ({"type": given.type} if given.type else {}))
+    return _show_secret(given, made, made["credential"])
+
+
+def _update(given: argparse.Namespace) -> int:
+    body: dict[str, Any] = {}
+    if given.type or given.no_type:
+        body["type"] = given.type
+    if given.tag or given.no_tag:
+        body["tags"] = _tags(given.tag) | dict.fromkeys(given.no_tag)
+    if given.gateway is not None:
+        body["gateway"] = given.gateway
+    return _show_device(given, connect(given).call("PATCH", path("devices", given.id), body))
+
+
+def _list(given: argparse.Namespace) -> int:
+    tags = [tag.replace("=", ":", 1) for tag in given.tag] or None
+    found = pages(
+        connect(given), "devices", limit=given.limit, q=given.q, tag=tags, type=given.type, state=given.state
+    )
+    tables.show(found, DEVICE_COLUMNS, as_json=given.json)
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    return _show_device(given, connect(given).call("GET", path("devices", given.id)))
+
+
+def _deed(given: argparse.Namespace) -> int:
+    peer = connect(given)
+    if given.deed == "delete":
+        peer.call("DELETE", path("devices", given.id))
+    else:
+        peer.call("POST", path("devices", f"{given.id}:{given.deed}"))
+    result = {"id": given.id, "done": given.deed}
+    tables.show([result], ("id", "done"), as_json=given.json)
+    return 0
+
+
+def _rotate(given: argparse.Namespace) -> int:
+    body = {"overlap_s": given.overlap}
+    made = connect(given).call("POST", path("devices", given.id, "credentials:rotate"), body)
+    return _show_secret(given, made, made["credential"])
+
+
+def _import(given: argparse.Namespace) -> int:
+    query = {"dry_run": "true"} if given.dry_run else {}
+    report = connect(given).call("POST", path("devices:import", **query), _read(given.file).encode())
+    if given.credentials and report["credentials"]:
+        _write_credentials(given.credentials, report["credentials"])
+    if given.json:
+        tables.show_json(report)
+        return 1 if report["failed"] else 0
+    verb = "would be registered" if report["dry_run"] else "registered"
+    print(f"{report['created']} of {report['total']} {verb}, {len(report['failed'])} refused")
+    if report["failed"]:
+        tables.show(report["failed"], FAILURE_COLUMNS)
+    if report["credentials"] and not given.credentials:
+        print("The secrets, shown only this once:")
+        tables.show(report["credentials"], ("device", "secret"))
+    return 1 if report["failed"] else 0
+
+
+def _list_types(given: argparse.Namespace) -> int:
+    found = connect(given).call("GET", path("device-types"))["items"]
+    if not given.json:
+        found = [kind | {"fields": list(kind["fields"])} for kind in found]
+    tables.show(found, TYPE_COLUMNS, as_json=given.json)
+    return 0
+
+
+def _show_type(given: argparse.Namespace) -> int:
+    tables.show_json(connect(given).call("GET", path("device-types", given.name)))
+    return 0
+
+
+def _delete_type(given: argparse.Namespace) -> int:
+    connect(given).call("DELETE", path("device-types", given.name))
+    tables.show([{"name": given.name, "done": "delete"}], ("name", "done"), as_json=given.json)
+    return 0
+
+
+def _put_type(given: argparse.Namespace) -> int:
+    try:
+        spec = json.loads(_read(given.file))
+    except ValueError as error:
+        raise StartError(f"{given.file} is not JSON: {error}") from None
+    if not isinstance(spec, dict):
+        raise StartError(f"{given.file} holds no JSON object")
+    spec.pop("version", None)  # `type show` prints it; the registry counts it
+    name = given.name or spec.pop("name", None) or given.file.stem
+    spec.pop("name", None)
+    made = connect(given).call("PUT", path("device-types", name), spec)
+    if given.json:
+        tables.show_json(made)
+    else:
+        print(f"{made['name']} version {made['version']}: {', '.join(made['fields']) or 'no fields'}")
+    return 0
+
+
+def _show_device(given: argparse.Namespace, device: dict[str, Any]) -> int:
+    if given.json:
+        tables.show_json(device)
+        return 0
+    for name, value in device.items():
+        if name != "credentials":
+            print(f"{name:<10} {tables.cell(value)}")
+    if device.get("credentials"):
+        print()
+        tables.show(device["credentials"], ("id", "created", "not_before", "not_after", "last_used"))
+    return 0
+
+
+def _show_secret(given: argparse.Namespace, made: dict[str, Any], credential: dict[str, Any]) -> int:
+    if given.json:
+        tables.show_json(made)
+        return 0
+    print(f"MQTT  user name {credential['username']}  password {credential['secret']}")
+    print(f"HTTP  Authorization: Bearer {credential['bearer']}")
+    print("The secret is shown only this once.", file=sys.stderr)
+    return 0
+
+
+def _tags(words: list[str]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise StartError(f"--tag is KEY=VALUE, not {word!r}")
+        found[key] = value
+    return found
+
+
+def _read(file: Path) -> str:
+    if str(file) == "-":
+        return sys.stdin.read()
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"{file} cannot be read: {error}") from None
+
+
+def _write_credentials(file: Path, credentials: list[dict[str, str]]) -> None:
+    import csv
+
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["device", "username", "secret", "bearer"])
+        writer.writeheader()
+        writer.writerows(credentials)

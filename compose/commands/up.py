@@ -1,0 +1,155 @@
+"""`headwater up`: the whole installation in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from chassis import settings
+from compose import credentials, ports, processes, procfs, state
+from compose.config import UpConfig, join
+from compose.console import Console, open_console
+from compose.credentials import Secrets
+from compose.folder import Folder, StartError
+from compose.processes import Plan
+from compose.supervisor import Supervisor, clear_leftovers
+
+
+def configure(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("up", help="start everything and keep it running until ctrl-C")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of all state (default ./data)")
+    parser.add_argument("--port", type=int, metavar="N", help="port of pages and HTTP (default 8080; 0 picks one)")
+    parser.add_argument("--mqtt-port", type=int, metavar="N", help="port of MQTT (default 1883; 0 picks one)")
+    parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
+    demo = parser.add_mutually_exclusive_group()
+    demo.add_argument("--demo", type=int, metavar="N", help="number of simulated devices (default 20)")
+    demo.add_argument("--no-demo", dest="demo", action="store_const", const=0, help="no simulated devices")
+    parser.add_argument("--store", metavar="URL", help="time-series store (default embedded:)")
+    parser.add_argument("--registry", metavar="URL", help="registry database (default sqlite:)")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate: HTTPS, and MQTT on port 8883")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+    parser.add_argument("--mqtts-port", type=int, metavar="N", help="port of MQTT with TLS (default 8883)")
+    parser.add_argument(
+        "--allow-plaintext", action="store_const", const=True, help="listen beyond this machine without TLS"
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default warning")
+    parser.add_argument("--log-style", choices=("auto", "json", "text"), help="default auto: readable text")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start everything and stay until a signal."""
+    overrides = {name: getattr(arguments, name) for name in UpConfig.model_fields}
+    config = settings.load(UpConfig, overrides)
+    folder = Folder(config.data)
+    folder.prepare()
+    folder.hold()
+    console = open_console(config, has_no_colour=bool(os.environ.get("NO_COLOR")))
+    try:
+        return _run(config, folder, console, os.environ)
+    finally:
+        console.close()
+
+
+def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[str, str]) -> int:
+    cleared = clear_leftovers(folder)
+    if cleared:
+        console.say(f"ended {cleared} processes that an earlier run had left behind", level="warning")
+    _check_programs()
+    chosen = _choose_ports(config, folder)
+    secrets = credentials.ensure(folder)
+    plan = Plan(folder, config, secrets, chosen, environ, shows_text=config.log_style != "json")
+    _raise_file_limit()
+    shown = state.State(
+        supervisor_pid=os.getpid(), boot_id=procfs.boot_id(), url=plan.url, near_url=plan.near_url, mqtt=plan.mqtt
+    )
+    supervisor = Supervisor(processes.specs(plan), folder, shown, console)
+    welcomed: list[float] = []
+
+    def welcome(seconds: float) -> None:
+        welcomed.append(seconds)
+        with suppress(OSError):  # `headwater up | head -1` has closed its end
+            print(_welcome(plan, seconds), flush=True)
+
+    code = asyncio.run(supervisor.run(welcome))
+    if supervisor.failure:
+        console.close()
+        print(f"headwater: {supervisor.failure}", file=sys.stderr)
+    if not welcomed and secrets.admin_password:  # it is kept nowhere: shown now or never
+        print(f"the password of {credentials.ADMIN}, made at this first start: {secrets.admin_password}", flush=True)
+    return code
+
+
+def _check_programs() -> None:
+    for program in ("mosquitto", "nginx"):
+        processes.find_program(program)
+
+
+def _choose_ports(config: UpConfig, folder: Folder) -> dict[str, int]:
+    inner = [*processes.INNER, *(["gateway-near"] if config.has_tls else [])]
+    chosen = ports.choose(inner, folder.ports)
+    for name, port, host, option in (
+        ("gateway", config.port, config.bind, "--port"),
+        ("mqtt", config.mqtt_port, config.plain_mqtt_bind, "--mqtt-port"),
+    ):
+        chosen[name] = port or ports.pick(chosen.values(), host)
+        ports.check_free(host, chosen[name], option)
+    if chosen["gateway"] == chosen["mqtt"]:
+        raise StartError(f"port {config.port} cannot serve both HTTP and MQTT; choose another with --mqtt-port")
+    if config.has_tls:
+        ports.check_free(config.bind, config.mqtts_port, "--mqtts-port")
+    return chosen
+
+
+def _raise_file_limit() -> None:
+    """Let broker and gateway hold as many connections as the machine permits; children inherit it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _welcome(plan: Plan, seconds: float) -> str:
+    tool = _tool()
+    rows = [("Pages", plan.url + "/"), ("Log in", _log_in(plan.secrets, tool)), ("MQTT", _mqtt(plan))]
+    if plan.config.demo:
+        rows.append(("Demo", f"{plan.config.demo} simulated devices stream (without them: --no-demo)"))
+    else:
+        rows.append(("Devices", f"add one with: {tool} device add ID"))
+    rows += [("Shell", f"{tool} status"), ("Stop", "ctrl-C")]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {text}" for name, text in rows]
+    return "\n".join(["", f"Headwater is ready ({seconds:.1f} s).", "", *lines, ""])
+
+
+def _log_in(secrets: Secrets, tool: str) -> str:
+    if secrets.admin_password:
+        return f"{credentials.ADMIN}, with the password (shown only now, kept nowhere): {secrets.admin_password}"
+    return (
+        f"{credentials.ADMIN}, with the password printed at the first start"
+        f" (set a new one: {tool} operator password {credentials.ADMIN})"
+    )
+
+
+def _mqtt(plan: Plan) -> str:
+    if not plan.config.has_tls:
+        return join(plan.config.near_bind, plan.ports["mqtt"])
+    secure = join(plan.config.bind, plan.config.mqtts_port)
+    return f"{secure} with TLS; {join(plan.config.plain_mqtt_bind, plan.ports['mqtt'])} without"
+
+
+def _tool() -> str:
+    """Give the command line a person can paste to reach this program."""
+    script = Path(sys.prefix, "bin", "headwater")
+    if not script.exists():
+        return "headwater"
+    inside = os.path.relpath(script)
+    return inside if not inside.startswith("..") else str(script)
+
+

@@ -1,0 +1,78 @@
+"""Settings of `headwater up`: what a person may turn; everything inside is derived from these."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DEMO_DEVICES = 20
+LOOPBACK = "127.0.0.1"
+
+
+class UpConfig(BaseModel):
+    """Settings of the local installation."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: Path = Path("./data")
+    port: int = Field(default=8080, ge=0, le=65_535)  # the gateway's; 0 picks a free one
+    mqtt_port: int = Field(default=1883, ge=0, le=65_535)
+    mqtts_port: int = Field(default=8883, ge=0, le=65_535)  # listens only with a certificate
+    bind: str = Field(default=LOOPBACK, pattern=r"^[0-9A-Za-z.:-]{1,255}$")
+    demo: int = Field(default=DEMO_DEVICES, ge=0, le=10_000)
+    store: str = Field(default="embedded:", pattern=r"^[^\x00-\x1f]+$")
+    registry: str = Field(default="sqlite:", pattern=r"^[^\x00-\x1f]+$")
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    allow_plaintext: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_style: Literal["auto", "json", "text"] = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together")
+        if not is_loopback(self.bind) and not self.has_tls and not self.allow_plaintext:
+            raise ValueError(
+                f"--bind {self.bind} would offer passwords and data unencrypted beyond this machine; give --tls-cert"
+                " and --tls-key, or say --allow-plaintext",
+            )
+        return self
+
+    @property
+    def has_tls(self) -> bool:
+        """Tell whether a certificate is configured."""
+        return self.tls_cert is not None
+
+    @property
+    def plain_mqtt_bind(self) -> str:
+        """Address of the unencrypted MQTT listener: never beyond this machine when there is a certificate."""
+        return LOOPBACK if self.has_tls and not self.allow_plaintext else self.bind
+
+    @property
+    def near_bind(self) -> str:
+        """Address at which this machine reaches what is bound to `plain_mqtt_bind`."""
+        return near(self.plain_mqtt_bind)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def near(host: str) -> str:
+    """Give the address at which this machine reaches a listener bound to `host`."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+
+
+def join(host: str, port: int) -> str:
+    """Write `host:port`, with brackets round an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,76 @@
+"""The gateway's file: nginx.conf from the template beside this module, with its problem documents."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from compose.broker import checked_path, fill
+from compose.config import LOOPBACK, UpConfig, join, near
+from compose.folder import Folder, write_private
+from wire.errors import BadRequest, HeadwaterError, NotFound, TooLarge, Unavailable
+
+TEMPLATE = Path(__file__).with_name("gateway.conf")
+RETRY_AFTER_S = 1  # a restarted service is back sooner than this on any machine
+LOG_LEVELS = {"debug": "info", "info": "error", "warning": "crit", "error": "crit"}  # `error` is a line per request
+
+
+def write(folder: Folder, config: UpConfig, ports: Mapping[str, int]) -> Path:
+    """Write the configuration; `ports` names the gateway's and those of the services. Give its path."""
+    values = {
+        "USER": "user root root;" if os.geteuid() == 0 else "",
+        "LOG_LEVEL": LOG_LEVELS[config.log_level],
+        "INGEST_JSON": str(ports["ingest-json"]),
+        "DEVICES": str(ports["devices"]),
+        "DASHBOARD": str(ports["dashboard"]),
+        "LISTEN": _listen(config, ports),
+        "PROBLEMS": _problems(),
+    }
+    path = folder.gateway / "nginx.conf"
+    write_private(path, fill(TEMPLATE.read_text(), values))
+    return path
+
+
+def near_url(config: UpConfig, ports: Mapping[str, int]) -> str:
+    """Give the URL at which this machine reaches the gateway without a certificate's name in the way."""
+    if config.has_tls:
+        return f"http://{LOOPBACK}:{ports['gateway-near']}"
+    return f"http://{join(near(config.bind), ports['gateway'])}"
+
+
+def _listen(config: UpConfig, ports: Mapping[str, int]) -> str:
+    address = join(config.bind, ports["gateway"])
+    if config.tls_cert is None or config.tls_key is None:
+        return f"listen {address} backlog=1024;"
+    return "\n        ".join((
+        f"listen {address} ssl backlog=1024;",
+        f"listen {LOOPBACK}:{ports['gateway-near']};",
+        f'ssl_certificate "{checked_path(config.tls_cert)}";',
+        f'ssl_certificate_key "{checked_path(config.tls_key)}";',
+        "ssl_protocols TLSv1.2 TLSv1.3;",
+        "ssl_session_cache shared:tls:4m;",
+    ))
+
+
+def _problems() -> str:
+    blocks = [
+        _problem("bad_request", 400, BadRequest("the request cannot be read")),
+        _problem("too_slow", 408, HeadwaterError("the request took too long to arrive", code="too_slow")),
+        _problem("too_large", 413, TooLarge("the body is larger than this path takes")),
+        _problem("uri_too_long", 414, HeadwaterError("the request line is too long", code="uri_too_long")),
+        _problem("header_too_large", 431, HeadwaterError("the headers are too large", code="header_too_large")),
+        _problem("hidden", 404, NotFound("no such path")),
+        _problem("unavailable", 503, Unavailable("a service does not answer now; nothing was kept: try again")),
+    ]
+    return "\n".join(blocks)
+
+
+def _problem(name: str, status: int, error: HeadwaterError) -> str:
+    error.status = status
+    body = json.dumps(error.to_problem(), separators=(",", ":"))
+    assert "'" not in body and "$" not in body  # noqa: PT018 - nginx would read on
+    retry = f"add_header Retry-After {RETRY_AFTER_S} always; " if isinstance(error, Unavailable) else ""
+    headers = f"default_type application/problem+json; {retry}add_header Cache-Control no-store always;"
+    return f"        location = /.problem/{name} {{ internal; {headers} return {status} '{body}'; }}"

@@ -1,0 +1,1 @@
+"""Firmware rollouts. Its place is kept; the service is not built yet."""

@@ -1,0 +1,295 @@
+"""The command line against a stand-in gateway that records what it was asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose.__main__ import main
+
+CREDENTIAL = {"id": "c1", "username": "d1", "secret": "sss", "bearer": "d1.sss"}
+DEVICE = {"id": "d1", "type": None, "tags": {"site": "a"}, "state": "active", "online": True, "last_seen": None}
+ENTRY = {"id": "q1", "device": "d1", "protocol": "json", "code": "bad_syntax", "detail": "x", "time": "t",
+         "raw_base64": "G1sybQ=="}  # fmt: skip
+
+
+class Gateway:
+    """Answers by method and path; unknown paths are problems."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, Any, str | None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.asked.append((f"{self.command} {self.path}", content, self.headers.get("Authorization")))
+                self._send(*outer.find(f"{self.command} {self.path}"))
+
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+            def _send(self, status: int, answer: Any) -> None:
+                body = b"" if answer is None else json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *words: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.02,)).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def find(self, asked: str) -> tuple[int, Any]:
+        if asked in self.answers:
+            return 200, self.answers[asked]
+        return 404, {"code": "not_found", "status": 404, "detail": f"nothing at {asked}"}
+
+    def body(self, number: int = -1) -> Any:
+        return json.loads(self.asked[number][1])
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    made = Gateway()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def run(gateway: Gateway, *words: str) -> int:
+    return main([*words, "--url", gateway.url, "--token", "ttt"])
+
+
+def test_device_add_shows_the_secret_once(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["POST /v1/devices"] = DEVICE | {"credential": CREDENTIAL}
+
+    assert run(gateway, "device", "add", "d1", "--type", "t", "--tag", "site=a", "--gateway") == 0
+
+    assert gateway.body() == {"id": "d1", "type": "t", "tags": {"site": "a"}, "gateway": True}
+    assert gateway.asked[-1][2] == "Bearer ttt"
+    assert "password sss" in capsys.readouterr().out
+
+
+def test_device_list_walks_the_pages(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    second = DEVICE | {"id": "d2", "tags": {"name": "\x1b[2J"}}
+    gateway.answers["GET /v1/devices?tag=site%3Aa&limit=500"] = {"items": [DEVICE], "next": "d1"}
+    gateway.answers["GET /v1/devices?tag=site%3Aa&limit=500&cursor=d1"] = {"items": [second], "next": None}
+
+    assert run(gateway, "device", "list", "--tag", "site=a") == 0
+    shown = capsys.readouterr().out
+    assert run(gateway, "device", "list", "--tag", "site=a", "--json") == 0
+
+    assert [line.split()[0] for line in shown.splitlines()] == ["ID", "d1", "d2"]
+    assert "\x1b" not in shown
+    assert json.loads(capsys.readouterr().out) == [DEVICE, second]
+
+
+def test_device_update_sends_only_what_was_said(gateway: Gateway) -> None:
+    gateway.answers["PATCH /v1/devices/d1"] = DEVICE
+
+    run(gateway, "device", "update", "d1", "--tag", "a=1", "--no-tag", "b", "--no-gateway")
+    first = gateway.body()
+    run(gateway, "device", "update", "d1", "--no-type")
+
+    assert first == {"tags": {"a": "1", "b": None}, "gateway": False}
+    assert gateway.body() == {"type": None}
+
+
+@pytest.mark.parametrize("deed", ["disable", "enable"])
+def test_device_deeds(gateway: Gateway, deed: str) -> None:
+    gateway.answers[f"POST /v1/devices/d1:{deed}"] = DEVICE
+
+    assert run(gateway, "device", deed, "d1") == 0
+
+
+def test_hostile_id_stays_one_path_member(gateway: Gateway) -> None:
+    gateway.answers["DELETE /v1/devices/..%2Ftokens%2Fa%3Fb"] = None
+
+    assert run(gateway, "device", "delete", "../tokens/a?b") == 0
+
+
+def test_import_writes_the_secrets_privately(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {"dry_run": False, "total": 2, "created": 1}
+    report |= {"failed": [{"line": 3, "id": "+", "code": "bad_name", "detail": "no"}]}
+    report |= {"credentials": [{"device": "d1", "username": "d1", "secret": "sss", "bearer": "d1.sss"}]}
+    gateway.answers["POST /v1/devices:import"] = report
+    (tmp_path / "in.csv").write_text("id\nd1\n+\n")
+    out = tmp_path / "out.csv"
+
+    code = run(gateway, "device", "import", str(tmp_path / "in.csv"), "--credentials", str(out))
+
+    assert code == 1
+    assert gateway.asked[-1][1] == b"id\nd1\n+\n"
+    assert out.read_text() == "device,username,secret,bearer\nd1,d1,sss,d1.sss\n"
+    assert out.stat().st_mode & 0o077 == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 registered, 1 refused" in shown
+    assert "sss" not in shown
+
+
+def test_import_dry_run_asks_for_it(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.answers["POST /v1/devices:import?dry_run=true"] = {
+        "dry_run": True, "total": 0, "created": 0, "failed": [], "credentials": [],
+    }  # fmt: skip
+    (tmp_path / "in.csv").write_text("id\n")
+
+    assert run(gateway, "device", "import", str(tmp_path / "in.csv"), "--dry-run") == 0
+
+
+def test_type_put_takes_what_type_show_prints(gateway: Gateway, tmp_path: Path) -> None:
+    kind = {"name": "pump", "version": 3, "fields": {"rpm": {"type": "int"}}}
+    gateway.answers["GET /v1/device-types/pump"] = kind
+    gateway.answers["PUT /v1/device-types/pump"] = kind
+    (tmp_path / "x.json").write_text(json.dumps(kind))
+
+    assert run(gateway, "type", "show", "pump") == 0
+    assert run(gateway, "type", "put", str(tmp_path / "x.json")) == 0
+    assert gateway.body() == {"fields": {"rpm": {"type": "int"}}}
+
+
+def test_token_create_prints_the_token_alone(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["POST /v1/tokens"] = {"id": "1", "name": "ci", "role": "viewer", "token": "xyz"}
+
+    assert run(gateway, "token", "create", "--role", "viewer", "--name", "ci") == 0
+    assert capsys.readouterr().out == "xyz\n"
+
+
+def test_operator_password_is_made_when_none_is_given(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["PATCH /v1/operators/admin"] = None
+
+    assert run(gateway, "operator", "password", "admin") == 0
+
+    password = gateway.body()["password"]
+    assert len(password) == 16
+    assert f"password {password}" in capsys.readouterr().out
+
+
+def test_quarantine_show_cannot_command_the_terminal(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["GET /v1/quarantine/q1"] = ENTRY
+
+    assert run(gateway, "quarantine", "show", "q1") == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_quarantine_replay_needs_to_know_which(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["POST /v1/quarantine:replay"] = {"replayed": 2, "failed": [], "more": False}
+
+    assert run(gateway, "quarantine", "replay") == 1
+    assert "say which entries" in capsys.readouterr().err
+    assert run(gateway, "quarantine", "replay", "--device", "d1") == 0
+    assert gateway.body() == {"filter": {"device": "d1"}}
+    assert run(gateway, "quarantine", "replay", "q1", "q2") == 0
+    assert gateway.body() == {"ids": ["q1", "q2"]}
+    assert run(gateway, "quarantine", "replay", "--all") == 0
+    assert gateway.body() == {"filter": {}}
+
+
+def test_quarantine_discard_goes_on_until_nothing_is_left(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["POST /v1/quarantine:discard"] = {"discarded": 2, "more": False}
+
+    assert run(gateway, "quarantine", "discard", "--code", "bad_syntax") == 0
+    assert gateway.body() == {"filter": {"code": "bad_syntax"}}
+    assert capsys.readouterr().out == "2 discarded\n"
+    assert run(gateway, "quarantine", "discard") == 1
+
+
+def test_problem_is_one_line_on_stderr(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(gateway, "device", "show", "nobody") == 1
+
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "headwater: nothing at GET /v1/devices/nobody\n"
+
+
+def test_installation_that_does_not_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device", "list", "--data", str(tmp_path / "none")]) == 1
+
+    assert capsys.readouterr().err.startswith(f"headwater: nothing runs on the data folder {tmp_path}/none;")
+
+
+def test_status_of_nothing_is_not_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json", "--data", str(tmp_path)]) == 1
+
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["ready"], shown["processes"], shown["lag_s"]) == (False, [], 0.0)
+
+
+def test_config_show_masks_secrets_and_names_sources(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEADWATER_SERVICE_TOKEN", "canary")
+    monkeypatch.setenv("HEADWATER_REGISTRY", "postgresql+psycopg://me:canary@db/x")
+    monkeypatch.setenv("HEADWATER_CONFIG", str(tmp_path / "my.toml"))
+    (tmp_path / "my.toml").write_text("port = 9000\n")
+
+    assert main(["config", "show", "--json"]) == 0
+
+    text = capsys.readouterr().out
+    rows = {(row["process"], row["setting"]): row for row in json.loads(text)}
+    assert "canary" not in text
+    assert rows["up", "port"]["value"] == 9000
+    assert rows["up", "port"]["source"] == str(tmp_path / "my.toml")
+    assert rows["devices", "service_token"]["source"] == "HEADWATER_SERVICE_TOKEN"
+    assert rows["up", "mqtt_port"]["source"] == "default"
+
+
+def test_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HEADWATER_MQTT_PORT", "many")
+
+    assert main(["doctor"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("headwater: HEADWATER_MQTT_PORT: ")
+    assert error.count("\n") == 1
+
+
+def test_doctor_finds_everything_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor", "--json", "--data", str(tmp_path / "data"), "--port", "0", "--mqtt-port", "0"])
+
+    found = {row["check"]: row["result"] for row in json.loads(capsys.readouterr().out)}
+    assert {found[name] for name in ("python", "mosquitto", "nginx", "sqlite", "data folder")} == {"ok"}
+    assert code == 0
+
+
+def test_doctor_finds_a_bad_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+
+    assert main(["doctor", "--data", str(tmp_path / "file" / "x")]) == 1
+    assert "cannot be written" in capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    commands = ("up", "status", "serve", "bridge", "writer", "device", "type", "token", "operator", "quarantine",
+                "config", "doctor", "sim")  # fmt: skip
+    assert all(re.search(rf"^    {command}\b", shown, re.MULTILINE) for command in commands)
+
+
+def test_unknown_command_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explode"])
+
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("words", [["up", "--bind", "0.0.0.0"], ["up", "--tls-cert", "x"], ["up", "--port", "70000"]])
+def test_up_refuses_in_one_line(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--data", str(tmp_path / "data")]) == 1
+
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,228 @@
+"""Preparation of the machine, with a stand-in for apt and dpkg: no service may start, nothing may be left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.compose.standins import eventually
+
+COMPOSE = Path(__file__).resolve().parents[2] / "compose"
+
+FAKE_APT = """#!/bin/sh
+echo "apt-get $*" >>"$JOURNAL"
+case $1 in install)
+    [ ! -e "$BOX/apt-fails" ] || exit 100
+    [ ! -e "$BOX/lists-are-empty" ] || exit 100
+    # What the packages' scripts do: ask whether they may start, for their own service and for another one.
+    for service in mosquitto nginx.service ssh; do
+        "$POLICY_RC_D" --quiet "$service" start && echo "started $service" >>"$JOURNAL" || echo "held $service" >>"$JOURNAL"
+    done
+    [ ! -e "$BOX/apt-hangs" ] || { touch "$BOX/hanging"; sleep 30; }
+    ;;
+update) rm -f "$BOX/lists-are-empty" ;; esac
+"""
+FAKE_DPKG = '#!/bin/sh\nfor name; do :; done\ngrep -qx "$name" "$BOX/installed" && printf installed\n'
+FAKE_TOOL = '#!/bin/sh\necho "${0##*/} $*" >>"$JOURNAL"\n'
+
+
+class Box:
+    """A made-up Debian."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.policy = root / "policy-rc.d"
+        self.journal = root / "journal"
+        self.bin = root / "bin"
+        self.bin.mkdir()
+        self.journal.touch()
+        (root / "installed").touch()
+        for name, text in (("apt-get", FAKE_APT), ("dpkg-query", FAKE_DPKG), ("systemctl", FAKE_TOOL)):
+            self.program(name, text)
+        for name in ("deb-systemd-helper", "update-rc.d"):
+            self.program(name, FAKE_TOOL)
+
+    def program(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        path = f"{self.bin}:/usr/bin:/bin"
+        return {"PATH": path, "BOX": str(self.root), "JOURNAL": str(self.journal), "POLICY_RC_D": str(self.policy)}
+
+    def start(self, *packages: str) -> subprocess.Popen[str]:
+        argv = ["sh", str(COMPOSE / "install-packages.sh"), *packages]
+        return subprocess.Popen(argv, env=self.environ, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def install(self, *packages: str) -> int:
+        with self.start(*packages) as process:
+            return process.wait(20)
+
+    def events(self) -> list[str]:
+        return self.journal.read_text().splitlines()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def test_new_services_are_held_and_disabled_and_others_start(box: Box) -> None:
+    assert box.install("mosquitto", "nginx") == 0
+
+    assert [event for event in box.events() if event.split()[0] in ("held", "started")] == [
+        "held mosquitto", "held nginx.service", "started ssh",
+    ]  # fmt: skip
+    assert "systemctl disable mosquitto.service" in box.events()
+    assert "systemctl disable nginx.service" in box.events()
+    assert "update-rc.d nginx disable" in box.events()
+    assert not box.policy.exists()
+
+
+def test_what_was_installed_before_is_left_alone(box: Box) -> None:
+    (box.root / "installed").write_text("nginx\n")
+
+    assert box.install("mosquitto", "nginx") == 0
+
+    assert "apt-get install -y -q --no-install-recommends mosquitto" in box.events()
+    assert "started nginx.service" in box.events()
+    assert not [event for event in box.events() if "nginx" in event and "disable" in event]
+
+
+def test_nothing_missing_means_nothing_done(box: Box) -> None:
+    (box.root / "installed").write_text("nginx\nmosquitto\n")
+
+    assert box.install("mosquitto", "nginx") == 0
+    assert box.events() == []
+
+
+def test_policy_of_the_machine_is_asked_and_restored(box: Box) -> None:
+    own = '#!/bin/sh\n[ "$2" != ssh ] || exit 101\n'
+    box.policy.write_text(own)
+    box.policy.chmod(0o755)
+
+    assert box.install("mosquitto") == 0
+
+    assert "held ssh" in box.events()
+    assert "held mosquitto" in box.events()
+    assert box.policy.read_text() == own
+    assert sorted(path.name for path in box.root.iterdir()) == ["bin", "installed", "journal", "policy-rc.d"]
+
+
+def test_failed_installation_leaves_no_policy(box: Box) -> None:
+    (box.root / "apt-fails").touch()
+
+    assert box.install("mosquitto") == 1
+    assert not box.policy.exists()
+
+
+def test_empty_package_lists_are_fetched_once(box: Box) -> None:
+    (box.root / "lists-are-empty").touch()
+
+    assert box.install("mosquitto") == 0
+    assert [event.split()[1] for event in box.events() if event.startswith("apt-get")] == ["install", "update", "install"]
+
+
+def test_interrupted_installation_leaves_no_policy(box: Box) -> None:
+    (box.root / "apt-hangs").touch()
+    with box.start("mosquitto") as process:
+        eventually((box.root / "hanging").exists)
+        os.killpg(process.pid, signal.SIGTERM)
+
+        assert process.wait(20) == 143
+    assert not box.policy.exists()
+
+
+def test_policy_left_by_a_killed_installation_is_mended(box: Box) -> None:
+    box.policy.write_text("#!/bin/sh\nexit 0\n")
+    box.policy.chmod(0o755)
+    (box.root / "apt-hangs").touch()
+    with box.start("mosquitto") as process:
+        eventually((box.root / "hanging").exists)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+    (box.root / "apt-hangs").unlink()
+
+    assert box.install("mosquitto") == 0
+    assert box.policy.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def shell(box: Box, text: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    script = f"set -eu\nhere={box.root}\n. {COMPOSE}/prepare.sh\n{text}\n"
+    return subprocess.run(
+        ["/bin/sh", "-c", script], env=box.environ | environ, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_machine_without_apt_is_told_what_to_install(box: Box) -> None:
+    empty = box.root / "empty"
+    empty.mkdir()
+    result = shell(box, "need_programs no-such-program=some-package", PATH=str(empty))
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        "headwater: this is no Debian: install these with your package manager, then start again: some-package\n"
+    )
+
+
+def test_ordinary_user_without_sudo_is_told_what_to_do(box: Box) -> None:
+    box.program("id", "#!/bin/sh\necho 1000\n")
+    result = shell(box, "need_programs no-such-program=some-package", PATH=str(box.bin))
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("and there is no sudo: as root, apt-get install some-package")
+
+
+def test_ordinary_user_installs_through_sudo(box: Box) -> None:
+    box.program("id", "#!/bin/sh\necho 1000\n")
+    box.program("sudo", '#!/bin/sh\necho "sudo $*" >>"$JOURNAL"\n')
+    result = shell(box, "need_programs no-such-program=some-package")
+
+    assert result.returncode == 0
+    assert box.events() == [f"sudo sh {box.root}/compose/install-packages.sh some-package"]
+
+
+@pytest.mark.parametrize("version", ["3.9.2", "3.10.1"])
+def test_old_python_is_named(box: Box, version: str) -> None:
+    old = f"#!/bin/sh\ncase $2 in *version_info*) exit 1 ;; *) echo {version} ;; esac\n"
+    box.program("python3", old)
+    for name in ("id", "uv"):
+        box.program(name, "#!/bin/sh\nexit 1\n")
+    (box.root / "tools").mkdir()
+    result = shell(
+        box, "is_new_enough() { return 1; }\nlock=x\ninstall_python_packages", PATH=f"{box.bin}:{box.root}/tools"
+    )
+
+    assert result.returncode == 1
+    assert result.stderr == f"headwater: Python 3.11 or later is needed; python3 is {version}\n"
+
+
+def test_prepared_tree_takes_no_time(box: Box) -> None:
+    for name in ("mosquitto", "nginx"):
+        box.program(name, "#!/bin/sh\n")
+    (box.root / "pyproject.toml").write_text("x")
+    (box.root / "requirements.lock").write_text("x")
+    (box.root / ".venv" / "bin").mkdir(parents=True)
+    for name in ("headwater", "python"):
+        (box.root / ".venv" / "bin" / name).write_text("")
+        (box.root / ".venv" / "bin" / name).chmod(0o755)
+    install = "install_python_packages() { echo installs; }\nprepare runtime"
+
+    first, second = shell(box, install), shell(box, install)
+    (box.root / "pyproject.toml").write_text("y")
+    third = shell(box, install)
+
+    assert (first.stdout, second.stdout, third.stdout) == ("installs\n", "", "installs\n")
+
+
+@pytest.mark.parametrize("name", ["run", "test", ".ci/run", "compose/prepare.sh", "compose/install-packages.sh", "compose/lock.sh"])
+def test_scripts_are_posix_and_executable(name: str) -> None:
+    script = COMPOSE.parent / name
+
+    assert subprocess.run(["dash", "-n", str(script)], check=False).returncode == 0
+    assert name == "compose/prepare.sh" or os.access(script, os.X_OK)
