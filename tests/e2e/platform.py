@@ -89,6 +89,12 @@ class Installation:
         finally:
             self._http.clear()
 
+    def kill(self) -> None:
+        """Kill -9 the supervisor alone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
     @property
     def pid(self) -> int:
         assert self._process is not None

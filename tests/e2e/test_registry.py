@@ -151,7 +151,7 @@ def test_command_line_does_the_same(installation: Installation) -> None:
     token = installation.run("token", "create", "--role", "viewer", "--name", "screen")
 
     assert added.returncode == 0, added.stderr
-    assert "cli-1" in [item["id"] for item in listed["items"]]
+    assert "cli-1" in [item["id"] for item in listed]
     assert token.returncode == 0
     assert installation.run("token", "list", "--json").returncode == 0
     assert installation.run("quarantine", "list", "--json").returncode == 0

@@ -115,7 +115,7 @@ def test_killed_supervisor_leaves_nothing_and_starts_again(tmp_path: Path) -> No
     installation = Installation(tmp_path / "data").start()
     processes = children_of(installation.pid)
 
-    os.kill(installation.pid, signal.SIGKILL)
+    installation.kill()
 
     wait_until(lambda: not [pid for pid in processes if alive(pid)], 10, what="no orphan")
     installation.start()
