@@ -61,7 +61,7 @@ rm -f "$log"
 
 # The packages' scripts enable their units for the next boot whatever the policy says.
 for package in $new; do
-    case $package in mosquitto | nginx) ;; *) continue ;; esac
+    case $package in mosquitto | nginx | postgresql) ;; *) continue ;; esac
     for disable in "systemctl disable $package.service" "deb-systemd-helper disable $package.service" \
         "update-rc.d $package disable"; do
         if command -v "${disable%% *}" >/dev/null 2>&1; then

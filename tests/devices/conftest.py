@@ -1,4 +1,4 @@
-"""The registry on a fresh SQLite file, alone or beside a real broker."""
+"""The registry on a fresh SQLite file and on a fresh PostgreSQL database, alone or beside a real broker."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from pathlib import Path
 import pytest
 
 from devices.config import DevicesConfig
+from tests.devices.postgresql import Cluster
 from tests.devices.running import ADMIN, SERVICE, Broker, MqttDevice, Service, wait_until
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    started = Cluster()
+    yield started
+    started.stop()
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> DevicesConfig:
+def sqlite_config(tmp_path: Path) -> DevicesConfig:
     return DevicesConfig(data=tmp_path, broker="", operator_token=ADMIN, service_token=SERVICE)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def config(sqlite_config: DevicesConfig, request: pytest.FixtureRequest) -> DevicesConfig:
+    if request.param == "sqlite":
+        return sqlite_config
+    return sqlite_config.model_copy(update={"registry": request.getfixturevalue("postgresql").database()})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from werkzeug.security import generate_password_hash
 
 from chassis.tokens import hash_token
 from devices.operators import BackOff
+from devices.store_tables import METADATA
 from tests.devices.running import ADMIN, Caller, Service
 from wire.errors import TooManyRequests
 
@@ -137,6 +138,9 @@ def test_no_secret_reaches_the_database(service, config) -> None:
     service.admin("POST", "/v1/operators", {"name": "eve", "password": "correct horse", "role": "viewer"})
 
     kept = b"".join(path.read_bytes() for path in config.data.glob("registry.db*"))
+    with service.app.extensions["headwater.database"].read() as connection:
+        for table in METADATA.sorted_tables:
+            kept += repr(connection.execute(table.select()).all()).encode()
 
     assert b"device.create" in kept
     assert [text for text in (secret, token, ADMIN, "correct horse") if text.encode() in kept] == []

@@ -78,6 +78,10 @@ def test_concurrent_starts_migrate_once(tmp_path) -> None:
         database.close()
 
 
+ON_SQLITE = pytest.mark.parametrize("config", ["sqlite"], indirect=True)
+
+
+@ON_SQLITE
 def test_connections_are_durable_and_hold_foreign_keys(service) -> None:
     database = service.app.extensions["headwater.database"]
 
@@ -135,6 +139,7 @@ def test_parallel_patches_lose_nothing(service) -> None:
     assert set(service.admin("GET", "/v1/devices/d1").json["tags"]) == set(keys)
 
 
+@ON_SQLITE
 def test_database_away_is_a_503_and_not_ready(service, config) -> None:
     database = service.app.extensions["headwater.database"]
     with database.engine.begin() as connection:
@@ -148,8 +153,9 @@ def test_database_away_is_a_503_and_not_ready(service, config) -> None:
     assert service.nobody("GET", "/livez").status_code == 200
 
 
-def test_unreachable_database_is_told_apart(tmp_path) -> None:
-    database = Database("sqlite:///" + str(tmp_path / "missing" / "registry.db"), tmp_path)
+@pytest.mark.parametrize("url", ["sqlite:///{}/missing/registry.db", "postgresql+psycopg://nobody@127.0.0.1:9/none"])
+def test_unreachable_database_is_told_apart(tmp_path, url: str) -> None:
+    database = Database(url.format(tmp_path), tmp_path)
 
     with pytest.raises(Unavailable), database.read() as connection:
         connection.execute(text("SELECT 1"))
