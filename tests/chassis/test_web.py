@@ -131,10 +131,10 @@ def test_query_lists_repeat_and_bad_ones_are_named(client: FlaskClient) -> None:
     ("content", "encoding", "status"),
     [
         (b"plain", "identity", 200),
-        (gzip.compress(b"x" * 999), "gzip", 200),
-        (gzip.compress(b"x" * 1_000_000), "gzip", 413),
+        (gzip.compress(b"x" * 999, mtime=0), "gzip", 200),
+        (gzip.compress(b"x" * 1_000_000, mtime=0), "gzip", 413),
         (b"not gzip", "gzip", 400),
-        (gzip.compress(b"x" * 999)[:-9], "gzip", 400),
+        (gzip.compress(b"x" * 999, mtime=0)[:-9], "gzip", 400),
         (b"x", "br", 415),
     ],
 )

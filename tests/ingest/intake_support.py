@@ -41,6 +41,7 @@ class FakeRegistry:
         self.oldest = 0
         self.calls: list[str] = []
         self.seen: dict[str, int] = {}
+        self.seen_by_mqtt: dict[str, int] = {}
         self.audit: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
@@ -89,6 +90,7 @@ class FakeRegistry:
 
     def _seen(self, path: str, body: Any) -> None:
         self.seen |= body["devices"]
+        self.seen_by_mqtt |= body["mqtt"]
 
     def _audit(self, path: str, body: Any) -> None:
         self.audit += body["entries"]

@@ -54,3 +54,13 @@ def test_seen_devices_go_in_parts() -> None:
 
     assert registry.calls.count("/internal/seen") == 3
     assert registry.seen["d11999"] == 11_999
+
+
+def test_arrivals_over_mqtt_are_told_apart() -> None:
+    registry = FakeRegistry()
+    reports = Reports(registry)
+    reports.note_seen("d1", 1)
+    reports.note_seen("d2", 2, "c")
+    reports.send()
+
+    assert (registry.seen_by_mqtt, registry.seen) == ({"d1": 1}, {"d2": 2})

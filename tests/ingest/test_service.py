@@ -189,7 +189,7 @@ def test_seen_devices_are_reported(world) -> None:
     send(world, deliver(b'{"a":1}'))
     world.reports.send()
 
-    assert world.registry.seen == {"d1": T}
+    assert (world.registry.seen, world.registry.seen_by_mqtt) == ({}, {"d1": T})
 
 
 def test_one_device_cannot_fill_the_quarantine(tmp_path) -> None:
