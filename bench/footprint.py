@@ -1,5 +1,7 @@
 """Time to ready and memory of an installation: `bench/footprint.py [--starts 5]`, or `--data DIR` of a running one.
 
+`--service` measures one ingestion service alone instead, against a registry that answers at once.
+
 Ready is counted from the start of the command to its "is ready" line. Memory is PSS (shared pages counted once in
 sum) of the supervisor and of every process below it, read from /proc/PID/smaps_rollup.
 """
@@ -10,11 +12,16 @@ import argparse
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,13 +60,14 @@ def cpu_s(pid: int) -> float:
     return (int(parts[11]) + int(parts[12])) / TICKS
 
 
-def measure(data: Path) -> list[Usage]:
+def measure(data: Path, *, with_memory: bool = True) -> list[Usage]:
     state = json.loads((data / "run/state.json").read_text())
     members = sessions()
     groups = {"headwater": [state["supervisor_pid"]]}
     groups |= {record["name"]: members.get(record["pid"], []) for record in state["processes"]}
     return [
-        Usage(name, len(pids), sum(map(pss_mb, pids)), sum(map(cpu_s, pids))) for name, pids in groups.items()
+        Usage(name, len(pids), sum(map(pss_mb, pids)) if with_memory else 0.0, sum(map(cpu_s, pids)))
+        for name, pids in groups.items()
     ]
 
 
@@ -82,12 +90,76 @@ def start(data: Path, demo: int) -> tuple[subprocess.Popen[str], float]:
     raise SystemExit("it did not become ready")
 
 
+class Registry(BaseHTTPRequestHandler):
+    """A devices service without devices."""
+
+    def do_GET(self) -> None:
+        body = b'{"revision":1,"devices":[],"types":[],"reset":false}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def measure_service(starts: int) -> None:
+    """Start `headwater serve ingest`: ms to the first 200 of /livez and of /readyz, then its memory."""
+    registry = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    threading.Thread(target=registry.serve_forever, daemon=True).start()
+    found = [start_service(registry.server_address[1]) for _ in range(starts)]
+    for name, values in zip(("live ms", "ready ms", "PSS MB"), zip(*found, strict=True), strict=True):
+        print(f"one ingest service, {name}: median {statistics.median(values):.0f} of {starts}")
+    registry.shutdown()
+    registry.server_close()
+
+
+def start_service(registry: int) -> tuple[float, float, float]:
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
+        own = {"DATA": folder, "PORT": str(port), "DEVICES_URL": f"http://127.0.0.1:{registry}", "SERVICE_TOKEN": "t"}
+        own |= {"LOG_LEVEL": "warning"}
+        environ = os.environ | {f"HEADWATER_{name}": value for name, value in own.items()}
+        environ |= {"MALLOC_ARENA_MAX": "2"}  # as the supervisor sets it
+        argv = [sys.executable, "-P", "-m", "compose", "serve", "ingest", "--protocol", "json"]
+        began = time.monotonic()
+        process = subprocess.Popen(argv, env=environ, start_new_session=True)
+        try:
+            times = [1e3 * (wait_for(f"http://127.0.0.1:{port}/{path}") - began) for path in ("livez", "readyz")]
+            time.sleep(SETTLE_S)
+            return times[0], times[1], sum(map(pss_mb, sessions()[process.pid]))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def wait_for(url: str) -> float:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=1):
+            return time.monotonic()
+        time.sleep(0.01)
+    raise SystemExit(f"{url} does not answer")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="data folder of a running installation: only its memory")
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--demo", type=int, default=0, help="simulated devices (0)")
+    parser.add_argument("--service", action="store_true", help="only one ingestion service")
     given = parser.parse_args()
+    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before", flush=True)
+    if given.service:
+        measure_service(given.starts)
+        return
     if given.data:
         show(measure(given.data))
         return

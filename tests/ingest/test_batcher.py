@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -171,3 +174,51 @@ def test_nothing_to_append_is_no_commit() -> None:
     GroupCommit(log).append([])
 
     assert log.groups == []
+
+
+class UnreliableFiles(spool.DiskFiles):
+    """A disk that fails one write or sync in thirty, and often writes only a part."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+
+    def write(self, descriptor: int, content: bytes, offset: int) -> int:
+        if self.chance.random() < 1 / 30:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = self.chance.randrange(1, len(content) + 1) if self.chance.random() < 0.2 else len(content)
+        return super().write(descriptor, content[:part], offset)
+
+    def sync(self, descriptor: int) -> None:
+        if self.chance.random() < 1 / 30:
+            raise OSError(errno.EIO, "Input/output error")
+        super().sync(descriptor)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_reading_along_with_a_failing_disk_loses_and_invents_nothing(tmp_path: Path, seed: int) -> None:
+    files = UnreliableFiles(seed)
+    group = GroupCommit(spool.open_spool(tmp_path / "json", limit_bytes=100_000, floor_bytes=0, files=files))
+    acked: set[int] = set()
+
+    def append_all(start: int) -> None:
+        for number in range(start, start + 300, 3):
+            with suppress(Unavailable):
+                group.append(readings(number, number + 1, number + 2))
+                acked.update((number, number + 1, number + 2))
+
+    reader, found, damaged = SpoolReader(tmp_path, {}), [], 0
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(append_all, start) for start in range(0, 4_000, 1_000)]
+        is_last = False
+        while not is_last:
+            is_last = all(each.done() for each in running)
+            while (taken := reader.take(50)).positions:
+                found += [each.time_ns for each in taken.readings]
+                damaged += taken.damaged
+                reader.drop_consumed(taken.positions)
+    group.close()
+
+    assert 0 < len(acked) < 1_200
+    assert sorted(found) == sorted(acked)
+    assert damaged == 0
+    assert spool.accepted_total(tmp_path) == len(found)

@@ -23,7 +23,7 @@ def test_urls_are_read_by_protocol():
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("BROKER", "host:port"), ("BROKER", ""), ("INGEST_URLS", "senml"), ("INGEST_URLS", "senml=ftp://x")],
+    [("BROKER", "host:port"), ("BROKER", ""), ("INGEST_URLS", "senml"), ("INGEST_URLS", "senml=ftp://x"), ("LOG_LEVEL", "loud")],
 )
 def test_bad_setting_is_named(name, text):
     with pytest.raises(settings.SettingsError, match=f"HEADWATER_{name}"):
