@@ -6,8 +6,10 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
+Style = Literal["auto", "json", "text"]  # auto: text when stderr is a terminal
+Level = Literal["debug", "info", "warning", "error"]  # least level that is written
 _RESERVED = "headwater_fields"
 
 
@@ -39,14 +41,8 @@ def get(name: str) -> Log:
     return Log(name)
 
 
-def configure(service: str, *, style: str = "auto", level: str = "info") -> None:
-    """Send all log lines of this process to stderr.
-
-    Args:
-        service: name that every line carries.
-        style: `json`, `text`, or `auto` (text when stderr is a terminal).
-        level: least level that is written.
-    """
+def configure(service: str, *, style: Style = "auto", level: Level = "info") -> None:
+    """Send all log lines of this process to stderr; each carries the service's name."""
     as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines(service) if as_json else _TextLines(service))

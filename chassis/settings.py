@@ -9,14 +9,38 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
+
+from wire.errors import in_words
 
 PREFIX = "HEADWATER_"
 CONFIG_FILE = "HEADWATER_CONFIG"  # path of headwater.toml, when it is not ./headwater.toml
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def split_address(text: str, default_port: int) -> tuple[str, int]:
+    """Take `host:port` apart; IPv6 addresses stand in brackets.
+
+    Raises:
+        ValueError: not an address.
+    """
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.path or parts.query:
+        raise ValueError(f"not host:port: {text!r}")
+    return parts.hostname, parts.port or default_port
+
+
+def _check_address(text: str) -> str:
+    if text:
+        split_address(text, 0)
+    return text
+
+
+Address = Annotated[str, AfterValidator(_check_address)]  # host:port, or empty
 
 
 class SettingsError(Exception):
@@ -45,9 +69,11 @@ def load(
         return model.model_validate({name: origin.value for name, origin in found.items()})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
+        if not first["loc"]:  # of several settings together
+            raise SettingsError(in_words(first)) from None
+        name = str(first["loc"][0])
         source = found[name].source if name in found else f"{PREFIX}{name.upper()}"
-        raise SettingsError(f"{source}: {first['msg']} (setting {name!r})") from None
+        raise SettingsError(f"{source}: {in_words(first)} (setting {name!r})") from None
 
 
 def trace(

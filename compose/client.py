@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from pydantic import BaseModel, ConfigDict
+
+from chassis import settings
 from chassis.peers import HttpPeer, Peer
 from compose import state
 from compose.folder import Folder, StartError
@@ -17,19 +19,50 @@ TIMEOUT_S = 120.0  # an import of 10,000 devices answers when it is done
 PAGE = 500
 
 
-def add_options(parser: argparse.ArgumentParser, *, has_json: bool = False) -> None:
-    """Add the options that say which installation is meant."""
+class ClientConfig(BaseModel):
+    """Which installation a command means when no option says so."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: Path = Path("./data")
+    token: str = ""  # of an operator; empty: that of the data folder
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which installation is meant and how to print."""
     add_data_option(parser)
     parser.add_argument("--url", help="gateway of another installation (default: the one that runs on the data folder)")
     parser.add_argument("--token", help="operator token (default: DIR/secrets/operator.token, or $HEADWATER_TOKEN)")
-    if has_json:
-        parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def at_least_one(text: str) -> int:
+    """Read the number of a `--limit`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"not a number of 1 or more: {text!r}")
+    return int(text)
+
+
+def add_group(commands: Any, name: str, help_text: str) -> Any:
+    """Add a command that has actions of its own; give what collects them."""
+    parser = commands.add_parser(name, help=help_text)
+    return parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+
+def finish(parser: argparse.ArgumentParser, run: Any) -> None:
+    """Complete an action: the options that every one has, and what it runs."""
+    add_options(parser)
+    parser.set_defaults(run=run)
 
 
 def add_data_option(parser: argparse.ArgumentParser) -> None:
     """Add `--data`."""
-    default = Path(os.environ.get("HEADWATER_DATA", "./data"))
-    parser.add_argument("--data", type=Path, default=default, metavar="DIR", help="data folder (default ./data)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default ./data)")
+
+
+def folder_of(given: argparse.Namespace) -> Folder:
+    """Give the data folder that is meant: by `--data`, else by the settings that `up` reads too."""
+    return Folder(settings.load(ClientConfig, {"data": given.data}).data)
 
 
 def connect(given: argparse.Namespace) -> Peer:
@@ -38,7 +71,7 @@ def connect(given: argparse.Namespace) -> Peer:
     Raises:
         StartError: none runs there, or there is no token.
     """
-    folder = Folder(given.data)
+    folder = folder_of(given)
     return HttpPeer(_url(given, folder), _token(given, folder), timeout_s=TIMEOUT_S)
 
 
@@ -65,6 +98,8 @@ def pages(peer: Peer, *parts: str, limit: int | None = None, **query: Any) -> It
 
 def _url(given: argparse.Namespace, folder: Folder) -> str:
     if given.url:
+        if not given.url.startswith(("http://", "https://")):
+            raise StartError(f"--url is http://HOST:PORT or https://..., not {given.url!r}")
         return str(given.url)
     running = state.read(folder) if folder.is_held() else None
     if running is None:
@@ -73,8 +108,9 @@ def _url(given: argparse.Namespace, folder: Folder) -> str:
 
 
 def _token(given: argparse.Namespace, folder: Folder) -> str:
-    if given.token or os.environ.get("HEADWATER_TOKEN"):
-        return str(given.token or os.environ["HEADWATER_TOKEN"])
+    token = settings.load(ClientConfig, {"token": given.token}).token
+    if token:
+        return token
     try:
         return (folder.secrets / "operator.token").read_text().strip()
     except OSError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from chassis import logs
 
 DEMO_DEVICES = 20
 LOOPBACK = "127.0.0.1"
@@ -28,8 +30,8 @@ class UpConfig(BaseModel):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     allow_plaintext: bool = False
-    log_level: Literal["debug", "info", "warning", "error"] = "warning"
-    log_style: Literal["auto", "json", "text"] = "auto"
+    log_level: logs.Level = "warning"
+    log_style: logs.Style = "auto"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -25,7 +25,7 @@ if _config.workers > 1:
 
     os.environ.update(use_folder(_config.data.absolute() / "run" / "metrics" / _config.name))
 
-from chassis import logs  # noqa: E402
+from chassis import logs  # noqa: E402 - after the choice above
 
 logs.configure(_config.name, style=_config.log_style, level=_config.log_level)
 

@@ -27,7 +27,10 @@ def check_free(host: str, port: int, option: str) -> None:
     if fault is None:
         return
     if fault == errno.EADDRINUSE:
-        raise StartError(f"port {port} on {host} is taken by another program; choose another with {option}")
+        raise StartError(
+            f"port {port} on {host} is taken by another program; stop that one, or choose another port:"
+            f" {option} {_next_free(host, port)}",
+        )
     if fault == errno.EACCES:
         raise StartError(f"port {port} needs root rights; choose one above 1023 with {option}")
     raise StartError(f"{host} is not an address of this machine; choose another with --bind")
@@ -61,6 +64,11 @@ def pick(avoid: Iterable[int] = (), host: str = LOOPBACK) -> int:
         if port not in taken and is_free(host, port):
             return port
     raise StartError(f"no free port between {FIRST} and {LAST} on {host}")
+
+
+def _next_free(host: str, port: int) -> int:
+    """Find a port to propose."""
+    return next((other for other in range(port + 1, min(port + 100, 65_536)) if is_free(host, other)), 0)
 
 
 def _bind_fault(host: str, port: int) -> int | None:

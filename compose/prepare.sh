@@ -84,6 +84,9 @@ install_python_packages() {
     else
         install_with_pip
     fi
+    # uv leaves compiling to the first start, and each start pays for it where Python may write no bytecode.
+    quietly .venv/bin/python -m compileall -q -j 0 .venv/lib wire chassis series ingest devices firmware dashboard_api \
+        simulators compose
     cd "$cd_back"
 }
 

@@ -92,8 +92,6 @@ def environment(plan: Plan, **own: str) -> dict[str, str]:
         "BROKER": plan.mqtt,
         "DEVICES_URL": plan.inner_url("devices"),
         "INGEST_URL": plan.inner_url("ingest-json"),
-        "DASHBOARD_URL": plan.inner_url("dashboard"),
-        "WRITER_URL": plan.inner_url("writer"),
         "LOG_LEVEL": plan.config.log_level,
         "LOG_STYLE": "text" if plan.shows_text else "json",
         "SERVICE_TOKEN_FILE": str(plan.secrets.service_token_file),
@@ -118,7 +116,7 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
             "OPERATOR_TOKEN_FILE": str(plan.folder.secrets / "operator.token"),
             "ADMIN_HASH_FILE": str(plan.folder.secrets / "admin.hash"),
         }
-    return pid_file if name == "bridge" else {}
+    return pid_file | {"BROKER_SESSION_FILE": str(plan.folder.broker / "bridge.session")} if name == "bridge" else {}
 
 
 def _service(plan: Plan, name: str, *arguments: str, stage: int, broker_user: str = "") -> Spec:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chassis import logs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,8 +37,8 @@ class ServeConfig(BaseModel):
     port: int = Field(default=0, ge=0, le=65_535)  # 0: the service's usual one
     workers: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=16, ge=1, le=256)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_style: Literal["auto", "json", "text"] = "auto"
+    log_level: logs.Level = "info"
+    log_style: logs.Style = "auto"
 
     @property
     def name(self) -> str:
@@ -51,6 +53,12 @@ def serve(service: str, protocol: str = "json") -> int:
         return 2
     os.environ["HEADWATER_SERVICE"] = service
     if service == "ingest":
+        from ingest.protocols import PROTOCOLS
+
+        known = sorted({each.service for each in PROTOCOLS.values()})
+        if protocol not in known:
+            print(f"headwater: no ingest service {protocol!r}; there is {', '.join(known)}", file=sys.stderr)
+            return 2
         os.environ["HEADWATER_PROTOCOL"] = protocol
     from gunicorn.app.wsgiapp import WSGIApplication
 

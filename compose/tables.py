@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 WIDEST = 60
+_FRACTION = re.compile(r"(?<=^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+(?=Z$)")  # of a second: for programs
 
 
 def show_json(content: Any) -> None:
@@ -51,4 +53,4 @@ def _flat(value: Any) -> str:
         return " ".join(f"{key}={_flat(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return ", ".join(_flat(inner) for inner in value)
-    return str(value)
+    return _FRACTION.sub("", str(value))

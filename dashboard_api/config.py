@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chassis import logs, settings
+
 
 class DashboardConfig(BaseModel):
     """Where the dashboard listens, whom it asks, and what it shows."""
@@ -16,11 +18,11 @@ class DashboardConfig(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8103, ge=0, le=65535)
     service_token: str = ""
-    log_style: str = "auto"
-    log_level: str = "info"
+    log_style: logs.Style = "auto"
+    log_level: logs.Level = "info"
     devices_url: str = "http://127.0.0.1:8101"
     ingest_url: str = "http://127.0.0.1:8102"
-    broker: str = "127.0.0.1:1883"
+    broker: settings.Address = "127.0.0.1:1883"
     broker_username: str = "_dashboard"
     broker_password: str = ""
     store: str = "embedded:"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from chassis import logs, settings
 
 
 class DevicesConfig(BaseModel):
@@ -17,10 +18,10 @@ class DevicesConfig(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8101, ge=0, le=65_535)
     service_token: str = ""
-    log_style: Literal["auto", "json", "text"] = "auto"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_style: logs.Style = "auto"
+    log_level: logs.Level = "info"
     registry: str = "sqlite:"  # SQLAlchemy URL; `sqlite:` = DATA/registry.db
-    broker: str = "127.0.0.1:1883"  # host:port, whose connections tell presence; empty: no presence by MQTT
+    broker: settings.Address = "127.0.0.1:1883"  # its connections tell presence; empty: no presence by MQTT
     broker_username: str = "_devices"
     broker_password: str = ""
     broker_passwd_file: str = ""  # the broker's password file, written from the registry; empty: the broker is not ours

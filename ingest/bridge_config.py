@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from chassis import logs, settings
 
 
 class BridgeConfig(BaseModel):
@@ -16,21 +17,16 @@ class BridgeConfig(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = 8086  # probes and metrics; 0 picks a free one
-    broker: str = "127.0.0.1:1883"
+    broker: settings.Address = Field(default="127.0.0.1:1883", min_length=1)
     broker_username: str = "_bridge"  # also the client id, and so the name of the durable session
     broker_password: str = ""
     broker_pid_file: Path | None = None  # where the broker runs on this machine: lets the bridge ask it to save
-    ingest_url: str = "http://127.0.0.1:8081"
-    ingest_urls: str = ""  # "senml=http://127.0.0.1:8082,line=http://..": protocols with a service of their own
+    broker_session_file: Path | None = None  # where the name of the broker's session is kept, beside its state
+    ingest_url: str = "http://127.0.0.1:8102"
+    ingest_urls: str = ""  # "senml=http://127.0.0.1:8112,line=http://..": protocols with a service of their own
     service_token: str = ""
-    log_style: str = "auto"
-    log_level: str = "info"
-
-    @field_validator("broker")
-    @classmethod
-    def _check_broker(cls, text: str) -> str:
-        split_address(text)
-        return text
+    log_style: logs.Style = "auto"
+    log_level: logs.Level = "info"
 
     @field_validator("ingest_urls")
     @classmethod
@@ -52,18 +48,6 @@ class Limits:
     answer_timeout_s: float = 10.0  # of one batch; a spool commit takes milliseconds
     retry_first_s: float = 0.1
     retry_most_s: float = 5.0
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Take `host:port` apart; the port defaults to 1883, IPv6 addresses stand in brackets.
-
-    Raises:
-        ValueError: not an address.
-    """
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname or parts.path or parts.query:
-        raise ValueError(f"not host:port: {text!r}")
-    return parts.hostname, parts.port or 1883
 
 
 def split_urls(text: str) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from chassis import logs
 
 GIB = 1024**3
 MIB = 1024**2
@@ -20,8 +21,8 @@ class IngestConfig(BaseModel):
     host: str = "127.0.0.1"
     port: int = 8102
     service_token: str = ""
-    log_style: Literal["auto", "json", "text"] = "auto"
-    log_level: str = "info"
+    log_style: logs.Style = "auto"
+    log_level: logs.Level = "info"
     protocol: str = Field(default="json", pattern=r"^[a-z][a-z0-9-]{0,31}$")
     devices_url: str = "http://127.0.0.1:8101"
     spool_limit_bytes: int = Field(default=4 * GIB, ge=MIB)

@@ -6,10 +6,12 @@ import argparse
 import getpass
 import secrets
 import sys
+import warnings
 from typing import Any
 
 from compose import tables
-from compose.client import add_options, connect, path
+from compose.client import add_group, connect, finish, path
+from compose.folder import StartError
 from wire.devices import ROLES
 
 TOKEN_COLUMNS = ("id", "name", "role", "created", "expires")
@@ -24,46 +26,37 @@ def configure(commands: Any) -> None:
 
 
 def _add_tokens(commands: Any) -> None:
-    actions = _actions(commands, "token", "make, list and revoke operator API tokens")
+    actions = add_group(commands, "token", "make, list and revoke operator API tokens")
     create = actions.add_parser("create", help="make a token; it is shown once")
     create.add_argument("--name", required=True, metavar="N", help="name in the audit log")
     create.add_argument("--role", required=True, choices=ROLES)
     create.add_argument("--expires", metavar="TIME", help="RFC 3339, e.g. 2027-01-01T00:00:00Z (default: never)")
-    _finish(create, _create_token)
-    _finish(actions.add_parser("list", help="list tokens"), _list_tokens)
+    finish(create, _create_token)
+    finish(actions.add_parser("list", help="list tokens"), _list_tokens)
     revoke = actions.add_parser("revoke", help="revoke a token")
     revoke.add_argument("id", help="id or name")
-    _finish(revoke, _revoke_token)
+    finish(revoke, _revoke_token)
 
 
 def _add_operators(commands: Any) -> None:
-    actions = _actions(commands, "operator", "add, list and delete people who may log in; set passwords")
-    _finish(actions.add_parser("list", help="list operators"), _list_operators)
+    actions = add_group(commands, "operator", "add, list and delete people who may log in; set passwords")
+    finish(actions.add_parser("list", help="list operators"), _list_operators)
     add = actions.add_parser("add", help="add a person who may log in")
     add.add_argument("name")
     add.add_argument("--role", required=True, choices=ROLES)
     password = actions.add_parser("password", help="set a new password")
     password.add_argument("name")
     for parser in (add, password):
-        parser.add_argument(
+        source = parser.add_mutually_exclusive_group()
+        source.add_argument(
             "--password-stdin", action="store_true", help="read the password from standard input (default: make one)"
         )
-        parser.add_argument("--ask", action="store_true", help="ask for the password at the terminal")
-    _finish(add, _add_operator)
-    _finish(password, _set_password)
+        source.add_argument("--ask", action="store_true", help="ask for the password at the terminal")
+    finish(add, _add_operator)
+    finish(password, _set_password)
     delete = actions.add_parser("delete", help="delete an operator; their sessions end")
     delete.add_argument("name")
-    _finish(delete, _delete_operator)
-
-
-def _actions(commands: Any, name: str, help_text: str) -> Any:
-    parser = commands.add_parser(name, help=help_text)
-    return parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-
-
-def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
-    add_options(parser, has_json=True)
-    parser.set_defaults(run=run)
+    finish(delete, _delete_operator)
 
 
 def _create_token(given: argparse.Namespace) -> int:
@@ -115,8 +108,21 @@ def _choose_password(given: argparse.Namespace) -> tuple[str, bool]:
     if given.password_stdin:
         return sys.stdin.readline().rstrip("\n"), False
     if given.ask:
-        return getpass.getpass(f"new password of {given.name}: "), False
+        return _ask(f"new password of {given.name}: "), False
     return secrets.token_urlsafe(PASSWORD_BYTES), True
+
+
+def _ask(question: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)  # it would show what is typed
+        try:
+            password = getpass.getpass(question)
+            again = getpass.getpass("once more: ")
+        except (getpass.GetPassWarning, EOFError):
+            raise StartError("--ask needs a terminal; use --password-stdin") from None
+    if password != again:
+        raise StartError("these two differ; nothing was changed")
+    return password
 
 
 def _done(given: argparse.Namespace, result: dict[str, str]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chassis import settings
-from compose import ports, tables
+from compose import ports, state, tables
 from compose.config import UpConfig
 from compose.folder import Folder, StartError
 from compose.processes import find_program
@@ -107,7 +107,8 @@ def _disk(folder: Folder) -> tuple[str, str]:
 
 
 def _port(folder: Folder, host: str, port: int, option: str) -> tuple[str, str]:
-    if folder.is_held():
+    running = state.read(folder) if folder.is_held() else None
+    if running and str(port) in (running.url.rpartition(":")[2], running.mqtt.rpartition(":")[2]):
         return "ok", f"{port} (the installation runs)"
     ports.check_free(host, port, option)
     return "ok", f"{port} is free on {host}"

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from compose import tables
-from compose.client import add_options, connect, pages, path
+from compose.client import add_group, at_least_one, connect, finish, pages, path
 from compose.folder import StartError
 
 COLUMNS = ("id", "time", "device", "protocol", "code", "detail")
@@ -16,31 +16,26 @@ COLUMNS = ("id", "time", "device", "protocol", "code", "detail")
 
 def configure(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("quarantine", help="list, show, replay and discard refused data")
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = add_group(commands, "quarantine", "list, show, replay and discard refused data")
     listing = actions.add_parser("list", help="list entries, newest first")
     _add_filter(listing)
-    listing.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default 100)")
-    add_options(listing, has_json=True)
-    listing.set_defaults(run=_list)
+    listing.add_argument("--limit", type=at_least_one, default=100, metavar="N", help="at most so many (default 100)")
+    finish(listing, _list)
     show = actions.add_parser("show", help="show one entry with the message as it came")
     show.add_argument("id")
     show.add_argument("--raw", action="store_true", help="write only the message's bytes")
-    add_options(show, has_json=True)
-    show.set_defaults(run=_show)
+    finish(show, _show)
     replay = actions.add_parser("replay", help="hand entries in again, for example after a device type was mended")
-    _add_choice(replay)
-    replay.set_defaults(run=_replay)
+    _add_choice(replay, _replay)
     discard = actions.add_parser("discard", help="give entries up for good; the ledger counts them as refused")
-    _add_choice(discard)
-    discard.set_defaults(run=_discard)
+    _add_choice(discard, _discard)
 
 
-def _add_choice(parser: argparse.ArgumentParser) -> None:
+def _add_choice(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.add_argument("id", nargs="*")
     _add_filter(parser)
     parser.add_argument("--all", action="store_true", help="all entries")
-    add_options(parser, has_json=True)
+    finish(parser, run)
 
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:

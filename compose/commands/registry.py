@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compose import tables
-from compose.client import add_options, connect, pages, path
+from compose.client import add_group, at_least_one, connect, finish, pages, path
 from compose.folder import StartError
 
 DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
@@ -19,22 +19,12 @@ FAILURE_COLUMNS = ("line", "id", "code", "detail")
 
 def configure(commands: Any) -> None:
     """Add the commands."""
-    device = _actions(commands, "device", "add, list, change and delete devices")
+    device = add_group(commands, "device", "add, list, change and delete devices")
     _add_writing(device)
     _add_reading(device)
     _add_deeds(device)
     _add_import(device)
-    _add_types(_actions(commands, "type", "list, show, put and delete device types"))
-
-
-def _actions(commands: Any, name: str, help_text: str) -> Any:
-    parser = commands.add_parser(name, help=help_text)
-    return parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-
-
-def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
-    add_options(parser, has_json=True)
-    parser.set_defaults(run=run)
+    _add_types(add_group(commands, "type", "list, show, put and delete device types"))
 
 
 def _add_writing(actions: Any) -> None:
@@ -43,7 +33,7 @@ def _add_writing(actions: Any) -> None:
     add.add_argument("--type", metavar="T", help="device type")
     add.add_argument("--tag", action="append", default=[], metavar="K=V", help="may be repeated")
     add.add_argument("--gateway", action="store_true", help="it speaks for other devices")
-    _finish(add, _add)
+    finish(add, _add)
     update = actions.add_parser("update", help="change type, tags or gateway mark")
     update.add_argument("id")
     kind = update.add_mutually_exclusive_group()
@@ -52,7 +42,7 @@ def _add_writing(actions: Any) -> None:
     update.add_argument("--tag", action="append", default=[], metavar="K=V", help="set a tag")
     update.add_argument("--no-tag", action="append", default=[], metavar="K", help="remove a tag")
     update.add_argument("--gateway", action=argparse.BooleanOptionalAction, default=None)
-    _finish(update, _update)
+    finish(update, _update)
 
 
 def _add_reading(actions: Any) -> None:
@@ -61,11 +51,11 @@ def _add_reading(actions: Any) -> None:
     listing.add_argument("--tag", action="append", default=[], metavar="K=V")
     listing.add_argument("--type", metavar="T")
     listing.add_argument("--state", choices=("active", "disabled"))
-    listing.add_argument("--limit", type=int, metavar="N", help="at most so many (default: all)")
-    _finish(listing, _list)
+    listing.add_argument("--limit", type=at_least_one, metavar="N", help="at most so many (default: all)")
+    finish(listing, _list)
     show = actions.add_parser("show", help="show a device and its credentials, without secrets")
     show.add_argument("id")
-    _finish(show, _show)
+    finish(show, _show)
 
 
 def _add_deeds(actions: Any) -> None:
@@ -76,12 +66,12 @@ def _add_deeds(actions: Any) -> None:
     ):
         deed = actions.add_parser(name, help=help_text)
         deed.add_argument("id")
-        _finish(deed, _deed)
+        finish(deed, _deed)
         deed.set_defaults(deed=name)
     rotate = actions.add_parser("rotate", help="issue a new secret; the old ones work on for a while")
     rotate.add_argument("id")
     rotate.add_argument("--overlap", type=float, default=3600.0, metavar="S", help="seconds they do (default 3600)")
-    _finish(rotate, _rotate)
+    finish(rotate, _rotate)
 
 
 def _add_import(actions: Any) -> None:
@@ -89,19 +79,19 @@ def _add_import(actions: Any) -> None:
     imported.add_argument("file", type=Path, metavar="FILE.csv")
     imported.add_argument("--dry-run", action="store_true", help="only check")
     imported.add_argument("--credentials", type=Path, metavar="OUT.csv", help="write the secrets there (mode 0600)")
-    _finish(imported, _import)
+    finish(imported, _import)
 
 
 def _add_types(actions: Any) -> None:
-    _finish(actions.add_parser("list", help="list device types"), _list_types)
+    finish(actions.add_parser("list", help="list device types"), _list_types)
     for name, help_text in (("show", "show a device type"), ("delete", "delete a device type that no device has")):
         parser = actions.add_parser(name, help=help_text)
         parser.add_argument("name")
-        _finish(parser, _show_type if name == "show" else _delete_type)
+        finish(parser, _show_type if name == "show" else _delete_type)
     put = actions.add_parser("put", help="create or replace a device type")
     put.add_argument("file", type=Path, metavar="FILE.json", help="the type as JSON; - is standard input")
     put.add_argument("--name", help="default: the member `name` of the file, else the file's name")
-    _finish(put, _put_type)
+    finish(put, _put_type)
 
 
 def _add(given: argparse.Namespace) -> int:
@@ -122,7 +112,7 @@ def _update(given: argparse.Namespace) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    tags = [tag.replace("=", ":", 1) for tag in given.tag] or None
+    tags = [f"{key}:{value}" for key, value in _tags(given.tag).items()] or None
     found = pages(
         connect(given), "devices", limit=given.limit, q=given.q, tag=tags, type=given.type, state=given.state
     )
@@ -140,7 +130,7 @@ def _deed(given: argparse.Namespace) -> int:
         peer.call("DELETE", path("devices", given.id))
     else:
         peer.call("POST", path("devices", f"{given.id}:{given.deed}"))
-    result = {"id": given.id, "done": given.deed}
+    result = {"id": given.id, "done": f"{given.deed.removesuffix('e')}ed"}
     tables.show([result], ("id", "done"), as_json=given.json)
     return 0
 
@@ -153,7 +143,10 @@ def _rotate(given: argparse.Namespace) -> int:
 
 def _import(given: argparse.Namespace) -> int:
     query = {"dry_run": "true"} if given.dry_run else {}
-    report = connect(given).call("POST", path("devices:import", **query), _read(given.file).encode())
+    peer, content = connect(given), _read(given.file).encode()
+    if given.credentials and not given.dry_run:
+        _make_private(given.credentials)  # before anything is registered: a secret is shown only once
+    report = peer.call("POST", path("devices:import", **query), content)
     if given.credentials and report["credentials"]:
         _write_credentials(given.credentials, report["credentials"])
     if given.json:
@@ -184,7 +177,7 @@ def _show_type(given: argparse.Namespace) -> int:
 
 def _delete_type(given: argparse.Namespace) -> int:
     connect(given).call("DELETE", path("device-types", given.name))
-    tables.show([{"name": given.name, "done": "delete"}], ("name", "done"), as_json=given.json)
+    tables.show([{"name": given.name, "done": "deleted"}], ("name", "done"), as_json=given.json)
     return 0
 
 
@@ -244,15 +237,23 @@ def _read(file: Path) -> str:
         return sys.stdin.read()
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"{file} cannot be read: {error}") from None
+    except OSError as error:
+        raise StartError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StartError(f"{file} cannot be read: it is not UTF-8") from None
+
+
+def _make_private(file: Path) -> None:
+    try:
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+    except OSError as error:
+        raise StartError(f"--credentials: {file} cannot be written: {error.strerror}") from None
 
 
 def _write_credentials(file: Path, credentials: list[dict[str, str]]) -> None:
     import csv
 
-    file.touch(mode=0o600)
-    file.chmod(0o600)
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["device", "username", "secret", "bearer"])
         writer.writeheader()

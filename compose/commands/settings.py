@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from chassis import settings
 from compose import tables
+from compose.client import ClientConfig, add_group
 from compose.config import UpConfig
 
 # Models of the processes by name; a process whose package is not there yet is left out.
@@ -27,8 +28,7 @@ MASK = "****"
 
 def configure(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("config", help="show settings and where they come from")
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = add_group(commands, "config", "show settings and where they come from")
     show = actions.add_parser("show", help="print every setting")
     show.add_argument("--json", action="store_true", help="print JSON")
     show.add_argument("--data", type=Path, metavar="DIR", help="data folder, as given to `up`")
@@ -60,7 +60,7 @@ def trace(process: str, model: type[BaseModel], data: Path | None = None) -> lis
 
 
 def _models() -> list[tuple[str, type[BaseModel]]]:
-    found: list[tuple[str, type[BaseModel]]] = [("up", UpConfig)]
+    found: list[tuple[str, type[BaseModel]]] = [("up", UpConfig), ("command line", ClientConfig)]
     for process, where in MODELS.items():
         module, _, name = where.partition(":")
         try:

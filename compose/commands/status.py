@@ -10,7 +10,7 @@ import urllib3
 
 from chassis.peers import HttpPeer
 from compose import procfs, state, tables
-from compose.client import add_data_option
+from compose.client import add_data_option, folder_of
 from compose.folder import Folder
 from wire.errors import HeadwaterError
 
@@ -29,7 +29,7 @@ def configure(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the status; exit code 0 when everything is ready."""
-    found = collect(Folder(given.data))
+    found = collect(folder_of(given))
     if given.json:
         tables.show_json(found)
     else:
@@ -92,7 +92,7 @@ def _size(folder: Path, pattern: str = "**/*") -> int:
 
 def _print(found: dict[str, Any]) -> None:
     if not found["processes"]:
-        print(f"Nothing runs on the data folder {found['data']}.")
+        print(f"Nothing runs on the data folder {found['data']}; start it with ./run or headwater up.")
     else:
         print(f"{'Ready' if found['ready'] else 'Not ready'}: {found['url']}, MQTT {found['mqtt']}\n")
         tables.show(found["processes"], COLUMNS)

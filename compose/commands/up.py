@@ -9,9 +9,11 @@ import resource
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import series
 from chassis import settings
 from compose import credentials, ports, processes, procfs, state
 from compose.config import UpConfig, join
@@ -64,6 +66,7 @@ def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[st
     if cleared:
         console.say(f"ended {cleared} processes that an earlier run had left behind", level="warning")
     _check_programs()
+    _check_databases(config)
     chosen = _choose_ports(config, folder)
     secrets = credentials.ensure(folder)
     plan = Plan(folder, config, secrets, chosen, environ, shows_text=config.log_style != "json")
@@ -91,6 +94,16 @@ def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[st
 def _check_programs() -> None:
     for program in ("mosquitto", "nginx"):
         processes.find_program(program)
+
+
+def _check_databases(config: UpConfig) -> None:
+    """Tell in one line what each service would tell in its own log, again and again."""
+    series.check_url(config.store)
+    scheme = config.registry.partition(":")[0]
+    if scheme not in ("sqlite", "postgresql+psycopg"):
+        raise StartError(f"--registry is sqlite: or postgresql+psycopg://..., not {scheme}:")
+    if scheme != "sqlite" and find_spec("psycopg") is None:
+        raise StartError("--registry postgresql+psycopg:// needs the Python package psycopg[binary] in .venv")
 
 
 def _choose_ports(config: UpConfig, folder: Folder) -> dict[str, int]:

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -56,15 +54,6 @@ if supervisor.failure: console.say(supervisor.failure)
 console.close()
 sys.exit(code)
 """
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """Wait for a condition to hold; give its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the condition did not come to hold"
-        time.sleep(0.01)
-    return value
 
 
 def stand_in(name: str, *, delay: float = 0.0, stubborn: bool = False, **more: Any) -> dict[str, Any]:

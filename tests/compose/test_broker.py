@@ -19,7 +19,7 @@ from compose import broker, credentials, ports
 from compose.config import UpConfig
 from compose.folder import Folder
 from compose.processes import find_program
-from tests.compose.standins import eventually
+from tests.support.waiting import wait_until
 
 SECRET = "s3cret"
 
@@ -37,7 +37,7 @@ class Broker:
         argv = [find_program("mosquitto"), "-c", str(configuration)]
         with (self.folder.run / "log").open("ab") as log:
             self._process = subprocess.Popen(argv, cwd=self.folder.root, stdout=log, stderr=log)
-        eventually(lambda: not ports.is_free("127.0.0.1", self.port))
+        wait_until(lambda: not ports.is_free("127.0.0.1", self.port))
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         assert self._process is not None
@@ -151,7 +151,7 @@ def test_services_have_their_topics(served: Broker) -> None:
 
     assert [bridge.receive()[0], bridge.receive()[0]] == ["devices/d1/telemetry", "devices/d1/telemetry/senml"]
     assert dashboard.receive() == ("headwater/feed", b"{}")
-    assert eventually(lambda: devices.receive() == ("devices/d1/status", b"online"))
+    assert wait_until(lambda: devices.receive() == ("devices/d1/status", b"online"))
     assert writer.publish("devices/d1/errors") == "Not authorized"
 
 
@@ -161,7 +161,7 @@ def test_connections_are_told_on_the_log_topic(served: Broker) -> None:
 
     served.client("d2")
 
-    line = eventually(lambda: b"as d2" in (payload := devices.receive()[1]) and payload.decode())
+    line = wait_until(lambda: b"as d2" in (payload := devices.receive()[1]) and payload.decode())
     assert "New client connected from 127.0.0.1" in line
     assert "u'd2'" in line
 
@@ -183,13 +183,33 @@ def test_thousands_of_messages_wait_for_a_session_and_survive_a_stop(served: Bro
     assert [back.receive()[1] for _ in range(3000)] == [str(number).encode() for number in range(3000)]
 
 
+def test_killed_broker_loses_at_most_a_hundred_messages(served: Broker) -> None:
+    """It acknowledges before it saves; how much that can cost is promised in docs/delivery.md."""
+    away = served.client("_bridge", keeps=True)
+    away.subscribe("devices/+/telemetry")
+    away.paho.disconnect()
+    away.paho.loop_stop()
+    device = served.client("d1")
+    for number in range(1000):
+        device.publish("devices/d1/telemetry", str(number).encode())
+    device.paho.loop_stop()
+
+    served.stop(signal.SIGKILL)
+    served.start()
+    back = served.client("_bridge", keeps=True)
+
+    wait_until(lambda: back.messages.qsize() >= 900, 5)
+    kept = {int(back.receive()[1]) for _ in range(back.messages.qsize())}
+    assert kept == set(range(len(kept)))
+
+
 def test_message_beyond_the_limit_ends_the_connection(served: Broker) -> None:
     device = served.client("d1", version=mqtt.MQTTv311)  # under MQTT 5 paho keeps the limit by itself
     assert device.publish("devices/d1/telemetry", b"x" * 256 * 1024) == "Success"
 
     device.paho.publish("devices/d1/telemetry", b"x" * (broker.PACKET_BYTES + 1), qos=1)
 
-    eventually(lambda: not device.paho.is_connected())
+    wait_until(lambda: not device.paho.is_connected())
     assert device.published.empty()
 
 

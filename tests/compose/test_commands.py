@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -94,6 +96,20 @@ def test_device_list_walks_the_pages(gateway: Gateway, capsys: pytest.CaptureFix
     assert [line.split()[0] for line in shown.splitlines()] == ["ID", "d1", "d2"]
     assert "\x1b" not in shown
     assert json.loads(capsys.readouterr().out) == [DEVICE, second]
+
+
+def test_settings_name_the_installation_as_they_do_for_up(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "headwater.toml").write_text(f'data = "{tmp_path}/there"\ntoken = "from-toml"\n')
+    monkeypatch.setenv("HEADWATER_CONFIG", str(tmp_path / "headwater.toml"))
+    gateway.answers["GET /v1/tokens"] = {"items": []}
+
+    assert main(["token", "list", "--url", gateway.url]) == 0
+    main(["status", "--json"])
+
+    assert gateway.asked[0][2] == "Bearer from-toml"
+    assert json.loads(capsys.readouterr().out.partition("\n")[2])["data"] == f"{tmp_path}/there"
 
 
 def test_device_update_sends_only_what_was_said(gateway: Gateway) -> None:
@@ -293,3 +309,98 @@ def test_up_refuses_in_one_line(words: list[str], tmp_path: Path, capsys: pytest
 
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["device", "list", "--state", "weird"], "headwater device list: argument --state: invalid choice: 'weird'"),
+        (["device", "list", "--limit", "-1"], "headwater device list: argument --limit: not a number of 1 or more: '-1'"),
+        (["operator", "password", "a", "--ask", "--password-stdin"], "not allowed with argument --ask"),
+        (["token", "create"], "headwater token create: the following arguments are required: --name, --role"),
+    ],
+)
+def test_wrong_argument_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_import_registers_nothing_when_the_secrets_cannot_be_written(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text("id\nd1\n")
+
+    code = run(gateway, "device", "import", str(tmp_path / "in.csv"), "--credentials", str(tmp_path / "no" / "out.csv"))
+
+    assert code == 1
+    assert gateway.asked == []
+    assert "out.csv cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_tag_filter_is_key_and_value(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(gateway, "device", "list", "--tag", "site") == 1
+    assert capsys.readouterr().err == "headwater: --tag is KEY=VALUE, not 'site'\n"
+
+
+def test_password_is_asked_for_at_a_terminal_only(gateway: Gateway) -> None:
+    argv = [sys.executable, "-P", "-m", "compose", "operator", "password", "admin", "--ask"]
+    argv += ["--url", gateway.url, "--token", "ttt"]
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, timeout=30, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "headwater: --ask needs a terminal; use --password-stdin"
+    assert "Traceback" not in done.stderr
+    assert gateway.asked == []
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("nonsense", "--url is http://HOST:PORT"), ("http://127.0.0.1:1", "http://127.0.0.1:1 does not answer: no connection")],
+)
+def test_installation_out_of_reach_is_one_line(url: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device", "list", "--url", url, "--token", "t"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith(f"headwater: {said}")
+    assert error.count("\n") == 1
+
+
+def test_times_are_shown_to_the_second_and_told_whole(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = "2026-03-04T05:06:07.123456789Z"
+    gateway.answers["GET /v1/devices?limit=500"] = {"items": [DEVICE | {"last_seen": seen}], "next": None}
+
+    assert run(gateway, "device", "list") == 0
+    assert "2026-03-04T05:06:07Z" in capsys.readouterr().out
+    assert run(gateway, "device", "list", "--json") == 0
+    assert seen in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--store", "nonsense:", "headwater: store 'nonsense:': no such engine 'nonsense'; there are embedded:"),
+        ("--registry", "mysql://x", "headwater: --registry is sqlite: or postgresql+psycopg://..., not mysql:"),
+        ("--bind", "0.0.0.0", "headwater: --bind 0.0.0.0 would offer passwords and data unencrypted"),
+        ("--port", "99999", "headwater: --port: must be less than or equal to 65535 (setting 'port')"),
+    ],
+)
+def test_start_is_refused_in_one_line(
+    option: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", "--data", str(tmp_path / "data"), option, value]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith(said)
+    assert error.count("\n") == 1
+
+
+def test_unknown_protocol_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "ingest", "--protocol", "morse"]) == 2
+    assert capsys.readouterr().err == "headwater: no ingest service 'morse'; there is json\n"

@@ -17,7 +17,7 @@ from compose import gateway, ports
 from compose.config import UpConfig
 from compose.folder import Folder
 from compose.processes import find_program
-from tests.compose.standins import eventually
+from tests.support.waiting import wait_until
 
 SERVICES = ("devices", "ingest-json", "dashboard")
 
@@ -105,7 +105,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     path, port = _write(folder, UpConfig(data=folder.root), upstreams)
     argv = [find_program("nginx"), "-e", "stderr", "-p", f"{folder.gateway}/", "-c", str(path)]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    eventually(lambda: not ports.is_free("127.0.0.1", port))
+    wait_until(lambda: not ports.is_free("127.0.0.1", port))
     yield Door(port, upstreams, process)
     process.terminate()
     process.wait(10)
@@ -267,7 +267,7 @@ def test_dead_service_is_a_problem_to_try_again(door: Door, tmp_path: Path) -> N
     argv = [find_program("nginx"), "-e", "stderr", "-p", f"{folder.gateway}/", "-c", str(path)]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        eventually(lambda: not ports.is_free("127.0.0.1", dead["gateway"]))
+        wait_until(lambda: not ports.is_free("127.0.0.1", dead["gateway"]))
         reply = Door(dead["gateway"], {}, process).get("/v1/telemetry", method="POST", body=b"{}")
     finally:
         process.terminate()

@@ -22,8 +22,10 @@ def test_taken_port_is_named_with_its_option() -> None:
     with listen() as taken:
         port = taken.getsockname()[1]
 
-        with pytest.raises(StartError, match=rf"port {port} on 127.0.0.1 is taken .* --mqtt-port$"):
+        with pytest.raises(StartError, match=rf"port {port} on 127.0.0.1 is taken .* --mqtt-port \d+$") as told:
             ports.check_free("127.0.0.1", port, "--mqtt-port")
+
+        assert ports.is_free("127.0.0.1", int(str(told.value).split()[-1]))
 
 
 def test_address_of_another_machine_is_named() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.standins import eventually
+from tests.support.waiting import wait_until
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
 
@@ -131,7 +131,7 @@ def test_empty_package_lists_are_fetched_once(box: Box) -> None:
 def test_interrupted_installation_leaves_no_policy(box: Box) -> None:
     (box.root / "apt-hangs").touch()
     with box.start("mosquitto") as process:
-        eventually((box.root / "hanging").exists)
+        wait_until((box.root / "hanging").exists)
         os.killpg(process.pid, signal.SIGTERM)
 
         assert process.wait(20) == 143
@@ -143,7 +143,7 @@ def test_policy_left_by_a_killed_installation_is_mended(box: Box) -> None:
     box.policy.chmod(0o755)
     (box.root / "apt-hangs").touch()
     with box.start("mosquitto") as process:
-        eventually((box.root / "hanging").exists)
+        wait_until((box.root / "hanging").exists)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
     (box.root / "apt-hangs").unlink()
@@ -200,6 +200,17 @@ def test_old_python_is_named(box: Box, version: str) -> None:
 
     assert result.returncode == 1
     assert result.stderr == f"headwater: Python 3.11 or later is needed; python3 is {version}\n"
+
+
+def test_installed_packages_are_compiled(box: Box) -> None:
+    (box.root / ".venv" / "bin").mkdir(parents=True)
+    for name in ("uv", "python3", "../.venv/bin/python"):
+        box.program(name, FAKE_TOOL)
+
+    result = shell(box, "lock=x\ninstall_python_packages")
+
+    assert result.returncode == 0
+    assert box.events()[-1].startswith("python -m compileall -q -j 0 .venv/lib wire chassis ")
 
 
 def test_prepared_tree_takes_no_time(box: Box) -> None:

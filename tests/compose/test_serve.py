@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from compose import ports, serve
-from tests.compose.standins import eventually, is_alive
+from tests.compose.standins import is_alive
+from tests.support.waiting import wait_until
 
 CONF = str(serve.GUNICORN_CONF)
 APP = """
@@ -56,7 +57,7 @@ class Served:
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(argv, cwd=folder, env=env, stdout=log, stderr=log)
-        eventually(lambda: not ports.is_free("127.0.0.1", self.port))
+        wait_until(lambda: not ports.is_free("127.0.0.1", self.port))
 
     def get(self, path: str = "/", **headers: str) -> list[str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -138,12 +139,12 @@ def test_log_lines_have_one_format(start: Start) -> None:
 
 def test_worker_ends_with_its_master(start: Start) -> None:
     served = start()
-    worker = eventually(lambda: [pid for pid in _children(served.process.pid) if is_alive(pid)])
+    worker = wait_until(lambda: [pid for pid in _children(served.process.pid) if is_alive(pid)])
 
     served.process.kill()
     served.process.wait()
 
-    eventually(lambda: not any(is_alive(pid) for pid in worker))
+    wait_until(lambda: not any(is_alive(pid) for pid in worker))
 
 
 def test_firmware_is_said_to_be_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.standins import Supervised, eventually, is_alive, stand_in
+from tests.compose.standins import Supervised, is_alive, stand_in
+from tests.support.waiting import wait_until
 
 Start = Callable[..., Supervised]
 
@@ -20,7 +21,7 @@ def test_processes_start_after_those_they_need(supervise: Start) -> None:
     one = stand_in("one", delay=0.5)
     supervised = supervise(one, stand_in("two", after=["one"]))
 
-    eventually(lambda: supervised.record("one").get("state") == "starting")
+    wait_until(lambda: supervised.record("one").get("state") == "starting")
     before = supervised.record("two")["state"]
     supervised.wait_ready()
 
@@ -47,7 +48,7 @@ def test_killed_process_comes_back(supervise: Start) -> None:
 
     os.kill(first, signal.SIGKILL)
 
-    again = eventually(lambda: (r := supervised.record("one"))["state"] == "running" and r["restarts"] == 1 and r)
+    again = wait_until(lambda: (r := supervised.record("one"))["state"] == "running" and r["restarts"] == 1 and r)
     assert again["pid"] != first
     assert supervised.record("two")["restarts"] == 0
     assert "one was killed by SIGKILL" in supervised.finish()[1]
@@ -56,10 +57,10 @@ def test_killed_process_comes_back(supervise: Start) -> None:
 def test_workers_of_a_killed_master_are_ended(supervise: Start) -> None:
     supervised = supervise(stand_in("one"))
     supervised.wait_ready()
-    master, worker = sorted(eventually(lambda: len(found := supervised.session("one")) == 2 and found))
+    master, worker = sorted(wait_until(lambda: len(found := supervised.session("one")) == 2 and found))
 
     os.kill(master, signal.SIGKILL)
-    eventually(lambda: supervised.record("one")["restarts"] == 1 and supervised.record("one")["state"] == "running")
+    wait_until(lambda: supervised.record("one")["restarts"] == 1 and supervised.record("one")["state"] == "running")
 
     assert not is_alive(worker)
 
@@ -95,7 +96,7 @@ def test_second_signal_stops_without_grace(supervise: Start) -> None:
     supervised = supervise(stand_in("deaf", stubborn=True))
     supervised.wait_ready()
     supervised.process.send_signal(signal.SIGTERM)
-    eventually(supervised.state)
+    wait_until(supervised.state)
 
     began = time.monotonic()
     supervised.finish()
@@ -110,14 +111,14 @@ def test_killed_supervisor_takes_its_processes_along(supervise: Start) -> None:
 
     supervised.process.kill()
 
-    eventually(lambda: not any(is_alive(pid) for pid in leaders))
+    wait_until(lambda: not any(is_alive(pid) for pid in leaders))
 
 
 def test_next_start_ends_what_a_killed_one_left(supervise: Start) -> None:
     deaf = stand_in("deaf", stubborn=True)
     supervised = supervise(deaf)
     supervised.wait_ready()
-    pids = eventually(lambda: len(found := supervised.session("deaf")) == 2 and found)
+    pids = wait_until(lambda: len(found := supervised.session("deaf")) == 2 and found)
     supervised.process.kill()
     supervised.process.wait()
 
@@ -132,7 +133,7 @@ def test_leftover_workers_without_their_master_are_found(supervise: Start) -> No
     deaf = stand_in("deaf", stubborn=True)
     supervised = supervise(deaf)
     supervised.wait_ready()
-    master, worker = sorted(eventually(lambda: len(found := supervised.session("deaf")) == 2 and found))
+    master, worker = sorted(wait_until(lambda: len(found := supervised.session("deaf")) == 2 and found))
     supervised.process.kill()
     os.kill(master, signal.SIGKILL)
     supervised.process.wait()

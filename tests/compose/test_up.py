@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from compose import ports
-from tests.compose.standins import eventually
 from tests.compose.test_gateway import make_certificate
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 HEADWATER = [sys.executable, "-P", "-m", "compose"]
@@ -47,7 +47,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-        eventually(lambda: process.poll() is not None or made.status().get("ready"), 60)
+        wait_until(lambda: process.poll() is not None or made.status().get("ready"), 60)
         assert process.poll() is None, (folder / "log").read_text()
         yield made
     finally:
@@ -89,8 +89,8 @@ def test_device_publishes_over_tls(up: Up) -> None:
     argv = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(up.mqtts), "--cafile", str(up.cert), "-u", "d2", "-P", secret]
     argv += ["-i", "d2", "-q", "1", "-t", "devices/d2/telemetry", "-m", '{"a":1}']
 
-    eventually(lambda: subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode == 0)
-    eventually(lambda: up.status()["ledger"].get("stored", 0) >= 1)
+    wait_until(lambda: subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode == 0)
+    wait_until(lambda: up.status()["ledger"].get("stored", 0) >= 1)
 
 
 def test_plain_listeners_stay_on_this_machine(up: Up) -> None:
