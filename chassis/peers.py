@@ -14,6 +14,14 @@ POOL = 32  # connections kept per peer: twice the threads of a service
 FIRST_SERVER_ERROR = 500
 NOT_FOUND = 404
 FIRST_ERROR = 400
+_FAULTS = {
+    "NewConnectionError": "no connection",
+    "NameResolutionError": "the name of the host is not known",
+    "ConnectTimeoutError": "no connection in time",
+    "ReadTimeoutError": "no answer in time",
+    "ProtocolError": "the connection broke, or it is no HTTP server",
+    "SSLError": "its certificate is not trusted",
+}
 
 
 class Peer(Protocol):
@@ -62,8 +70,13 @@ class HttpPeer:
                 return self._pool.request(method, self.base_url + path, body=content, headers=headers)
             except urllib3.exceptions.HTTPError as error:
                 if not left:
-                    raise PeerUnavailable(f"{self.base_url} does not answer: {type(error).__name__}") from error
+                    raise PeerUnavailable(f"{self.base_url} does not answer: {_say(error)}") from error
         raise AssertionError
+
+
+def _say(error: Exception) -> str:
+    name = type(error).__name__
+    return _FAULTS.get(name, name)
 
 
 def _parse(answer: urllib3.BaseHTTPResponse, what: str) -> Any:

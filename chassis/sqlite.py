@@ -16,6 +16,11 @@ from typing import Any
 
 import apsw
 
+from chassis import logs
+
+log = logs.get(__name__)
+DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+UNUSABLE = (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError, *DAMAGED)  # later, or after a person came
 BUSY_MS = 5_000  # readers meet a checkpoint or a schema change for a moment
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 CACHE_KIB = 8_192
@@ -34,6 +39,7 @@ class Database:
 
         Raises:
             apsw.CantOpenError: it cannot be opened.
+            apsw.NotADBError, apsw.CorruptError: it is damaged; which one it is stands in the log.
         """
         self.path = path
         # Guards the connection (apsw connections are not to be used by two threads at once).
@@ -44,6 +50,10 @@ class Database:
         self.connection.set_busy_timeout(BUSY_MS)
         if read_only:
             return
+        with self._naming():
+            self._prepare(schema)
+
+    def _prepare(self, schema: tuple[str, ...]) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", f"cache_size=-{CACHE_KIB}", "temp_store=MEMORY"):
             self.connection.execute(f"PRAGMA {pragma}").fetchall()
         self.connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}").fetchall()
@@ -53,7 +63,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[apsw.Connection]:
         """One write transaction: alone among threads and processes, committed durably, rolled back on any error."""
-        with self._lock:
+        with self._lock, self._naming():
             fcntl.flock(self._lock_file, fcntl.LOCK_EX)
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
@@ -68,8 +78,17 @@ class Database:
 
     def read(self, sql: str, bindings: Any = ()) -> list[tuple[Any, ...]]:
         """Run one query and fetch all of it."""
-        with self._lock:
+        with self._lock, self._naming():
             return list(self.connection.execute(sql, bindings))
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Say in the log which file is damaged: SQLite's own words do not."""
+        try:
+            yield
+        except DAMAGED as error:
+            log.error("database_damaged", path=str(self.path), error=str(error))  # noqa: TRY400 - the caller answers
+            raise
 
     def close(self) -> None:
         """Close the connection and the lock file."""

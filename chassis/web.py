@@ -31,6 +31,8 @@ PROBLEM_JSON = "application/problem+json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY_BYTES = 1024 * 1024
 SERVER_ERROR = 500
+DRAINED_BYTES = 16 * 1024 * 1024  # of a refused request's body: as much as any route takes
+DRAIN_CHUNK_BYTES = 64 * 1024
 
 REQUESTS = metrics.Counter("headwater_http_requests", "Requests answered", ["service", "route", "status"])
 SECONDS = metrics.Histogram(
@@ -258,7 +260,7 @@ def _parse_query(model: type[BaseModel], lists: set[str]) -> BaseModel:
 
 
 def _sentence(found: list[Any]) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in found[:5])
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {errors.in_words(e)}" for e in found[:5])
 
 
 def _members(found: list[Any]) -> list[str]:
@@ -286,6 +288,7 @@ def _start_clock() -> None:
 
 
 def _finish(service: str, response: Response) -> Response:
+    _drain()
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     route = request.url_rule.rule if request.url_rule else "none"
@@ -294,11 +297,30 @@ def _finish(service: str, response: Response) -> Response:
     return response
 
 
+def _drain() -> None:
+    """Read what a refused request left unread.
+
+    gunicorn would close the connection over it, the kernel reset it, and a request of somebody else that the gateway
+    has just put on the same connection would be lost with it.
+    """
+    if not request.environ.get("CONTENT_LENGTH") and not request.environ.get("HTTP_TRANSFER_ENCODING"):
+        return
+    drained = 0
+    while drained < DRAINED_BYTES:
+        try:
+            read = len(request.environ["wsgi.input"].read(DRAIN_CHUNK_BYTES))
+        except Exception:  # a body that breaks off or is no body: gunicorn ends the connection itself
+            return
+        if not read:
+            return
+        drained += read
+
+
 def _add_probes(app: Flask, edge: Edge) -> None:
     def readyz() -> Response:
         checks = edge.ready()
         status = 200 if all(state == "ok" for state in checks.values()) else 503
-        shown = {"ready": status == 200} | ({"checks": checks} if "verbose" in request.args else {})  # noqa: PLR2004
+        shown = {"ready": status == 200} | ({"checks": checks} if "verbose" in request.args else {})  # noqa: PLR2004 - OK
         return answer({"service": edge.service} | shown, status)
 
     app.add_url_rule("/livez", "livez", lambda: answer({"service": edge.service, "live": True}))

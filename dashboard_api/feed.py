@@ -22,7 +22,7 @@ from chassis import web
 from chassis.tokens import TokenChecker
 from dashboard_api.hub import Hub, Viewer
 from wire.devices import allows
-from wire.errors import BadRequest, Forbidden, HeadwaterError, PeerUnavailable, TooManyRequests, Unauthorized
+from wire.errors import BadRequest, Forbidden, HeadwaterError, PeerUnavailable, TooManyRequests, Unauthorized, in_words
 from wire.feed import CLOSE_SLOW, SubscribeFrame
 
 PATH = "/v1/feed"
@@ -180,4 +180,4 @@ def _subscription(frame: str | bytes | None) -> SubscribeFrame | None:
         return SubscribeFrame.model_validate_json(frame)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise BadRequest(f"not a subscription: {found['msg']}", fields=[".".join(map(str, found["loc"]))]) from None
+        raise BadRequest(f"not a subscription: {in_words(found)}", fields=[".".join(map(str, found["loc"]))]) from None

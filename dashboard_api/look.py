@@ -17,6 +17,7 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 SMALL_S = 0.0005
 UNITS = {
     "Cel": "\N{DEGREE SIGN}C", "deg": "\N{DEGREE SIGN}", "%RH": "%", "Ohm": "\u03a9", "m2": "m\u00b2", "m3": "m\u00b3",
+    "m3/h": "m\u00b3/h", "m3/s": "m\u00b3/s", "1/min": "min\u207b\u00b9", "g/m3": "g/m\u00b3", "kg/m3": "kg/m\u00b3",
     "m/s2": "m/s\u00b2", "W/m2": "W/m\u00b2", "uS/cm": "\u00b5S/cm", "ug/m3": "\u00b5g/m\u00b3",
 }  # fmt: skip
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"

@@ -36,8 +36,19 @@ class GeventThreads:
 
     def run(self, work: Callable[[], T]) -> T:
         """See Offload."""
-        result: T = self._pool.apply(work)
-        return result
+        caught: list[Exception] = []
+        results: list[T] = []
+
+        def work_quietly() -> None:
+            try:
+                results.append(work())
+            except Exception as error:  # the pool would print what its caller may well answer, a bad cursor say
+                caught.append(error)
+
+        self._pool.apply(work_quietly)
+        if caught:
+            raise caught[0]
+        return results[0]
 
 
 def choose() -> Offload:

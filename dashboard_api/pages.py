@@ -16,6 +16,7 @@ from chassis.web import Api, Call
 from dashboard_api import look
 from dashboard_api.fleet import Fleet
 from dashboard_api.views import DevicePage, Views
+from wire import clock
 from wire.errors import HeadwaterError
 
 PAGE = 50
@@ -68,9 +69,9 @@ def _add_devices(api: Api, views: Views) -> None:
     @api.route("GET", "/devices/<device_id>", "viewer")
     def device(call: Call) -> Response:
         """One device: latest values, charts, presence, tags, quarantined messages."""
-        window = request.args.get("window", DEFAULT_WINDOW)
-        window = window if window in WINDOWS else DEFAULT_WINDOW
         shown: DevicePage = views.device(_token(), call.path["device_id"])
+        window = request.args.get("window", "")
+        window = window if window in WINDOWS else _usual_window(shown)
         length_s, every_s = WINDOWS[window]
         return _page("device.html", call, shown=shown, window=window, windows=list(WINDOWS), length_s=length_s,
                      every_s=every_s)  # fmt: skip
@@ -99,6 +100,13 @@ def _add_quarantine(api: Api, views: Views) -> None:
         response = redirect(f"/quarantine?{urlencode(found)}", 303, Response)
         assert isinstance(response, Response)
         return response
+
+
+def _usual_window(shown: DevicePage) -> str:
+    """Choose the span of the charts: a device that is new would be a dot at the end of an hour."""
+    registered_ns = look.to_ns(shown.details.get("created"))
+    is_new = registered_ns is not None and clock.now_ns() - registered_ns < WINDOWS["15m"][0] * clock.NS_PER_S
+    return "15m" if is_new else DEFAULT_WINDOW
 
 
 def _page(template: str, call: Call, **shown: Any) -> Response:

@@ -9,13 +9,13 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from chassis import logs
+from chassis.settings import split_address
 from chassis.workers import Workers
 from wire import topics
 
 log = logs.get(__name__)
 KEEPALIVE_S = 30
 MAX_RECONNECT_S = 5  # a page that is watched should not wait longer for a broker that is back
-DEFAULT_PORT = 1883
 
 
 class FeedSource:
@@ -25,8 +25,7 @@ class FeedSource:
     """
 
     def __init__(self, broker: str, username: str, password: str, on_message: Callable[[bytes], None]) -> None:
-        host, _, port = broker.rpartition(":") if ":" in broker else (broker, "", "")
-        self._host, self._port = host, int(port or DEFAULT_PORT)
+        self._host, self._port = split_address(broker, topics.MQTT_PORT)
         self._on_message = on_message
         self.is_connected = False
         # The broker takes the user name for the client id, so a second one of the same name would cut off the first.
@@ -63,6 +62,6 @@ class FeedSource:
         log.info("feed_connected", broker=f"{self._host}:{self._port}")
 
     def _disconnected(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if self.is_connected:
+        if self.is_connected and reason.is_failure:  # else it was ended by `stop` or by an orderly stop of the broker
             log.warning("feed_disconnected", reason=str(reason))
         self.is_connected = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,7 +17,6 @@ from wire.errors import HeadwaterError, NotFound
 from wire.points import FieldValue, Point
 
 READINGS = 8  # devices whose newest values the overview shows
-READING_FIELDS = 3
 MAX_FIELDS = 256
 MAX_CHARTS = 12
 DEVICE_QUARANTINE = 5
@@ -92,12 +93,12 @@ class Views:
         self._types: dict[str, tuple[float, Mapping[str, Any]]] = {}
 
     def readings(self, token: str) -> list[Reading]:
-        """Give the newest values of a few devices, those online first; none while the registry is away."""
+        """Give the newest values of a few devices of each type, those online first; none while the registry is away."""
         try:
             entries = self._directory.entries().values()
         except HeadwaterError:
             return []
-        chosen = sorted(entries, key=lambda entry: (not entry.is_online, entry.id))[:READINGS]
+        chosen = _choose(entries)
         if not chosen:
             return []
         points = self._queries.latest(Selection([entry.id for entry in chosen])).points
@@ -184,6 +185,18 @@ class Views:
                 self._types.clear()
             self._types[type_name] = (time.monotonic(), specs)
         return specs
+
+
+def _choose(entries: Iterable[Entry]) -> list[Entry]:
+    """Choose what the overview shows: online before offline, and the types in turn, so that each is seen."""
+    turns: Counter[tuple[bool, str]] = Counter()
+    ranked = []
+    for entry in sorted(entries, key=lambda entry: entry.id):
+        group = (not entry.is_online, entry.type or "")
+        ranked.append((group[0], turns[group], entry.id, entry))
+        turns[group] += 1
+    chosen = [entry for *_, entry in heapq.nsmallest(READINGS, ranked)]
+    return sorted(chosen, key=lambda entry: (not entry.is_online, entry.id))
 
 
 def _row_of(entry: Entry) -> Row:

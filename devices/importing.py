@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from devices import credentials
 from devices.rows import NewDevice, Who
 from wire import clock
-from wire.errors import BadRequest, Conflict, TooLarge, Unprocessable
+from wire.errors import BadRequest, Conflict, TooLarge, Unprocessable, in_words
 from wire.registry import (
     CredentialCreate,
     DeviceCreate,
@@ -161,7 +161,7 @@ def _to_device(cells: dict[str, str]) -> DeviceCreate:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         code = "bad_id" if where == "id" else "bad_value"
-        raise Unprocessable(f"{where}: {first['msg']}", code=code) from None
+        raise Unprocessable(f"{where}: {in_words(first)}", code=code) from None
 
 
 def _exists(line: int, device_id: str) -> ImportFailure:

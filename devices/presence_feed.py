@@ -15,6 +15,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from chassis import logs, metrics
+from chassis.settings import split_address
 from devices import presence
 from devices.metrics import BROKER_NEWS
 from devices.presence import Evidence
@@ -44,8 +45,7 @@ class BrokerFeed:
             keeper: takes the evidence.
             refused: called after the broker refused somebody's credential.
         """
-        host, _, port = broker.rpartition(":")
-        self._address = host or broker, int(port) if host else 1883
+        self._address = split_address(broker, topics.MQTT_PORT)
         self._credential = credential
         self._keeper = keeper
         self._refused = refused

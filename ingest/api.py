@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
 
 from chassis.web import Api, Call, answer, read_body
+from ingest.arrivals import Arrivals
 from ingest.framing import decode_batch, encode_verdict
 from ingest.gate import Gate, Known
 from ingest.intake import Message
@@ -95,6 +96,7 @@ class _Door:
         self._service = service
         self._gate = gate
         self._reports = reports
+        self._arrivals = Arrivals()
 
     def counting(self, handler: Handler) -> Handler:
         """Count requests that are refused, whatever refused them."""
@@ -132,8 +134,8 @@ class _Door:
 
     def accept(self, device: Known, protocol: Protocol) -> Response:
         """Take the body in and answer for it."""
-        received_ns = clock.now_ns()
         content = read_body(MAX_INFLATED_BYTES)
+        received_ns = self._arrivals.take(len(content))
         message = Message(device, protocol, content, received_ns, "http", request.headers.get("Content-Type", "")[:128])
         return _render(self._service.accept(message))
 

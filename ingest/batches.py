@@ -35,12 +35,13 @@ class _Held(NamedTuple):
 class BatchSorting:
     """The state of sorting one batch. Use: `find_devices`, `take` each, keep `refused`, `settle`, keep its readings."""
 
-    def __init__(self, ports: Ports, protocols: dict[str, Protocol]) -> None:
+    def __init__(self, ports: Ports, protocols: dict[str, Protocol], bridge: str) -> None:
         self.endings: list[Ending] = []
         self.refused: list[Refused] = []
         self.counts: Counter[tuple[str, str]] = Counter()  # (protocol, end) -> readings
         self._ports = ports
         self._protocols = protocols
+        self._bridge = bridge
         self._found = Found({}, frozenset())
         self._held: list[_Held] = []  # in the order of `refused`
         self._readings: list[tuple[int, list[Reading]]] = []
@@ -95,7 +96,7 @@ class BatchSorting:
         else:
             message = Message(
                 device, protocol, delivery.payload, delivery.received_ns, "mqtt", delivery.topic,
-                delivery.mid, delivery.dup, delivery.retain,
+                delivery.mid, delivery.dup, delivery.retain, self._bridge,
             )  # fmt: skip
             self._sort(index, message)
 

@@ -66,7 +66,8 @@ class Frames:
 
     def _next_ns(self) -> int:
         # Times are made unique by counting up from here: two readings of one device without a time of their own would
-        # otherwise share a point. A clock that was set back is followed, not held up.
+        # otherwise share a point. Records of one message count up from its time, so each message is given as many ns
+        # as it has bytes: it cannot hold more records. A clock that was set back is followed, not held up.
         now = clock.now_ns()
         return now if now > self._last_ns or self._last_ns - now > CLOCK_STEP_NS else self._last_ns
 
@@ -89,10 +90,11 @@ class Frames:
         if not device and topic.startswith("$SYS/"):
             self.notices.append((topic, payload))
             return None
-        self._last_ns += 1
+        received_ns = self._last_ns + 1
+        self._last_ns = received_ns + len(payload)
         if first & 8 and self._held:
-            return self._resumed(Delivery(device, topic, payload, self._last_ns, mid, True))
-        return Delivery(device, topic, payload, self._last_ns, mid, bool(first & 8), bool(first & 1))
+            return self._resumed(Delivery(device, topic, payload, received_ns, mid, True))
+        return Delivery(device, topic, payload, received_ns, mid, bool(first & 8), bool(first & 1))
 
     def _resumed(self, delivery: Delivery) -> Delivery:
         before = self._held.pop(delivery.mid, None)

@@ -59,7 +59,7 @@ class Lane:
 
     def __init__(self, peer: Peer, bridge: str, settle: Callable[[Settled], None], limits: Limits) -> None:
         self._peer = peer
-        self._bridge = bridge
+        self._bridge = self._sender = bridge
         self._settle = settle
         self._limits = limits
         self._ready = threading.Condition()
@@ -94,6 +94,10 @@ class Lane:
             self._queue = deque(each for each in waiting if not each.mid)
             self._holds.clear()
         return [each for each in waiting if each.mid], [each for each in in_flight if each.mid]
+
+    def name_session(self, name: str) -> None:
+        """Say which session of the broker the next messages are of; after `cut`, so that no others are held."""
+        self._sender = f"{self._bridge}/{name}" if name else self._bridge
 
     def stop(self) -> None:
         """Send nothing more; a batch in flight may still be answered."""
@@ -149,7 +153,7 @@ class Lane:
         return room.taken
 
     def _send(self, epoch: int, batch: list[Delivery]) -> None:
-        content = encode_batch(Batch(self._bridge, batch))
+        content = encode_batch(Batch(self._sender, batch))
         try:
             verdict = _check(self._peer.call("POST", PATH, content), len(batch))
         except HeadwaterError as error:

@@ -21,9 +21,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from chassis import logs
+from chassis.settings import split_address
 from ingest import bridge_metrics as metrics
 from ingest.bridge_client import BulkClient
-from ingest.bridge_config import BridgeConfig, Limits, split_address
+from ingest.bridge_config import BridgeConfig, Limits
+from ingest.bridge_identity import SessionName
 from ingest.bridge_lane import Lane, Settled, size_of
 from ingest.bridge_mailbox import Mailbox
 from ingest.bridge_notices import Notices
@@ -50,9 +52,11 @@ class Session:
         self._lanes = lanes
         self._mailbox = mailbox
         self._pid_file = config.broker_pid_file
+        self._name = SessionName(config.broker_session_file)
+        self._name_lanes(self._name.name)
         self._client = BulkClient(config.broker_username, self._receive)
         self._client.username_pw_set(config.broker_username, config.broker_password or None)
-        self._client.connect_async(*split_address(config.broker), keepalive=limits.keepalive_s)
+        self._client.connect_async(*split_address(config.broker, topics.MQTT_PORT), keepalive=limits.keepalive_s)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._notices = Notices(self._publish)
@@ -180,8 +184,13 @@ class Session:
         self._is_new_session = not flags.session_present
         if self._is_new_session:
             self._held.clear()
+            self._name_lanes(self._name.renew())
         wanted = [(topics.TELEMETRY, 1), (topics.TELEMETRY_PROTOCOL, 1), (DROPPED, 0)]
         self._client.subscribe(wanted)
+
+    def _name_lanes(self, name: str) -> None:
+        for lane in self._lanes.values():
+            lane.name_session(name)
 
     def _on_subscribe(
         self, _client: Any, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Properties | None

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from ingest.frames import Spooled
-from wire.points import REDELIVERED, SERVER_TIME
+from wire.points import REDELIVERED
 
 MAX_RANGES = 256  # per boot: 2 KiB on disk; at 1 % loss that is the memory of 25,000 readings
 MAX_BOOTS = 50_000  # in memory, about 300 bytes each; others are read again from disk
@@ -133,7 +133,11 @@ class Boots:
 
 
 class Deliveries:
-    """The last WINDOW messages that came over MQTT without a time of their own."""
+    """Messages without a time of their own, of the last WINDOW that came over MQTT.
+
+    All messages are counted, since message ids are used again after 65,535 of whatever kind: a message sent again whose
+    first copy never arrived must not meet an older one of the same id and content.
+    """
 
     def __init__(self, rows: list[DeliveryRow], number: int) -> None:
         """`rows` are those kept, oldest first; `number` counts all deliveries ever."""
@@ -141,19 +145,21 @@ class Deliveries:
         self._known: dict[tuple[int, int], tuple[int, int, bool]] = {}
         self._order: deque[tuple[int, tuple[int, int]]] = deque()
         self._new: list[DeliveryRow] = []
+        self._passed_ns = 0
         for index, row in enumerate(rows):
             self._remember(row, number - len(rows) + index + 1)
 
     def is_repeat(self, reading: Spooled) -> bool:
         """Tell whether the reading's message was seen under another time of arrival."""
         delivery = reading.delivery or 0
+        self._forget_old()
         known = self._known.get((delivery, reading.content))
         is_again = bool(reading.flags & REDELIVERED)
         if known is not None:
             _, received_ns, was_again = known
             if received_ns == reading.received_ns:  # another reading of the same message
                 return False
-            if is_again if reading.received_ns > received_ns else was_again:
+            if is_again or (was_again and reading.received_ns < received_ns):  # not by the time alone: clocks go back
                 return True
         self.number += 1
         row = (delivery, reading.content, reading.received_ns, is_again)
@@ -161,8 +167,14 @@ class Deliveries:
         self._new.append(row)
         return False
 
+    def pass_by(self, reading: Spooled) -> None:
+        """Count a message that is known by other means; one sent again was counted before."""
+        if reading.received_ns != self._passed_ns and not reading.flags & REDELIVERED:
+            self._passed_ns = reading.received_ns
+            self.number += 1
+
     def take_changes(self) -> list[DeliveryRow]:
-        """Give what has to be kept, once; the last has the number `number`."""
+        """Give what has to be kept, once; the last has about the number `number`."""
         new, self._new = self._new, []
         return new
 
@@ -170,7 +182,10 @@ class Deliveries:
         key = row[:2]
         self._known[key] = (number, row[2], row[3])
         self._order.append((number, key))
-        while self._order[0][0] <= number - WINDOW:
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        while self._order and self._order[0][0] <= self.number - WINDOW:
             old, old_key = self._order.popleft()
             if self._known[old_key][0] == old:
                 del self._known[old_key]
@@ -234,8 +249,11 @@ class Dedupe:
             self._recent.forget(reading)
 
     def _is_repeat(self, reading: Spooled) -> bool:
+        if reading.content:  # neither a time nor a number of its own
+            if self.deliveries.is_repeat(reading):
+                return True
+        elif reading.delivery is not None:
+            self.deliveries.pass_by(reading)
         if reading.boot_id is not None and reading.seq is not None:
             return self.boots.is_repeat((reading.tenant, reading.device, reading.boot_id), reading.seq)
-        if reading.delivery is not None and reading.flags & SERVER_TIME and self.deliveries.is_repeat(reading):
-            return True
         return self._recent.is_repeat(reading)

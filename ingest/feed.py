@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from chassis import logs
 from chassis.metrics import Counter
-from ingest.bridge_config import split_address
+from chassis.settings import split_address
 from wire import topics
 from wire.feed import MAX_FRAME_BYTES
 from wire.points import Point, point_to_json
@@ -119,7 +119,7 @@ class FeedPublisher:
 
     def __init__(self, buffer: FeedBuffer, broker: str, username: str, password: str) -> None:
         self._buffer = buffer
-        self._address = split_address(broker)
+        self._address = split_address(broker, topics.MQTT_PORT)
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=username, clean_session=True)
         self._client.connect_timeout = CONNECT_TIMEOUT_S
         if password:

@@ -7,9 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
-import apsw
-
-from chassis.sqlite import Database
+from chassis.sqlite import UNUSABLE, Database
 from wire.errors import Unavailable
 from wire.points import FieldValue
 
@@ -82,7 +80,7 @@ class FieldTypes:
             try:
                 self._write(self._unsaved)
                 self._unsaved = {}
-            except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError) as error:
+            except UNUSABLE as error:
                 raise Unavailable(f"field types cannot be written: {error}", code="spool_full") from error
             finally:
                 self._is_saving = False

@@ -22,7 +22,7 @@ class Delivery(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Batch(msgspec.Struct, array_like=True, frozen=True):
     """Messages in receipt order, of one bridge."""
 
-    bridge: str
+    bridge: str  # and the name of the broker's session: message ids mean nothing beyond it
     deliveries: list[Delivery]
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from chassis import logs
@@ -59,10 +60,12 @@ class Gate:
 
     def __init__(self, registry: Peer) -> None:
         self._registry = registry
-        self._lock = threading.Lock()  # guards the three below; single reads go without it
+        self._asking = threading.Lock()  # held by the one that asks for single devices; taken before _lock
+        self._lock = threading.Lock()  # guards the four below; single reads go without it
         self._devices: OrderedDict[str, Known] = OrderedDict()
         self._absent: dict[str, float] = {}  # id -> monotonic time until which it is not asked for
         self._checkers: dict[str, TypeChecker] = {}
+        self._wanted: dict[str, Future[Known | None]] = {}  # single devices that go into the next lookup
         self._revision = 0
         self.has_reached_registry = False
 
@@ -100,7 +103,7 @@ class Gate:
         for start in range(0, len(unknown), LOOKUP_IDS):
             part = unknown[start : start + LOOKUP_IDS]
             try:
-                known |= self._fetch(part)
+                known |= self._fetch(part) if len(part) > 1 else self._fetch_together(part[0])
             except PeerUnavailable:
                 kept = {device_id: self._devices[device_id] for device_id in part if device_id in self._devices}
                 known |= kept
@@ -140,9 +143,34 @@ class Gate:
     def _ask_again(self, device: Known) -> Known | None:
         """Fetch a device once more, because a refusal may rest on an old answer (a credential made just now)."""
         try:
-            return self._fetch([device.id]).get(device.id)
+            return self._fetch_together(device.id).get(device.id)
         except PeerUnavailable:
             return device
+
+    def _fetch_together(self, device_id: str) -> dict[str, Known]:
+        """Fetch one device; those that other threads want meanwhile go into one lookup, the next.
+
+        A fleet that starts at once would otherwise make a call a device, and the registry would answer none in time.
+        """
+        with self._lock:
+            future = self._wanted.setdefault(device_id, Future())
+        with self._asking:
+            if not future.done():  # else who held the lock before has asked for this one too
+                self._ask_for_wanted()
+        device = future.result()
+        return {} if device is None else {device_id: device}
+
+    def _ask_for_wanted(self) -> None:
+        with self._lock:
+            wanted, self._wanted = self._wanted, {}
+        try:
+            fetched = self._fetch(list(wanted))
+        except Exception as error:
+            for future in wanted.values():
+                future.set_exception(error)
+            return
+        for device_id, future in wanted.items():
+            future.set_result(fetched.get(device_id))
 
     def _fetch(self, device_ids: list[str]) -> dict[str, Known]:
         LOOKUPS.labels("asked").inc(len(device_ids))

@@ -35,6 +35,7 @@ class Message:
     mid: int = 0  # broker's message id; 0 unless MQTT QoS >= 1
     is_redelivered: bool = False
     is_retained: bool = False
+    bridge: str = ""  # with the name of the broker's session, which `mid` is of
 
     def to_raw(self, checker: TypeChecker | None, *, is_readable: bool) -> RawMessage:
         """Give what the quarantine keeps."""
@@ -147,21 +148,21 @@ class _Sorting:
 
     def _reading(self, record: Record, fields: dict[str, FieldValue]) -> Reading:
         message, device = self._message, self._message.device
-        time_ns, flags, delivery, content = record.time_ns, record.flags | self._flags, None, 0
+        time_ns, flags, content = record.time_ns, record.flags | self._flags, 0
         if time_ns is None:
             # Records of one message without a time stay apart: the same time would make them one point.
             time_ns, flags = message.received_ns + record.index, flags | SERVER_TIME
-            if message.mid > 0 and record.seq is None:
-                delivery, content = message.mid, self._hash_content()
+            if message.mid > 0 and (record.seq is None or record.boot_id is None):
+                content = self._hash_content()
         return Reading(
             device.id, record.measurement, time_ns, message.received_ns, fields, record.tags, flags,
-            record.boot_id, record.seq, message.protocol.name, device.tenant, delivery, content,
+            record.boot_id, record.seq, message.protocol.name, device.tenant, message.mid or None, content,
         )  # fmt: skip
 
     def _hash_content(self) -> int:
-        """Hash topic and payload to signed 64 bits (SQLite's integer)."""
+        """Hash session, topic and payload to signed 64 bits (SQLite's integer)."""
         if self._content is None:
             digest = blake2b(self._message.source.encode(errors="replace"), digest_size=8)
-            digest.update(b"\0" + self._message.content)
+            digest.update(f"\0{self._message.bridge}\0".encode(errors="replace") + self._message.content)
             self._content = int.from_bytes(digest.digest(), signed=True)
         return self._content

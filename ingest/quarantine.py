@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import apsw
 
-from chassis.sqlite import Database
+from chassis.sqlite import UNUSABLE, Database
 from wire.devices import TENANT
 from wire.errors import NotFound, Unavailable
 
@@ -23,6 +23,8 @@ UNREADABLE_BYTES = 4 * 1024  # of a message that cannot be decoded, its head is 
 PACK_FROM_BYTES = 4 * 1024
 ENTRY_BYTES = 256  # what a row costs beside the bytes of its message
 DEVICE_SHARE = 16  # one device may use this part of the limit, so that it cannot fill it for all others
+HEAD_BYTES = 4 * 1024  # of each message on a page: thousands of entries may wait of messages that inflate to megabytes
+PACKED_HEAD_BYTES = 16 * 1024  # always holds a head: deflate needs less than two bytes for one
 MAX_FREED = 5_000  # entries a transaction marks: longer ones keep the other services waiting
 
 _SCHEMA = (
@@ -42,9 +44,10 @@ _SCHEMA = (
 )
 _SELECT = (
     "SELECT e.id, e.tenant, e.device, m.protocol, m.transport, m.source, m.type, m.type_version, e.code, e.detail,"
-    " e.record, e.field, e.is_whole, m.received_ns, e.replayed_ns, m.raw, m.raw_bytes, m.is_packed, m.id"
+    " e.record, e.field, e.is_whole, m.received_ns, e.replayed_ns, substr(m.raw, 1, ?), m.raw_bytes, m.is_packed, m.id"
     " FROM entries e JOIN messages m ON m.id = e.message"
 )
+_ALL_BYTES = 2**31  # more than a value of SQLite can hold
 _IS_OF = "SELECT count(*) FROM entries WHERE id = ? AND tenant = ?"
 _ADD_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
 _ADD_DEVICE = (
@@ -113,7 +116,7 @@ class Entry:
     is_whole: bool
     received_ns: int
     replayed_ns: int | None
-    raw: bytes | None  # None: it was replayed and its bytes are gone
+    raw: bytes | None  # on a page only the head; None: it was replayed and its bytes are gone
     raw_bytes: int  # of the message as received; more than len(raw) when only its head was kept
     message: int
 
@@ -134,7 +137,8 @@ class Quarantine:
 
     def __init__(self, path: Path, *, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._database = Database(path, schema=_SCHEMA)
+        with _answering():
+            self._database = Database(path, schema=_SCHEMA)
 
     def add(self, refused: Sequence[Refused]) -> list[Kept]:
         """Keep refused data durably, each message wholly or not at all."""
@@ -148,21 +152,21 @@ class Quarantine:
                 self._delete(connection, id_)
 
     def page(self, selection: Selection, *, before: int | None = None, limit: int = 100) -> list[Entry]:
-        """Give entries, newest first, with an id below `before`."""
+        """Give entries, newest first, with an id below `before`; of their messages only the heads."""
         where, bindings = _where(selection)
         if before is not None:
             where, bindings = f"{where} AND e.id < ?", [*bindings, before]
         with _answering():
             sql = f"{_SELECT} WHERE {where} ORDER BY e.id DESC LIMIT ?"
-            return [_entry(row) for row in self._database.read(sql, [*bindings, limit])]
+            return [_entry(row, HEAD_BYTES) for row in self._database.read(sql, [PACKED_HEAD_BYTES, *bindings, limit])]
 
     def get(self, id_: int, *, tenant: str = TENANT) -> Entry:
-        """Give one entry. Raises NotFound."""
-        with _answering():
-            rows = self._database.read(f"{_SELECT} WHERE e.id = ? AND e.tenant = ?", (id_, tenant))
-        if not rows:
-            raise NotFound(f"no quarantined entry {id_}")
-        return _entry(rows[0])
+        """Give one entry with all that was kept of its message. Raises NotFound."""
+        return self._get(id_, tenant, _ALL_BYTES, 0)
+
+    def head(self, id_: int, *, tenant: str = TENANT) -> Entry:
+        """Give one entry with the head of its message. Raises NotFound."""
+        return self._get(id_, tenant, PACKED_HEAD_BYTES, HEAD_BYTES)
 
     def mark_replayed(self, ids: Sequence[int], now_ns: int) -> None:
         """Count entries as no longer waiting; a message's bytes go with the last of its entries."""
@@ -203,6 +207,13 @@ class Quarantine:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def _get(self, id_: int, tenant: str, read_bytes: int, head_bytes: int) -> Entry:
+        with _answering():
+            rows = self._database.read(f"{_SELECT} WHERE e.id = ? AND e.tenant = ?", (read_bytes, id_, tenant))
+        if not rows:
+            raise NotFound(f"no quarantined entry {id_}")
+        return _entry(rows[0], head_bytes)
 
     def _add(self, connection: apsw.Connection, message: RawMessage, items: Sequence[Item]) -> Kept:
         if message.key is not None and _one(connection, "SELECT id FROM messages WHERE key = ?", (message.key,)):
@@ -272,9 +283,10 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
     return " AND ".join(where), bindings
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _entry(row: tuple[Any, ...], head_bytes: int) -> Entry:
+    """Make an entry of a row; of its message the first `head_bytes`, or all (0)."""
     raw, raw_bytes, is_packed, message = row[15:]
-    content = zlib.decompress(raw) if raw is not None and is_packed else raw
+    content = zlib.decompressobj().decompress(raw, head_bytes) if raw is not None and is_packed else raw
     columns: tuple[Any, ...] = (*row[:12], bool(row[12]), *row[13:15], content, raw_bytes, message)
     return Entry(*columns)
 
@@ -294,5 +306,5 @@ def _one(connection: apsw.Connection, sql: str, bindings: tuple[Any, ...]) -> in
 def _answering() -> Iterator[None]:
     try:
         yield
-    except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError) as error:
+    except UNUSABLE as error:
         raise Unavailable(f"the quarantine cannot be used: {error}") from error

@@ -17,7 +17,6 @@ from wire import errors
 from wire.devices import Model
 from wire.points import TimeNs
 
-LISTED_RAW_BYTES = 4 * 1024  # of each message in a listing; one entry by its id shows all
 MAX_ID = 2**63 - 1
 
 State = Literal["waiting", "replayed", "all"]
@@ -115,18 +114,18 @@ def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
 
     @api.route("GET", "/v1/quarantine", "viewer", query=QuarantineQuery, answers={200: EntryPage})
     def list_quarantine(call: Call) -> EntryPage:
-        """List refused data with its reason and raw bytes."""
+        """List refused data with its reason and the first bytes of its message."""
         query: QuarantineQuery = call.query
         selection = Selection(query.device, query.code, query.protocol, query.state, call.actor.tenant)
         before = _parse_cursor(query.cursor) if query.cursor is not None else None
         found = quarantine.page(selection, before=before, limit=query.limit + 1)
         more = _cursor(found[query.limit - 1].id) if len(found) > query.limit else None
-        return EntryPage(items=[_shown(entry, LISTED_RAW_BYTES) for entry in found[: query.limit]], next=more)
+        return EntryPage(items=[_shown(entry) for entry in found[: query.limit]], next=more)
 
     @api.route("GET", "/v1/quarantine/<id>", "viewer", answers={200: EntryModel})
     def show_quarantined(call: Call) -> EntryModel:
         """Show one entry with all of its message."""
-        return _shown(quarantine.get(_parse_id(call.path["id"]), tenant=call.actor.tenant), None)
+        return _shown(quarantine.get(_parse_id(call.path["id"]), tenant=call.actor.tenant))
 
     @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel})
     def show_ledger(_call: Call) -> LedgerModel:
@@ -174,14 +173,13 @@ def _deed(call: Call, action: str, entries: int) -> AuditEntry:
     return AuditEntry(f"{kind}:{call.actor.name}", action, "quarantine", f"{entries} entries", call.remote_ip)
 
 
-def _shown(entry: Entry, limit: int | None) -> EntryModel:
+def _shown(entry: Entry) -> EntryModel:
     raw = entry.raw or b""
-    shown = raw[:limit]
     return EntryModel(
         id=str(entry.id), device=entry.device, protocol=entry.protocol, transport=entry.transport,
         source=entry.source, type=entry.type, type_version=entry.type_version, code=entry.code, detail=entry.detail,
         record=entry.record, field=entry.field, time=entry.received_ns, replayed=entry.replayed_ns,
-        raw_base64=b64encode(shown).decode(), raw_bytes=entry.raw_bytes, raw_truncated=len(shown) < entry.raw_bytes,
+        raw_base64=b64encode(raw).decode(), raw_bytes=entry.raw_bytes, raw_truncated=len(raw) < entry.raw_bytes,
     )  # fmt: skip
 
 

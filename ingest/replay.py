@@ -6,8 +6,11 @@ points at the same times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
@@ -22,8 +25,12 @@ from wire.errors import NotFound, PeerUnavailable, Unavailable
 from wire.points import Reading
 
 STORE_REFUSED = "application/vnd.headwater.reading+json"  # `source` of entries the writer makes: one Reading as JSON
-PAGE = 500  # entries a commit
-MAX_ENTRIES = 10_000  # of one request, so that it ends before a proxy gives up
+PAGE = 5_000  # entries read at once
+MAX_ENTRIES = 10_000  # of one request
+TIME_S = 3.0  # after which a request stops, so that it ends before its caller gives up; `more` then tells
+COMMIT_READINGS = 5_000  # held before they are kept
+COMMIT_BYTES = 8 * 1024 * 1024  # of messages refused once more, likewise
+MAX_STOPS = 64  # selections whose place is remembered
 
 _decoder = msgspec.json.Decoder(Reading)
 
@@ -57,37 +64,72 @@ def encode_reading(reading: Reading) -> bytes:
     return msgspec.json.encode(reading)
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What one commit will keep."""
+
+    again: list[_Again] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    readings: int = 0
+    raw_bytes: int = 0
+
+    def add(self, id_: int, each: _Again) -> None:
+        """Take in what an entry gives."""
+        self.again.append(each)
+        if each.failure is None:
+            self.done.append(id_)
+        self.readings += len(each.readings)
+        self.raw_bytes += len(each.refused.message.content) if each.refused else 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to commit."""
+        return self.readings >= COMMIT_READINGS or self.raw_bytes >= COMMIT_BYTES
+
+
 class Replayer:
     """Replays entries for an operator. Thread-safe."""
 
     def __init__(self, ports: Ports, protocols: dict[str, Protocol]) -> None:
         self._ports = ports
         self._protocols = protocols
+        self._stops: dict[Selection, int] = {}  # where a request of this selection ran out of its bounds
 
     def replay_ids(self, ids: Sequence[int], *, tenant: str) -> Replayed:
         """Replay entries by id; those replayed before are passed over."""
         entries, failed = [], []
         for id_ in dict.fromkeys(ids):
             try:
-                entries.append(self._ports.quarantine.get(id_, tenant=tenant))
+                entries.append(self._ports.quarantine.head(id_, tenant=tenant))
             except NotFound as error:
                 failed.append(Failure(id_, error.code, error.detail))
-        replayed = 0
-        for start in range(0, len(entries), PAGE):
-            part = self._replay(entries[start : start + PAGE])
-            replayed, failed = replayed + part.replayed, failed + part.failed
-        return Replayed(replayed, failed)
+        entries.sort(key=lambda entry: entry.id, reverse=True)  # those of one message side by side
+        part, stop = self._replay(entries, time.monotonic() + TIME_S)
+        return Replayed(part.replayed, failed + part.failed, more=stop is not None)
 
     def replay_selection(self, selection: Selection) -> Replayed:
-        """Replay what waits and fits the selection, newest first, up to MAX_ENTRIES."""
-        total, before, seen = Replayed(0, []), None, 0
+        """Replay what waits and fits the selection, newest first, within bounds.
+
+        When a bound is met, the next request of the same selection goes on there: entries that fail again and again
+        must not keep the older ones from their turn.
+        """
+        selection = replace(selection, state="waiting")
+        before: int | None = self._stops.pop(selection, None)
+        total, seen = Replayed(0, []), 0
+        deadline_s = time.monotonic() + TIME_S
         while seen < MAX_ENTRIES:
-            page = self._ports.quarantine.page(replace(selection, state="waiting"), before=before, limit=PAGE)
+            page = self._ports.quarantine.page(selection, before=before, limit=PAGE)
             if not page:
                 return total
-            part = self._replay(page)
+            part, stop = self._replay(page, deadline_s)
             total = Replayed(total.replayed + part.replayed, total.failed + part.failed)
-            before, seen = page[-1].id, seen + len(page)
+            before, seen = page[-1].id if stop is None else stop + 1, seen + len(page)
+            if stop is not None:
+                break
+        if len(self._stops) >= MAX_STOPS:
+            self._stops.clear()
+        if before is not None:
+            self._stops[selection] = before
         return total._replace(more=True)
 
     def discard_selection(self, selection: Selection) -> Replayed:
@@ -101,21 +143,44 @@ class Replayer:
             discarded += self._ports.quarantine.discard(ids, tenant=selection.tenant)
         return Replayed(discarded, [], more=True)
 
-    def _replay(self, entries: list[Entry]) -> Replayed:
+    def _replay(self, entries: list[Entry], deadline_s: float) -> tuple[Replayed, int | None]:
+        """Replay one message, and others until the deadline; give also the first entry not tried.
+
+        Holds one message at a time.
+        """
         waiting = [entry for entry in entries if entry.replayed_ns is None]
         found = self._ports.gate.find({entry.device for entry in waiting if entry.device})
         if found.unanswered:
             raise PeerUnavailable("the registry is away; nothing was replayed")
-        sorted_: dict[int, Sorted | Failure] = {}  # by message: its entries share the work
-        again = []
-        for entry in waiting:
-            if entry.message not in sorted_:
-                sorted_[entry.message] = self._sort(entry, found.known.get(entry.device))
-            again.append(_choose(entry, sorted_[entry.message]))
-        done = [entry.id for entry, each in zip(waiting, again, strict=True) if each.failure is None]
-        self._keep(again)
-        self._ports.quarantine.mark_replayed(done, clock.now_ns())
-        return Replayed(len(done), [each.failure for each in again if each.failure is not None])
+        total, batch = Replayed(0, []), _Batch()
+        stop: int | None = None
+        for tried, (_message, group) in enumerate(groupby(waiting, key=lambda entry: entry.message)):
+            of_message = list(group)
+            if tried and time.monotonic() > deadline_s:
+                stop = of_message[0].id
+                break
+            for id_, each in self._again(of_message, found.known.get(of_message[0].device)):
+                batch.add(id_, each)
+                if batch.is_full:
+                    total, batch = self._commit(total, batch), _Batch()
+        return self._commit(total, batch), stop
+
+    def _again(self, entries: list[Entry], device: Known | None) -> Iterator[tuple[int, _Again]]:
+        """Sort a message again and give what each of its entries stands for."""
+        try:
+            whole = self._ports.quarantine.get(entries[0].id, tenant=entries[0].tenant)
+        except NotFound:  # discarded since the page was read
+            return
+        found = self._sort(whole, device)
+        parts = found if isinstance(found, Failure) else _Parts(found)
+        for entry in entries:
+            yield entry.id, _choose(replace(entry, raw=whole.raw), parts)
+
+    def _commit(self, total: Replayed, batch: _Batch) -> Replayed:
+        self._keep(batch.again)
+        self._ports.quarantine.mark_replayed(batch.done, clock.now_ns())
+        failed = [each.failure for each in batch.again if each.failure is not None]
+        return Replayed(total.replayed + len(batch.done), total.failed + failed)
 
     def _keep(self, again: list[_Again]) -> None:
         self._ports.intake.save()
@@ -149,11 +214,31 @@ def _read_reading(entry: Entry) -> Sorted | Failure:
         return Failure(entry.id, "bad_structure", str(error))
 
 
-def _choose(entry: Entry, found: Sorted | Failure) -> _Again:
+class _Parts:
+    """A sorted message by record, so that its thousands of entries find theirs without a search."""
+
+    def __init__(self, found: Sorted) -> None:
+        self._all = found
+        self._readings: defaultdict[int | None, list[Reading]] = defaultdict(list)
+        self._items: defaultdict[int | None, list[Item]] = defaultdict(list)
+        for record, reading in zip(found.records, found.readings, strict=False):
+            self._readings[record].append(reading)
+        for item in found.items:
+            self._items[item.record].append(item)
+
+    def of(self, entry: Entry) -> tuple[list[Reading], Sequence[Item]]:
+        """Give what belongs to the entry's record; all, when it stands for the whole message."""
+        if entry.record is None or entry.source == STORE_REFUSED:
+            return self._all.readings, self._all.items
+        readings = self._readings.get(entry.record, [])
+        return readings, [*self._items.get(entry.record, []), *self._items.get(None, [])]
+
+
+def _choose(entry: Entry, found: _Parts | Failure) -> _Again:
     """Pick what the entry stands for: a whole message, one record, or one field of a record that was accepted."""
     if isinstance(found, Failure):
         return _Again([], None, found._replace(id=entry.id))
-    readings, items = _of_record(entry, found)
+    readings, items = found.of(entry)
     if not entry.is_whole:
         readings = [_only(reading, entry.field) for reading in readings if entry.field in reading.fields]
         items = [item for item in items if item.field == entry.field or item.is_whole]
@@ -161,14 +246,6 @@ def _choose(entry: Entry, found: Sorted | Failure) -> _Again:
         return _Again(readings, Refused(_raw_of(entry), items) if items else None)
     code, detail = (items[0].code, items[0].detail) if items else ("no_values", "nothing of it is left to keep")
     return _Again([], None, Failure(entry.id, code, detail))
-
-
-def _of_record(entry: Entry, found: Sorted) -> tuple[list[Reading], list[Item]]:
-    if entry.record is None or entry.source == STORE_REFUSED:
-        return found.readings, found.items
-    numbered = zip(found.records, found.readings, strict=True)
-    readings = [reading for record, reading in numbered if record == entry.record]
-    return readings, [item for item in found.items if item.record in (entry.record, None)]
 
 
 def _raw_of(entry: Entry) -> RawMessage:

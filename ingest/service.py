@@ -65,7 +65,7 @@ class IngestService:
         Raises:
             Unavailable: nothing was kept; send the batch again.
         """
-        sorting = BatchSorting(self._ports, self.protocols)
+        sorting = BatchSorting(self._ports, self.protocols, batch.bridge)
         sorting.find_devices(batch.deliveries)
         for index, delivery in enumerate(batch.deliveries):
             sorting.take(index, delivery)

@@ -160,7 +160,7 @@ class SlotReader:
             readings = frames.decode(frame.body)
         except msgspec.MsgspecError as error:  # written so, by another version or a fault of ours
             taken.damaged += frame.readings
-            log.error("spool_readings_lost", slot=self.name, readings=frame.readings, error=str(error))  # noqa: TRY400
+            log.error("spool_readings_lost", slot=self.name, readings=frame.readings, error=str(error))  # noqa: TRY400 - no trace: known
             return
         taken.origins.append((f"{slot_id}:{frame.first}", len(taken.readings)))
         taken.readings += readings

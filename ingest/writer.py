@@ -12,8 +12,10 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import series
 from chassis import logs, probes, settings
@@ -27,7 +29,7 @@ from ingest.writer_config import WriterConfig
 from ingest.writer_state import BOOT_DAYS, WriterState
 from series.port import SeriesWriter
 from wire import clock
-from wire.errors import StoreUnavailable, Unavailable
+from wire.errors import Unavailable
 
 log = logs.get(__name__)
 POLL_S = 0.02
@@ -42,6 +44,7 @@ RESERVE = 4  # times the quarantine limit of the ingest services: what is acknow
 DAY_NS = 86_400 * clock.NS_PER_S
 LAG = Gauge("headwater_writer_lag_seconds", "Age of the oldest reading not yet stored", multiprocess_mode="livemax")
 PENDING = Gauge("headwater_writer_pending", "Readings in the spools not yet taken", multiprocess_mode="livemax")
+T = TypeVar("T")
 UNAVAILABLE = Counter("headwater_writer_store_unavailable", "Writes that the store could not take")
 
 
@@ -118,12 +121,11 @@ class Writer:
         data = self._config.data
         data.mkdir(parents=True, exist_ok=True)
         self._wait_for_lock(data / "writer.lock")
-        self._wait_for_store()
-        if self._store is None:
+        self._store = self._store or self._wait_for(self._open_store)
+        self._state = self._state or self._wait_for(lambda: WriterState(data))
+        self._quarantine = self._quarantine or self._wait_for(self._open_quarantine)
+        if self._store is None or self._state is None or self._quarantine is None:
             return None
-        self._state = self._state or WriterState(data)
-        limit_bytes = self._config.quarantine_limit_bytes * RESERVE
-        self._quarantine = self._quarantine or Quarantine(data / "quarantine.db", limit_bytes=limit_bytes)
         self._reader = SpoolReader(data / "spool", self._state.positions())
         self._drain = Drain(self._reader, self._state, self._store, self._quarantine, self.feed)
         log.info("draining", store=self._config.store)
@@ -141,18 +143,28 @@ class Writer:
         if self._lock is None and descriptor >= 0:
             os.close(descriptor)
 
-    def _wait_for_store(self) -> None:
-        config, pause_s = self._config, RETRY_FIRST_S
-        while self._store is None and not self._stopping.is_set():
+    def _wait_for(self, opened: Callable[[], T]) -> T | None:
+        """Try until it opens; None when stopped meanwhile."""
+        pause_s = RETRY_FIRST_S
+        while not self._stopping.is_set():
             try:
-                self._store = series.open_writer(config.store, config.data, retention_days=config.retention_days)
+                return opened()
             except settings.SettingsError as error:
                 self.refusal = error
                 self._stopping.set()
-            except StoreUnavailable as error:
+            except Unavailable as error:
                 self._say(error.detail)
                 self._stopping.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 pause_s = min(RETRY_MOST_S, pause_s * 2)
+        return None
+
+    def _open_store(self) -> SeriesWriter:
+        config = self._config
+        return series.open_writer(config.store, config.data, retention_days=config.retention_days)
+
+    def _open_quarantine(self) -> Quarantine:
+        limit_bytes = self._config.quarantine_limit_bytes * RESERVE
+        return Quarantine(self._config.data / "quarantine.db", limit_bytes=limit_bytes)
 
     def _say(self, trouble: str) -> None:
         """Log a change of state, not each retry."""

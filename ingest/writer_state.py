@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from chassis.sqlite import Database
+from chassis.sqlite import UNUSABLE, Database
 from ingest.dedupe import WINDOW, BootChange, BootKey, DeliveryRow
 from ingest.spool_reader import Position, oldest_received_ns, pending_of, slot_folders
 from wire import clock
@@ -60,7 +60,9 @@ class WriterState:
     """writer.db, open for writing; one process at a time."""
 
     def __init__(self, data: Path) -> None:
-        self._database = Database(data / FILE, schema=_SCHEMA)
+        with _answering():
+            self._database = Database(data / FILE, schema=_SCHEMA)
+            self._delivered = self.deliveries()[1]
 
     def positions(self) -> dict[str, Position]:
         """Give how far each slot is consumed."""
@@ -84,10 +86,11 @@ class WriterState:
             connection.executemany(_PUT_POSITION, [(name, *place) for name, place in progress.positions.items()])
             connection.executemany(_ADD_COUNT, [(name, count) for name, count in progress.counts.items() if count])
             _put_boots(connection, progress.boots, now_ns)
-            if progress.deliveries:
+            if progress.delivery_number > self._delivered:
                 content = msgspec.msgpack.encode(progress.deliveries)
                 connection.execute(_PUT_DELIVERIES, (progress.delivery_number, content))
                 connection.execute("DELETE FROM deliveries WHERE last <= ?", (progress.delivery_number - WINDOW,))
+        self._delivered = max(self._delivered, progress.delivery_number)
 
     def forget_boots(self, before_ns: int) -> None:
         """Drop the boots not heard of since. Raises Unavailable when the disk refuses."""
@@ -106,7 +109,8 @@ def read_counters(data: Path) -> dict[str, float]:
         `stored`, `duplicates`, `store_refused`, `damaged` (readings ever), `pending` (durable, not consumed),
         `lag_s` (age of the oldest pending reading, 0 when there is none).
     """
-    counters, positions = _read_state(data)
+    with _answering():
+        counters, positions = _read_state(data)
     found: dict[str, float] = {name: counters.get(name, 0) for name in COUNTERS}
     oldest, pending = None, 0
     for folder in slot_folders(data / "spool"):
@@ -124,8 +128,8 @@ def read_counters(data: Path) -> dict[str, float]:
 def _answering() -> Iterator[None]:
     try:
         yield
-    except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError) as error:
-        raise Unavailable(f"{FILE} cannot be written: {error}") from error
+    except UNUSABLE as error:
+        raise Unavailable(f"{FILE} cannot be used: {error}") from error
 
 
 def _read_state(data: Path) -> tuple[dict[str, int], dict[str, Position]]:

@@ -1,4 +1,4 @@
-"""The time-series store: one port, its engines, and the two functions that open them by URL."""
+"""The time-series store: one port, its engines, and the functions that open them by URL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_writer(url: str, data: Path, *, retention_days: int | None = None) -> S
         SettingsError: no such engine.
         StoreUnavailable: its files cannot be opened.
     """
-    _check_scheme(url)
+    check_url(url)
     from series.embedded.writer import EmbeddedWriter
 
     return EmbeddedWriter(data / "series", retention_days=retention_days)
@@ -34,13 +34,18 @@ def open_reader(url: str, data: Path) -> SeriesReader:
     Raises:
         SettingsError: no such engine.
     """
-    _check_scheme(url)
+    check_url(url)
     from series.embedded.reader import EmbeddedReader
 
     return EmbeddedReader(data / "series")
 
 
-def _check_scheme(url: str) -> None:
+def check_url(url: str) -> None:
+    """Make sure that the `store` setting names an engine.
+
+    Raises:
+        SettingsError: it does not.
+    """
     scheme, colon, rest = url.partition(":")
     if not colon or scheme not in ENGINES:
         known = ", ".join(f"{name}:" for name in ENGINES)

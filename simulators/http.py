@@ -74,11 +74,6 @@ class ResponseReader:
     _head: tuple[int, dict[str, str]] | None = None
     _body: bytearray = field(default_factory=bytearray)
 
-    @property
-    def has_begun(self) -> bool:
-        """Tell whether any byte of an answer has come."""
-        return bool(self._buffer) or self._head is not None
-
     def feed(self, data: bytes) -> Response | None:
         """Take bytes; give the answer once it is whole.
 

@@ -124,9 +124,11 @@ class _Stop:
 class ColdChain:
     """A compartment: compressor with hysteresis, doors opened at stops, a lorry moving along its tour."""
 
+    SETPOINTS = {"frozen": -18.0, "chilled": 4.0}  # Cel, by cargo
+
     def __init__(self, rng: random.Random, now_s: float) -> None:
         self._rng, self._watch = rng, _Watch(now_s)
-        self.setpoint = rng.choice((-18.0, 4.0))
+        self.setpoint = rng.choice(list(self.SETPOINTS.values()))
         self._temp = self.setpoint + rng.uniform(-1.0, 1.0)
         self._ambient = rng.uniform(14.0, 24.0)
         self._is_cooling = rng.random() < 0.5  # noqa: PLR2004 - a coin
@@ -152,6 +154,11 @@ class ColdChain:
             "lat": round(lat, 6),
             "lon": round(lon, 6),
         }
+
+    def carry(self, cargo: str) -> None:
+        """Take a cargo: the compartment has had its temperature for long."""
+        change = self.SETPOINTS[cargo] - self.setpoint
+        self.setpoint, self._temp = self.setpoint + change, self._temp + change
 
     def _halt(self, dt_s: float) -> None:
         self._stop.left_s -= dt_s

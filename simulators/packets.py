@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 V311, V5 = 4, 5
 CONNECT, CONNACK, PUBLISH, PUBACK = 1, 2, 3, 4
-PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
+PINGREQ, DISCONNECT = 12, 14
 PINGREQ_BYTES = b"\xc0\x00"
 DISCONNECT_BYTES = b"\xe0\x00"  # both versions: reason 0 and no properties may be left out (5.0 s. 3.14.2.1)
 REFUSED_LOGIN = frozenset({4, 5, 0x86, 0x87})  # 3.1.1 s. 3.2.2.3, 5.0 s. 3.2.2.2

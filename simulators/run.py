@@ -151,7 +151,7 @@ class Run:
         devices = []
         for index, (member, login) in enumerate(zip(self._members, logins, strict=True)):
             rng = self._rng(member.device_id.removeprefix(options.prefix))
-            model = member.scenario.make(rng, now_s)
+            model = member.scenario.make(rng, now_s, member.number)
             device = Device(index, member.device_id, self._boot_id(member.device_id), habits, model, rng)
             device.sender = self._make_sender(login, renew)
             devices.append(device)

@@ -48,9 +48,12 @@ class Scenario:
         """Give the body that creates its device type."""
         return {"name": name, "description": self.description, "fields": self.fields}
 
-    def make(self, rng: random.Random, now_s: float) -> Model:
-        """Make one thing in a state that it may have at this time."""
-        return MODELS[self.model](rng, now_s)
+    def make(self, rng: random.Random, now_s: float, number: int = 0) -> Model:
+        """Make the n-th thing, as its tags say it is, in a state that it may have at this time."""
+        model = MODELS[self.model](rng, now_s)
+        if isinstance(model, models.ColdChain):
+            model.carry(self.tags_of(number)["cargo"])
+        return model
 
     def tags_of(self, number: int) -> dict[str, str]:
         """Give the tags of the n-th device."""

@@ -27,7 +27,7 @@ def missing(names: set[str]) -> list[str]:
 
 
 def config_models() -> list[type[BaseModel]]:
-    modules = [path for path in SOURCES if path.name.endswith("config.py")]
+    modules = [path for path, text in SOURCES.items() if re.search(r"^class \w+Config\(BaseModel\)", text, re.MULTILINE)]
     loaded = [importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in modules]
     named = [value for module in loaded for name, value in vars(module).items() if name.endswith("Config")]
     return [value for value in named if isinstance(value, type) and issubclass(value, BaseModel)]

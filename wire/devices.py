@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -128,8 +128,3 @@ def parse_bearer(text: str) -> tuple[str, str] | None:
 def allows(role: Role, needed: Role) -> bool:
     """Tell whether a role includes another."""
     return ROLES.index(role) >= ROLES.index(needed)
-
-
-def json_schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Schema of a body model with references in OpenAPI's place."""
-    return model.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -18,8 +18,11 @@ HeadwaterError (code, status)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+_JARGON = re.compile(r"^(Value error, |(Input|String|List|Dictionary|Value) should (?=be |have |match ))")
 
 
 class HeadwaterError(Exception):
@@ -135,8 +138,8 @@ class PeerUnavailable(Unavailable):
     code = "peer_unavailable"
 
 
-# Reason codes of refused and quarantined data, with the HTTP status used when nothing of a request was accepted
-# (reference/protocols.md, "Reason codes"). Services branch on these, never on text.
+# Reason codes of refused and quarantined data (docs/errors.md), with the HTTP status used when nothing of a request
+# was accepted. Services branch on these, never on text.
 REASONS: dict[str, int] = {
     "bad_encoding": 400,
     "bad_syntax": 400,
@@ -211,3 +214,9 @@ TITLES: dict[str, str] = {
     "retained": "Retained message",
     "store_refused": "Refused by the store",
 }
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """Say one error of a pydantic model for a person: without the words of the library."""
+    text = str(found["msg"]).partition(", unable to parse")[0]
+    return _JARGON.sub(lambda start: "" if start[1].startswith("Value error") else "must ", text)

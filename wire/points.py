@@ -12,7 +12,7 @@ from wire import clock
 FieldValue = float | int | bool | str
 INT64_MIN, INT64_MAX, UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 
-# Flags of a reading (reference: quality set); a bit each, so that a spool frame carries one small int.
+# Flags of a reading; a bit each, so that a spool frame carries one small int.
 UNCERTAIN = 1  # the time was guessed or clamped
 RETAINED = 2  # delivered from the broker's retained store
 HISTORICAL = 4  # never moves the latest value
@@ -50,8 +50,8 @@ class Reading:
     seq: int | None = None
     protocol: str = "json"
     tenant: str = "default"
-    delivery: int | None = None  # broker's message id, only of a reading with SERVER_TIME over MQTT QoS >= 1
-    content: int = 0  # 64-bit hash of topic and payload, only together with `delivery`
+    delivery: int | None = None  # broker's message id, only over MQTT QoS >= 1
+    content: int = 0  # 64-bit hash of topic and payload, with `delivery`, when it has neither a time nor a seq
 
     def to_point(self) -> Point:
         """Give the part that the store keeps."""
@@ -67,7 +67,7 @@ TimeNs = Annotated[int, BeforeValidator(_to_ns), PlainSerializer(clock.format_ns
 
 
 class PointModel(BaseModel):
-    """A point in JSON, everywhere (ARCHITECTURE section 5)."""
+    """A point in JSON, everywhere (docs/http.md)."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,10 +1,11 @@
-"""MQTT topics of the platform (ARCHITECTURE section 4): building and reading them. Knows no client library."""
+"""MQTT topics of the platform (docs/topics.md): building and reading them. Knows no client library."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
+MQTT_PORT = 1883  # of a broker whose address names none
 DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 TELEMETRY = "devices/+/telemetry"
 TELEMETRY_PROTOCOL = "devices/+/telemetry/+"
@@ -30,7 +31,7 @@ def parse_device_topic(topic: str) -> DeviceTopic | None:
     parts = topic.split("/", 3)
     if len(parts) < 3 or parts[0] != "devices" or not is_device_id(parts[1]):  # noqa: PLR2004 - levels of the form
         return None
-    return DeviceTopic(parts[1], parts[2], parts[3] if len(parts) == 4 else "")  # noqa: PLR2004
+    return DeviceTopic(parts[1], parts[2], parts[3] if len(parts) == 4 else "")  # noqa: PLR2004 - with a rest
 
 
 def telemetry(device_id: str, protocol: str = "json") -> str:

@@ -13,7 +13,6 @@ MAX_FIELDS = 256
 MAX_KEY_BYTES = 256
 MAX_STRING_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 256 * 1024
-MAX_BATCH_BYTES = 1024 * 1024
 MAX_INFLATED_BYTES = 8 * 1024 * 1024
 MAX_RECORDS = 20_000  # of one message: 8 MiB of `{}` would otherwise become millions of faults
 MAX_ARRAY = 32  # a longer array of scalars becomes one JSON string

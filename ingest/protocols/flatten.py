@@ -76,6 +76,8 @@ def is_name(name: str) -> bool:
     """Tell whether a text can name a field."""
     if len(name) > MAX_KEY_BYTES:
         return False
+    if name.isascii() and name.isprintable():  # nearly every name: a tenth of the walk below
+        return bool(name)
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

@@ -130,7 +130,7 @@ class DayFile:
                     f"DELETE FROM m{table} WHERE bucket IN ({MINUTES}) AND sid IN ({listed})",  # noqa: S608 - numbers of ours
                     {"low": 0, "high": BUCKETS_PER_DAY - 1},
                 )
-            connection.execute(f"DELETE FROM present WHERE sid IN ({listed})")  # noqa: S608
+            connection.execute(f"DELETE FROM present WHERE sid IN ({listed})")  # noqa: S608 - numbers of ours
             self._present -= sids
 
     def list_present(self) -> set[int]:

@@ -49,3 +49,17 @@ def test_trace_tells_where_each_value_came_from(tmp_path: Path) -> None:
 def test_a_bad_setting_is_named(environ: dict[str, str], named: str) -> None:
     with pytest.raises(settings.SettingsError, match=named):
         settings.load(Config, environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("127.0.0.1:1884", ("127.0.0.1", 1884)), ("broker", ("broker", 1883)), ("[::1]:2883", ("::1", 2883))],
+)
+def test_address_is_taken_apart(text: str, wanted: tuple[str, int]) -> None:
+    assert settings.split_address(text, 1883) == wanted
+
+
+@pytest.mark.parametrize("text", ["host:port", "host:99999", "mqtt://host", ":1883"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        settings.split_address(text, 1883)

@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from chassis.sqlite import Database
+from chassis.sqlite import UNUSABLE, Database
 
 SCHEMA = ("CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER)",)
 ADDED = (*SCHEMA, "ALTER TABLE counts ADD COLUMN note TEXT")
@@ -70,3 +70,25 @@ def test_reader_sees_writes_and_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(apsw.ReadOnlyError):
         reader.connection.execute("DELETE FROM counts")
     reader.close()
+
+
+@pytest.mark.parametrize("start", [0, 100])
+def test_damaged_file_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture, start: int) -> None:
+    path = tmp_path / "some.db"
+    database = Database(path, schema=("CREATE TABLE t (a)",))
+    database.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + b"\xa5" * (len(content) - start))
+
+    with pytest.raises(UNUSABLE):
+        Database(path, schema=("CREATE TABLE t (a)",)).read("SELECT a FROM t")
+
+    told = [(each.getMessage(), each.headwater_fields["path"]) for each in caplog.records]
+    assert told == [("database_damaged", str(path))]
+
+
+def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    database = Database(tmp_path / "some.db", schema=SCHEMA)
+
+    assert database.read("PRAGMA synchronous") == [(2,)], "FULL: with less a power cut takes back what was acknowledged"
+    database.close()

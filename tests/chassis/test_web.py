@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from typing import Any
 
@@ -178,3 +179,25 @@ def test_openapi_describes_public_operations(client: FlaskClient) -> None:
     assert document["components"]["schemas"]["Body"]["properties"]["name"]["maxLength"] == 5
     names = [parameter["name"] for parameter in document["paths"]["/v1/things/{thing_id}"]["get"]["parameters"]]
     assert names == ["thing_id", "tag", "limit"]
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "status"), [("/v1/things", "nobody", 401), ("/v1/things", "operator", 413), ("/v1/absent", "operator", 404)]
+)
+def test_a_refused_body_is_read_to_its_end(client: FlaskClient, path: str, token: str, status: int) -> None:
+    sent = io.BytesIO(b" " * 2_000_000)
+
+    answer = client.post(path, input_stream=sent, content_length=2_000_000, headers=bearer(token))
+
+    assert (answer.status_code, sent.read()) == (status, b"")
+
+
+def test_a_body_that_breaks_off_is_still_answered(client: FlaskClient) -> None:
+    answer = client.post("/v1/things", input_stream=Broken(), content_length=2_000_000, headers=bearer("nobody"))
+
+    assert answer.status_code == 401
+
+
+class Broken(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise ConnectionResetError

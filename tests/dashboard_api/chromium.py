@@ -12,7 +12,7 @@ import urllib3
 import websocket
 
 from chassis.web import SESSION_COOKIE
-from tests.dashboard_api.fakes import wait_for
+from tests.support.waiting import wait_until
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -27,10 +27,10 @@ class Browser:
         argv = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         told = profile / "DevToolsActivePort"
-        wait_for(lambda: told.exists() and "\n" in told.read_text(), 30, "Chromium")
+        wait_until(lambda: told.exists() and "\n" in told.read_text(), 30, "Chromium")
         port = told.read_text().split("\n")[0]
         with urllib3.PoolManager() as http:
-            tabs = wait_for(lambda: http.request("GET", f"http://127.0.0.1:{port}/json/list").json(), 20, "a tab")
+            tabs = wait_until(lambda: http.request("GET", f"http://127.0.0.1:{port}/json/list").json(), 20, "a tab")
         tab = next(tab for tab in tabs if tab["type"] == "page")
         self._socket = websocket.create_connection(tab["webSocketDebuggerUrl"], timeout=30)
         self._last_id = 0
@@ -66,7 +66,7 @@ class Browser:
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
-        wait_for(lambda: self.run("document.readyState") == "complete" and self.run("location.href") != "about:blank")
+        wait_until(lambda: self.run("document.readyState") == "complete" and self.run("location.href") != "about:blank")
 
     def run(self, script: str) -> Any:
         return self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)["result"].get("value")
@@ -81,7 +81,7 @@ class Browser:
         return html
 
     def until(self, script: str, timeout_s: float = 10.0) -> Any:
-        return wait_for(lambda: self.run(script), timeout_s, script)
+        return wait_until(lambda: self.run(script), timeout_s, script)
 
     def photograph(self, path: Path, *, whole: bool = True) -> None:
         picture = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -20,14 +20,18 @@ from flask.testing import FlaskClient
 from paho.mqtt.enums import CallbackAPIVersion
 
 import series
+from compose.ports import pick
+from compose.serve import GUNICORN_CONF
 from dashboard_api.app import Ports, assemble
 from dashboard_api.config import DashboardConfig
 from series.port import SeriesWriter
-from tests.dashboard_api.fakes import SERVICE_TOKEN, FakePeer, MemoryReader, Platform, demo, serve, wait_for
+from tests.dashboard_api.fakes import SERVICE_TOKEN, FakePeer, MemoryReader, Platform, demo, serve
+from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
 from wire import topics
 
 ROOT = Path(__file__).parents[2]
-MOSQUITTO = "/usr/sbin/mosquitto"
+AS_CLIENT_ID = ("allow_anonymous true", "use_username_as_clientid true")
 
 
 @pytest.fixture
@@ -55,31 +59,13 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+class Broker(Mosquitto):
+    """A mosquitto of this test, and a client that publishes as the writer does."""
 
-
-@dataclass
-class Broker:
-    """A mosquitto of this test."""
-
-    port: int
-    process: subprocess.Popen[bytes]
     publisher: mqtt.Client
 
     def publish(self, message: bytes) -> None:
         self.publisher.publish(topics.FEED, message, qos=1).wait_for_publish(5)
-
-
-def start_mosquitto(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    conf = folder / "mosquitto.conf"
-    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuse_username_as_clientid true\n")
-    process = subprocess.Popen([MOSQUITTO, "-c", str(conf)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: is_open(port), what="mosquitto")
-    return process
 
 
 def is_open(port: int) -> bool:
@@ -99,13 +85,11 @@ def stop(process: subprocess.Popen[bytes], signal_number: int = signal.SIGTERM) 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    port = free_port()
-    process = start_mosquitto(tmp_path_factory.mktemp("broker"), port)
-    publisher = connect_publisher(port)
-    yield Broker(port, process, publisher)
-    publisher.disconnect()
-    publisher.loop_stop()
-    stop(process)
+    with Broker(tmp_path_factory.mktemp("broker"), *AS_CLIENT_ID) as started:
+        started.publisher = connect_publisher(started.port)
+        yield started
+        started.publisher.disconnect()
+        started.publisher.loop_stop()
 
 
 def connect_publisher(port: int) -> mqtt.Client:
@@ -114,7 +98,7 @@ def connect_publisher(port: int) -> mqtt.Client:
     publisher.username_pw_set("_writer", "")
     publisher.connect("127.0.0.1", port)
     publisher.loop_start()
-    wait_for(publisher.is_connected, what="the publisher")
+    wait_until(publisher.is_connected, what="the publisher")
     return publisher
 
 
@@ -136,37 +120,19 @@ class Dashboard:
         return int(children[0])
 
 
-# As compose's own gunicorn configuration should do it: viewers are told that the service goes.
-GUNICORN_CONF = """
-import threading, time
-
-def post_worker_init(worker):
-    stopping = worker.wsgi.extensions["headwater.workers"].stopping
-
-    def watch():
-        while worker.alive:
-            time.sleep(0.1)
-        stopping.set()
-
-    threading.Thread(target=watch, daemon=True).start()
-
-def worker_exit(server, worker):
-    worker.wsgi.extensions["headwater.workers"].stop()
-"""
-
-
 def start_dashboard(platform_port: int, broker_port: int, data: Path) -> tuple[int, subprocess.Popen[bytes]]:
-    port = free_port()
-    conf = data / f"gunicorn-{port}.conf.py"
-    conf.write_text(GUNICORN_CONF)
+    port = pick()
     environ = os.environ | {
         "TEST_PLATFORM_URL": f"http://127.0.0.1:{platform_port}",
         "TEST_BROKER": f"127.0.0.1:{broker_port}",
         "TEST_DATA": str(data),
         "PYTHONPATH": str(ROOT),
+        "HEADWATER_SERVICE": "dashboard",
+        "HEADWATER_PORT": str(port),
+        "HEADWATER_DATA": str(data),
+        "HEADWATER_LOG_LEVEL": "warning",
     }
-    argv = [sys.executable, "-m", "gunicorn", "-c", str(conf), "-k", "gevent", "-b", f"127.0.0.1:{port}", "--no-control-socket",
-            "--graceful-timeout", "5", "--log-level", "warning", "tests.dashboard_api.served:create_app()"]  # fmt: skip
+    argv = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), "tests.dashboard_api.served:create_app()"]
     return port, subprocess.Popen(argv, cwd=ROOT, env=environ)
 
 
@@ -189,4 +155,4 @@ def dashboard(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def wait_until_ready(port: int) -> None:
     with urllib3.PoolManager(retries=False) as http:
         url = f"http://127.0.0.1:{port}/readyz"
-        wait_for(lambda: is_open(port) and http.request("GET", url).status == 200, 30, "readiness")
+        wait_until(lambda: is_open(port) and http.request("GET", url).status == 200, 30, "readiness")

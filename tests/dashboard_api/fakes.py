@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -326,12 +325,3 @@ def point_of(name: str, kind: str, time_ns: int, at: int = 0) -> Point:
     return Point(name, "telemetry", time_ns, fields)
 
 
-def wait_for(condition: Any, timeout_s: float = 10.0, what: str = "the condition") -> Any:
-    """Poll until a condition holds, and give what it gave."""
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        found = condition()
-        if found:
-            return found
-        threading.Event().wait(0.01)
-    raise AssertionError(f"{what} did not come within {timeout_s} s")

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from chassis import settings
+from compose.ports import pick
 from dashboard_api.app import create_app
 from dashboard_api.config import DashboardConfig
-from tests.dashboard_api.conftest import free_port
 
 
 def test_starts_without_any_neighbour(tmp_path: Path):
-    nowhere = f"127.0.0.1:{free_port()}"
+    nowhere = f"127.0.0.1:{pick()}"
     config = DashboardConfig(
         data=tmp_path, devices_url=f"http://{nowhere}", ingest_url=f"http://{nowhere}", broker=nowhere, service_token="s"
     )

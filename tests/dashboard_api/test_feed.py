@@ -16,7 +16,7 @@ import websocket
 from chassis.web import SESSION_COOKIE
 from dashboard_api.hub import MAX_QUEUED
 from tests.dashboard_api.conftest import Broker, Dashboard
-from tests.dashboard_api.fakes import wait_for
+from tests.support.waiting import wait_until
 from wire.feed import MAX_FRAME_BYTES
 
 BEARER = ["Authorization: Bearer viewer-token"]
@@ -88,7 +88,7 @@ def test_later_frame_replaces_the_subscription(connect, broker):
 
     subscribe(viewer, devices=["b"])
 
-    wait_for(lambda: receive_after(broker, viewer, message(point("a"), point("b")))["points"] == [point("b")])
+    wait_until(lambda: receive_after(broker, viewer, message(point("a"), point("b")))["points"] == [point("b")])
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_slow_reader_is_conflated_not_buffered(connect, dashboard, broker):
     # 60 MB for a reader that takes nothing: far beyond what the sockets hold.
     for turn in range(600):
         broker.publish(message(*(point("slow", turn % 60, note="x" * 900, turn=turn) for _ in range(100))))
-    wait_for(lambda: gauge(dashboard, "headwater_feed_conflated_total") > before + MAX_QUEUED, what="conflation")
+    wait_until(lambda: gauge(dashboard, "headwater_feed_conflated_total") > before + MAX_QUEUED, what="conflation")
     broker.publish(message(point("slow", 59, turn=10_000)))
 
     assert pss_kib(dashboard.worker_pid()) - memory_before < 20_000
     slow.settimeout(10)
-    wait_for(lambda: any(p["fields"].get("turn") == 10_000 for p in json.loads(slow.recv())["points"]), 20, "the newest")
+    wait_until(lambda: any(p["fields"].get("turn") == 10_000 for p in json.loads(slow.recv())["points"]), 20, "the newest")
 
 
 def test_slow_reader_does_not_hold_up_others(connect, broker):
@@ -203,7 +203,7 @@ def test_slow_reader_does_not_hold_up_others(connect, broker):
     start_s = time.monotonic()
     broker.publish(message(point("quick", 1, temp=9.0)))
     quick.settimeout(5)
-    wait_for(lambda: json.loads(quick.recv())["points"][-1]["fields"]["temp"] == 9.0)
+    wait_until(lambda: json.loads(quick.recv())["points"][-1]["fields"]["temp"] == 9.0)
 
     assert time.monotonic() - start_s < 1.0
 
@@ -230,7 +230,7 @@ def test_registry_away_keeps_open_feeds_open(connect, dashboard, broker):
     dashboard.platform.away.add("devices")
     asked = len(dashboard.platform.calls)
     try:
-        wait_for(lambda: len(dashboard.platform.calls) >= asked + 2, what="two checks of the token")
+        wait_until(lambda: len(dashboard.platform.calls) >= asked + 2, what="two checks of the token")
         assert receive_after(broker, viewer, message(point()))["points"]
     finally:
         dashboard.platform.away.clear()
@@ -240,13 +240,13 @@ def test_two_hundred_viewers_come_and_go_without_a_leak(connect, dashboard, brok
     pid = dashboard.worker_pid()
     for viewer in [connect() for _ in range(20)]:
         viewer.close()
-    wait_for(lambda: gauge(dashboard, "headwater_feed_viewers") == 0, what="the first to go")
+    wait_until(lambda: gauge(dashboard, "headwater_feed_viewers") == 0, what="the first to go")
     descriptors, memory = open_files(pid), pss_kib(pid)
 
     viewers = [connect() for _ in range(200)]
     for at, viewer in enumerate(viewers):
         subscribe(viewer, devices=[f"d{at}", "all"])
-    wait_for(lambda: gauge(dashboard, "headwater_feed_viewers") == 200, what="200 viewers")
+    wait_until(lambda: gauge(dashboard, "headwater_feed_viewers") == 200, what="200 viewers")
     broker.publish(message(point("all")))
     assert all(json.loads(viewer.recv())["points"] == [point("all")] for viewer in viewers)
     for at, viewer in enumerate(viewers):
@@ -255,8 +255,8 @@ def test_two_hundred_viewers_come_and_go_without_a_leak(connect, dashboard, brok
         else:
             viewer.shutdown()  # gone without a word
 
-    wait_for(lambda: gauge(dashboard, "headwater_feed_viewers") == 0, what="all to go")
-    wait_for(lambda: open_files(pid) <= descriptors + 3, what="descriptors closed")
+    wait_until(lambda: gauge(dashboard, "headwater_feed_viewers") == 0, what="all to go")
+    wait_until(lambda: open_files(pid) <= descriptors + 3, what="descriptors closed")
     assert pss_kib(pid) - memory < 20_000
 
 

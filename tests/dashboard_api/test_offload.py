@@ -40,3 +40,4 @@ def test_blocking_work_does_not_stop_the_gevent_loop():
     done = subprocess.run([sys.executable, "-c", PATCHED], capture_output=True, text=True, timeout=60, check=False)
 
     assert done.stdout.strip() == "kept the loop going", done.stderr
+    assert done.stderr == "", "what is raised belongs to the caller, not to the log"

@@ -12,7 +12,8 @@ import pytest
 
 from tests.dashboard_api.chromium import Browser
 from tests.dashboard_api.conftest import Broker, Dashboard
-from tests.dashboard_api.fakes import PASSWORD, TOKENS, device, point_of, quarantined, wait_for
+from tests.dashboard_api.fakes import PASSWORD, TOKENS, device, point_of, quarantined
+from tests.support.waiting import wait_until
 from wire.clock import now_ns
 from wire.points import Point, point_to_json
 
@@ -161,7 +162,7 @@ def test_page_can_be_read_without_scripts(browser, dashboard, path):
     browser.shape(1280, scripts=False)
     try:
         browser.call("Page.navigate", url=dashboard.url + path)
-        wait_for(lambda: "Log out" in browser.html(), what="the page")
+        wait_until(lambda: "Log out" in browser.html(), what="the page")
         assert expected.get(path, "temperature") in browser.html()
     finally:
         browser.shape(1280)

@@ -18,16 +18,16 @@ import urllib3
 import websocket
 
 from tests.dashboard_api.conftest import (
+    AS_CLIENT_ID,
     Dashboard,
     connect_publisher,
-    free_port,
-    is_open,
     start_dashboard,
-    start_mosquitto,
     stop,
     wait_until_ready,
 )
-from tests.dashboard_api.fakes import demo, point_of, serve, wait_for
+from tests.dashboard_api.fakes import demo, point_of, serve
+from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
 from wire import topics
 from wire.clock import now_ns
 from wire.points import point_to_json
@@ -41,8 +41,7 @@ class Alone:
 
     process: subprocess.Popen[bytes]
     viewer: websocket.WebSocket
-    broker_port: int
-    folder: Path
+    broker: Mosquitto
 
 
 @pytest.fixture
@@ -110,14 +109,14 @@ def test_export_is_streamed_not_gathered(dashboard, http):
 def alone(tmp_path: Path) -> Iterator[Alone]:
     """A dashboard of this test only, at first without a broker."""
     server = serve(demo()[0])
-    broker_port = free_port()
-    port, process = start_dashboard(server.server_address[1], broker_port, tmp_path)
+    broker = Mosquitto(tmp_path / "broker", *AS_CLIENT_ID)
+    port, process = start_dashboard(server.server_address[1], broker.port, tmp_path)
     viewer = websocket.WebSocket()
     wait_until_ready(port)
     viewer.connect(f"ws://127.0.0.1:{port}/v1/feed", header=["Authorization: Bearer viewer-token"], suppress_origin=True)
     viewer.settimeout(10)
     viewer.send('{"subscribe":{}}')
-    yield Alone(process, viewer, broker_port, tmp_path)
+    yield Alone(process, viewer, broker)
     viewer.shutdown()
     stop(process)
     server.shutdown()
@@ -139,15 +138,13 @@ def test_feed_returns_each_time_the_broker_does(alone: Alone):
     alone.viewer.settimeout(0.2)
 
     for _ in range(2):
-        broker = start_mosquitto(alone.folder, alone.broker_port)
-        publisher = connect_publisher(alone.broker_port)
+        publisher = connect_publisher(alone.broker.start().port)
         try:
-            wait_for(lambda publisher=publisher: is_heard(publisher, alone.viewer), 20, "the feed")
+            wait_until(lambda publisher=publisher: is_heard(publisher, alone.viewer), 20, "the feed")
         finally:
             publisher.disconnect()
             publisher.loop_stop()
-            stop(broker, signal.SIGKILL)
-        wait_for(lambda: not is_open(alone.broker_port))
+            alone.broker.stop(signal.SIGKILL)
 
 
 def is_heard(publisher: mqtt.Client, viewer: websocket.WebSocket) -> bool:

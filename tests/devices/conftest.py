@@ -9,7 +9,8 @@ import pytest
 
 from devices.config import DevicesConfig
 from tests.devices.postgresql import Cluster
-from tests.devices.running import ADMIN, SERVICE, Broker, MqttDevice, Service, wait_until
+from tests.devices.running import ADMIN, SERVICE, Broker, MqttDevice, Service
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +41,8 @@ def service(config: DevicesConfig) -> Iterator[Service]:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    started = Broker(folder).start()
-    yield started
-    started.stop()
+    with Broker(tmp_path / "broker") as started:
+        yield started
 
 
 @pytest.fixture

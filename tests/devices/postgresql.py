@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.devices.running import wait_until
 from tests.e2e.platform import free_ports
+from tests.support.waiting import wait_until
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=Path("/usr/bin"))
 NOT_ROOT = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,25 +14,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from devices.app import create_app
 from devices.config import DevicesConfig
 from devices.credentials import hash_for_broker
+from tests.support.mosquitto import Mosquitto
 
 ADMIN, SERVICE = "admin-token-of-the-tests", "service-token-of-the-tests"
-CONFIG = """\
-listener {port} 127.0.0.1
-allow_anonymous false
-password_file {folder}/passwd
-acl_file {folder}/acl
-pid_file {folder}/pid
-use_username_as_clientid true
-log_type error
-log_type warning
-log_type notice
-log_type information
-log_dest topic
-connection_messages true
-persistence true
-persistence_location {folder}/
-{user}
-"""
 ACL = """\
 user _devices
 topic read $SYS/#
@@ -46,14 +26,6 @@ pattern write devices/%u/status
 pattern write devices/%u/telemetry
 pattern read devices/%u/commands/+
 """
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 5.0, what: str = "") -> Any:
-    deadline_s = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what or condition}"
-        time.sleep(0.02)
-    return result
 
 
 @dataclass
@@ -100,48 +72,28 @@ class Service:
         self.app.extensions["headwater.database"].close()
 
 
-@dataclass
-class Broker:
-    """Debian's mosquitto with a folder of its own."""
+class Broker(Mosquitto):
+    """A mosquitto whose access files the registry writes."""
 
-    folder: Path
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Broker:
-        with socket.create_server(("127.0.0.1", self.port)) as free:
-            self.port = free.getsockname()[1]
-        user = "user root" if os.geteuid() == 0 else ""
-        (self.folder / "conf").write_text(CONFIG.format(port=self.port, folder=self.folder, user=user))
-        (self.folder / "acl").write_text(ACL)
-        services = f"_devices:{hash_for_broker('devices-secret')}\n"
-        (self.folder / "services").write_text(services)
-        if not (self.folder / "passwd").exists():
-            (self.folder / "passwd").write_text(services)
-        command = ["/usr/sbin/mosquitto", "-c", str(self.folder / "conf")]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_until(self.is_up, what="the broker listens")
-        return self
-
-    def is_up(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self, signal_number: int = 15) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal_number)
-            self.process.wait(10)
+    def __init__(self, folder: Path) -> None:
+        lines = (
+            "allow_anonymous false", f"password_file {folder}/passwd", f"acl_file {folder}/acl",
+            "use_username_as_clientid true", "connection_messages true", "log_dest topic", "log_type error",
+            "log_type warning", "log_type notice", "log_type information", "persistence true",
+            f"persistence_location {folder}/",
+        )  # fmt: skip
+        super().__init__(folder, *lines)
+        (folder / "acl").write_text(ACL)
+        for name in ("services", "passwd"):
+            (folder / name).write_text(f"_devices:{hash_for_broker('devices-secret')}\n")
 
     def settings(self) -> dict[str, Any]:
         return {
-            "broker": f"127.0.0.1:{self.port}",
+            "broker": self.address,
             "broker_password": "devices-secret",
             "broker_passwd_file": str(self.folder / "passwd"),
             "broker_services_file": str(self.folder / "services"),
-            "broker_pid_file": str(self.folder / "pid"),
+            "broker_pid_file": str(self.pid_file),
         }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from devices.broker_access import BrokerAccess, MosquittoFile, choose
 from devices.credentials import hash_for_broker
 from devices.rows import BrokerCredential
-from tests.devices.running import wait_until
+from tests.support.waiting import wait_until
 
 CUT_S = 2.0
 

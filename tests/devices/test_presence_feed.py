@@ -6,7 +6,8 @@ import time
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.devices.running import Service, wait_until
+from tests.devices.running import Service
+from tests.support.waiting import wait_until
 
 
 def publish(broker, user: str, secret: str, topic: str, payload: str, *, retain: bool = False) -> None:

@@ -9,12 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import urllib3
+
+from tests.support.waiting import wait_until
 
 HEADWATER = str(Path(sys.executable).parent / "headwater")
 START_S = 60.0
@@ -44,21 +44,6 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-T = TypeVar("T")
-
-
-def wait_until(found: Callable[[], T], deadline_s: float = 10.0, every_s: float = 0.05, what: str = "") -> T:
-    """Call until the result is true and give it; fail at the deadline."""
-    end = time.monotonic() + deadline_s
-    while True:
-        result = found()
-        if result:
-            return result
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {deadline_s} s: {what or found}; last: {result!r}")
-        time.sleep(every_s)
-
-
 class Installation:
     """One `headwater up`; `url` is the gateway, `mqtt` the broker's port."""
 
@@ -78,7 +63,7 @@ class Installation:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | environ
             )
-        wait_until(self._is_ready, START_S, 0.1, f"ready; see {self.log}")
+        wait_until(self._is_ready, START_S, every_s=0.1, what=f"ready; see {self.log}")
         return self
 
     def stop(self) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.platform import Answer, Device, Installation, wait_until
+from tests.e2e.platform import Answer, Device, Installation
+from tests.support.waiting import wait_until
 from wire import clock
 
 ROOT = Path(__file__).parent.parent.parent

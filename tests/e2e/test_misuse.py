@@ -10,7 +10,8 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from tests.e2e.platform import Device, Installation, basic, wait_until
+from tests.e2e.platform import Device, Installation, basic
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

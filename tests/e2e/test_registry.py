@@ -9,7 +9,8 @@ import time
 import paho.mqtt.client as paho
 import pytest
 
-from tests.e2e.platform import Device, Installation, wait_until
+from tests.e2e.platform import Device, Installation
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -137,7 +138,7 @@ def test_quarantine_is_listed_fixed_and_replayed(installation: Installation) -> 
         body = {"filter": {"device": device.id}}
         return bool(installation.call("POST", "/v1/quarantine:replay", body).body["replayed"])
 
-    wait_until(replays, 5, 0.5)
+    wait_until(replays, 5, every_s=0.5)
     wait_until(lambda: installation.points(device.id), 5)
     again = installation.call("POST", "/v1/quarantine:replay", {"ids": [kept[0]["id"]]})
     installation.settle()

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.platform import HEADWATER, Installation, free_ports, wait_until
+from tests.e2e.platform import HEADWATER, Installation, free_ports
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -133,7 +134,7 @@ def test_each_killed_process_is_back(tmp_path: Path) -> None:
         status = installation.status()
         return bool(status.get("ready")) and all(process["restarts"] >= 1 for process in status["processes"])
 
-    wait_until(is_back, 30, 0.2)
+    wait_until(is_back, 30, every_s=0.2)
     device = installation.add_device("after")
     assert installation.post(device, b'{"a":1}').status == 202
     wait_until(lambda: installation.points(device.id), 5)

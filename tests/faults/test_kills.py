@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.platform import HEADWATER, Installation, wait_until
+from tests.e2e.platform import HEADWATER, Installation
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 IS_LONG = bool(os.environ.get("HEADWATER_TEST_LONG"))

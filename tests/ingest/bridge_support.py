@@ -5,94 +5,45 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from ingest.framing import Batch, Delivery, Ending, Verdict, decode_batch, encode_verdict
+from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-MOSQUITTO = "/usr/sbin/mosquitto"
 TOKEN = "service-token"
 
 
-def wait_for(condition: Callable[[], object], what: str, within_s: float = 15.0) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {within_s} s: {what}"
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Broker:
-    """Debian's mosquitto on a free port, with the settings of the product; killed and started again at will."""
+class Broker(Mosquitto):
+    """Debian's mosquitto with the settings of the product."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
-        folder.mkdir()
-        self.folder, self.port = folder, free_port()
-        self.pid_file, self._process = folder / "pid", None
         lines = {
-            "listener": f"{self.port} 127.0.0.1", "allow_anonymous": "true", "persistence": "true",
+            "allow_anonymous": "true", "persistence": "true",
             "persistence_location": f"{folder}/", "autosave_on_changes": "true", "autosave_interval": 100,
             "max_queued_messages": 10_000_000, "max_inflight_messages": 30_000, "persistent_client_expiration": "7d",
             "sys_interval": 1, "log_dest": f"file {folder}/log",
         } | settings  # fmt: skip
-        if os.geteuid() == 0:
-            lines["user"] = "root"
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> Self:
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stderr=subprocess.DEVNULL)
-        self.pid_file.write_text(str(self._process.pid))
-        wait_for(self._answers, "mosquitto listens")
-        return self
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(number)
-            self._process.wait(10)
-            self._process = None
+        super().__init__(folder, *(f"{name} {value}" for name, value in lines.items()))
 
     def send_signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
+        self.process.send_signal(number)
 
     def forget(self) -> None:
         (self.folder / "mosquitto.db").unlink(missing_ok=True)
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 class Ingest:
@@ -227,7 +178,7 @@ class BridgeProcess:
 
     def wait_ready(self) -> BridgeProcess:
         """Wait until this start of the process (not an earlier one) has subscribed."""
-        wait_for(lambda: "subscribed" in self.events_of_last_start(), "subscribed")
+        wait_until(lambda: "subscribed" in self.events_of_last_start(), what="subscribed")
         return self
 
     def events_of_last_start(self) -> list[str]:
@@ -268,7 +219,7 @@ class Publisher:
 
     def wait_acked(self, within_s: float = 30.0) -> list[bytes]:
         """Give the payloads that the broker acknowledged, all of them."""
-        wait_for(lambda: all(mid in self._acked_mids for mid, _ in self._sent), "acknowledged by the broker", within_s)
+        wait_until(lambda: all(mid in self._acked_mids for mid, _ in self._sent), within_s, "acknowledged by the broker")
         self.acked = [payload for _, payload in self._sent]
         return self.acked
 

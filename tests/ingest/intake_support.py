@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +138,6 @@ class World:
     def close(self) -> None:
         self.field_types.close()
         self.quarantine.close()
-
-
-def wait_until(is_done: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    """Wait for a condition, up to a deadline."""
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not is_done():
-        assert time.monotonic() < deadline, "not within the deadline"
-        pause.wait(0.01)
 
 
 def case_folders(protocol: str) -> list[Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,7 +17,8 @@ import pytest
 from ingest import bridge
 from ingest.bridge_session import save_session
 from ingest.framing import Batch, Ending, Verdict
-from tests.ingest.bridge_support import BridgeProcess, defer_if, take_all, wait_for
+from tests.ingest.bridge_support import BridgeProcess, defer_if, take_all
+from tests.support.waiting import wait_until
 
 SLOW = {"batch_messages": 100, "linger_s": 0.0}  # many batches, so that kills fall between them
 
@@ -41,7 +44,7 @@ def test_kills_of_the_bridge_lose_nothing(bridge_ingest, bridge_start, bridge_pu
 
     publish_under_kills(bridge_publisher, process, kills=6)
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 3000, "all are taken", 30)
+    wait_until(lambda: len(bridge_ingest.payloads()) == 3000, 30, "all are taken")
     assert lost(bridge_publisher, bridge_ingest) == 0
 
 
@@ -52,14 +55,14 @@ def test_automatic_acks_would_lose_messages(bridge_ingest, bridge_start, bridge_
     process.wait_ready()
     bridge_publisher.send_numbers(1000)
     bridge_publisher.wait_acked()
-    wait_for(lambda: bridge_ingest.batches, "a batch is under way")
+    wait_until(lambda: bridge_ingest.batches, what="a batch is under way")
     process.stop(signal.SIGKILL)
     bridge_ingest.behave = take_all
     bridge_ingest.release.set()
     process.start().wait_ready()
     bridge_publisher.send("last", b"last")
 
-    wait_for(lambda: b"last" in bridge_ingest.payloads(), "the newest is taken")
+    wait_until(lambda: b"last" in bridge_ingest.payloads(), what="the newest is taken")
     assert lost(bridge_publisher, bridge_ingest) > 100
 
 
@@ -73,7 +76,7 @@ def stale_ack(mosquitto, ingest, publisher, process: BridgeProcess) -> None:
     mosquitto.stop(signal.SIGKILL)
     mosquitto.forget()
     mosquitto.start()
-    wait_for(lambda: process.events_of_last_start().count("subscribed") == 2, "subscribed again")
+    wait_until(lambda: process.events_of_last_start().count("subscribed") == 2, what="subscribed again")
     arrived.clear()
     publisher.send_numbers(10, first=100)
     publisher.wait_acked()
@@ -85,7 +88,7 @@ def stale_ack(mosquitto, ingest, publisher, process: BridgeProcess) -> None:
     ingest.release.set()
     process.start().wait_ready()
     publisher.send("last", b'{"n":999}')
-    wait_for(lambda: b'{"n":999}' in ingest.payloads(), "the newest is taken")
+    wait_until(lambda: b'{"n":999}' in ingest.payloads(), what="the newest is taken")
 
 
 def test_stale_acks_delete_no_new_messages(mosquitto, bridge_ingest, bridge_start, bridge_publisher):
@@ -113,12 +116,12 @@ def test_acks_into_a_dead_connection_cost_no_message(mosquitto, bridge_ingest, b
     assert arrived.wait(10)
 
     mosquitto.stop()
-    wait_for(lambda: "broker_away" in process.events(), "the connection is gone")
+    wait_until(lambda: "broker_away" in process.events(), what="the connection is gone")
     answered.set()
-    wait_for(lambda: len(bridge_ingest.taken) == 50, "the batch is taken, its acks have nowhere to go")
+    wait_until(lambda: len(bridge_ingest.taken) == 50, what="the batch is taken, its acks have nowhere to go")
     mosquitto.start()
 
-    wait_for(lambda: len(bridge_ingest.taken) == 100, "all come again")
+    wait_until(lambda: len(bridge_ingest.taken) == 100, what="all come again")
     assert all(each.dup for each in bridge_ingest.taken[50:])
     first = {each.payload: (each.mid, each.received_ns) for each in bridge_ingest.taken[:50]}
     again = {each.payload: (each.mid, each.received_ns) for each in bridge_ingest.taken[50:]}
@@ -134,7 +137,7 @@ def test_broker_restarts_are_survived(mosquitto, bridge_ingest, bridge_start, br
         mosquitto.start()
     bridge_publisher.wait_acked()
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 1500, "all are taken", 30)
+    wait_until(lambda: len(bridge_ingest.payloads()) == 1500, 30, "all are taken")
 
 
 def test_frozen_broker_is_left_and_found_again(mosquitto, bridge_ingest, bridge_start, bridge_publisher):
@@ -143,12 +146,12 @@ def test_frozen_broker_is_left_and_found_again(mosquitto, bridge_ingest, bridge_
     bridge_publisher.wait_acked()
 
     mosquitto.send_signal(signal.SIGSTOP)
-    wait_for(lambda: "broker_away" in process.events(), "its silence is noticed")
+    wait_until(lambda: "broker_away" in process.events(), what="its silence is noticed")
     mosquitto.send_signal(signal.SIGCONT)
-    wait_for(lambda: process.events().count("subscribed") == 2, "connected again", 30)
+    wait_until(lambda: process.events().count("subscribed") == 2, 30, "connected again")
     bridge_publisher.send_numbers(10, first=10)
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 20, "all are taken", 30)
+    wait_until(lambda: len(bridge_ingest.payloads()) == 20, 30, "all are taken")
 
 
 def test_frozen_bridge_goes_on_where_it_was(bridge_ingest, bridge_start, bridge_publisher):
@@ -160,7 +163,7 @@ def test_frozen_bridge_goes_on_where_it_was(bridge_ingest, bridge_start, bridge_
 
     process.send_signal(signal.SIGCONT)
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 500, "all are taken")
+    wait_until(lambda: len(bridge_ingest.payloads()) == 500, what="all are taken")
 
 
 def test_ingest_away_for_a_while_costs_nothing(bridge_ingest, bridge_start, bridge_publisher):
@@ -168,12 +171,12 @@ def test_ingest_away_for_a_while_costs_nothing(bridge_ingest, bridge_start, brid
     process = bridge_start(**SLOW).wait_ready()
     bridge_publisher.send_numbers(1000)
     bridge_publisher.wait_acked()
-    wait_for(lambda: process.events().count("batch_failed") >= 5, "several attempts")
+    wait_until(lambda: process.events().count("batch_failed") >= 5, what="several attempts")
     assert bridge_ingest.taken == []
 
     bridge_ingest.behave = take_all
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 1000, "all are taken")
+    wait_until(lambda: len(bridge_ingest.payloads()) == 1000, what="all are taken")
     assert len(bridge_ingest.taken) == 1000
     assert all(numbers == sorted(numbers) for numbers in bridge_ingest.by_device().values())
 
@@ -183,24 +186,24 @@ def test_success_without_a_verdict_is_not_believed(body, bridge_ingest, bridge_s
     bridge_ingest.behave = lambda batch: (200, body)
     process = bridge_start().wait_ready()
     bridge_publisher.send_numbers(20)
-    wait_for(lambda: "batch_failed" in process.events(), "the answer is refused")
+    wait_until(lambda: "batch_failed" in process.events(), what="the answer is refused")
 
     process.stop(signal.SIGKILL)
     bridge_ingest.behave = take_all
     process.start()
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 20, "all are taken by the next")
+    wait_until(lambda: len(bridge_ingest.payloads()) == 20, what="all are taken by the next")
 
 
 def test_hanging_ingest_is_tried_again(bridge_ingest, bridge_start, bridge_publisher):
     bridge_ingest.behave = bridge_ingest.hang
     process = bridge_start(answer_timeout_s=0.3).wait_ready()
     bridge_publisher.send_numbers(100)
-    wait_for(lambda: process.events().count("batch_failed") >= 2, "timeouts")
+    wait_until(lambda: process.events().count("batch_failed") >= 2, what="timeouts")
 
     bridge_ingest.behave = take_all
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 100, "all are taken")
+    wait_until(lambda: len(bridge_ingest.payloads()) == 100, what="all are taken")
 
 
 def test_full_window_longer_than_keepalive_keeps_the_connection(
@@ -212,13 +215,13 @@ def test_full_window_longer_than_keepalive_keeps_the_connection(
         bridge_publisher.send(f"d{number % 10}", b'{"n":%d,"pad":"%s"}' % (number, b"x" * 2000))
     bridge_publisher.wait_acked()
 
-    wait_for(
-        lambda: b"headwater_bridge_paused 1.0" in probe(process.probe_port(), "/metrics")[1], "the socket is unread"
+    wait_until(
+        lambda: b"headwater_bridge_paused 1.0" in probe(process.probe_port(), "/metrics")[1], what="the socket is unread"
     )
     threading.Event().wait(6)  # the broker's patience is 3 s
     bridge_ingest.behave = take_all
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 3000, "all are taken", 30)
+    wait_until(lambda: len(bridge_ingest.payloads()) == 3000, 30, "all are taken")
     assert process.events().count("subscribed") == 1
     assert "_bridge has exceeded timeout" not in mosquitto.log()
     assert len(bridge_ingest.taken) == 3000
@@ -245,8 +248,8 @@ def test_poison_among_good_messages_is_told_and_holds_up_nothing(bridge_ingest, 
     bridge_publisher.send("good", b'{"n":60}', qos=0)
     bridge_publisher.wait_acked()
 
-    wait_for(lambda: len(bridge_ingest.taken) == 122, "every message has its end")
-    wait_for(lambda: told, "the device is told")
+    wait_until(lambda: len(bridge_ingest.taken) == 122, what="every message has its end")
+    wait_until(lambda: told, what="the device is told")
     topic, notice = told[0]
     assert (topic, notice["code"], notice["topic"]) == ("devices/bad/errors", "bad_syntax", "devices/bad/telemetry")
     assert 1 <= len(told) <= 30
@@ -261,12 +264,12 @@ def test_message_beyond_all_limits_is_refused_and_acknowledged(
     bridge_publisher.send("d", b'{"n":1}')
     bridge_publisher.wait_acked()
 
-    wait_for(lambda: bridge_ingest.payloads() == {b'{"n":1}': 1}, "the next one is taken")
+    wait_until(lambda: bridge_ingest.payloads() == {b'{"n":1}': 1}, what="the next one is taken")
     assert "message_refused" in process.events()
     process.stop()
     process.start().wait_ready()
     bridge_publisher.send("d", b'{"n":2}')
-    wait_for(lambda: b'{"n":2}' in bridge_ingest.payloads(), "taken")
+    wait_until(lambda: b'{"n":2}' in bridge_ingest.payloads(), what="taken")
     assert process.events().count("message_refused") == 1
 
 
@@ -286,13 +289,13 @@ def test_termination_finishes_the_batch_in_flight_and_keeps_the_session(
     bridge_publisher.wait_acked()
     process.start()
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 20, "what came meanwhile is taken")
+    wait_until(lambda: len(bridge_ingest.payloads()) == 20, what="what came meanwhile is taken")
     assert len(bridge_ingest.taken) == 20, "the finished batch was acknowledged"
 
 
 def test_new_session_survives_a_crash_of_the_broker(mosquitto, bridge_ingest, bridge_start, bridge_publisher):
     process = bridge_start().wait_ready()
-    wait_for((mosquitto.folder / "mosquitto.db").exists, "the broker was asked to save")
+    wait_until((mosquitto.folder / "mosquitto.db").exists, what="the broker was asked to save")
     process.stop()
 
     mosquitto.stop(signal.SIGKILL)
@@ -301,7 +304,7 @@ def test_new_session_survives_a_crash_of_the_broker(mosquitto, bridge_ingest, br
     bridge_publisher.wait_acked()
     process.start()
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 10, "queued for a session that outlived the crash")
+    wait_until(lambda: len(bridge_ingest.payloads()) == 10, what="queued for a session that outlived the crash")
 
 
 def test_dead_thread_ends_the_process(bridge_start):
@@ -317,7 +320,7 @@ def test_probes_tell_whether_the_broker_is_there(mosquitto, bridge_start):
     assert probe(port, "/readyz")[0] == 200
     assert b"headwater_bridge_messages_total" in probe(port, "/metrics")[1]
     mosquitto.stop()
-    wait_for(lambda: probe(port, "/readyz")[0] == 503, "not ready")
+    wait_until(lambda: probe(port, "/readyz")[0] == 503, what="not ready")
     assert probe(port, "/livez")[0] == 200
 
 
@@ -339,10 +342,14 @@ def test_bad_setting_ends_with_one_line(monkeypatch, capsys):
 
 def test_only_a_mosquitto_is_signalled(tmp_path):
     pid_file = tmp_path / "pid"
-    for text in ("1", "nonsense", "99999999"):
-        pid_file.write_text(text)
-        save_session(pid_file)  # would end process 1, or us, when it did not look at the name
-    save_session(tmp_path / "absent")
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        for text in (str(stranger.pid), "nonsense", "99999999"):
+            pid_file.write_text(text)
+            save_session(pid_file)  # would end the stranger, when it did not look at the name
+        save_session(tmp_path / "absent")
+        stranger.communicate(b"\n", timeout=10)
+
+    assert stranger.returncode == 0
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -365,7 +372,7 @@ def test_storm_of_faults_loses_nothing_and_keeps_the_order(
             process.start()
     bridge_publisher.wait_acked()
 
-    wait_for(lambda: len(bridge_ingest.payloads()) == 3000, "all are taken", 30)
+    wait_until(lambda: len(bridge_ingest.payloads()) == 3000, 30, "all are taken")
     assert lost(bridge_publisher, bridge_ingest) == 0
     assert [numbers for numbers in bridge_ingest.by_device().values() if numbers != sorted(numbers)] == []
 

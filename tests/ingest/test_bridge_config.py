@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis import settings
-from ingest.bridge_config import BridgeConfig, split_address, split_urls
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [("127.0.0.1:1883", ("127.0.0.1", 1883)), ("broker", ("broker", 1883)), ("[::1]:2883", ("::1", 2883))],
-)
-def test_broker_address_is_taken_apart(text, wanted):
-    assert split_address(text) == wanted
+from ingest.bridge_config import BridgeConfig, split_urls
 
 
 def test_urls_are_read_by_protocol():

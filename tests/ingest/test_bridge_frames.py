@@ -157,3 +157,11 @@ def test_broker_statistics_are_no_messages():
 def test_broken_packet_ends_the_connection(stream):
     with pytest.raises(ConnectionError):
         Frames().feed(stream)
+
+
+def test_records_of_two_messages_never_meet_in_time() -> None:
+    """Records without a time count up from their message's: a payload holds fewer of them than bytes."""
+    payload = b"[" + b",".join([b"{}"] * 500) + b"]"
+    found = Frames().feed(publish(b"devices/d/telemetry", payload, 1) + publish(b"devices/d/telemetry", payload, 2))
+
+    assert found[1].received_ns - found[0].received_ns >= 500

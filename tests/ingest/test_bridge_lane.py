@@ -11,7 +11,8 @@ import pytest
 from ingest.bridge_config import Limits
 from ingest.bridge_lane import Lane, Settled
 from ingest.framing import Batch, Delivery, Ending, Verdict, decode_batch, encode_verdict
-from tests.ingest.bridge_support import defer_if, take_all, wait_for
+from tests.ingest.bridge_support import defer_if, take_all
+from tests.support.waiting import wait_until
 from wire.errors import HeadwaterError, PeerUnavailable, TooLarge
 
 QUICK = Limits(linger_s=0.001, retry_first_s=0.005, retry_most_s=0.02)
@@ -70,7 +71,7 @@ def test_messages_that_wait_go_in_one_batch(lane):
 
     lane.start()
 
-    wait_for(lambda: len(lane.done()) == 500, "all are settled")
+    wait_until(lambda: len(lane.done()) == 500, what="all are settled")
     assert lane.peer.tried == [500]
 
 
@@ -80,7 +81,7 @@ def test_batches_are_bounded_by_count_and_bytes(lane):
 
     lane.start()
 
-    wait_for(lambda: len(lane.done()) == 1507, "all are settled")
+    wait_until(lambda: len(lane.done()) == 1507, what="all are settled")
     assert lane.peer.tried == [3, 3, 1000, 501]
 
 
@@ -92,7 +93,7 @@ def test_failed_batch_comes_again_unchanged_and_unsettled(lane):
     lane.lane.put(sent)
     lane.start()
 
-    wait_for(lambda: lane.settled, "settled")
+    wait_until(lambda: lane.settled, what="settled")
     assert lane.peer.tried == [3, 3, 3]
     assert lane.peer.taken == sent
     assert lane.done() == [1, 2, 3]
@@ -123,7 +124,7 @@ def test_answer_that_is_no_verdict_settles_nothing(lane, rubbish):
     lane.lane.put([message(1), message(2)])
     lane.start()
 
-    wait_for(lambda: lane.settled, "settled by a real verdict")
+    wait_until(lambda: lane.settled, what="settled by a real verdict")
     assert lane.peer.tried == [2, 2, 2]
 
 
@@ -133,11 +134,11 @@ def test_deferred_device_waits_in_order_while_others_go_on(lane):
 
     for mid in range(1, 101):
         lane.lane.put([message(mid, "slow" if mid % 2 else "quick")])
-    wait_for(lambda: len(lane.done()) == 50, "the others are settled")
+    wait_until(lambda: len(lane.done()) == 50, what="the others are settled")
     assert {each.device for each in lane.peer.taken} == {"quick"}
     lane.peer.behave = take_all
 
-    wait_for(lambda: len(lane.done()) == 100, "all are settled")
+    wait_until(lambda: len(lane.done()) == 100, what="all are settled")
     for device in ("slow", "quick"):
         mids = [each.mid for each in lane.peer.taken if each.device == device]
         assert mids == sorted(mids)
@@ -150,7 +151,7 @@ def test_refused_and_quarantined_are_settled_with_their_endings(lane):
     lane.lane.put([message(1), message(2), message(3)])
     lane.start()
 
-    wait_for(lambda: lane.settled, "settled")
+    wait_until(lambda: lane.settled, what="settled")
     assert lane.done() == [1, 2, 3]
     assert [(each.mid, ending.code) for each, ending in lane.settled[0].endings] == [
         (1, "bad_syntax"),
@@ -168,7 +169,7 @@ def test_message_that_the_service_blames_is_found_and_refused_alone(lane):
     lane.lane.put([message(mid, f"d{mid % 7}") for mid in range(1, 201)])
     lane.start()
 
-    wait_for(lambda: len(lane.done()) == 200, "all are settled")
+    wait_until(lambda: len(lane.done()) == 200, what="all are settled")
     assert len(lane.peer.taken) == 199
     assert [(each.mid, ending.end) for settled in lane.settled for each, ending in settled.endings] == [(77, "refused")]
 
@@ -183,10 +184,10 @@ def test_message_that_breaks_the_service_is_set_aside_but_never_given_up(lane):
     lane.lane.put([message(mid, f"d{mid % 7}") for mid in range(1, 201)])
     lane.start()
 
-    wait_for(lambda: len(lane.peer.taken) >= 182, "the other devices go on")
+    wait_until(lambda: len(lane.peer.taken) >= 182, what="the other devices go on")
     assert all(each.device != "d0" or each.mid < 77 for each in lane.peer.taken)
     lane.peer.behave = take_all
-    wait_for(lambda: len(lane.done()) == 200, "all are settled")
+    wait_until(lambda: len(lane.done()) == 200, what="all are settled")
 
 
 def test_stopped_service_costs_no_order_and_no_message(lane):
@@ -201,11 +202,11 @@ def test_stopped_service_costs_no_order_and_no_message(lane):
     lane.start()
     for mid in range(1, 301):
         lane.lane.put([message(mid, f"d{mid % 3}")])
-    wait_for(lambda: len(lane.peer.tried) > 40, "many attempts, batches of one among them")
+    wait_until(lambda: len(lane.peer.tried) > 40, what="many attempts, batches of one among them")
     assert 1 in lane.peer.tried
     is_up.set()
 
-    wait_for(lambda: len(lane.done()) == 300, "all are settled")
+    wait_until(lambda: len(lane.done()) == 300, what="all are settled")
     for device in ("d0", "d1", "d2"):
         mids = [each.mid for each in lane.peer.taken if each.device == device]
         assert mids == sorted(mids)
@@ -218,7 +219,7 @@ def test_cut_gives_up_what_waits_and_keeps_quality_zero(lane):
     lane.start()
 
     assert ([each.mid for each in waiting], in_flight) == ([1, 3], [])
-    wait_for(lambda: lane.settled, "settled")
+    wait_until(lambda: lane.settled, what="settled")
     assert [each.payload for each in lane.peer.taken] == [b"q0"]
 
 
@@ -238,7 +239,7 @@ def test_batch_in_flight_is_settled_under_its_old_number(lane):
     _, in_flight = lane.lane.cut(1)
     go_on.set()
 
-    wait_for(lambda: lane.settled, "settled")
+    wait_until(lambda: lane.settled, what="settled")
     assert [each.mid for each in in_flight] == [1]
     assert [settled.epoch for settled in lane.settled] == [0]
 
@@ -246,7 +247,7 @@ def test_batch_in_flight_is_settled_under_its_old_number(lane):
 def test_settled_batch_is_no_longer_in_flight(lane):
     lane.lane.put([message(1)])
     lane.start()
-    wait_for(lambda: lane.settled, "settled")
+    wait_until(lambda: lane.settled, what="settled")
 
     assert lane.lane.cut(1) == ([], [])
 
@@ -267,7 +268,7 @@ def test_batch_that_fails_after_a_cut_is_given_up(lane):
     lane.lane.cut(1)
     go_on.set()
 
-    wait_for(lambda: lane.settled, "settled")
+    wait_until(lambda: lane.settled, what="settled")
     assert lane.settled == [Settled(0, [message(1)], is_acceptable=False)]
     assert lane.peer.tried == [1]
 
@@ -281,7 +282,7 @@ def test_fault_of_ours_puts_the_batch_back(lane):
         lane.lane.run()
     lane.start()
 
-    wait_for(lambda: lane.done() == [1, 2], "settled after all")
+    wait_until(lambda: lane.done() == [1, 2], what="settled after all")
 
 
 def test_wrong_service_token_never_refuses_messages(lane):
@@ -294,5 +295,5 @@ def test_wrong_service_token_never_refuses_messages(lane):
     lane.lane.put([message(1)])
     lane.start()
 
-    wait_for(lambda: len(lane.peer.tried) > 10, "many attempts")
+    wait_until(lambda: len(lane.peer.tried) > 10, what="many attempts")
     assert lane.settled == []

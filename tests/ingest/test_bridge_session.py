@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
+from paho.mqtt.client import ConnectFlags
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -18,7 +20,8 @@ from ingest.bridge_lane import Settled
 from ingest.bridge_mailbox import Mailbox
 from ingest.bridge_session import DROPPED, Session
 from ingest.framing import Delivery
-from tests.ingest.bridge_support import Broker, Ingest, defer_if, take_all, wait_for
+from tests.ingest.bridge_support import Broker, Ingest, defer_if, take_all
+from tests.support.waiting import wait_until
 
 QUICK = Limits(retry_first_s=0.02, retry_most_s=0.1)
 
@@ -102,6 +105,19 @@ def test_messages_given_up_are_not_acked(session):
     assert session._client.acked == []
 
 
+@pytest.mark.parametrize(("is_present", "is_same"), [(True, True), (False, False)])
+def test_each_life_of_the_session_has_a_name_of_its_own(session, is_present, is_same):
+    names: list[str] = []
+    session._lanes = {"json": SimpleNamespace(name_session=names.append)}
+    session._client.subscribe = lambda wanted: None
+    before = session._name.name
+
+    session._on_connect(None, None, ConnectFlags(is_present), ReasonCode(PacketTypes.CONNACK), None)
+
+    assert (session._name.name == before) is is_same
+    assert names == ([] if is_same else [session._name.name])
+
+
 def test_rising_count_of_dropped_messages_raises_an_alarm(session, caplog):
     for count in (b"0", b"5", b"5", b"0", b"nonsense"):
         session._note(DROPPED, count)
@@ -125,10 +141,10 @@ class Stumbling(Session):
 def test_exception_in_the_callback_ends_neither_thread_nor_message(mosquitto, bridge_ingest, bridge_publisher):
     Stumbling.stumbles = 0
     with running(config_for(mosquitto, bridge_ingest), Stumbling) as bridge:
-        wait_for(lambda: bridge.session.is_ready, "subscribed")
+        wait_until(lambda: bridge.session.is_ready, what="subscribed")
         bridge_publisher.send_numbers(50)
 
-        wait_for(lambda: len(bridge_ingest.payloads()) == 50, "all are taken")
+        wait_until(lambda: len(bridge_ingest.payloads()) == 50, what="all are taken")
         assert Stumbling.stumbles == 2
         assert bridge.are_alive()
 
@@ -148,10 +164,10 @@ class Deaf(Session):
 def test_exception_in_a_callback_of_paho_is_survived(mosquitto, bridge_ingest, bridge_publisher):
     Deaf.stumbles = 0
     with running(config_for(mosquitto, bridge_ingest), Deaf) as bridge:
-        wait_for(lambda: bridge.session.is_ready, "subscribed at last")
+        wait_until(lambda: bridge.session.is_ready, what="subscribed at last")
         bridge_publisher.send_numbers(5)
 
-        wait_for(lambda: len(bridge_ingest.payloads()) == 5, "all are taken")
+        wait_until(lambda: len(bridge_ingest.payloads()) == 5, what="all are taken")
         assert Deaf.stumbles == 2
 
 
@@ -159,11 +175,11 @@ def test_protocol_of_the_topic_chooses_the_service(mosquitto, bridge_ingest, bri
     other = Ingest()
     config = config_for(mosquitto, bridge_ingest, ingest_urls=f"senml={other.url}")
     with running(config) as bridge:
-        wait_for(lambda: bridge.session.is_ready, "subscribed")
+        wait_until(lambda: bridge.session.is_ready, what="subscribed")
         for protocol in ("", "/senml", "/json", "/unheard-of", "/"):
             bridge_publisher.send("d", f"to{protocol}".encode(), topic=f"devices/d/telemetry{protocol}")
 
-        wait_for(lambda: len(bridge_ingest.taken) + len(other.taken) == 5, "all are taken")
+        wait_until(lambda: len(bridge_ingest.taken) + len(other.taken) == 5, what="all are taken")
     other.close()
     assert set(other.payloads()) == {b"to/senml"}
 
@@ -172,27 +188,27 @@ def test_one_service_away_does_not_stop_another(mosquitto, bridge_ingest, bridge
     other = Ingest()
     other.behave = lambda batch: (503, b"")
     with running(config_for(mosquitto, bridge_ingest, ingest_urls=f"senml={other.url}")) as bridge:
-        wait_for(lambda: bridge.session.is_ready, "subscribed")
+        wait_until(lambda: bridge.session.is_ready, what="subscribed")
         for number in range(500):
             bridge_publisher.send("d", b"%d" % number, topic="devices/d/telemetry/senml")
             bridge_publisher.send("d", b"%d" % number)
 
-        wait_for(lambda: len(bridge_ingest.payloads()) == 500, "the one's messages are taken")
+        wait_until(lambda: len(bridge_ingest.payloads()) == 500, what="the one's messages are taken")
         other.behave = take_all
-        wait_for(lambda: len(other.payloads()) == 500, "the other's too")
+        wait_until(lambda: len(other.payloads()) == 500, what="the other's too")
     other.close()
 
 
 def test_deferred_device_keeps_its_order_through_the_broker(mosquitto, bridge_ingest, bridge_publisher):
     bridge_ingest.behave = defer_if(lambda each: each.device in ("d1", "d2"))
     with running(config_for(mosquitto, bridge_ingest)) as bridge:
-        wait_for(lambda: bridge.session.is_ready, "subscribed")
+        wait_until(lambda: bridge.session.is_ready, what="subscribed")
         bridge_publisher.send_numbers(1000)
-        wait_for(lambda: len(bridge_ingest.payloads()) == 800, "the others' are taken")
+        wait_until(lambda: len(bridge_ingest.payloads()) == 800, what="the others' are taken")
 
         bridge_ingest.behave = take_all
 
-        wait_for(lambda: len(bridge_ingest.payloads()) == 1000, "all are taken")
+        wait_until(lambda: len(bridge_ingest.payloads()) == 1000, what="all are taken")
         assert len(bridge_ingest.taken) == 1000
         assert all(numbers == sorted(numbers) for numbers in bridge_ingest.by_device().values())
 
@@ -200,15 +216,15 @@ def test_deferred_device_keeps_its_order_through_the_broker(mosquitto, bridge_in
 def test_many_deferred_messages_of_one_device_do_not_stop_the_others(mosquitto, bridge_ingest, bridge_publisher):
     bridge_ingest.behave = defer_if(lambda each: each.device == "waits")  # needs a broker window above 1,000 messages
     with running(config_for(mosquitto, bridge_ingest)) as bridge:
-        wait_for(lambda: bridge.session.is_ready, "subscribed")
+        wait_until(lambda: bridge.session.is_ready, what="subscribed")
         for number in range(1500):
             bridge_publisher.send("waits", b'{"n":%d}' % number)
         for number in range(500):
             bridge_publisher.send("goes", b'{"n":%d}' % number)
 
-        wait_for(lambda: len(bridge_ingest.payloads()) == 500, "the other's are taken")
+        wait_until(lambda: len(bridge_ingest.payloads()) == 500, what="the other's are taken")
         bridge_ingest.behave = take_all
-        wait_for(lambda: len(bridge_ingest.taken) == 2000, "all are taken")
+        wait_until(lambda: len(bridge_ingest.taken) == 2000, what="all are taken")
 
 
 def test_wrong_password_is_reported_and_tried_again(tmp_path, bridge_ingest, caplog):
@@ -216,7 +232,7 @@ def test_wrong_password_is_reported_and_tried_again(tmp_path, bridge_ingest, cap
         Broker(tmp_path / "closed", allow_anonymous="false") as broker,
         running(config_for(broker, bridge_ingest)) as bridge,
     ):
-        wait_for(lambda: events(caplog).count("broker_refused") >= 2, "refused more than once")
+        wait_until(lambda: events(caplog).count("broker_refused") >= 2, what="refused more than once")
         assert not bridge.session.is_ready
         assert bridge.are_alive()
 
@@ -241,9 +257,9 @@ def test_statistics_topic_may_be_refused(session):
 def test_broker_that_is_not_there_is_waited_for(tmp_path, bridge_ingest, caplog):
     broker = Broker(tmp_path / "late")
     with running(config_for(broker, bridge_ingest)) as bridge:
-        wait_for(lambda: events(caplog).count("broker_away") >= 2, "tried more than once")
+        wait_until(lambda: events(caplog).count("broker_away") >= 2, what="tried more than once")
         with broker:
-            wait_for(lambda: bridge.session.is_ready, "subscribed")
+            wait_until(lambda: bridge.session.is_ready, what="subscribed")
 
 
 def test_ending_before_the_broker_was_ever_there_is_clean(tmp_path, bridge_ingest):
@@ -254,17 +270,17 @@ def test_ending_before_the_broker_was_ever_there_is_clean(tmp_path, bridge_inges
 def test_window_counts_back_to_zero(mosquitto, bridge_ingest, bridge_publisher):
     bridge_ingest.behave = lambda batch: (503, b"")
     with running(config_for(mosquitto, bridge_ingest)) as bridge:
-        wait_for(lambda: bridge.session.is_ready, "subscribed")
+        wait_until(lambda: bridge.session.is_ready, what="subscribed")
         bridge_publisher.send_numbers(300)
-        wait_for(lambda: bridge.session._unacked == 300, "all are held")
+        wait_until(lambda: bridge.session._unacked == 300, what="all are held")
         mosquitto.stop()
-        wait_for(lambda: not bridge.session.is_ready, "the connection is gone")
+        wait_until(lambda: not bridge.session.is_ready, what="the connection is gone")
         mosquitto.start()
-        wait_for(lambda: bridge.session._unacked == 300, "all are held again")
+        wait_until(lambda: bridge.session._unacked == 300, what="all are held again")
 
         bridge_ingest.behave = take_all
 
-        wait_for(lambda: bridge.session._unacked == 0, "none is held")
+        wait_until(lambda: bridge.session._unacked == 0, what="none is held")
         assert bridge.session._unacked_bytes == 0
 
 

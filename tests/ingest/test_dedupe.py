@@ -208,3 +208,26 @@ def test_deliveries_survive_being_kept() -> None:
 
     assert after.sift([mqtt(2, 102, 50, again=True), mqtt(9, 109, 51)], 0.0) == [1]
     assert after.deliveries.number == 4
+
+
+def test_message_id_used_again_among_timed_messages_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedupe, "WINDOW", 10)
+    sifter = make()
+    timed = [Spooled("d2", "telemetry", n, n, {"t": n}, delivery=n % 5) for n in range(100, 120)]
+
+    assert sifter.sift([mqtt(7, 111, 1)], 0.0) == [0]
+    assert len(sifter.sift(timed, 0.0)) == 20
+    assert sifter.sift([mqtt(7, 111, 200, again=True)], 0.0) == [0], "its first copy never arrived"
+
+
+def test_numbered_messages_count_too_but_no_message_counts_twice() -> None:
+    sifter = make()
+    members = {"boot_id": "b", "delivery": 3}
+    sifter.sift([Spooled("d2", "telemetry", n, 50, {"t": n}, seq=n, **members) for n in range(4)], 0.0)
+    sifter.sift([Spooled("d2", "telemetry", 9, 60, {"t": 9}, seq=9, flags=REDELIVERED, **members)], 0.0)
+
+    assert sifter.deliveries.number == 1
+
+
+def test_redelivered_message_is_a_duplicate_though_the_clock_went_back() -> None:
+    assert make().sift([mqtt(7, 111, 2_000), mqtt(7, 111, 1_000, again=True)], 0.0) == [0]

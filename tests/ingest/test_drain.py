@@ -343,3 +343,28 @@ def test_real_quarantine_takes_what_the_store_refuses(tmp_path: Path) -> None:
     assert quarantine.totals()["quarantined"] == 1
     line.close()
     quarantine.close()
+
+
+def test_segment_stays_until_the_store_has_all_of_it(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.log.close()
+    line.log = spool.open_spool(tmp_path / "spool" / "json", limit_bytes=8_000, floor_bytes=0)
+    for number in range(60):
+        line.append(Reading("d1", "telemetry", number, number, {"n": number}))
+    segments = spool.segments(line.log.folder)
+    assert len(segments) > 2
+
+    def away(_points: Sequence[Point]) -> None:
+        raise StoreUnavailable("away")
+
+    line.store.fault = away
+    with pytest.raises(StoreUnavailable):
+        line.drain.step()
+    assert spool.segments(line.log.folder) == segments
+
+    line.restart()
+    line.store.fault = lambda points: None
+    line.run()
+    assert len(line.store.points) == 60
+    assert spool.segments(line.log.folder) == segments[-1:]
+    line.close()

@@ -14,7 +14,8 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from ingest.feed import FeedBuffer, FeedPublisher, to_messages
-from tests.ingest.bridge_support import Broker, wait_for
+from tests.ingest.bridge_support import Broker
+from tests.support.waiting import wait_until
 from wire import topics
 from wire.feed import MAX_FRAME_BYTES
 from wire.points import Point
@@ -153,7 +154,7 @@ def test_offered_points_reach_a_subscriber(mosquitto: Broker) -> None:
     with listening(mosquitto.address) as received, publishing(mosquitto.address, buffer):
         buffer.offer([point(1), point(2)])
 
-        wait_for(lambda: len(received) == 2, "two points")
+        wait_until(lambda: len(received) == 2, what="two points")
 
     assert [each["fields"]["n"] for each in received] == [1, 2]
 
@@ -168,7 +169,7 @@ def test_absent_broker_harms_nobody_and_is_found_when_it_comes(tmp_path: Path, m
         assert time.monotonic() - begun_s < 2
 
         with broker, listening(broker.address) as received:
-            wait_for(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], "a point")
+            wait_until(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], what="a point")
 
         assert thread.is_alive()
 
@@ -197,12 +198,12 @@ def test_frozen_broker_makes_the_feed_conflate_not_grow(mosquitto: Broker) -> No
     buffer = FeedBuffer()
     with publishing(mosquitto.address, buffer), listening(mosquitto.address) as received:
         buffer.offer([point(0, "before")])
-        wait_for(lambda: received, "the feed flows")
+        wait_until(lambda: received, what="the feed flows")
         mosquitto.send_signal(signal.SIGSTOP)
         text = "x" * 20_000
-        wait_for(
+        wait_until(
             lambda: (buffer.offer([point(1, f"d{n}", fields={"s": text}) for n in range(500)]), buffer._newest)[1],
-            "stall",
+            what="stall",
         )
         size = len(buffer._newest) + len(buffer._queue)
         for _ in range(20):
@@ -210,4 +211,4 @@ def test_frozen_broker_makes_the_feed_conflate_not_grow(mosquitto: Broker) -> No
 
         assert len(buffer._newest) + len(buffer._queue) <= max(size, 1_000)
         mosquitto.send_signal(signal.SIGCONT)
-        wait_for(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], "the feed flows again")
+        wait_until(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], what="the feed flows again")

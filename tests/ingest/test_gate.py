@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ingest import gate as gate_module
 from ingest.gate import ABSENT_S, Gate
-from tests.ingest.intake_support import SECRET, FakeRegistry, wait_until
+from tests.ingest.intake_support import SECRET, FakeRegistry
+from tests.support.waiting import wait_until
 from wire import clock
 from wire.devices import CredentialRecord
 from wire.errors import Forbidden, HeadwaterError, PeerUnavailable, Unauthorized
@@ -86,7 +90,7 @@ def test_new_credential_works_before_the_next_poll(gate, registry) -> None:
     gate.authenticate("d1", SECRET)
     registry.add("d1", "t" * 43)
 
-    wait_until(lambda: _gets_in(gate, "d1", "t" * 43), seconds=2)
+    wait_until(lambda: _gets_in(gate, "d1", "t" * 43), within_s=2)
 
 
 def test_enabled_device_works_before_the_next_poll(gate, registry) -> None:
@@ -96,7 +100,7 @@ def test_enabled_device_works_before_the_next_poll(gate, registry) -> None:
     registry.add("d1")
 
     assert refused.value.code == "device_disabled"
-    wait_until(lambda: _gets_in(gate, "d1", SECRET), seconds=2)
+    wait_until(lambda: _gets_in(gate, "d1", SECRET), within_s=2)
 
 
 @pytest.mark.parametrize(("not_before", "not_after", "is_valid"), [(-1, 1, True), (1, None, False), (None, -1, False)])
@@ -125,6 +129,54 @@ def test_unknown_device_waits_while_registry_is_away(gate, registry) -> None:
     with pytest.raises(PeerUnavailable):
         gate.authenticate("d1", SECRET)
     assert gate.find(["d1"]).unanswered == {"d1"}
+
+
+class SlowRegistry(FakeRegistry):
+    """Answers the first lookup only when told to, so that others come meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[list[str]] = []
+        self.may_answer = threading.Event()
+
+    def call(self, method, path, body=None, *, token=None):
+        if path == LOOKUP:
+            self.asked.append(body["ids"])
+            assert self.may_answer.wait(10)
+        return super().call(method, path, body, token=token)
+
+
+def test_devices_that_start_at_once_share_a_lookup() -> None:
+    registry = SlowRegistry()
+    for number in range(20):
+        registry.add(f"d{number}")
+    gate = Gate(registry)
+
+    with ThreadPoolExecutor(20) as threads:
+        entered = [threads.submit(gate.authenticate, "d0", SECRET)]
+        wait_until(lambda: registry.asked, within_s=5)
+        entered += [threads.submit(gate.authenticate, f"d{number}", SECRET) for number in range(1, 20)]
+        wait_until(lambda: len(gate._wanted) == 19, within_s=5)
+        registry.may_answer.set()
+
+    assert [device.id for device, _ in (each.result() for each in entered)] == [f"d{number}" for number in range(20)]
+    assert [len(asked) for asked in registry.asked] == [1, 19]
+
+
+def test_devices_that_share_a_lookup_share_its_failure() -> None:
+    registry = SlowRegistry()
+    gate = Gate(registry)
+    registry.is_away = True
+
+    with ThreadPoolExecutor(8) as threads:
+        entered = [threads.submit(gate.authenticate, "d0", SECRET)]
+        wait_until(lambda: registry.asked, within_s=5)
+        entered += [threads.submit(gate.authenticate, f"d{number}", SECRET) for number in range(1, 8)]
+        wait_until(lambda: len(gate._wanted) == 7, within_s=5)
+        registry.may_answer.set()
+
+    assert all(isinstance(each.exception(), PeerUnavailable) for each in entered)
+    assert len(registry.asked) == 2
 
 
 def test_registrys_refusal_of_us_is_no_refusal_of_the_device() -> None:

@@ -16,7 +16,8 @@ from flask.testing import FlaskClient
 from ingest.app import create_app
 from ingest.config import IngestConfig
 from ingest.framing import Batch, Delivery, decode_verdict, encode_batch
-from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry, wait_until
+from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry
+from tests.support.waiting import wait_until
 from wire.devices import ROLES, allows
 
 SERVICE_TOKEN = "service-token"

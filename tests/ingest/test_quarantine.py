@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from ingest.quarantine import UNREADABLE_BYTES, Item, Quarantine, RawMessage, Refused, Selection
+from ingest.quarantine import HEAD_BYTES, UNREADABLE_BYTES, Item, Quarantine, RawMessage, Refused, Selection
 from wire.errors import NotFound
 
 T = 1_772_700_000_000_000_000
+T_ = TypeVar("T_")
 
 
 @pytest.fixture
@@ -150,3 +154,28 @@ def test_what_was_acknowledged_is_kept_over_the_devices_share(tmp_path) -> None:
     assert [small.add([refused()])[0].state for _ in range(2)] == ["device_full"] * 2
     assert small.add([refused(key="slot/1")])[0].state == "kept"
     small.close()
+
+
+def test_page_of_one_large_message_holds_heads_only(quarantine) -> None:
+    content = b"0" * 8_000_000
+    quarantine.add([refused(content, items=100)])
+
+    page, peak = measured(lambda: quarantine.page(Selection(), limit=1_000))
+
+    assert [(entry.raw, entry.raw_bytes) for entry in page] == [(content[:HEAD_BYTES], len(content))] * 100
+    assert peak < 30_000_000
+
+
+def test_head_of_bytes_that_do_not_compress_is_complete(quarantine) -> None:
+    content = random.Random(1).randbytes(40_000)
+    quarantine.add([refused(content)])
+
+    assert [entry.raw for entry in quarantine.page(Selection())] == [content[:HEAD_BYTES]]
+
+
+def measured(work: Callable[[], T_]) -> tuple[T_, int]:
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

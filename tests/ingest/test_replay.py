@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import ingest.replay as replay_module
 from ingest.framing import Batch, Delivery
 from ingest.quarantine import Item, RawMessage, Refused, Selection
 from ingest.replay import STORE_REFUSED, encode_reading
@@ -139,3 +140,41 @@ def test_registry_away_leaves_all_waiting(world) -> None:
 
     with pytest.raises(PeerUnavailable):
         replay(world)
+
+
+def test_message_of_many_entries_is_sorted_once(world, monkeypatch) -> None:
+    send(world, b"[" + b",".join([b'{"t":20}'] * 3_000) + b"]")
+    widen(world)
+    sorted_ = []
+    sort = world.replayer._sort
+    monkeypatch.setattr(world.replayer, "_sort", lambda *given: sorted_.append(1) or sort(*given))
+
+    assert replay(world).replayed == 3_000
+    assert len(sorted_) == 1
+
+
+def test_request_ends_in_time_and_the_next_goes_on_behind_it(world, monkeypatch) -> None:
+    send(world, b'{"t":20}')
+    send(world, b'{"t":40}')
+    widen(world)
+    monkeypatch.setattr(replay_module, "TIME_S", -1.0)
+
+    first, second = replay(world), replay(world)
+
+    assert (first.replayed, [each.code for each in first.failed], first.more) == (0, ["out_of_range"], True)
+    assert second.replayed == 1
+
+
+def test_entry_discarded_in_the_meantime_is_passed_over(world, monkeypatch) -> None:
+    send(world, b'{"t":20}')
+    widen(world)
+    find = world.gate.find
+    quarantine = world.quarantine
+
+    def find_slowly(devices):
+        quarantine.discard([entry.id for entry in quarantine.page(Selection())])
+        return find(devices)
+
+    monkeypatch.setattr(world.gate, "find", find_slowly)
+
+    assert replay(world) == (0, [], False)

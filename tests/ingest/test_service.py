@@ -125,14 +125,24 @@ def test_redelivery_is_marked_and_carries_its_content(world) -> None:
     assert -(2**63) <= first.content < 2**63
 
 
+def test_same_message_id_in_another_session_of_the_broker_is_another_content(world) -> None:
+    """A broker that lost its state gives out the same ids again: a new message must not pass for an old one."""
+    for bridge in ("b/one", "b/two"):
+        world.service.accept_batch(Batch(bridge, [deliver(b'{"a":1}', mid=7, dup=True)]))
+
+    first, second = world.commit.readings
+    assert first.content != second.content
+
+
 @pytest.mark.parametrize(
-    ("payload", "mid"),
-    [(b'{"ts":1772600000,"a":1}', 7), (b'{"boot_id":"b","seq":1,"a":1}', 7), (b'{"a":1}', 0)],
+    ("payload", "mid", "delivery"),
+    [(b'{"ts":1772600000,"a":1}', 7, 7), (b'{"boot_id":"b","seq":1,"a":1}', 7, 7), (b'{"a":1}', 0, None)],
 )
-def test_delivery_is_only_for_readings_without_a_key(world, payload, mid) -> None:
+def test_content_is_only_for_readings_without_a_key(world, payload, mid, delivery) -> None:
     send(world, deliver(payload, mid=mid))
 
-    assert world.commit.readings[0].delivery is None
+    found = world.commit.readings[0]
+    assert (found.delivery, found.content) == (delivery, 0)
 
 
 def test_clamped_time_counts_as_no_time(world) -> None:

@@ -249,6 +249,30 @@ def test_mark_and_return_come_after_the_sync(tmp_path: Path) -> None:
     log.close()
 
 
+def test_sync_reaches_the_kernel_for_segment_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a power cut shows a missing sync, and no test can cut the power: so the calls themselves are watched."""
+    synced: list[tuple[str, str]] = []
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(descriptor: int) -> None:
+            real(descriptor)
+            synced.append((name, Path(f"/proc/self/fd/{descriptor}").readlink().name))
+
+        monkeypatch.setattr(os, name, call)
+
+    log = open_spool(tmp_path)
+    watch("fsync")
+    watch("fdatasync")
+
+    append(log, 1)
+    assert synced == [("fsync", log.folder.name), ("fdatasync", f"{0:020d}.seg")]
+    append(log, 2)
+    assert synced[2:] == [("fdatasync", f"{0:020d}.seg")]
+    log.close()
+
+
 def test_readings_are_refused_below_the_floor_of_free_disk(tmp_path: Path) -> None:
     files = FailingFiles()
     log = open_spool(tmp_path, floor=1_000, files=files)

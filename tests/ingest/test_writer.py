@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 
 import series
+from compose import ports
 from ingest import frames, spool
 from ingest.writer_state import read_counters
 from series.port import RangeQuery
-from tests.ingest.bridge_support import Broker, free_port, wait_for
+from tests.ingest.bridge_support import Broker
+from tests.support.waiting import wait_until
 from wire import clock
 from wire.points import Point, Reading
 
@@ -31,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def writer(data: Path, broker: str = "", **settings: str):
-    port = free_port()
+    port = ports.pick()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")} | {
         "HEADWATER_DATA": str(data), "HEADWATER_PORT": str(port), "HEADWATER_BROKER": broker, "HEADWATER_LOG_STYLE": "json",
     } | settings  # fmt: skip
@@ -79,8 +81,8 @@ def append(log: spool.Spool, start: int, count: int) -> None:
 def test_process_drains_answers_probes_and_ends_in_time(tmp_path: Path, log: spool.Spool) -> None:
     append(log, 0, 1_000)
     with writer(tmp_path) as (process, url):
-        wait_for(lambda: read_counters(tmp_path)["stored"] == 1_000, "all stored")
-        wait_for(lambda: ask(f"{url}/readyz")[0] == 200, "ready")
+        wait_until(lambda: read_counters(tmp_path)["stored"] == 1_000, what="all stored")
+        wait_until(lambda: ask(f"{url}/readyz")[0] == 200, what="ready")
         metrics = ask(f"{url}/metrics")[1]
         begun_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -95,13 +97,13 @@ def test_process_drains_answers_probes_and_ends_in_time(tmp_path: Path, log: spo
 
 def test_second_writer_waits_for_the_first(tmp_path: Path, log: spool.Spool) -> None:
     with writer(tmp_path) as (first, url):
-        wait_for(lambda: ask(f"{url}/readyz")[0] == 200, "the first is ready")
+        wait_until(lambda: ask(f"{url}/readyz")[0] == 200, what="the first is ready")
         with writer(tmp_path) as (second, standby_url):
             status, checks = wait_for_standby(standby_url)
             first.kill()
-            wait_for(lambda: ask(f"{standby_url}/readyz")[0] == 200, "the second took over")
+            wait_until(lambda: ask(f"{standby_url}/readyz")[0] == 200, what="the second took over")
             append(log, 0, 10)
-            wait_for(lambda: read_counters(tmp_path)["stored"] == 10, "it drains")
+            wait_until(lambda: read_counters(tmp_path)["stored"] == 10, what="it drains")
 
             assert second.poll() is None
 
@@ -109,13 +111,13 @@ def test_second_writer_waits_for_the_first(tmp_path: Path, log: spool.Spool) -> 
 
 
 def wait_for_standby(url: str) -> tuple[int, str]:
-    wait_for(lambda: "standby" in ask(f"{url}/readyz")[1], "standby")
+    wait_until(lambda: "standby" in ask(f"{url}/readyz")[1], what="standby")
     return ask(f"{url}/readyz")
 
 
 def test_standby_ends_at_once_when_asked(tmp_path: Path) -> None:
     with writer(tmp_path) as (_, url):
-        wait_for(lambda: ask(f"{url}/readyz")[0] == 200, "the first is ready")
+        wait_until(lambda: ask(f"{url}/readyz")[0] == 200, what="the first is ready")
         with writer(tmp_path) as (second, standby_url):
             wait_for_standby(standby_url)
             second.send_signal(signal.SIGTERM)
@@ -135,10 +137,10 @@ def test_unknown_store_is_one_line_and_no_start(tmp_path: Path) -> None:
 def test_stored_points_are_published(tmp_path: Path, log: spool.Spool, mosquitto: Broker) -> None:
     command = ["mosquitto_sub", "-p", str(mosquitto.port), "-t", "headwater/feed", "-C", "1", "-W", "15"]
     with writer(tmp_path, mosquitto.address) as (_, url):
-        wait_for(lambda: ask(f"{url}/readyz")[0] == 200, "ready")
+        wait_until(lambda: ask(f"{url}/readyz")[0] == 200, what="ready")
         listener = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert listener.stdout is not None
-        wait_for(lambda: (append(log, 0, 1), listener.poll() is not None)[1], "a feed message")
+        wait_until(lambda: (append(log, 0, 1), listener.poll() is not None)[1], what="a feed message")
         message = json.loads(listener.stdout.read())
         listener.stdout.close()
 
@@ -162,14 +164,14 @@ def test_killed_writer_loses_and_repeats_nothing(tmp_path: Path, log: spool.Spoo
         for _ in range(5):
             with writer(tmp_path) as (process, _):
                 before = read_counters(tmp_path)["stored"]
-                wait_for(lambda before=before: read_counters(tmp_path)["stored"] > before, "progress")
+                wait_until(lambda before=before: read_counters(tmp_path)["stored"] > before, what="progress")
                 threading.Event().wait(chance.uniform(0, 0.2))  # the moment of the kill is the test
                 process.kill()
     finally:
         stopping.set()
         thread.join()
     with writer(tmp_path):
-        wait_for(lambda: read_counters(tmp_path)["pending"] == 0, "drained")
+        wait_until(lambda: read_counters(tmp_path)["pending"] == 0, what="drained")
 
     assert sorted(point.fields["n"] for point in stored(tmp_path)) == list(range(sent))
     assert read_counters(tmp_path)["stored"] == sent

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest import frames, spool, writer_state
-from ingest.dedupe import BootChange, Ranges
+from ingest.dedupe import WINDOW, BootChange, Ranges
 from ingest.spool_reader import Position, SpoolReader
 from ingest.writer_state import Progress, WriterState, read_counters
 from wire import clock
@@ -107,3 +107,13 @@ def test_lag_ends_when_the_position_is_committed(tmp_path: Path, state: WriterSt
     assert before["lag_s"] > 1
     assert (after["lag_s"], after["stored"]) == (0.0, 1)
     log.close()
+
+
+def test_count_of_deliveries_is_kept_without_new_rows(state: WriterState) -> None:
+    """Timed messages use up message ids too; a restart must not make old deliveries young again."""
+    state.commit(Progress(deliveries=[(7, -5, 99, False)], delivery_number=1), 1)
+    state.commit(Progress(delivery_number=1), 2)
+    assert state.deliveries() == ([(7, -5, 99, False)], 1)
+
+    state.commit(Progress(delivery_number=WINDOW + 1), 3)
+    assert state.deliveries() == ([], WINDOW + 1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import socket
-import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
@@ -18,6 +16,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from simulators.outbox import Outgoing
+from tests.support import mosquitto
 from wire import clock
 
 DEADLINE_S = 10.0
@@ -84,38 +83,11 @@ class Books:
         self.errors[name] += 1
 
 
-class Mosquitto:
-    """A real broker on a free port, which may be killed and started again."""
+class Mosquitto(mosquitto.Mosquitto):
+    """A real broker that keeps nothing on disk."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
-        own = [f"listener {self.port} 127.0.0.1", "persistence false", "max_queued_messages 100000"]
-        self._config.write_text("\n".join([*own, *(lines or ("allow_anonymous true",))]) + "\n")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", self._config], stdout=quiet, stderr=quiet)
-        end = time.monotonic() + DEADLINE_S
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            assert self._process.poll() is None, "mosquitto ended at once"
-            assert time.monotonic() < end, "mosquitto did not listen in time"
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(DEADLINE_S)
-
-    def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(DEADLINE_S)
+        super().__init__(folder, "persistence false", "max_queued_messages 100000", *(lines or ("allow_anonymous true",)))
 
 
 class FakePlatform:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from simulators.cli import main
 from tests.simulators.fakes import FakePlatform, Mosquitto
+from tests.support.waiting import wait_until
 
 REPORT_KEYS = {
     "sent", "acked", "stored", "lost", "duplicates", "unacked", "quarantined", "rate_s", "ack_ms", "visible_ms",
@@ -202,19 +202,12 @@ class Process:
         return self._process.returncode, said
 
 
-def wait_for(is_true: Any) -> None:
-    end = time.monotonic() + 20
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_interrupted_run_still_gives_its_verdict(platform: FakePlatform, token_file: Path) -> None:
     process = Process(
         "-c", "3", "--rate", "50/s", "--duration", "1h", "--transport", "http", "--verify",
         "--url", platform.url, "--token-file", str(token_file),
     )  # fmt: skip
-    wait_for(lambda: platform.posts > 20)
+    wait_until(lambda: platform.posts > 20)
 
     code, said = process.interrupt(signal.SIGINT)
 
@@ -232,8 +225,8 @@ def test_standing_fleet_waits_for_the_platform_and_stops_cleanly(
         "--url", platform.url, "--token-file", str(token),
     )  # fmt: skip
     token.write_text("operator")
-    wait_for(lambda: len(platform.devices) == 20)
-    wait_for((tmp_path / "credentials.json").exists)
+    wait_until(lambda: len(platform.devices) == 20)
+    wait_until((tmp_path / "credentials.json").exists)
 
     code, said = process.interrupt(signal.SIGTERM)
 
@@ -247,7 +240,7 @@ def test_demo_fits_its_memory(broker: Mosquitto, tmp_path: Path) -> None:
         "-c", "20", "--rate", "20/s", "--forever", "--scenario", "greenhouse,cold-chain,pump", "--no-register",
         "--mqtt", f"127.0.0.1:{broker.port}", "--ledger", str(tmp_path / "ledger"),
     )  # fmt: skip
-    wait_for(lambda: (tmp_path / "ledger").exists() and (tmp_path / "ledger").stat().st_size > 20_000)
+    wait_until(lambda: (tmp_path / "ledger").exists() and (tmp_path / "ledger").stat().st_size > 20_000)
 
     rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
     pss_mb = int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[1]) / 1024  # type: ignore[index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import ssl
 import subprocess
 import threading
@@ -107,7 +108,7 @@ def test_killed_broker_costs_no_message(broker: Mosquitto) -> None:
             for seq in range(5000):
                 client.offer(message(seq))
             await until(lambda: len(books.acked_seqs) > 200)
-            broker.kill()
+            broker.stop(signal.SIGKILL)
             for seq in range(5000, 5100):
                 client.offer(message(seq))
             await until(lambda: not client.is_connected)
@@ -212,7 +213,7 @@ def test_late_permission_is_waited_for(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("other:$7$101$Zm9v$Zm9v\n")
     passwords.chmod(0o600)
-    broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}", "user root")
+    broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}")
     broker.start()
     books = Books()
 
@@ -248,7 +249,7 @@ def test_tls_is_spoken_and_the_authority_is_checked(tmp_path: Path) -> None:
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
     subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    broker = Mosquitto(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}", "user root")
+    broker = Mosquitto(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
     broker.start()
     books, strangers = Books(), Books()
 

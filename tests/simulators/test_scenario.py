@@ -125,3 +125,11 @@ def test_pump_runs_hot_and_shakes_before_it_trips() -> None:
 def test_unknown_scenario_names_the_known() -> None:
     with pytest.raises(ValueError, match="greenhouse, cold-chain, pump, plain"):
         scenario.load("volcano")
+
+
+def test_compartment_is_as_cold_as_its_cargo_wants_it() -> None:
+    cold = scenario.load("cold-chain")
+
+    for number in range(4):
+        setpoint = cold.make(random.Random(1), MIDNIGHT_S, number).values(MIDNIGHT_S)["setpoint"]
+        assert setpoint == {"frozen": -18.0, "chilled": 4.0}[cold.tags_of(number)["cargo"]]

@@ -35,7 +35,7 @@ export function makePlot(place, { series, bands = () => [], scales = {}, onPoint
     return {
       width: Math.max(120, place.clientWidth),
       height: place.clientHeight,
-      padding: [10, 6, 0, 0],
+      padding: [10, 26, 0, 0], // half of the widest label of a time fits beside the newest one
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
       scales,
