@@ -32,6 +32,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; give its exit code."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:  # also while modules are still being imported
+        return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser(words[0] if words else "")
     arguments = parser.parse_args(words)
@@ -52,8 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `headwater device list | head`
         sys.stderr.close()
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def build_parser(word: str = "") -> argparse.ArgumentParser:

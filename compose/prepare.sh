@@ -73,7 +73,7 @@ install_python_packages() {
         install_debian python3 python3-venv
         find_python || fail "Python 3.11 or later is needed; this Debian has an older one"
     fi
-    say "Installing Python packages into .venv ..."
+    say "Installing Python packages into .venv, this once (about a minute) ..."
     cd_back=$(pwd)
     cd "$here"
     if [ -d .venv ] && ! { [ -x .venv/bin/python ] && is_new_enough .venv/bin/python; }; then

@@ -33,6 +33,7 @@ PING_INTERVAL_S = 25  # below the 60 s after which proxies drop a silent connect
 RECHECK_S = 1.0  # how soon a revoked token ends its feed
 FRAME_GAP_S = 0.05  # pause between frames: batches what comes meanwhile, at the price of as much delay
 SEND_TIMEOUT_S = 60.0  # a frame that does not go out at all: the connection is dropped
+WEBSOCKET_VERSION = "13"
 CLOSE_POLICY = 1008
 CLOSE_GOING_AWAY = 1001
 
@@ -97,6 +98,7 @@ class Feed:
             Forbidden: a foreign page opened it with the session of an operator.
             Unauthorized: no valid token.
             TooManyRequests: enough viewers.
+            BadRequest: a handshake that the library would answer with a fault.
         """
         token, by_cookie = web.presented_token()
         principal = self._tokens.check(token) if token else None
@@ -106,8 +108,10 @@ class Feed:
             raise Forbidden("the feed is for pages of this site", code="foreign_origin")
         if self._hub.viewers() >= MAX_VIEWERS:
             raise TooManyRequests(f"{MAX_VIEWERS} viewers are open, the limit", retry_after_s=30)
-        # Compression would hold about 300 KB a viewer.
-        request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        _check_handshake()
+        # Compression would hold about 300 KB a viewer; of subprotocols there are none.
+        for key in ("HTTP_SEC_WEBSOCKET_EXTENSIONS", "HTTP_SEC_WEBSOCKET_PROTOCOL"):
+            request.environ.pop(key, None)
         for key in ("gunicorn.socket", "werkzeug.socket"):
             if key in request.environ:
                 request.environ[key] = WholeSocket(request.environ[key])
@@ -156,6 +160,12 @@ class Feed:
             return self._tokens.check(token) is not None
         except PeerUnavailable:
             return True  # an open feed outlives the registry's absence
+
+
+def _check_handshake() -> None:
+    version, key = (request.headers.get(f"Sec-WebSocket-{name}", "") for name in ("Version", "Key"))
+    if version != WEBSOCKET_VERSION or not key or not f"{key}{request.host}".isascii():
+        raise BadRequest(f"a websocket of version {WEBSOCKET_VERSION} opens with a Sec-WebSocket-Key")
 
 
 def _send(browser: WebSocket, viewer: Viewer, is_over: threading.Event) -> None:

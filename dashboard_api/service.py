@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +16,7 @@ from wire.points import Point
 
 MAX_LIMIT = 10_000  # points of one page
 EXPORT_PAGE = 2_000  # points held at once while an export runs
+EXPORTS_AT_ONCE = 2  # pages of exports read at one time: the other threads are left to people who wait
 MAX_ROWS = 10_000
 HOUR_NS = 3600 * NS_PER_S
 GROUPINGS = "device, type or tag:<key>"
@@ -73,6 +75,7 @@ class Queries:
         self._reader = reader
         self._directory = directory
         self._offload = offload
+        self._export_slots = threading.BoundedSemaphore(EXPORTS_AT_ONCE)
 
     def latest(self, selection: Selection, *, limit: int = 1_000, cursor: str | None = None) -> Page:
         """Give the newest value of every field, ordered by device."""
@@ -95,7 +98,8 @@ class Queries:
         """
         query = _range_query(selection, span, EXPORT_PAGE, None)
         while True:
-            encoded, cursor = self._offload.run(partial(self._encoded_page, query, encode))
+            with self._export_slots:
+                encoded, cursor = self._offload.run(partial(self._encoded_page, query, encode))
             yield encoded
             if cursor is None:
                 return

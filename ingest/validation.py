@@ -22,6 +22,7 @@ _CODES = {
     "greater_than_equal": "out_of_range",
     "less_than_equal": "out_of_range",
 }
+_KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 
 
 class Verdict(NamedTuple):
@@ -75,7 +76,7 @@ class TypeChecker:
         try:
             checked = self.model.model_validate(fields)
         except ValidationError as error:
-            faults = [self._fault(each) for each in error.errors(include_url=False, include_input=False)]
+            faults = [self._fault(each) for each in error.errors(include_url=False)]
             missing = next((fault for fault in faults if fault[1] == "missing_field"), None)
             if missing:
                 return Verdict({}, [], missing)
@@ -91,7 +92,21 @@ class TypeChecker:
 
     def _fault(self, error: Any) -> tuple[str, str, str]:
         name = str(error["loc"][0])
-        return name, _CODES.get(error["type"], "type_conflict"), f"{name}: {error['msg']}"
+        return name, _CODES.get(error["type"], "type_conflict"), f"{name}: {self._say(name, error)}"
+
+    def _say(self, name: str, error: Any) -> str:
+        """Say what is wrong with a value, for the person who mends the device or its type."""
+        given, limits = error["input"], error.get("ctx", {})
+        if error["type"] == "missing":
+            return "absent, and the device type requires it"
+        if error["type"] == "extra_forbidden":
+            return "the device type does not name it"
+        if "ge" in limits:
+            return f"{given} is below {limits['ge']:.15g}"
+        if "le" in limits:
+            return f"{given} is above {limits['le']:.15g}"
+        kind = _KINDS.get(type(given), type(given).__name__)
+        return f"the device type says {self.spec.fields[name].type}, this one is {kind}"
 
 
 def build_model(spec: DeviceType) -> type[BaseModel]:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import resource
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -129,24 +130,24 @@ def _raise_file_limit() -> None:
 
 
 def _welcome(plan: Plan, seconds: float) -> str:
-    tool = _tool()
-    rows = [("Pages", plan.url + "/"), ("Log in", _log_in(plan.secrets, tool)), ("MQTT", _mqtt(plan))]
+    tool, which = _tool(), _which(plan.folder)
+    rows = [("Pages", plan.url + "/"), ("Log in", _log_in(plan.secrets, tool, which)), ("MQTT", _mqtt(plan))]
     if plan.config.demo:
         rows.append(("Demo", f"{plan.config.demo} simulated devices stream (without them: --no-demo)"))
     else:
-        rows.append(("Devices", f"add one with: {tool} device add ID"))
-    rows += [("Shell", f"{tool} status"), ("Stop", "ctrl-C")]
+        rows.append(("Devices", f"add one with: {tool} device add ID{which}"))
+    rows += [("Shell", f"{tool} status{which}"), ("Stop", "ctrl-C")]
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {text}" for name, text in rows]
     return "\n".join(["", f"Headwater is ready ({seconds:.1f} s).", "", *lines, ""])
 
 
-def _log_in(secrets: Secrets, tool: str) -> str:
+def _log_in(secrets: Secrets, tool: str, which: str) -> str:
     if secrets.admin_password:
         return f"{credentials.ADMIN}, with the password (shown only now, kept nowhere): {secrets.admin_password}"
     return (
         f"{credentials.ADMIN}, with the password printed at the first start"
-        f" (set a new one: {tool} operator password {credentials.ADMIN})"
+        f" (set a new one: {tool} operator password {credentials.ADMIN}{which})"
     )
 
 
@@ -163,6 +164,11 @@ def _tool() -> str:
     if not script.exists():
         return "headwater"
     inside = os.path.relpath(script)
-    return inside if not inside.startswith("..") else str(script)
+    return shlex.quote(inside if not inside.startswith("..") else str(script))
+
+
+def _which(folder: Folder) -> str:
+    """Give the option with which a person's next command means this folder, where one is needed."""
+    return "" if folder.root == Path("data").absolute() else f" --data {shlex.quote(str(folder.root))}"
 
 

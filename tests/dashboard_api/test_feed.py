@@ -274,3 +274,22 @@ def open_files(pid: int) -> int:
 def pss_kib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("Sec-WebSocket-Version: 99", 400),
+        ("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 99", 400),
+        ("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: \xff, a", 101),
+        ("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: \xff", 101),
+    ],
+)
+def test_odd_handshake_is_no_fault_of_ours(dashboard, sent, status):
+    lines = ["GET /v1/feed HTTP/1.1", "Host: a", "Upgrade: websocket", "Connection: Upgrade", *BEARER]
+    lines += ["Sec-WebSocket-Key: c2l4dGVlbiBieXRlcyEhIQ==", sent, "", ""]
+    with socket.create_connection(("127.0.0.1", dashboard.port), timeout=10) as connection:
+        connection.sendall("\r\n".join(lines).encode("latin-1"))
+        answer = connection.recv(200)
+
+    assert answer.split(b" ", 2)[1] == str(status).encode(), answer

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.dashboard_api.fakes import demo, device, quarantined
-from wire.clock import now_ns
+from wire.clock import format_ns, now_ns
 from wire.points import Point
 
 VIEWER = {"Authorization": "Bearer viewer-token", "Accept": "text/html"}
@@ -215,3 +215,19 @@ def test_quarantined_message_without_device_is_shown(client, platform):
 
     assert "unknown device" in shown
     assert "The message was empty" in shown
+
+
+def test_overview_shows_each_type_not_one_in_alphabetical_order(client, platform):
+    shown = get(client, "/").text
+
+    kinds = {found["type"] for found in platform.devices.values() if found.get("online")}
+    for kind in kinds:
+        first = min(name for name, found in platform.devices.items() if found["type"] == kind and found["online"])
+        assert f'data-device="{first}"' in shown
+
+
+@pytest.mark.parametrize(("age_s", "length_s"), [(60, 900), (7_200, 3_600)])
+def test_charts_of_a_new_device_begin_with_a_short_span(client, platform, age_s, length_s):
+    platform.devices["greenhouse-02"]["created"] = format_ns(now_ns() - age_s * 10**9)
+
+    assert f'data-length-s="{length_s}"' in get(client, "/devices/greenhouse-02").text

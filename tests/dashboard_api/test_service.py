@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from dashboard_api.offload import Inline
-from dashboard_api.service import EXPORT_PAGE, Entry, Queries, Selection, Span, fitting_every_ns
+from dashboard_api.service import EXPORT_PAGE, EXPORTS_AT_ONCE, Entry, Queries, Selection, Span, fitting_every_ns
 from tests.dashboard_api.fakes import MemoryReader
 from wire.clock import NS_PER_S
 from wire.errors import BadRequest
@@ -65,6 +68,34 @@ def test_export_goes_through_all_pages():
     found = list(queries_of(*points).export(Selection(), HOUR, lambda page: bytes(str(len(page)), "ascii")))
 
     assert found == [b"2000", b"2000", b"7"]
+
+
+def test_exports_leave_threads_to_people_who_wait():
+    offload = Crowded()
+    queries = Queries(MemoryReader([point("a", 1, 1.0)]), Listing(), offload)
+
+    with ThreadPoolExecutor(8) as pool:
+        for export in [pool.submit(lambda: list(queries.export(Selection(), HOUR, lambda points: b""))) for _ in range(8)]:
+            export.result()
+
+    assert offload.most == EXPORTS_AT_ONCE
+
+
+class Crowded(Inline):
+    """Lets as many as may come in meet inside, and counts them."""
+
+    def __init__(self) -> None:
+        self.most = self.inside = 0
+        self.lock = threading.Condition()
+
+    def run(self, work):
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.lock.notify_all()
+            self.lock.wait_for(lambda: self.most > EXPORTS_AT_ONCE, timeout=0.2)
+            self.inside -= 1
+        return work()
 
 
 def test_span_that_ends_before_it_starts_is_refused():

@@ -16,8 +16,10 @@ from flask.testing import FlaskClient
 from ingest.app import create_app
 from ingest.config import IngestConfig
 from ingest.framing import Batch, Delivery, decode_verdict, encode_batch
+from ingest.spool_reader import SpoolReader
 from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry
 from tests.support.waiting import wait_until
+from wire import clock
 from wire.devices import ROLES, allows
 
 SERVICE_TOKEN = "service-token"
@@ -351,3 +353,13 @@ def test_every_route_refuses_every_lesser_role(app, client) -> None:
                 assert answer.status_code == 401, (operation.rule, name)
             else:
                 assert (answer.status_code == 403) is not allows(name, operation.access), (operation.rule, name)
+
+
+def test_readings_without_a_time_never_share_one(post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two requests of one device in the same ns, or with arrays that reach into each other: nothing is overwritten."""
+    monkeypatch.setattr(clock, "now_ns", lambda: 1_800_000_000_000_000_000)
+    for _ in range(3):
+        assert post([{"a": number} for number in range(20)]).status_code == 202
+
+    spooled = SpoolReader(tmp_path / "spool", {}).take(100).readings
+    assert len({reading.time_ns for reading in spooled}) == len(spooled) == 60

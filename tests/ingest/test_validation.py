@@ -87,3 +87,22 @@ def test_unknown_field_goes_as_the_type_says(unknown, kept, codes, dropped) -> N
     assert ("z" in verdict.fields) is kept
     assert [fault[:2] for fault in verdict.faults] == codes
     assert verdict.dropped == dropped
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"t": 412.7}, "t: 412.7 is above 85"),
+        ({"t": True}, "t: the device type says float, this one is bool"),
+        ({"t": -41.0}, "t: -41.0 is below -40"),
+        ({"t": "n/a"}, "t: the device type says float, this one is string"),
+        ({"t": 1.0, "n": 5.5}, "n: the device type says int, this one is float"),
+        ({"t": 1.0, "z": 1.0}, "z: the device type does not name it"),
+        ({"n": 1.0}, "t: absent, and the device type requires it"),
+    ],
+)
+def test_fault_is_told_in_words_for_people(fields, detail) -> None:
+    verdict = checker(unknown_fields="quarantine").check(fields)
+
+    faults = [verdict.missing] if verdict.missing else verdict.faults
+    assert [fault[2] for fault in faults] == [detail]
