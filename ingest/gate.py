@@ -66,7 +66,8 @@ class Gate:
         self._absent: dict[str, float] = {}  # id -> monotonic time until which it is not asked for
         self._checkers: dict[str, TypeChecker] = {}
         self._wanted: dict[str, Future[Known | None]] = {}  # single devices that go into the next lookup
-        self._revision = 0
+        self._revision = 0  # newest heard of: an answer from before it is not kept
+        self._polled = 0  # newest that is wholly taken in
         self.has_reached_registry = False
 
     def authenticate(self, device_id: str, secret: str) -> tuple[Known, str]:
@@ -119,14 +120,19 @@ class Gate:
         return self._checkers.get(device.type) if device.type is not None else None
 
     def poll(self) -> None:
-        """Ask the registry what changed and forget that; called each POLL_S. A registry that is away is no fault."""
+        """Ask the registry what changed and fetch that; called each POLL_S. A registry that is away is no fault.
+
+        What is cached stays until its new state is here: a registry that goes away right after a change must not take
+        its devices along. The next poll asks from the same place.
+        """
         try:
-            changes = Changes.model_validate(self._ask("GET", f"/internal/changes?since={self._revision}"))
-            self._forget(changes)
+            changes = Changes.model_validate(self._ask("GET", f"/internal/changes?since={self._polled}"))
+            self._note_changes(changes)
+            self._renew(changes.devices)
             self._refresh_types(changes.types)
         except PeerUnavailable:
             return
-        self._revision = changes.revision
+        self._polled = changes.revision
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -210,18 +216,23 @@ class Gate:
             self._devices.pop(device_id, None)
             self._absent[device_id] = now_s + ABSENT_S
 
-    def _forget(self, changes: Changes) -> None:
+    def _note_changes(self, changes: Changes) -> None:
         with self._lock:
             if changes.reset:
                 log.info("gate_reset", revision=changes.revision)
                 self._devices.clear()
                 self._absent.clear()
+                CACHED.set(0)
             for device_id in changes.devices:
-                self._devices.pop(device_id, None)
                 self._absent.pop(device_id, None)
-            CACHED.set(len(self._devices))
-            if not changes.types:
-                self._revision = changes.revision
+            self._revision = changes.revision
+
+    def _renew(self, device_ids: list[str]) -> None:
+        """Fetch changed devices that are cached; those that are gone are forgotten."""
+        with self._lock:
+            cached = [device_id for device_id in device_ids if device_id in self._devices]
+        for start in range(0, len(cached), LOOKUP_IDS):
+            self._fetch(cached[start : start + LOOKUP_IDS])
 
     def _refresh_types(self, types: list[str]) -> None:
         """Fetch changed types by a device of each: their rules must not vanish while the registry is away."""

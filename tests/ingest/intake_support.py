@@ -36,6 +36,7 @@ class FakeRegistry:
         self.revision = 0
         self.changed: list[tuple[int, str, str]] = []
         self.is_away = False
+        self.lookups_fail = False
         self.oldest = 0
         self.calls: list[str] = []
         self.seen: dict[str, int] = {}
@@ -58,7 +59,7 @@ class FakeRegistry:
         self._change("types", spec.name)
 
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
-        if self.is_away:
+        if self.is_away or (self.lookups_fail and path.endswith(":lookup")):
             raise PeerUnavailable("away")
         with self._lock:
             self.calls.append(path)

@@ -86,6 +86,28 @@ def test_revoked_credential_stops_with_the_next_poll(gate, registry) -> None:
         gate.authenticate("d1", SECRET)
 
 
+def test_changed_device_goes_on_when_the_registry_leaves_right_after(gate, registry) -> None:
+    gate.authenticate("d1", SECRET)
+    registry.add("d1", tags={"site": "b"})
+    registry.lookups_fail = True
+    gate.poll()
+    registry.is_away = True
+
+    assert gate.authenticate("d1", SECRET)
+
+
+def test_change_missed_while_the_registry_left_is_taken_in_later(gate, registry) -> None:
+    gate.authenticate("d1", SECRET)
+    registry.add("d1", credentials=[])
+    registry.lookups_fail = True
+    gate.poll()
+    registry.lookups_fail = False
+    gate.poll()
+
+    with pytest.raises(Unauthorized):
+        gate.authenticate("d1", SECRET)
+
+
 def test_new_credential_works_before_the_next_poll(gate, registry) -> None:
     gate.authenticate("d1", SECRET)
     registry.add("d1", "t" * 43)
