@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -74,6 +74,13 @@ def load(
         name = str(first["loc"][0])
         source = found[name].source if name in found else f"{PREFIX}{name.upper()}"
         raise SettingsError(f"{source}: {in_words(first)} (setting {name!r})") from None
+
+
+def misspelt(models: Iterable[type[BaseModel]], environ: Mapping[str, str] | None = None) -> list[str]:
+    """List what headwater.toml sets and none of the models has: a typing error would leave a default in force."""
+    known = {name for model in models for name in model.model_fields}
+    path, table = _read_toml(os.environ if environ is None else environ)
+    return [f"{path}: there is no setting {name!r}" for name in table if name not in known]
 
 
 def trace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -21,6 +22,8 @@ MODULES = {
     "doctor": ("doctor",),
     "sim": ("sim",),
 }
+
+PRIVATE_UMASK = 0o077  # what servers write (hashes, readings, addresses) is for their own user alone
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser(words[0] if words else "")
+    if words and words[0] in (*MODULES["up"], *MODULES["serve"]):
+        os.umask(PRIVATE_UMASK)
     arguments = parser.parse_args(words)
     if not hasattr(arguments, "run"):
         parser.print_help()

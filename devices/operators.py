@@ -5,6 +5,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from werkzeug.security import check_password_hash, generate_password_hash
@@ -24,6 +27,8 @@ FIRST_OPERATOR = "admin"
 FREE_FAILURES = 5  # wrong passwords of one name from one address before it has to wait
 MAX_WAIT_S = 300.0
 MAX_REMEMBERED = 10_000  # pairs of name and address
+CHECKS_AT_ONCE = 4  # passwords: each check costs 32 MB and a tenth of a second, and devices wait for the same threads
+CHECKS_OF_ADDRESS = 2  # of these for one address, so that a flood from there does not shut out everybody
 _NOBODY = "scrypt:32768:8:1$nobody$" + "0" * 128  # of no password; unknown names take as long as known ones by it
 
 
@@ -108,6 +113,7 @@ class Operators:
     def __init__(self, operators: OperatorRows, back_off: BackOff | None = None) -> None:
         self._operators = operators
         self._back_off = back_off or BackOff()
+        self._checks = Checks()
 
     def bootstrap(self, admin_hash: str) -> None:
         """Make the first operator, when there is none."""
@@ -159,23 +165,51 @@ class Operators:
 
         Raises:
             Unauthorized: one of them is wrong; which, is not told.
-            TooManyRequests: too many wrong ones; also right ones have to wait then.
+            TooManyRequests: too many wrong ones, or too many at once; also right ones have to wait then.
         """
         key = (login.name, login.remote_ip)
-        self._back_off.demand(key)
-        operator = self._operators.find(_plain(login.name))
-        is_right = check_password_hash(operator.password_hash if operator else _NOBODY, login.password)
-        if operator is None or not is_right:
-            self._back_off.failed(key)
-            LOGIN_FAILURES.inc()
-            raise Unauthorized("wrong name or password", code="login_failed")
-        self._back_off.succeeded(key)
+        with self._checks.one_of(login.remote_ip):
+            self._back_off.demand(key)
+            operator = self._operators.find(_plain(login.name))
+            is_right = check_password_hash(operator.password_hash if operator else _NOBODY, login.password)
+            if operator is None or not is_right:
+                self._back_off.failed(key)
+                LOGIN_FAILURES.inc()
+                raise Unauthorized("wrong name or password", code="login_failed")
+            self._back_off.succeeded(key)
         token, expires_ns = new_token(), clock.now_ns() + SESSION_S * NS_PER_S
         who = Who(f"operator:{operator.name}", login.remote_ip)
         self._operators.begin_session(operator.name, hash_token(token), expires_ns, who)
         return LoginAnswer.model_validate(
             {"token": token, "role": operator.role, "name": operator.name, "expires": expires_ns}
         )
+
+
+class Checks:
+    """Bounds how many passwords are checked at one time, in all and for one address. Nobody queues."""
+
+    def __init__(self) -> None:
+        self._running: Counter[str] = Counter()  # guarded by _lock
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_of(self, remote_ip: str) -> Iterator[None]:
+        """Take a place for the time of a check.
+
+        Raises:
+            TooManyRequests: none is free.
+        """
+        with self._lock:
+            if self._running.total() >= CHECKS_AT_ONCE or self._running[remote_ip] >= CHECKS_OF_ADDRESS:
+                raise TooManyRequests("too many log-ins at once, wait", retry_after_s=1, code="login_back_off")
+            self._running[remote_ip] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[remote_ip] -= 1
+                if not self._running[remote_ip]:
+                    del self._running[remote_ip]
 
 
 class BackOff:

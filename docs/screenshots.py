@@ -10,13 +10,15 @@ scenarios think it is late morning, so that the sun shines at whatever hour this
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ from tests.dashboard_api.chromium import Browser
 IMAGES = ROOT / "docs" / "images"
 DEVICES, SCENARIOS = 20, ("greenhouse", "cold-chain", "pump")
 PAST_S, STEP_S = 3_600, 5
+SETTLE_S = 4.0  # a page draws its charts and takes some points of the feed
 LATE_MORNING_S, DAY_S = 10.5 * 3_600, 86_400
 SPOILED = (
     ("pump-03", b'{"flow":"n/a"}'),
@@ -112,18 +115,29 @@ def check(answer: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
     return answer
 
 
-def live(http: urllib3.PoolManager, url: str, things: list[Thing], length_s: float) -> None:
-    """Let every device send once a second, evenly spread."""
-    end = time.monotonic() + length_s
-    due = time.monotonic()
-    while due < end:
-        for thing in things:
+@contextmanager
+def live(http: urllib3.PoolManager, url: str, things: list[Thing]) -> Iterator[None]:
+    """Let every device send once a second, evenly spread, until the block ends."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        due = time.monotonic()
+        for thing in itertools.cycle(things):
             due += 1 / len(things)
-            time.sleep(max(0.0, due - time.monotonic()))
+            if over.wait(max(0.0, due - time.monotonic())):
+                return
             send(http, url, thing, [time.time()])
 
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
-def photograph(url: str, password: str, profile: Path, keep_alive: Callable[[float], None]) -> None:
+
+def photograph(url: str, password: str, profile: Path) -> None:
     browser = Browser(profile)
     try:
         browser.shape(1280, 900)
@@ -144,7 +158,7 @@ def photograph(url: str, password: str, profile: Path, keep_alive: Callable[[flo
                 browser.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=2,
                              mobile=True)  # fmt: skip
             browser.open(url + path)
-            keep_alive(5)
+            time.sleep(SETTLE_S)
             browser.photograph(IMAGES / f"{name}.png", whole=name != "phone")
         if browser.console:
             raise SystemExit(f"the pages complained: {browser.console}")
@@ -167,8 +181,9 @@ def main() -> None:
             named = {thing.name: thing for thing in things}
             for device, body in SPOILED:
                 post(http, url, named[device], body)
-            live(http, url, things, live_s)
-            photograph(url, password, folder / "profile", lambda length_s: live(http, url, things, length_s))
+            with live(http, url, things):
+                time.sleep(live_s)
+                photograph(url, password, folder / "profile")
     for image in sorted(IMAGES.glob("*.png")):
         print(f"{image.relative_to(ROOT)}  {image.stat().st_size / 1000:.0f} kB")
 

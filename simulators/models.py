@@ -171,9 +171,9 @@ class ColdChain:
 
     def _cool(self, dt_s: float) -> None:
         if self._stop.is_open:
-            self._temp = _toward(self._temp, self._ambient, dt_s, 900.0)
+            self._temp = _toward(self._temp, self._ambient, dt_s, 1200.0)
         elif self._is_cooling:
-            self._temp = _toward(self._temp, self.setpoint - 10.0, dt_s, 1500.0)
+            self._temp = _toward(self._temp, self.setpoint - 12.0, dt_s, 1000.0)
         else:
             self._temp = _toward(self._temp, self._ambient, dt_s, 7200.0)
         self._is_cooling = self._temp > self.setpoint + (-1.2 if self._is_cooling else 1.2)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from chassis import settings
 from compose import ports, state, tables
+from compose.commands.settings import misspelt
 from compose.config import UpConfig
 from compose.folder import Folder, StartError
 from compose.processes import find_program
@@ -51,6 +52,7 @@ def examine(config: UpConfig) -> list[Finding]:
     """Run all checks."""
     folder = Folder(config.data)
     checks: dict[str, Callable[[], tuple[str, str]]] = {
+        "settings": _settings,
         "python": _python,
         "mosquitto": _mosquitto,
         "nginx": _nginx,
@@ -68,6 +70,11 @@ def _check(name: str, check: Callable[[], tuple[str, str]]) -> Finding:
         return Finding(name, *check())
     except (StartError, OSError, ImportError, subprocess.SubprocessError) as error:
         return Finding(name, "fault", str(error))
+
+
+def _settings() -> tuple[str, str]:
+    found = misspelt()
+    return ("warning", "; ".join(found)) if found else ("ok", "every name in headwater.toml is known")
 
 
 def _python() -> tuple[str, str]:

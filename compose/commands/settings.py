@@ -59,6 +59,11 @@ def trace(process: str, model: type[BaseModel], data: Path | None = None) -> lis
     ]
 
 
+def misspelt() -> list[str]:
+    """List what headwater.toml sets and no process knows."""
+    return settings.misspelt(model for _, model in _models())
+
+
 def _models() -> list[tuple[str, type[BaseModel]]]:
     found: list[tuple[str, type[BaseModel]]] = [("up", UpConfig), ("command line", ClientConfig)]
     for process, where in MODELS.items():

@@ -17,6 +17,7 @@ from typing import Any
 import series
 from chassis import settings
 from compose import credentials, ports, processes, procfs, state
+from compose.commands.settings import misspelt
 from compose.config import UpConfig, join
 from compose.console import Console, open_console
 from compose.credentials import Secrets
@@ -66,6 +67,8 @@ def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[st
     cleared = clear_leftovers(folder)
     if cleared:
         console.say(f"ended {cleared} processes that an earlier run had left behind", level="warning")
+    for fault in misspelt():
+        console.say(f"{fault} (headwater config show lists them)", level="warning")
     _check_programs()
     _check_databases(config)
     chosen = _choose_ports(config, folder)

@@ -404,3 +404,15 @@ def test_start_is_refused_in_one_line(
 def test_unknown_protocol_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "ingest", "--protocol", "morse"]) == 2
     assert capsys.readouterr().err == "headwater: no ingest service 'morse'; there is json\n"
+
+
+def test_misspelt_setting_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "headwater.toml").write_text("retention_day = 30\nretention_days = 30\n")
+    monkeypatch.chdir(tmp_path)
+
+    main(["doctor", "--json", "--port", "0", "--mqtt-port", "0"])
+
+    found = {row["check"]: (row["result"], row["detail"]) for row in json.loads(capsys.readouterr().out)}
+    assert found["settings"] == ("warning", "headwater.toml: there is no setting 'retention_day'")

@@ -321,3 +321,17 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     argv += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*argv, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     return cert, key
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"POST /v1/telemetry HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /livez HTTP/9.9\r\nHost: a\r\n\r\n", 400),
+        (b"GET /.problem/unavailable HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
+    ],
+)
+def test_what_nginx_itself_refuses_is_a_problem_document_too(door: Door, request_: bytes, status: int) -> None:
+    reply = door.send(request_)
+
+    assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
 import pytest
 from werkzeug.security import generate_password_hash
 
 from chassis.tokens import hash_token
-from devices.operators import BackOff
+from devices.operators import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, BackOff, Checks
 from devices.store_tables import METADATA
 from tests.devices.running import ADMIN, Caller, Service
 from wire.errors import TooManyRequests
@@ -144,3 +147,26 @@ def test_no_secret_reaches_the_database(service, config) -> None:
 
     assert b"device.create" in kept
     assert [text for text in (secret, token, ADMIN, "correct horse") if text.encode() in kept] == []
+
+
+def test_checks_at_once_are_bounded_for_an_address_and_in_all() -> None:
+    checks = Checks()
+    with ExitStack() as taken:
+        for _ in range(CHECKS_OF_ADDRESS):
+            taken.enter_context(checks.one_of("flood"))
+        with pytest.raises(TooManyRequests), checks.one_of("flood"):
+            pass
+        for number in range(CHECKS_AT_ONCE - CHECKS_OF_ADDRESS):
+            taken.enter_context(checks.one_of(f"other{number}"))
+        with pytest.raises(TooManyRequests), checks.one_of("late"):
+            pass
+
+    with checks.one_of("flood"):
+        pass
+
+
+def test_flood_of_logins_is_told_to_wait_instead_of_taking_every_thread(staffed) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        statuses = list(pool.map(lambda number: log_in(staffed, f"n{number}", "wrong password").status_code, range(24)))
+
+    assert set(statuses) == {401, 429}

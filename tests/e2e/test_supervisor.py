@@ -139,3 +139,13 @@ def test_each_killed_process_is_back(tmp_path: Path) -> None:
     assert installation.post(device, b'{"a":1}').status == 202
     wait_until(lambda: installation.points(device.id), 5)
     assert installation.stop() == 0
+
+
+def test_data_folder_is_for_its_user_alone(installation: Installation) -> None:
+    def is_open(path: Path) -> bool:
+        try:
+            return path.stat().st_mode & 0o077 != 0
+        except FileNotFoundError:  # a file that came and went
+            return False
+
+    assert [str(path) for path in (installation.data, *installation.data.rglob("*")) if is_open(path)] == []
