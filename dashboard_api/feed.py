@@ -33,6 +33,8 @@ PING_INTERVAL_S = 25  # below the 60 s after which proxies drop a silent connect
 RECHECK_S = 1.0  # how soon a revoked token ends its feed
 FRAME_GAP_S = 0.05  # pause between frames: batches what comes meanwhile, at the price of as much delay
 SEND_TIMEOUT_S = 60.0  # a frame that does not go out at all: the connection is dropped
+LINGER_S = 0.5  # how long what a reader still sends is read after the end
+LINGER_BYTES = 64 * 1024
 WEBSOCKET_VERSION = "13"
 CLOSE_POLICY = 1008
 CLOSE_GOING_AWAY = 1001
@@ -40,6 +42,8 @@ CLOSE_GOING_AWAY = 1001
 
 class WebSocket(Protocol):
     """The part of a websocket that is used here."""
+
+    thread: threading.Thread  # reads the socket, and closes it
 
     def send(self, data: str) -> None: ...
     def receive(self, timeout: float | None = None) -> str | bytes | None: ...
@@ -67,6 +71,15 @@ class WholeSocket:
                     self._raw.shutdown(socket.SHUT_RDWR)
                 raise
         return len(data)
+
+    def close(self) -> None:
+        """Read on for a moment, then close: unread bytes would reset the connection, and lose the close frame."""
+        over_s = time.monotonic() + LINGER_S
+        with contextlib.suppress(OSError):
+            self._raw.settimeout(LINGER_S)
+            while time.monotonic() < over_s and self._raw.recv(LINGER_BYTES):
+                pass
+        self._raw.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
@@ -126,6 +139,7 @@ class Feed:
             browser.send(orjson.dumps({"problem": error.to_problem()}).decode())
             browser.close(CLOSE_POLICY, error.code)
         finally:
+            browser.thread.join(2 * LINGER_S)  # it reads what the reader still sends
             request.environ["headwater.start_s"] = time.perf_counter()  # hours of viewing are no slow request
 
     def _serve_viewer(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
