@@ -23,6 +23,8 @@ class PlayedSocket:
         self.incoming: queue.Queue[str] = queue.Queue()
         self.sent: list[str] = []
         self.closed: int | None = None
+        self.thread = threading.Thread()  # what reads a real one
+        self.thread.start()
 
     def send(self, data: str) -> None:
         if self.closed is not None:
