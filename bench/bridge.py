@@ -133,7 +133,7 @@ def bridge(broker: int, ingest: int) -> Iterator[int]:
         "HEADWATER_PORT": str(port),
         "HEADWATER_LOG_LEVEL": "warning",
     }
-    process = subprocess.Popen([sys.executable, "-m", "ingest.bridge"], env=environ)
+    process = subprocess.Popen([sys.executable, "-m", "ingest.bridge.process"], env=environ)
     try:
         while not is_ready(port):
             time.sleep(0.05)

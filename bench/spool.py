@@ -13,9 +13,9 @@ import threading
 import time
 from pathlib import Path
 
-from ingest import frames, spool
-from ingest.batcher import GroupCommit
-from ingest.spool_reader import SpoolReader
+from ingest.spool import frames, segments
+from ingest.spool.batcher import GroupCommit
+from ingest.spool.reader import SpoolReader
 from wire.points import Reading
 
 
@@ -28,7 +28,7 @@ def readings(count: int) -> list[Reading]:
 
 
 def measure(folder: Path, size: int, threads: int, seconds: float) -> None:
-    group = GroupCommit(spool.open_spool(folder / f"s{size}-{threads}", limit_bytes=1 << 34, floor_bytes=0))
+    group = GroupCommit(segments.open_spool(folder / f"s{size}-{threads}", limit_bytes=1 << 34, floor_bytes=0))
     batch, until_s = readings(size), time.monotonic() + seconds
     took_ms: list[list[float]] = [[] for _ in range(threads)]
 

@@ -1,6 +1,6 @@
 """How fast the embedded store answers: a day of 1,000 devices, five fields each 10 s (8.64 M rows, 0.8 GB).
 
-    python bench/store_query.py [--hours 24] [--folder DIR]
+python bench/store_query.py [--hours 24] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -57,17 +57,27 @@ def measure(reader: SeriesReader, end: int) -> None:
     sites = {f"dev-{device:04}": f"site-{device % 10}" for device in range(DEVICES)}
     timed("latest of 1 device", lambda: reader.latest(one))
     timed("latest of 1,000 devices", lambda: reader.latest(limit=1_000))
-    timed("one device, all time, one field to 5 min (mean min max)", lambda: reader.aggregate(
-        AggregateQuery(BASE, end, five, ["temp"], ["mean", "min", "max"], one)))
-    timed("same, first and last", lambda: reader.aggregate(
-        AggregateQuery(BASE, end, five, ["temp"], ["first", "last"], one)))
-    timed("fleet hourly mean over 1 M rows, by device", lambda: reader.aggregate(
-        AggregateQuery(BASE, million, hour, ["temp"], ["mean"])))
-    timed("fleet hourly mean over 1 M rows, 10 sites", lambda: reader.aggregate(
-        AggregateQuery(BASE, million, hour, ["temp"], ["mean"], group_of=sites)))
+    timed(
+        "one device, all time, one field to 5 min (mean min max)",
+        lambda: reader.aggregate(AggregateQuery(BASE, end, five, ["temp"], ["mean", "min", "max"], one)),
+    )
+    timed(
+        "same, first and last",
+        lambda: reader.aggregate(AggregateQuery(BASE, end, five, ["temp"], ["first", "last"], one)),
+    )
+    timed(
+        "fleet hourly mean over 1 M rows, by device",
+        lambda: reader.aggregate(AggregateQuery(BASE, million, hour, ["temp"], ["mean"])),
+    )
+    timed(
+        "fleet hourly mean over 1 M rows, 10 sites",
+        lambda: reader.aggregate(AggregateQuery(BASE, million, hour, ["temp"], ["mean"], group_of=sites)),
+    )
     timed("range page of 1,000, one device", lambda: reader.range(RangeQuery(BASE, end, one)))
-    timed("range page of 1,000, one device, one field, last hour", lambda: reader.range(
-        RangeQuery(end - hour, end, one, ["temp"])))
+    timed(
+        "range page of 1,000, one device, one field, last hour",
+        lambda: reader.range(RangeQuery(end - hour, end, one, ["temp"])),
+    )
     timed("range page of 1,000, whole fleet", lambda: reader.range(RangeQuery(BASE, end)))
     timed("one device, all points, paged", lambda: list(reader.export(RangeQuery(BASE, end, one))))
 

@@ -1,6 +1,6 @@
 """How fast the embedded store takes batches: points of five fields, 1,000 devices, every write durable.
 
-    python bench/store_write.py [--rows 500000] [--folder DIR]
+python bench/store_write.py [--rows 500000] [--folder DIR]
 """
 
 from __future__ import annotations

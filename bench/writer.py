@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 
 import series
-from ingest import frames, spool
-from ingest.batcher import GroupCommit
-from ingest.drain import Drain
-from ingest.feed import FeedBuffer, to_messages
 from ingest.quarantine import Quarantine
-from ingest.spool_reader import SpoolReader
-from ingest.writer import POLL_S
-from ingest.writer_state import WriterState
+from ingest.spool import frames, segments
+from ingest.spool.batcher import GroupCommit
+from ingest.spool.reader import SpoolReader
+from ingest.writer.drain import Drain
+from ingest.writer.feed import FeedBuffer, to_messages
+from ingest.writer.process import POLL_S
+from ingest.writer.state import WriterState
 from wire import clock
 from wire.points import SERVER_TIME, Reading
 
@@ -66,14 +66,14 @@ class Bench:
         self.quarantine.close()
 
 
-def fill(log: spool.Spool, options: argparse.Namespace) -> None:
+def fill(log: segments.Spool, options: argparse.Namespace) -> None:
     begin_ns = clock.now_ns() - options.readings // options.devices * clock.NS_PER_S
     for start in range(0, options.readings, 500):
         numbers = range(start, min(start + 500, options.readings))
         log.commit(list(frames.encode([make_reading(n, options.devices, options.kind, begin_ns) for n in numbers])))
 
 
-def measure_delay(bench: Bench, log: spool.Spool, options: argparse.Namespace) -> None:
+def measure_delay(bench: Bench, log: segments.Spool, options: argparse.Namespace) -> None:
     """5,000 readings/s in batches of 50 each 10 ms: from the append's return to a committed step."""
     group, delays, stopping = GroupCommit(log), [], threading.Event()
 
@@ -111,7 +111,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         data = Path(name)
-        log = spool.open_spool(data / "spool" / "json", limit_bytes=1 << 34, floor_bytes=0)
+        log = segments.open_spool(data / "spool" / "json", limit_bytes=1 << 34, floor_bytes=0)
         fill(log, options)
         bench = Bench(data)
         profile = cProfile.Profile()

@@ -183,7 +183,8 @@ def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
     is_parsed = operation.body is not None and not isinstance(operation.body, dict)
     body = TypeAdapter(operation.body) if is_parsed else None
     lists = {
-        name for name, info in (operation.query.model_fields if operation.query else {}).items()
+        name
+        for name, info in (operation.query.model_fields if operation.query else {}).items()
         if get_origin(info.annotation) is list
     }
 

@@ -44,14 +44,16 @@ def _listen(config: UpConfig, ports: Mapping[str, int]) -> str:
     address = join(config.bind, ports["gateway"])
     if config.tls_cert is None or config.tls_key is None:
         return f"listen {address} backlog=1024;"
-    return "\n        ".join((
-        f"listen {address} ssl backlog=1024;",
-        f"listen {LOOPBACK}:{ports['gateway-near']};",
-        f'ssl_certificate "{checked_path(config.tls_cert)}";',
-        f'ssl_certificate_key "{checked_path(config.tls_key)}";',
-        "ssl_protocols TLSv1.2 TLSv1.3;",
-        "ssl_session_cache shared:tls:4m;",
-    ))
+    return "\n        ".join(
+        (
+            f"listen {address} ssl backlog=1024;",
+            f"listen {LOOPBACK}:{ports['gateway-near']};",
+            f'ssl_certificate "{checked_path(config.tls_cert)}";',
+            f'ssl_certificate_key "{checked_path(config.tls_key)}";',
+            "ssl_protocols TLSv1.2 TLSv1.3;",
+            "ssl_session_cache shared:tls:4m;",
+        )
+    )
 
 
 def _problems() -> str:

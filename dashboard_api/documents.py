@@ -111,9 +111,7 @@ def _shown(document: Mapping[str, Any], path: str, method: str, operation: Mappi
             for parameter in operation.get("parameters") or ()
         ],
         "body": _members(document, _content_schema(operation.get("requestBody") or {})),
-        "answers": [
-            (status, _content_name(answer)) for status, answer in (operation.get("responses") or {}).items()
-        ],
+        "answers": [(status, _content_name(answer)) for status, answer in (operation.get("responses") or {}).items()],
     }
 
 

@@ -119,9 +119,7 @@ def _add_credentials(api: Api, registry: Registry) -> None:
         """List a device's credentials without secrets."""
         return CredentialList(items=registry.list_credentials(call.path["device_id"]))
 
-    @api.route(
-        "POST", DEVICE + "/credentials", "operator", body=CredentialCreate, answers={201: CredentialIssued}
-    )
+    @api.route("POST", DEVICE + "/credentials", "operator", body=CredentialCreate, answers={201: CredentialIssued})
     def add_credential(call: Call) -> CredentialIssued:
         """Issue a further credential; its secret is shown once."""
         issued = registry.add_credential(call.path["device_id"], call.body, who(call))

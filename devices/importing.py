@@ -154,9 +154,7 @@ def _to_device(cells: dict[str, str]) -> DeviceCreate:
         raise Unprocessable(f"gateway must be true or false, not {gateway[:40]!r}", code="bad_value")
     tags = {name.removeprefix(TAG_PREFIX): cell for name, cell in cells.items() if name.startswith(TAG_PREFIX) and cell}
     try:
-        return DeviceCreate(
-            id=cells.get("id", ""), type=cells.get("type") or None, tags=tags, gateway=gateway in _TRUE
-        )
+        return DeviceCreate(id=cells.get("id", ""), type=cells.get("type") or None, tags=tags, gateway=gateway in _TRUE)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -274,6 +274,4 @@ def _to_credential_view(row: Any) -> CredentialView:
     )
 
 
-_MARK_USED = (
-    update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("key")).values(last_used_ns=bindparam("ns"))
-)
+_MARK_USED = update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("key")).values(last_used_ns=bindparam("ns"))

@@ -44,9 +44,7 @@ class LookupStore:
             query = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.revision > since).order_by(CHANGES.c.revision)
             rows = [tuple(row) for row in connection.execute(query)]
         named = {kind: list(dict.fromkeys(key for k, key in rows if k == kind)) for kind in ("device", "type", "token")}
-        return Changes(
-            revision=revision, devices=named["device"], types=named["type"], tokens=bool(named["token"])
-        )
+        return Changes(revision=revision, devices=named["device"], types=named["type"], tokens=bool(named["token"]))
 
     def directory(self, after: str, limit: int) -> tuple[list[dict[str, Any]], int]:
         """List devices briefly in order of their ids, and give the revision."""

@@ -14,7 +14,6 @@ from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from ingest import api as device_api
 from ingest import quarantine_api
-from ingest.batcher import GroupCommit
 from ingest.config import IngestConfig
 from ingest.field_types import FieldTypes
 from ingest.gate import POLL_S, Gate
@@ -26,8 +25,9 @@ from ingest.quarantine import Quarantine
 from ingest.replay import Replayer
 from ingest.reports import SEND_S, Reports
 from ingest.service import IngestService
-from ingest.spool import accepted_total, open_spool
-from ingest.writer_state import read_counters
+from ingest.spool.batcher import GroupCommit
+from ingest.spool.segments import accepted_total, open_spool
+from ingest.writer.state import read_counters
 
 SPOOL_BYTES = Gauge("headwater_ingest_spool_bytes", "Bytes in this process' spool slot", multiprocess_mode="livesum")
 

@@ -118,9 +118,7 @@ class BatchSorting:
         self.refused.append(Refused(message, held.items))
 
     def _hold_unknown(self, index: int, delivery: Delivery, protocol: str, code: str, detail: str) -> None:
-        raw = RawMessage(
-            delivery.device, protocol[:64], "mqtt", delivery.payload, delivery.received_ns, delivery.topic
-        )
+        raw = RawMessage(delivery.device, protocol[:64], "mqtt", delivery.payload, delivery.received_ns, delivery.topic)
         label = protocol if protocol in self._protocols else "unknown"  # a metric's labels must stay few
         self._hold(_Held(index, label, [], [Item(None, code, detail)]), raw)
 

@@ -19,8 +19,10 @@ EXACT_BELOW = 2**53
 NAMES: dict[type, str] = {float: "float", int: "int", bool: "bool", str: "string"}
 _KINDS = {name: kind for kind, name in NAMES.items()}
 _SCHEMA = (
-    ("CREATE TABLE field_types (series TEXT NOT NULL, field TEXT NOT NULL, type TEXT NOT NULL,"
-    " PRIMARY KEY (series, field)) WITHOUT ROWID"),
+    (
+        "CREATE TABLE field_types (series TEXT NOT NULL, field TEXT NOT NULL, type TEXT NOT NULL,"
+        " PRIMARY KEY (series, field)) WITHOUT ROWID"
+    ),
 )
 
 Shape = dict[str, type]

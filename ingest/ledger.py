@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from ingest.quarantine import Quarantine
 
-ReadCounters = Callable[[], Mapping[str, float]]  # ingest.writer_state.read_counters of the data folder
-ReadAccepted = Callable[[], int]  # ingest.spool.accepted_total of the spool folder
+ReadCounters = Callable[[], Mapping[str, float]]  # ingest.writer.state.read_counters of the data folder
+ReadAccepted = Callable[[], int]  # ingest.spool.segments.accepted_total of the spool folder
 
 
 class LedgerModel(BaseModel):

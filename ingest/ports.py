@@ -15,7 +15,7 @@ from wire.points import Reading
 
 
 class Commit(Protocol):
-    """Keeps readings durably: `ingest.batcher.GroupCommit`."""
+    """Keeps readings durably: `ingest.spool.batcher.GroupCommit`."""
 
     def append(self, readings: Sequence[Reading]) -> None:
         """Return when they are durable. Raises Unavailable: nothing of them counts as kept."""

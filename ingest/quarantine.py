@@ -28,19 +28,25 @@ PACKED_HEAD_BYTES = 16 * 1024  # always holds a head: deflate needs less than tw
 MAX_FREED = 5_000  # entries a transaction marks: longer ones keep the other services waiting
 
 _SCHEMA = (
-    ("CREATE TABLE messages (id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL,"
-    " protocol TEXT NOT NULL, transport TEXT NOT NULL, source TEXT NOT NULL, type TEXT, type_version INTEGER, "
-    " received_ns INTEGER NOT NULL, raw BLOB, raw_bytes INTEGER NOT NULL, is_packed INTEGER NOT NULL, "
-    " cost INTEGER NOT NULL, waiting INTEGER NOT NULL, key TEXT UNIQUE)"),
-    ("CREATE TABLE entries (id INTEGER PRIMARY KEY AUTOINCREMENT, message INTEGER NOT NULL REFERENCES messages,"
-    " tenant TEXT NOT NULL, device TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL, record INTEGER,"
-    " field TEXT, is_whole INTEGER NOT NULL, replayed_ns INTEGER)"),
+    (
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL,"
+        " protocol TEXT NOT NULL, transport TEXT NOT NULL, source TEXT NOT NULL, type TEXT, type_version INTEGER, "
+        " received_ns INTEGER NOT NULL, raw BLOB, raw_bytes INTEGER NOT NULL, is_packed INTEGER NOT NULL, "
+        " cost INTEGER NOT NULL, waiting INTEGER NOT NULL, key TEXT UNIQUE)"
+    ),
+    (
+        "CREATE TABLE entries (id INTEGER PRIMARY KEY AUTOINCREMENT, message INTEGER NOT NULL REFERENCES messages,"
+        " tenant TEXT NOT NULL, device TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL, record INTEGER,"
+        " field TEXT, is_whole INTEGER NOT NULL, replayed_ns INTEGER)"
+    ),
     "CREATE INDEX entries_by_device ON entries (device, id)",
     "CREATE INDEX entries_by_code ON entries (code, id)",
     "CREATE INDEX entries_by_message ON entries (message)",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    ("CREATE TABLE devices (tenant TEXT NOT NULL, device TEXT NOT NULL, waiting INTEGER NOT NULL,"
-    " cost INTEGER NOT NULL, PRIMARY KEY (tenant, device)) WITHOUT ROWID"),
+    (
+        "CREATE TABLE devices (tenant TEXT NOT NULL, device TEXT NOT NULL, waiting INTEGER NOT NULL,"
+        " cost INTEGER NOT NULL, PRIMARY KEY (tenant, device)) WITHOUT ROWID"
+    ),
 )
 _SELECT = (
     "SELECT e.id, e.tenant, e.device, m.protocol, m.transport, m.source, m.type, m.type_version, e.code, e.detail,"

@@ -136,8 +136,13 @@ class SeriesReader(Protocol):
     capabilities: Capabilities
 
     def latest(
-        self, devices: Sequence[str] = (), fields: Sequence[str] = (), *,
-        limit: int = 1_000, cursor: str | None = None, tenant: str = "default",
+        self,
+        devices: Sequence[str] = (),
+        fields: Sequence[str] = (),
+        *,
+        limit: int = 1_000,
+        cursor: str | None = None,
+        tenant: str = "default",
     ) -> Page:
         """Give the newest value of every field, ordered by device; values of one time share a point.
 

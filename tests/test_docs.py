@@ -27,7 +27,9 @@ def missing(names: set[str]) -> list[str]:
 
 
 def config_models() -> list[type[BaseModel]]:
-    modules = [path for path, text in SOURCES.items() if re.search(r"^class \w+Config\(BaseModel\)", text, re.MULTILINE)]
+    modules = [
+        path for path, text in SOURCES.items() if re.search(r"^class \w+Config\(BaseModel\)", text, re.MULTILINE)
+    ]
     loaded = [importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in modules]
     named = [value for module in loaded for name, value in vars(module).items() if name.endswith("Config")]
     return [value for value in named if isinstance(value, type) and issubclass(value, BaseModel)]
@@ -52,7 +54,9 @@ def test_every_error_code_is_documented() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    declared = {name for text in SOURCES.values() for name in re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(\w+)"', text)}
+    declared = {
+        name for text in SOURCES.values() for name in re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(\w+)"', text)
+    }
 
     assert len(declared) > 10
     assert missing(declared) == []
@@ -89,7 +93,13 @@ def leaves(parser: argparse.ArgumentParser, path: str) -> list[tuple[str, argpar
 def test_every_command_and_flag_is_documented() -> None:
     found = leaves(build_parser(), "headwater")
     commands = {path for path, _ in found}
-    flags = {option for _, parser in found for action in parser._actions for option in action.option_strings if option.startswith("--")}
+    flags = {
+        option
+        for _, parser in found
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    }
 
     assert len(commands) > 20
     assert sorted(command for command in commands if command not in ALL) == []

@@ -113,9 +113,7 @@ def _update(given: argparse.Namespace) -> int:
 
 def _list(given: argparse.Namespace) -> int:
     tags = [f"{key}:{value}" for key, value in _tags(given.tag).items()] or None
-    found = pages(
-        connect(given), "devices", limit=given.limit, q=given.q, tag=tags, type=given.type, state=given.state
-    )
+    found = pages(connect(given), "devices", limit=given.limit, q=given.q, tag=tags, type=given.type, state=given.state)
     tables.show(found, DEVICE_COLUMNS, as_json=given.json)
     return 0
 

@@ -18,8 +18,8 @@ from compose.config import UpConfig
 MODELS = {
     "devices": "devices.config:DevicesConfig",
     "ingest": "ingest.config:IngestConfig",
-    "bridge": "ingest.bridge_config:BridgeConfig",
-    "writer": "ingest.writer_config:WriterConfig",
+    "bridge": "ingest.bridge.config:BridgeConfig",
+    "writer": "ingest.writer.config:WriterConfig",
     "dashboard": "dashboard_api.config:DashboardConfig",
 }
 SECRET_WORDS = ("token", "password", "secret")
@@ -83,5 +83,3 @@ def _shown(name: str, value: Any) -> Any:
     if separator and "@" in rest:  # a password inside a URL
         return f"{scheme}://{MASK}@{rest.rpartition('@')[2]}"
     return value if isinstance(value, int | float | bool) or value is None else text
-
-

@@ -173,5 +173,3 @@ def _tool() -> str:
 def _which(folder: Folder) -> str:
     """Give the option with which a person's next command means this folder, where one is needed."""
     return "" if folder.root == Path("data").absolute() else f" --data {shlex.quote(str(folder.root))}"
-
-

@@ -126,7 +126,7 @@ def _add_reduced(column: Column, work: Work) -> None:
         # The key's own order gives the groups (minute, series) without sorting a million rows.
         named = ", ".join(f"{one} AS a{at}" for at, one in enumerate(reduced))
         sql = (
-            f"SELECT part, (bucket * :minute + :into) / :every, {', '.join(_JOINED[:len(what)])} FROM "  # noqa: S608 - constants of ours
+            f"SELECT part, (bucket * :minute + :into) / :every, {', '.join(_JOINED[: len(what)])} FROM "  # noqa: S608 - constants of ours
             f"(SELECT m.bucket AS bucket, c.part AS part, {named} {source} GROUP BY m.bucket, m.sid) GROUP BY 1, 2"
         )
     else:
@@ -188,4 +188,3 @@ def _total_of_integers(count: int, rest: list[Any]) -> Total:
     within = [one for one in (low, high) if isinstance(one, int)]
     total = ((upper or 0) << 32) + (lower or 0) + sum(beyond)
     return Total(count, count, total, min(within + beyond), max(within + beyond))
-

@@ -84,7 +84,7 @@ class Batch:
 
     def _extend(self, index: int, series: Series, new: dict[str, int], kept: dict[str, FieldValue]) -> None:
         unnumbered = [name for name in new if name not in series.shape.measurement.numbers]
-        for name in unnumbered[self._catalog.room(series):]:
+        for name in unnumbered[self._catalog.room(series) :]:
             detail = "the measurement has as many fields as it may have"
             self.refused.append(Refusal(index, "too_many_fields", detail, name))
             del kept[name], new[name]

@@ -258,7 +258,8 @@ class Catalog:
             check_name(text, f"the {what}'s name")
         home = self._measurement(key[0], key[2])
         row = self.database.read(
-            "SELECT sid, types FROM series WHERE tenant=? AND device=? AND measurement=? AND tags=?", key,
+            "SELECT sid, types FROM series WHERE tenant=? AND device=? AND measurement=? AND tags=?",
+            key,
         )
         if not row:
             return Series(key, Shape(home, {}))

@@ -58,7 +58,11 @@ class Types:
 
 
 def choose(
-    catalog: apsw.Connection, tenant: str, devices: Sequence[str], measurement: str | None, fields: Sequence[str],
+    catalog: apsw.Connection,
+    tenant: str,
+    devices: Sequence[str],
+    measurement: str | None,
+    fields: Sequence[str],
 ) -> list[Group]:
     """Give the series that a query means, by measurement; those without any of the fields are left out."""
     clauses, bindings = _where(tenant, devices)
@@ -86,7 +90,10 @@ def choose(
 
 
 def walk_latest(
-    catalog: apsw.Connection, tenant: str, devices: Sequence[str], after: Key | None,
+    catalog: apsw.Connection,
+    tenant: str,
+    devices: Sequence[str],
+    after: Key | None,
 ) -> Iterator[tuple[Key, list[latest.Group]]]:
     """Give the latest values of series after a key, in order; stop any time."""
     while True:
@@ -94,12 +101,14 @@ def walk_latest(
         if after is not None:
             clauses.append("(device, measurement, tags) > (?,?,?)")
             bindings += after[1:]
-        rows = list(select(
-            catalog,
-            "SELECT device, measurement, tags, groups FROM series JOIN latest USING (sid) "  # noqa: S608 - constants of ours
-            f"WHERE {' AND '.join(clauses)} ORDER BY device, measurement, tags LIMIT {CHUNK}",
-            bindings,
-        ))
+        rows = list(
+            select(
+                catalog,
+                "SELECT device, measurement, tags, groups FROM series JOIN latest USING (sid) "  # noqa: S608 - constants of ours
+                f"WHERE {' AND '.join(clauses)} ORDER BY device, measurement, tags LIMIT {CHUNK}",
+                bindings,
+            )
+        )
         for device, measurement, tags, packed in rows:
             after = (tenant, device, measurement, tags)
             yield (tenant, device, measurement, tags), latest.unpack(packed)
@@ -124,4 +133,3 @@ def _numbers(catalog: apsw.Connection, measurement_id: int, fields: Sequence[str
     rows = select(catalog, "SELECT field, number FROM columns WHERE measurement=? ORDER BY number", (measurement_id,))
     wanted = set(fields)
     return {name: number for name, number in rows if not wanted or name in wanted}
-

@@ -80,9 +80,7 @@ def _rank_of(groups: list[Group], key: tuple[str, str, str, str]) -> int:
 
 
 def _read_day(day: Day, groups: list[Group], query: RangeQuery, start: Start, end_ns: int, wanted: int) -> list[Found]:
-    chosen = day.choose(
-        (entry.sid, entry.rank, part) for part, group in enumerate(groups) for entry in group.entries
-    )
+    chosen = day.choose((entry.sid, entry.rank, part) for part, group in enumerate(groups) for entry in group.entries)
     forms = [_form_of(day, group, has_filter=bool(query.fields)) for group in groups]
     parts = [(part, form) for part, form in enumerate(forms) if form is not None and part in chosen]
     entries = {entry.rank: entry for part, _ in parts for entry in groups[part].entries}

@@ -19,7 +19,12 @@ class Plan:
     __slots__ = ("_encoders", "_extra_at", "_extra_numbers", "_is_floats", "_own_at", "_types", "names", "target")
 
     def __init__(
-        self, names: tuple[str, ...], codes: Sequence[int], numbers: Sequence[int], table: int, columns: int,
+        self,
+        names: tuple[str, ...],
+        codes: Sequence[int],
+        numbers: Sequence[int],
+        table: int,
+        columns: int,
     ) -> None:
         """Lay out the row.
 

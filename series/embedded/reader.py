@@ -31,8 +31,13 @@ class EmbeddedReader:
         self._files = Files()
 
     def latest(
-        self, devices: Sequence[str] = (), fields: Sequence[str] = (), *,
-        limit: int = 1_000, cursor: str | None = None, tenant: str = "default",
+        self,
+        devices: Sequence[str] = (),
+        fields: Sequence[str] = (),
+        *,
+        limit: int = 1_000,
+        cursor: str | None = None,
+        tenant: str = "default",
     ) -> Page:
         """Give the newest values; of one series the newest time comes first."""
         if limit < 1:
@@ -89,7 +94,9 @@ class EmbeddedReader:
 
 
 def _points_of(
-    key: catalog.Key, groups: Sequence[Group], wanted: frozenset[str],
+    key: catalog.Key,
+    groups: Sequence[Group],
+    wanted: frozenset[str],
 ) -> list[Point]:
     tenant, device, measurement, packed = key
     tags = decode_tags(packed)

@@ -18,6 +18,7 @@ from series.embedded.sql import number, select
 
 SEEK_BELOW = 8  # seeks win while fewer than one in so many series is wanted (bench/store_query.py)
 
+
 class Span(NamedTuple):
     """Part of a day: first and last minute, first and last time, all included."""
 

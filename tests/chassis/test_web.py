@@ -92,9 +92,7 @@ def test_internal_routes_take_the_service_token_only(client: FlaskClient, token:
     assert client.get("/internal/secret", headers=bearer(token)).status_code == status
 
 
-@pytest.mark.parametrize(
-    ("origin", "status"), [("http://localhost", 201), ("http://evil.example", 403), (None, 403)]
-)
+@pytest.mark.parametrize(("origin", "status"), [("http://localhost", 201), ("http://evil.example", 403), (None, 403)])
 def test_session_changes_need_our_own_origin(client: FlaskClient, origin: str | None, status: int) -> None:
     client.set_cookie(web.SESSION_COOKIE, "operator")
 
@@ -182,7 +180,8 @@ def test_openapi_describes_public_operations(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "token", "status"), [("/v1/things", "nobody", 401), ("/v1/things", "operator", 413), ("/v1/absent", "operator", 404)]
+    ("path", "token", "status"),
+    [("/v1/things", "nobody", 401), ("/v1/things", "operator", 413), ("/v1/absent", "operator", 404)],
 )
 def test_a_refused_body_is_read_to_its_end(client: FlaskClient, path: str, token: str, status: int) -> None:
     sent = io.BytesIO(b" " * 2_000_000)

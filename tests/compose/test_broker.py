@@ -220,8 +220,6 @@ def test_files_are_private_and_name_the_running_user(served: Broker) -> None:
     assert ("user root" in configuration.read_text()) == (os.geteuid() == 0)
 
 
-
-
 @pytest.mark.parametrize("hostile", ['a"b', "a\nb", "a$b", "a;b", "a{b"])
 def test_certificate_path_cannot_break_out(tmp_path: Path, hostile: str) -> None:
     path = tmp_path / hostile

@@ -136,7 +136,9 @@ def test_hostile_id_stays_one_path_member(gateway: Gateway) -> None:
     assert run(gateway, "device", "delete", "../tokens/a?b") == 0
 
 
-def test_import_writes_the_secrets_privately(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_writes_the_secrets_privately(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = {"dry_run": False, "total": 2, "created": 1}
     report |= {"failed": [{"line": 3, "id": "+", "code": "bad_name", "detail": "no"}]}
     report |= {"credentials": [{"device": "d1", "username": "d1", "secret": "sss", "bearer": "d1.sss"}]}
@@ -315,7 +317,10 @@ def test_up_refuses_in_one_line(words: list[str], tmp_path: Path, capsys: pytest
     ("words", "said"),
     [
         (["device", "list", "--state", "weird"], "headwater device list: argument --state: invalid choice: 'weird'"),
-        (["device", "list", "--limit", "-1"], "headwater device list: argument --limit: not a number of 1 or more: '-1'"),
+        (
+            ["device", "list", "--limit", "-1"],
+            "headwater device list: argument --limit: not a number of 1 or more: '-1'",
+        ),
         (["operator", "password", "a", "--ask", "--password-stdin"], "not allowed with argument --ask"),
         (["token", "create"], "headwater token create: the following arguments are required: --name, --role"),
     ],
@@ -362,7 +367,10 @@ def test_password_is_asked_for_at_a_terminal_only(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("nonsense", "--url is http://HOST:PORT"), ("http://127.0.0.1:1", "http://127.0.0.1:1 does not answer: no connection")],
+    [
+        ("nonsense", "--url is http://HOST:PORT"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1 does not answer: no connection"),
+    ],
 )
 def test_installation_out_of_reach_is_one_line(url: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["device", "list", "--url", url, "--token", "t"]) == 1

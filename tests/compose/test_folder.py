@@ -24,7 +24,9 @@ def test_folders_are_private(tmp_path: Path) -> None:
 def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(StartError, match=r"file/data cannot be written \(Not a directory\); choose another with --data"):
+    with pytest.raises(
+        StartError, match=r"file/data cannot be written \(Not a directory\); choose another with --data"
+    ):
         Folder(tmp_path / "file" / "data").prepare()
 
 

@@ -317,7 +317,18 @@ def test_generated_configuration_is_legal(tmp_path: Path, tls: bool) -> None:
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
     cert, key = folder / "cert.pem", folder / "key.pem"
-    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
     argv += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*argv, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     return cert, key
@@ -326,7 +337,10 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"POST /v1/telemetry HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n", 400),
+        (
+            b"POST /v1/telemetry HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n",
+            400,
+        ),
         (b"GET /livez HTTP/9.9\r\nHost: a\r\n\r\n", 400),
         (b"GET /.problem/unavailable HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
     ],

@@ -125,7 +125,11 @@ def test_empty_package_lists_are_fetched_once(box: Box) -> None:
     (box.root / "lists-are-empty").touch()
 
     assert box.install("mosquitto") == 0
-    assert [event.split()[1] for event in box.events() if event.startswith("apt-get")] == ["install", "update", "install"]
+    assert [event.split()[1] for event in box.events() if event.startswith("apt-get")] == [
+        "install",
+        "update",
+        "install",
+    ]
 
 
 def test_interrupted_installation_leaves_no_policy(box: Box) -> None:
@@ -231,7 +235,9 @@ def test_prepared_tree_takes_no_time(box: Box) -> None:
     assert (first.stdout, second.stdout, third.stdout) == ("installs\n", "", "installs\n")
 
 
-@pytest.mark.parametrize("name", ["run", "test", ".ci/run", "compose/prepare.sh", "compose/install-packages.sh", "compose/lock.sh"])
+@pytest.mark.parametrize(
+    "name", ["run", "test", ".ci/run", "compose/prepare.sh", "compose/install-packages.sh", "compose/lock.sh"]
+)
 def test_scripts_are_posix_and_executable(name: str) -> None:
     script = COMPOSE.parent / name
 

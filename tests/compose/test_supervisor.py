@@ -175,7 +175,9 @@ def test_second_start_on_the_same_folder_is_refused(supervise: Start, tmp_path: 
 
     assert second.process.returncode == 1
     assert second.process.stderr is not None
-    assert f"already runs on the data folder {tmp_path / 'data'} (pid {first.process.pid})" in second.process.stderr.read()
+    assert (
+        f"already runs on the data folder {tmp_path / 'data'} (pid {first.process.pid})" in second.process.stderr.read()
+    )
 
 
 def test_long_and_endless_lines_do_not_stop_the_output(supervise: Start) -> None:

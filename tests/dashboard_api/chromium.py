@@ -69,7 +69,9 @@ class Browser:
         wait_until(lambda: self.run("document.readyState") == "complete" and self.run("location.href") != "about:blank")
 
     def run(self, script: str) -> Any:
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)["result"].get("value")
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)["result"].get(
+            "value"
+        )
 
     def html(self) -> str:
         """Give the document as it stands, also where scripts are off; empty while it is being replaced."""

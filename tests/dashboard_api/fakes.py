@@ -169,7 +169,9 @@ class Platform:
     def _directory(self, query: Any, _body: Any) -> Any:
         ids = sorted(self.devices)
         start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
-        shown = [{k: self.devices[i].get(k) for k in ("id", "type", "tags", "online")} for i in ids[start : start + limit]]
+        shown = [
+            {k: self.devices[i].get(k) for k in ("id", "type", "tags", "online")} for i in ids[start : start + limit]
+        ]
         return {"devices": shown, "next": str(start + limit) if start + limit < len(ids) else None, "revision": 1}
 
     def _list(self, query: Any, _body: Any) -> Any:
@@ -187,13 +189,19 @@ class Platform:
         if "state" in query:
             found = [d for d in found if d["state"] == query["state"]]
         start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
-        return {"items": found[start : start + limit], "next": str(start + limit) if start + limit < len(found) else None}
+        return {
+            "items": found[start : start + limit],
+            "next": str(start + limit) if start + limit < len(found) else None,
+        }
 
     def _quarantine(self, query: Any, _body: Any) -> Any:
         found = [q for q in self.quarantine if query.get("device", q["device"]) == q["device"]]
         found = [q for q in found if query.get("code", q["code"]) == q["code"]]
         start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
-        return {"items": found[start : start + limit], "next": str(start + limit) if start + limit < len(found) else None}
+        return {
+            "items": found[start : start + limit],
+            "next": str(start + limit) if start + limit < len(found) else None,
+        }
 
     def _replay(self, _query: Any, body: Any) -> Any:
         self.replays.append(body)
@@ -265,7 +273,13 @@ def device(name: str, **given: Any) -> dict[str, Any]:
 
 
 def quarantined(number: str, device: str, raw: bytes, **given: Any) -> dict[str, Any]:
-    found = {"id": number, "device": device, "protocol": "json", "code": "bad_syntax", "detail": "line 1: expected a value"}
+    found = {
+        "id": number,
+        "device": device,
+        "protocol": "json",
+        "code": "bad_syntax",
+        "detail": "line 1: expected a value",
+    }
     return found | {"time": format_ns(now_ns() - 90 * NS_PER_S), "raw_base64": base64.b64encode(raw).decode()} | given
 
 
@@ -298,11 +312,21 @@ def demo() -> tuple[Platform, MemoryReader]:
                        "quarantined": 41, "refused": 2, "lag_s": 0.04}  # fmt: skip
     platform.quarantine = [
         quarantined("901", "greenhouse-02", b'{"temperature": 21.5, "humidity": }'),
-        quarantined("902", "cold-chain-10", b'{"temperature": "warm", "door": "closed"}', code="type_conflict",
-                    detail="temperature: a string, but the device type says float"),
+        quarantined(
+            "902",
+            "cold-chain-10",
+            b'{"temperature": "warm", "door": "closed"}',
+            code="type_conflict",
+            detail="temperature: a string, but the device type says float",
+        ),
         quarantined("903", "pump-17", bytes(range(128, 255)) * 3, code="bad_encoding", detail="not UTF-8 at byte 0"),
-        quarantined("904", "greenhouse-02", b'{"x": "<img src=x onerror=document.title=1>"}', code="unknown_field",
-                    detail='<script>document.title="owned"</script>'),
+        quarantined(
+            "904",
+            "greenhouse-02",
+            b'{"x": "<img src=x onerror=document.title=1>"}',
+            code="unknown_field",
+            detail='<script>document.title="owned"</script>',
+        ),
     ]
     return platform, reader
 
@@ -323,5 +347,3 @@ def point_of(name: str, kind: str, time_ns: int, at: int = 0) -> Point:
         fields = {"pressure": round(4.2 + 0.4 * math.sin(phase) + noise * 0.05, 3),
                   "flow": round(118 + 14 * math.sin(phase * 1.3) + noise * 2, 1), "rpm": int(1450 + 30 * noise)}  # fmt: skip
     return Point(name, "telemetry", time_ns, fields)
-
-

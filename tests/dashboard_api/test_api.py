@@ -73,8 +73,16 @@ def test_aggregate_answers_rows_of_the_contract(client, reader, platform):
 
     assert answer.json == {
         "rows": [
-            {"time": "1970-01-01T00:00:00.000000000Z", "group": {"site": "a"}, "values": {"temp": {"mean": 2.0, "max": 3.0}}},
-            {"time": "1970-01-01T00:05:00.000000000Z", "group": {"site": "a"}, "values": {"temp": {"mean": 7.0, "max": 7.0}}},
+            {
+                "time": "1970-01-01T00:00:00.000000000Z",
+                "group": {"site": "a"},
+                "values": {"temp": {"mean": 2.0, "max": 3.0}},
+            },
+            {
+                "time": "1970-01-01T00:05:00.000000000Z",
+                "group": {"site": "a"},
+                "values": {"temp": {"mean": 7.0, "max": 7.0}},
+            },
         ]
     }
 
@@ -141,6 +149,8 @@ def test_export_writes_one_csv_line_a_value(client, reader):
     assert rows[0]["time"] == format_ns(10 * NS_PER_S)
 
 
-@pytest.mark.parametrize(("text", "ns"), [("250ms", 250_000_000), ("30s", 30 * 10**9), ("5m", 300 * 10**9), ("1d", 86_400 * 10**9)])
+@pytest.mark.parametrize(
+    ("text", "ns"), [("250ms", 250_000_000), ("30s", 30 * 10**9), ("5m", 300 * 10**9), ("1d", 86_400 * 10**9)]
+)
 def test_bucket_lengths_are_read(text, ns):
     assert parse_every(text) == ns

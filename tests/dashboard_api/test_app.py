@@ -13,7 +13,11 @@ from dashboard_api.config import DashboardConfig
 def test_starts_without_any_neighbour(tmp_path: Path):
     nowhere = f"127.0.0.1:{pick()}"
     config = DashboardConfig(
-        data=tmp_path, devices_url=f"http://{nowhere}", ingest_url=f"http://{nowhere}", broker=nowhere, service_token="s"
+        data=tmp_path,
+        devices_url=f"http://{nowhere}",
+        ingest_url=f"http://{nowhere}",
+        broker=nowhere,
+        service_token="s",
     )
 
     app = create_app(config)

@@ -44,7 +44,9 @@ def test_nothing_outside_the_static_folder_is_served(client, name):
     assert client.get(f"/static/{name}").status_code == 404
 
 
-@pytest.mark.parametrize(("name", "kind"), [("css/app.css", "text/css"), ("js/feed.js", "text/javascript"), ("mark.svg", "image/svg+xml")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("css/app.css", "text/css"), ("js/feed.js", "text/javascript"), ("mark.svg", "image/svg+xml")]
+)
 def test_files_have_their_media_type(client, name, kind):
     assert client.get(f"/static/{name}").mimetype == kind
 

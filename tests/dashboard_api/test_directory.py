@@ -9,7 +9,9 @@ from wire.errors import PeerUnavailable
 
 
 def test_reads_all_pages():
-    platform = Platform({f"d{at:05}": device(f"d{at:05}", tags={"n": str(at)}) for at in range(directory_module.PAGE + 3)})
+    platform = Platform(
+        {f"d{at:05}": device(f"d{at:05}", tags={"n": str(at)}) for at in range(directory_module.PAGE + 3)}
+    )
 
     entries = PeerDirectory(FakePeer(platform)).entries()
 

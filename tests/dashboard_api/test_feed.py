@@ -97,7 +97,11 @@ def test_later_frame_replaces_the_subscription(connect, broker):
         ([], {}, 401),
         (["Authorization: Bearer wrong"], {}, 401),
         (["Authorization: Basic dmlld2VyOng="], {}, 401),
-        ([], {"cookie": f"{SESSION_COOKIE}=viewer-token", "suppress_origin": False, "origin": "https://evil.example"}, 403),
+        (
+            [],
+            {"cookie": f"{SESSION_COOKIE}=viewer-token", "suppress_origin": False, "origin": "https://evil.example"},
+            403,
+        ),
         ([], {"cookie": f"{SESSION_COOKIE}=viewer-token"}, 403),
         (BEARER, {"suppress_origin": False, "origin": "https://evil.example"}, 403),
         (BEARER, {"suppress_origin": False, "origin": "null"}, 403),
@@ -135,7 +139,17 @@ def test_plain_request_is_told_off(dashboard):
 
 
 @pytest.mark.parametrize(
-    "frame", ["", "not json", "[]", "{}", '{"subscribe":{"devices":"all"}}', '{"subscribe":{},"x":1}', b"\xff\xfe", '{"subscribe":' * 500]
+    "frame",
+    [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        '{"subscribe":{"devices":"all"}}',
+        '{"subscribe":{},"x":1}',
+        b"\xff\xfe",
+        '{"subscribe":' * 500,
+    ],
 )
 def test_bad_subscription_is_answered_and_closed(connect, frame):
     viewer = connect()
@@ -188,7 +202,9 @@ def test_slow_reader_is_conflated_not_buffered(connect, dashboard, broker):
 
     assert pss_kib(dashboard.worker_pid()) - memory_before < 20_000
     slow.settimeout(10)
-    wait_until(lambda: any(p["fields"].get("turn") == 10_000 for p in json.loads(slow.recv())["points"]), 20, "the newest")
+    wait_until(
+        lambda: any(p["fields"].get("turn") == 10_000 for p in json.loads(slow.recv())["points"]), 20, "the newest"
+    )
 
 
 def test_slow_reader_does_not_hold_up_others(connect, broker):

@@ -15,7 +15,13 @@ from dashboard_api.hub import MAX_STALL_S, Hub, Item, Viewer
 from wire.devices import Principal
 from wire.feed import CLOSE_SLOW, Subscription
 
-POINT = {"device": "d1", "measurement": "telemetry", "time": "2026-01-01T00:00:00.000000000Z", "tags": {}, "fields": {"t": 1}}
+POINT = {
+    "device": "d1",
+    "measurement": "telemetry",
+    "time": "2026-01-01T00:00:00.000000000Z",
+    "tags": {},
+    "fields": {"t": 1},
+}
 
 
 class PlayedSocket:

@@ -110,7 +110,10 @@ def test_slow_viewer_gets_the_newest_value_of_each_field_only():
 
     assert viewer.backlog() == 2
     (frame,) = drain(viewer)
-    assert {name: value for p in frame for name, value in p["fields"].items()} == {"temp": MAX_QUEUED + 499.0, "hum": 5.0}
+    assert {name: value for p in frame for name, value in p["fields"].items()} == {
+        "temp": MAX_QUEUED + 499.0,
+        "hum": 5.0,
+    }
 
 
 def test_late_value_never_replaces_a_newer_one():
@@ -171,7 +174,9 @@ def test_backlog_over_too_many_series_is_given_up():
     assert viewer.backlog() == 0
 
 
-@pytest.mark.parametrize("bad", [b"", b"{", b"[]", b'{"points":[1]}', b'{"points":[{}]}', b'{"points":7}', b"\xff", b"null"])
+@pytest.mark.parametrize(
+    "bad", [b"", b"{", b"[]", b'{"points":[1]}', b'{"points":[{}]}', b'{"points":7}', b"\xff", b"null"]
+)
 def test_message_that_does_not_parse_is_counted_and_survived(bad):
     before = hub_module.BAD._value.get()
     hub = Hub()

@@ -19,13 +19,19 @@ def test_values_are_short_and_integers_exact(value, shown):
     assert look.value(value) == shown
 
 
-@pytest.mark.parametrize(("elapsed_s", "shown"), [(0.4, "now"), (59, "59\u202fs ago"), (61, "1\u202fmin ago"), (7300, "2\u202fh ago"), (9e5, "10\u202fd ago")])
+@pytest.mark.parametrize(
+    ("elapsed_s", "shown"),
+    [(0.4, "now"), (59, "59\u202fs ago"), (61, "1\u202fmin ago"), (7300, "2\u202fh ago"), (9e5, "10\u202fd ago")],
+)
 def test_ages_use_the_largest_unit(elapsed_s, shown):
     assert look.ago(elapsed_s) == shown
     assert look.since(now_ns() - int((elapsed_s + 0.01) * NS_PER_S)) == shown
 
 
-@pytest.mark.parametrize(("length_s", "shown"), [(None, DASH), (0, "0\u202fs"), (0.04, "40\u202fms"), (2.34, "2.3\u202fs"), (300, "5\u202fmin ago")])
+@pytest.mark.parametrize(
+    ("length_s", "shown"),
+    [(None, DASH), (0, "0\u202fs"), (0.04, "40\u202fms"), (2.34, "2.3\u202fs"), (300, "5\u202fmin ago")],
+)
 def test_durations_use_the_unit_that_fits(length_s, shown):
     assert look.seconds(length_s) == shown
 
@@ -42,7 +48,14 @@ def test_times_are_written_for_people_and_for_scripts():
 
 
 @pytest.mark.parametrize(
-    ("raw", "shown"), [(b'{"a": 1}', '{"a": 1}'), (b"\xff\x00", "ff 00"), (b"", ""), (b"a\x1b[31m\x00b", "a\ufffd[31m\ufffdb"), ("é".encode(), "é")]
+    ("raw", "shown"),
+    [
+        (b'{"a": 1}', '{"a": 1}'),
+        (b"\xff\x00", "ff 00"),
+        (b"", ""),
+        (b"a\x1b[31m\x00b", "a\ufffd[31m\ufffdb"),
+        ("é".encode(), "é"),
+    ],
 )
 def test_preview_shows_text_or_hex(raw, shown):
     assert look.preview({"raw_base64": base64.b64encode(raw).decode()}) == shown
@@ -60,6 +73,8 @@ def test_rates_and_counts_have_separators():
     assert (look.count(1234567), look.count(None)) == ("1,234,567", DASH)
 
 
-@pytest.mark.parametrize(("unit", "shown"), [("Cel", "\N{DEGREE SIGN}C"), ("W/m2", "W/m\u00b2"), ("bar", "bar"), ("", "")])
+@pytest.mark.parametrize(
+    ("unit", "shown"), [("Cel", "\N{DEGREE SIGN}C"), ("W/m2", "W/m\u00b2"), ("bar", "bar"), ("", "")]
+)
 def test_units_are_written_for_people(unit, shown):
     assert look.unit(unit) == shown

@@ -10,7 +10,7 @@ from wire.points import Point
 
 VIEWER = {"Authorization": "Bearer viewer-token", "Accept": "text/html"}
 OPERATOR = {"Authorization": "Bearer operator-token", "Accept": "text/html"}
-HOSTILE = '"><img src=x onerror=alert(1)>\'{{7*7}}</script>'
+HOSTILE = "\"><img src=x onerror=alert(1)>'{{7*7}}</script>"
 
 
 @pytest.fixture
@@ -77,7 +77,10 @@ def test_device_table_pages_and_keeps_the_filter(client, platform):
     assert get(client, following).text.count("<tr data-device=") == 10
 
 
-@pytest.mark.parametrize(("query", "count"), [("q=pump", 5), ("type=greenhouse", 8), ("show=offline", 2), ("show=disabled", 1), ("q=none", 0)])
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("q=pump", 5), ("type=greenhouse", 8), ("show=offline", 2), ("show=disabled", 1), ("q=none", 0)],
+)
 def test_device_table_filters(client, query, count):
     assert get(client, f"/devices?{query}").text.count("<tr data-device=") == count
 
@@ -200,7 +203,14 @@ def test_hostile_text_is_escaped_on_every_page(client, platform, reader):
     platform.quarantine.append(quarantined("9", name, HOSTILE.encode(), code=HOSTILE, detail=HOSTILE, protocol=HOSTILE))
     reader.points.append(Point(name, HOSTILE, now_ns(), {HOSTILE: HOSTILE, "n" + HOSTILE: 1.0}))
 
-    for path in ("/", "/devices", f"/devices/{name}", "/quarantine", "/quarantine?device=%22%3E%3Cimg", "/devices?q=%22%3E%3Cimg"):
+    for path in (
+        "/",
+        "/devices",
+        f"/devices/{name}",
+        "/quarantine",
+        "/quarantine?device=%22%3E%3Cimg",
+        "/devices?q=%22%3E%3Cimg",
+    ):
         page = get(client, path, OPERATOR)
         assert page.status_code == 200
         assert "<img src=x" not in page.text, path

@@ -18,7 +18,7 @@ from wire.clock import now_ns
 from wire.points import Point, point_to_json
 
 pytestmark = pytest.mark.browser
-HOSTILE = "\"><img src=x onerror=\"document.title='owned'\">"
+HOSTILE = '"><img src=x onerror="document.title=\'owned\'">'
 PAGES = ("/", "/devices", "/devices/greenhouse-02", "/quarantine", "/docs", "/devices/nobody")
 
 
@@ -76,7 +76,9 @@ def test_log_in_by_hand_leads_to_the_page_asked_for(browser, dashboard):
                 f"document.querySelector('[name=password]').value = '{PASSWORD}';"
                 f"document.querySelector('form').requestSubmit()")  # fmt: skip
 
-    browser.until("location.pathname + location.search === '/devices?q=pump' && document.querySelectorAll('tr[data-device]').length === 5")
+    browser.until(
+        "location.pathname + location.search === '/devices?q=pump' && document.querySelectorAll('tr[data-device]').length === 5"
+    )
 
 
 def test_log_out_button_ends_the_session(browser, dashboard):

@@ -51,7 +51,9 @@ def http():
 
 
 def test_queries_read_the_real_store(dashboard, http):
-    answer = http.request("GET", f"{dashboard.url}/v1/query/latest?device=greenhouse-02&field=temperature", headers=VIEWER)
+    answer = http.request(
+        "GET", f"{dashboard.url}/v1/query/latest?device=greenhouse-02&field=temperature", headers=VIEWER
+    )
 
     assert answer.status == 200
     assert [point["device"] for point in answer.json()["points"]] == ["greenhouse-02"]
@@ -113,7 +115,9 @@ def alone(tmp_path: Path) -> Iterator[Alone]:
     port, process = start_dashboard(server.server_address[1], broker.port, tmp_path)
     viewer = websocket.WebSocket()
     wait_until_ready(port)
-    viewer.connect(f"ws://127.0.0.1:{port}/v1/feed", header=["Authorization: Bearer viewer-token"], suppress_origin=True)
+    viewer.connect(
+        f"ws://127.0.0.1:{port}/v1/feed", header=["Authorization: Bearer viewer-token"], suppress_origin=True
+    )
     viewer.settimeout(10)
     viewer.send('{"subscribe":{}}')
     yield Alone(process, viewer, broker)

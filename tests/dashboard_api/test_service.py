@@ -75,7 +75,9 @@ def test_exports_leave_threads_to_people_who_wait():
     queries = Queries(MemoryReader([point("a", 1, 1.0)]), Listing(), offload)
 
     with ThreadPoolExecutor(8) as pool:
-        for export in [pool.submit(lambda: list(queries.export(Selection(), HOUR, lambda points: b""))) for _ in range(8)]:
+        for export in [
+            pool.submit(lambda: list(queries.export(Selection(), HOUR, lambda points: b""))) for _ in range(8)
+        ]:
             export.result()
 
     assert offload.most == EXPORTS_AT_ONCE

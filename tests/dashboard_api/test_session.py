@@ -35,7 +35,9 @@ def test_cookie_is_secure_behind_https(client):
     assert "Secure" in answer.headers["Set-Cookie"].split("; ")
 
 
-@pytest.mark.parametrize(("password", "status", "said"), [("wrong", 401, "do not fit"), ("too often", 429, "Too many"), ("", 422, "both")])
+@pytest.mark.parametrize(
+    ("password", "status", "said"), [("wrong", 401, "do not fit"), ("too often", 429, "Too many"), ("", 422, "both")]
+)
 def test_refused_log_in_says_why_and_sets_nothing(client, password, status, said):
     answer = log_in(client, password)
 
@@ -93,7 +95,18 @@ def test_link_from_elsewhere_is_asked_again_with_the_cookie(client):
 
 
 @pytest.mark.parametrize(
-    "asked", ["https://evil.example/", "//evil.example", "/\\evil.example", "/\tx", "evil", "", None, "javascript:alert(1)", "/\r\nx: y"]
+    "asked",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "/\tx",
+        "evil",
+        "",
+        None,
+        "javascript:alert(1)",
+        "/\r\nx: y",
+    ],
 )
 def test_only_paths_of_this_site_are_gone_back_to(asked):
     assert safe_next(asked) == "/"

@@ -15,7 +15,9 @@ import psycopg
 from tests.e2e.platform import free_ports
 from tests.support.waiting import wait_until
 
-BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=Path("/usr/bin"))
+BINARIES = max(
+    Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=Path("/usr/bin")
+)
 NOT_ROOT = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB", "max_connections=60")
 
@@ -31,9 +33,19 @@ class Cluster:
             shutil.chown(self._folder, "postgres", "postgres")
         user = pwd.getpwuid(self._folder.stat().st_uid).pw_name
         self._server = f"postgresql://{user}@127.0.0.1:{self._port}"
-        self._run("initdb", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-D", str(self._folder / "data"))
+        self._run(
+            "initdb", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-D", str(self._folder / "data")
+        )
         settings = [word for each in (*FAST, f"unix_socket_directories={self._folder}") for word in ("-c", each)]
-        command = [str(BINARIES / "postgres"), "-D", str(self._folder / "data"), "-h", "127.0.0.1", "-p", str(self._port)]
+        command = [
+            str(BINARIES / "postgres"),
+            "-D",
+            str(self._folder / "data"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self._port),
+        ]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen([*command, *settings], stdout=log, stderr=log, cwd="/", **NOT_ROOT)
         wait_until(self._answers, 20, "PostgreSQL")

@@ -4,7 +4,24 @@ import pytest
 
 from wire.devices import ROLES, allows
 
-ODD_IDS = ["+", "#", "a/b", "$SYS", "a\0b", "..", "a" * 65, "d1\n", "\u202ed1", "d\u0131", "_bridge", "", " d1", "%2e%2e", "a b", "a:b"]
+ODD_IDS = [
+    "+",
+    "#",
+    "a/b",
+    "$SYS",
+    "a\0b",
+    "..",
+    "a" * 65,
+    "d1\n",
+    "\u202ed1",
+    "d\u0131",
+    "_bridge",
+    "",
+    " d1",
+    "%2e%2e",
+    "a b",
+    "a:b",
+]
 BODIES = {
     "/v1/devices": {"id": "made-by-role"},
     "/v1/device-types": {"name": "made-by-role"},
@@ -43,7 +60,15 @@ def test_odd_ids_are_refused_everywhere(service, device_id) -> None:
 
     from urllib.parse import quote
 
-    for method, tail in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", ":disable"), ("GET", "/credentials"), ("POST", "/credentials:rotate"), ("DELETE", "/credentials/c1")]:
+    for method, tail in [
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", ":disable"),
+        ("GET", "/credentials"),
+        ("POST", "/credentials:rotate"),
+        ("DELETE", "/credentials/c1"),
+    ]:
         status = service.admin(method, f"/v1/devices/{quote(device_id, safe='')}{tail}").status_code
         assert status in (308, 404, 405) or (status, device_id) == (200, ""), (method, tail)
     for method in ("GET", "DELETE"):
@@ -92,13 +117,16 @@ def test_list_is_paged_and_filtered(service) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "tag=nocolon", "state=odd", "q=%00", "unknown=1", "cursor=%00", "type=%0a"]
+    "query",
+    ["limit=0", "limit=1001", "limit=x", "tag=nocolon", "state=odd", "q=%00", "unknown=1", "cursor=%00", "type=%0a"],
 )
 def test_wrong_queries_are_refused(service, query) -> None:
     assert service.admin("GET", f"/v1/devices?{query}").status_code == 400
 
 
-@pytest.mark.parametrize("query", ["q=' OR 1=1--", 'q=") |> drop()', "tag=a:' OR 1=1--", "type=' OR 1=1--", "cursor=' OR 1=1--"])
+@pytest.mark.parametrize(
+    "query", ["q=' OR 1=1--", 'q=") |> drop()', "tag=a:' OR 1=1--", "type=' OR 1=1--", "cursor=' OR 1=1--"]
+)
 def test_injected_queries_find_what_they_say(service, query) -> None:
     service.register("d1")
 
@@ -167,11 +195,21 @@ def test_every_route_holds_to_its_access_for_every_caller(service) -> None:
     operations = service.app.extensions["headwater.api"].operations
 
     for operation in operations:
-        path = operation.rule.replace("<device_id>", "no-such").replace("<name>", "no-such").replace("<credential_id>", "c").replace("<token_id>", "no-such")
+        path = (
+            operation.rule.replace("<device_id>", "no-such")
+            .replace("<name>", "no-such")
+            .replace("<credential_id>", "c")
+            .replace("<token_id>", "no-such")
+        )
         for caller, call in callers.items():
             status = call(operation.method, path, {"nonsense": 1} if operation.method != "GET" else None).status_code
             expected = expected_refusal(operation.access, caller)
-            assert status == expected if expected else status not in (401, 403), (operation.method, path, caller, status)
+            assert status == expected if expected else status not in (401, 403), (
+                operation.method,
+                path,
+                caller,
+                status,
+            )
 
     assert {operation.access for operation in operations} == {"viewer", "operator", "admin", "service"}
     assert len(operations) >= 30
@@ -198,7 +236,17 @@ def test_refused_roles_leave_nothing_behind(service, path, body, role) -> None:
 
 
 def test_bodies_out_of_shape_are_refused_without_a_fault(service) -> None:
-    for body in (b"", b"[]", b"null", b"\xff", b'{"id":', b'{"id":"d1","id":1}', b"[" * 100_000, b'{"id":"\\ud800"}', b'{"id":1e400}'):
+    for body in (
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"id":',
+        b'{"id":"d1","id":1}',
+        b"[" * 100_000,
+        b'{"id":"\\ud800"}',
+        b'{"id":1e400}',
+    ):
         answer = service.admin("POST", "/v1/devices", data=body, content_type="application/json")
         assert answer.status_code in (400, 422), body[:20]
 

@@ -85,7 +85,13 @@ def test_token_is_verified_until_revoked(service) -> None:
 
 
 def test_entries_of_other_services_join_the_audit_log(service) -> None:
-    entry = {"actor": "device:d1", "action": "telemetry.identity_mismatch", "object": "d2", "detail": {"topic": "x"}, "remote_ip": "127.0.0.9"}
+    entry = {
+        "actor": "device:d1",
+        "action": "telemetry.identity_mismatch",
+        "object": "d2",
+        "detail": {"topic": "x"},
+        "remote_ip": "127.0.0.9",
+    }
 
     assert service.internal("POST", "/internal/audit", {"entries": [entry]}).status_code == 204
 

@@ -22,7 +22,11 @@ def test_entries_say_who_did_what_to_which_from_where(service) -> None:
 
     newest, older = service.admin("GET", "/v1/audit?object=d1").json["items"]
 
-    assert (newest["actor"], newest["action"], newest["remote_ip"]) == ("token:bootstrap", "device.disable", "127.0.0.7")
+    assert (newest["actor"], newest["action"], newest["remote_ip"]) == (
+        "token:bootstrap",
+        "device.disable",
+        "127.0.0.7",
+    )
     assert (older["action"], older["detail"]["gateway"]) == ("device.create", False)
     assert newest["time"] > older["time"]
 

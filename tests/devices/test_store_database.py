@@ -34,7 +34,11 @@ def describe(connection) -> dict[str, object]:
         for name in found.get_table_names()
     }
     more = {
-        name: (found.get_foreign_keys(name), sorted(map(str, found.get_indexes(name))), sorted(map(str, found.get_unique_constraints(name))))
+        name: (
+            found.get_foreign_keys(name),
+            sorted(map(str, found.get_indexes(name))),
+            sorted(map(str, found.get_unique_constraints(name))),
+        )
         for name in columns
     }
     counters = connection.execute(text("SELECT * FROM counters ORDER BY name")).all()
@@ -111,7 +115,9 @@ def test_failed_change_leaves_no_trace(service) -> None:
 
 
 def test_parallel_writers_keep_revisions_and_audit_whole(service) -> None:
-    threads = [threading.Thread(target=lambda k=k: [service.register(f"d{k}-{n}") for n in range(10)]) for k in range(6)]
+    threads = [
+        threading.Thread(target=lambda k=k: [service.register(f"d{k}-{n}") for n in range(10)]) for k in range(6)
+    ]
 
     for thread in threads:
         thread.start()

@@ -129,14 +129,20 @@ class Installation:
         """Publish over MQTT with mosquitto_pub, QoS 1."""
         command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.mqtt), "-u", device.id, "-P", device.secret]
         command += ["-i", device.id, "-q", "1", "-t", topic, "-s", *more]
-        return subprocess.run(command, input=content.decode("latin-1"), encoding="latin-1", capture_output=True, timeout=20, check=False)
+        return subprocess.run(
+            command, input=content.decode("latin-1"), encoding="latin-1", capture_output=True, timeout=20, check=False
+        )
 
     def wait_for_broker(self, device: Device) -> None:
         """Wait until the broker knows the device (2 s are promised)."""
         topic = f"devices/{device.id}/status"
-        wait_until(lambda: self.publish(device, topic, b"online").returncode == 0, 5, what="the broker takes the device")
+        wait_until(
+            lambda: self.publish(device, topic, b"online").returncode == 0, 5, what="the broker takes the device"
+        )
 
-    def points(self, device_id: str, start: str = "1970-01-01T00:00:00Z", end: str = "2200-01-01T00:00:00Z") -> list[Json]:
+    def points(
+        self, device_id: str, start: str = "1970-01-01T00:00:00Z", end: str = "2200-01-01T00:00:00Z"
+    ) -> list[Json]:
         """All points of a device, over all pages."""
         found, cursor = [], None
         while True:

@@ -41,7 +41,10 @@ def flat(points: list[dict[str, Any]], sent_ns: tuple[int, int]) -> set[tuple[st
         if time != "received":
             time_ns = clock.parse_time(time)
             time = "received" if sent_ns[0] <= time_ns <= sent_ns[1] else str(time_ns)
-        found |= {(point["measurement"], time, name, f"{type(value).__name__} {value!r}") for name, value in point["fields"].items()}
+        found |= {
+            (point["measurement"], time, name, f"{type(value).__name__} {value!r}")
+            for name, value in point["fields"].items()
+        }
     return found
 
 
@@ -53,7 +56,9 @@ def deliver(installation: Installation, device: Device, way: dict[str, Any], con
     """Send by the door a case names; the answer of HTTP."""
     if "mqtt" in way:
         installation.wait_for_broker(device)
-        assert installation.publish(device, way["mqtt"]["topic"].replace("{device}", device.id), content).returncode == 0
+        assert (
+            installation.publish(device, way["mqtt"]["topic"].replace("{device}", device.id), content).returncode == 0
+        )
         return None
     headers = {name.replace("-", "_"): value for name, value in way["http"]["headers"].items()}
     return installation.post(device, content, way["http"]["path"].replace("{token}", device.bearer), **headers)

@@ -35,8 +35,12 @@ BAD_BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("content", "status", "code"), [case[1:] for case in BAD_BODIES], ids=[case[0] for case in BAD_BODIES])
-def test_bad_body_is_told_by_code(installation: Installation, device: Device, content: bytes, status: int, code: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "status", "code"), [case[1:] for case in BAD_BODIES], ids=[case[0] for case in BAD_BODIES]
+)
+def test_bad_body_is_told_by_code(
+    installation: Installation, device: Device, content: bytes, status: int, code: str
+) -> None:
     answer = installation.post(device, content)
 
     assert (answer.status, answer.body["code"]) == (status, code), answer.body
@@ -118,7 +122,14 @@ def test_values_against_the_device_type_cost_one_message_each(installation: Inst
     spec = {"fields": {"temp": {"type": "float", "min": -40, "max": 85, "required": True}, "count": {"type": "int"}}}
     assert installation.call("PUT", "/v1/device-types/probe", spec).status in (200, 201)
     probe = installation.add_device("typed-probe", type="probe")
-    readings = [{"temp": 20}, {"temp": "hot"}, {"temp": 900}, {"count": 1}, {"temp": 21, "count": 7}, {"temp": 22, "count": 1.5}]
+    readings = [
+        {"temp": 20},
+        {"temp": "hot"},
+        {"temp": 900},
+        {"count": 1},
+        {"temp": 21, "count": 7},
+        {"temp": 22, "count": 1.5},
+    ]
     content = [{"ts": 1_772_600_000_000 + number, "values": values} for number, values in enumerate(readings)]
 
     answer = installation.post(probe, json.dumps(content).encode())
@@ -127,7 +138,11 @@ def test_values_against_the_device_type_cost_one_message_each(installation: Inst
     codes = [(q["index"], q["code"]) for q in answer.body["quarantined"]]
     assert codes == [(1, "type_conflict"), (2, "out_of_range"), (3, "missing_field"), (5, "type_conflict")]
     wait_until(lambda: len(installation.points(probe.id)) == 3, 5)
-    assert [p["fields"] for p in installation.points(probe.id)] == [{"temp": 20.0}, {"temp": 21.0, "count": 7}, {"temp": 22.0}]
+    assert [p["fields"] for p in installation.points(probe.id)] == [
+        {"temp": 20.0},
+        {"temp": 21.0, "count": 7},
+        {"temp": 22.0},
+    ]
 
 
 def test_one_bad_of_a_thousand_costs_one(installation: Installation, device: Device) -> None:
@@ -196,7 +211,10 @@ def test_bad_mqtt_messages_are_told_on_the_errors_topic(installation: Installati
     listener.loop_stop()
 
 
-@pytest.mark.parametrize("path", ["/internal/changes?since=0", "//internal/changes", "/%69nternal/changes", "/v1/../internal/changes", "/metrics"])
+@pytest.mark.parametrize(
+    "path",
+    ["/internal/changes?since=0", "//internal/changes", "/%69nternal/changes", "/v1/../internal/changes", "/metrics"],
+)
 def test_inner_routes_are_not_at_the_gateway(installation: Installation, path: str) -> None:
     service_token = (installation.data / "secrets/service.token").read_text().strip()
 

@@ -93,7 +93,9 @@ def test_secrets_are_private_and_the_password_is_printed_once(tmp_path: Path) ->
     assert all(path.stat().st_mode & 0o077 == 0 for path in secrets)
     password = next(word for line in first.splitlines() if "password" in line.lower() for word in line.split()[-1:])
     assert password not in second
-    stored = [path for path in installation.data.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
+    stored = [
+        path for path in installation.data.rglob("*") if path.is_file() and password.encode() in path.read_bytes()
+    ]
     assert stored == []
 
 

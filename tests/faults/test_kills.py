@@ -35,7 +35,12 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 def simulate(installation: Installation, tmp_path: Path, *more: str) -> subprocess.Popen[str]:
     command = [HEADWATER, "sim", "run", "--devices", str(DEVICES), "--rate", "1/s" if IS_LONG else "5/s"]
     command += ["--duration", f"{DURATION_S}s", "--ramp", "200/s", "--url", installation.url]
-    command += ["--mqtt", f"127.0.0.1:{installation.mqtt}", "--token-file", str(installation.data / "secrets/operator.token")]
+    command += [
+        "--mqtt",
+        f"127.0.0.1:{installation.mqtt}",
+        "--token-file",
+        str(installation.data / "secrets/operator.token"),
+    ]
     command += ["--verify", "--report", str(tmp_path / "report.json"), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

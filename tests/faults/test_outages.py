@@ -58,7 +58,10 @@ def test_the_spool_holds_while_the_writer_is_away(tmp_path: Path) -> None:
     device = installation.add_device("held")
 
     with frozen(installation, "writer"):
-        answers = [installation.post(device, json.dumps({"ts": int(time.time() * 1000) + n, "a": n}).encode()) for n in range(50)]
+        answers = [
+            installation.post(device, json.dumps({"ts": int(time.time() * 1000) + n, "a": n}).encode())
+            for n in range(50)
+        ]
         ledger = installation.get("/v1/ledger")
 
     assert [answer.status for answer in answers] == [202] * 50

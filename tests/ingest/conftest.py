@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingest.bridge_support import BridgeProcess, Broker, Ingest, Publisher
+from tests.ingest.bridge.support import BridgeProcess, Broker, Ingest, Publisher
 
 
 @pytest.fixture

@@ -55,7 +55,13 @@ def _canonical(value: Any) -> Any:
 def shown(reading: Reading) -> dict[str, Any]:
     is_arrival = 0 <= reading.time_ns - RECEIVED_NS < NEAR_NS
     time = "received" if is_arrival else clock.format_ns(reading.time_ns)
-    return {"device": reading.device, "measurement": reading.measurement, "time": time, "tags": reading.tags, "fields": reading.fields}
+    return {
+        "device": reading.device,
+        "measurement": reading.measurement,
+        "time": time,
+        "tags": reading.tags,
+        "fields": reading.fields,
+    }
 
 
 def check(world: World, expected: dict[str, Any]) -> None:
@@ -71,7 +77,9 @@ def add_device(world: World, expected: dict[str, Any]) -> None:
     world.registry.add("d1", type="case" if context else None)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}")
+@pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}"
+)
 def test_case_over_http_gives_what_is_expected(folder: Path, world: World) -> None:
     content, request, expected = load_case(folder)
     door = next(each["http"] for each in doors(request) if "http" in each)
@@ -88,7 +96,9 @@ def test_case_over_http_gives_what_is_expected(folder: Path, world: World) -> No
         assert REASONS[receipt.quarantined[0].code] == expected["http_status"]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}")
+@pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}"
+)
 def test_case_over_mqtt_gives_what_is_expected(folder: Path, world: World) -> None:
     content, request, expected = load_case(folder)
     door = next((each["mqtt"] for each in doors(request) if "mqtt" in each), None)

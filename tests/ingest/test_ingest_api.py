@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from ingest.app import create_app
 from ingest.config import IngestConfig
 from ingest.framing import Batch, Delivery, decode_verdict, encode_batch
-from ingest.spool_reader import SpoolReader
+from ingest.spool.reader import SpoolReader
 from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry
 from tests.support.waiting import wait_until
 from wire import clock
@@ -164,7 +164,16 @@ def test_gzip_that_is_none_is_400(post) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer d1", "Bearer d1.wrong", "Bearer nobody." + SECRET, "Basic !!", "Basic ZDE6d3Jvbmc=", "Bearer ../x." + SECRET],
+    [
+        "",
+        "Bearer",
+        "Bearer d1",
+        "Bearer d1.wrong",
+        "Bearer nobody." + SECRET,
+        "Basic !!",
+        "Basic ZDE6d3Jvbmc=",
+        "Bearer ../x." + SECRET,
+    ],
 )
 def test_wrong_or_missing_credential_is_401_and_counted(client, header) -> None:
     answer = client.post("/v1/telemetry", json={"a": 1}, headers={"Authorization": header} if header else {})
@@ -294,7 +303,9 @@ def test_discard_moves_entries_to_refused_and_is_audited(app, client, post, regi
     assert registry.audit[0]["action"] == "quarantine.discard"
 
 
-@pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": ["x"]}, {"ids": [1], "filter": {}}, {"filter": {"nonsense": 1}}])
+@pytest.mark.parametrize(
+    "body", [{}, {"ids": []}, {"ids": ["x"]}, {"ids": [1], "filter": {}}, {"filter": {"nonsense": 1}}]
+)
 def test_bad_replay_body_is_422(client, body) -> None:
     assert client.post("/v1/quarantine:replay", json=body, headers=role("operator")).status_code == 422
 
@@ -307,7 +318,9 @@ def test_batch_of_a_bridge_is_answered_per_message(client) -> None:
     ]
 
     answer = client.post(
-        "/internal/batch", data=encode_batch(Batch("b", deliveries)), headers={"Authorization": f"Bearer {SERVICE_TOKEN}"}
+        "/internal/batch",
+        data=encode_batch(Batch("b", deliveries)),
+        headers={"Authorization": f"Bearer {SERVICE_TOKEN}"},
     )
 
     verdict = decode_verdict(answer.data)
@@ -319,9 +332,13 @@ def test_batch_of_a_bridge_is_answered_per_message(client) -> None:
 
 def test_batch_may_be_larger_than_a_devices_body(client) -> None:
     payload = b'{"a":"' + b"x" * 60_000 + b'"}'
-    batch = Batch("b", [Delivery("d1", "devices/d1/telemetry", payload, 1_772_600_000_000_000_000 + i, i) for i in range(40)])
+    batch = Batch(
+        "b", [Delivery("d1", "devices/d1/telemetry", payload, 1_772_600_000_000_000_000 + i, i) for i in range(40)]
+    )
 
-    answer = client.post("/internal/batch", data=encode_batch(batch), headers={"Authorization": f"Bearer {SERVICE_TOKEN}"})
+    answer = client.post(
+        "/internal/batch", data=encode_batch(batch), headers={"Authorization": f"Bearer {SERVICE_TOKEN}"}
+    )
 
     assert decode_verdict(answer.data).accepted == 40
 

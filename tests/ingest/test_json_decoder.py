@@ -19,13 +19,19 @@ from wire.errors import REASONS
 NOW = 1_772_700_000_000_000_000
 NAMES = sorted(PROTOCOLS)
 KEYS = st.text(st.characters(blacklist_categories=("Cc", "Cs"), blacklist_characters="\\\x7f"), min_size=1, max_size=5)
-LEAVES = st.one_of(st.booleans(), st.floats(-1e15, 1e15), st.text(st.characters(blacklist_categories=("Cs",)), max_size=5))
+LEAVES = st.one_of(
+    st.booleans(), st.floats(-1e15, 1e15), st.text(st.characters(blacklist_categories=("Cs",)), max_size=5)
+)
 TREES = st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=4), max_leaves=20)
 ANYTHING = st.recursive(
     st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text(max_size=8)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
-        st.dictionaries(st.one_of(st.sampled_from(["ts", "values", "seq", "boot_id", "time"]), st.text(max_size=4)), inner, max_size=4),
+        st.dictionaries(
+            st.one_of(st.sampled_from(["ts", "values", "seq", "boot_id", "time"]), st.text(max_size=4)),
+            inner,
+            max_size=4,
+        ),
     ),
     max_leaves=12,
 )
@@ -111,7 +117,23 @@ def test_unit_is_told_by_magnitude(token, expected) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", [True, [], {}, "yesterday", "", 2**63, -(2**63) - 1, 99_999_999_999, 1e30, math.inf, math.nan, Decimal("1e999999"), "2026-13-01T00:00:00Z", Decimal("100000000000000.5")]
+    "token",
+    [
+        True,
+        [],
+        {},
+        "yesterday",
+        "",
+        2**63,
+        -(2**63) - 1,
+        99_999_999_999,
+        1e30,
+        math.inf,
+        math.nan,
+        Decimal("1e999999"),
+        "2026-13-01T00:00:00Z",
+        Decimal("100000000000000.5"),
+    ],
 )
 def test_what_is_no_time_is_refused(token) -> None:
     with pytest.raises(ValueError):

@@ -36,7 +36,12 @@ def test_entry_comes_back_as_it_was_kept(quarantine) -> None:
 
     entry = quarantine.get(kept.ids[0])
 
-    assert (entry.device, entry.protocol, entry.transport, entry.source) == ("d1", "json", "mqtt", "devices/d1/telemetry")
+    assert (entry.device, entry.protocol, entry.transport, entry.source) == (
+        "d1",
+        "json",
+        "mqtt",
+        "devices/d1/telemetry",
+    )
     assert (entry.type, entry.type_version, entry.code, entry.detail) == ("g", 3, "out_of_range", "too hot")
     assert (entry.record, entry.field, entry.is_whole, entry.received_ns) == (5, "temp", False, T)
     assert (entry.raw, entry.raw_bytes, entry.replayed_ns) == (b"\x00\xff", 2, None)

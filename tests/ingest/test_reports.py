@@ -7,7 +7,12 @@ from tests.ingest.intake_support import FakeRegistry
 
 
 def attempt(number: int = 0, **members: str) -> AuditEntry:
-    given = {"actor": f"device:d{number}", "action": "telemetry.identity_mismatch", "object": "device:x", "detail": "why"}
+    given = {
+        "actor": f"device:d{number}",
+        "action": "telemetry.identity_mismatch",
+        "object": "device:x",
+        "detail": "why",
+    }
     return AuditEntry(**given | members)
 
 

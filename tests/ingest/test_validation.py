@@ -32,7 +32,10 @@ def checker(**members) -> TypeChecker:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from([*FIELDS, "other", "f1"]), VALUES), st.sampled_from(["accept", "drop", "quarantine"]))
+@given(
+    st.dictionaries(st.sampled_from([*FIELDS, "other", "f1"]), VALUES),
+    st.sampled_from(["accept", "drop", "quarantine"]),
+)
 def test_quick_pass_and_model_agree(fields, unknown) -> None:
     made = checker(unknown_fields=unknown)
     verdict = made.check(fields)

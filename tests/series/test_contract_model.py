@@ -27,15 +27,22 @@ values = {
 }
 NAMES = [f"{kind}{at}" for kind in values for at in range(3)]
 times = st.one_of(
-    st.integers(T - 2 * DAY, T + DAY), st.integers(-2 * DAY, DAY), st.sampled_from([-(2**63), 2**63 - 1, 0, -1, T]),
+    st.integers(T - 2 * DAY, T + DAY),
+    st.integers(-2 * DAY, DAY),
+    st.sampled_from([-(2**63), 2**63 - 1, 0, -1, T]),
     st.integers(0, 5).map(lambda at: T + at),
 )
 fields = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True).flatmap(
     lambda names: st.fixed_dictionaries({name: values[name[:-1]] for name in names}),
 )
 points = st.builds(
-    Point, device=st.sampled_from(["d1", "d2", "é"]), measurement=st.sampled_from(["m", "n"]), time_ns=times, fields=fields,
-    tags=st.sampled_from([{}, {"k": "v"}]), moves_latest=st.booleans(),
+    Point,
+    device=st.sampled_from(["d1", "d2", "é"]),
+    measurement=st.sampled_from(["m", "n"]),
+    time_ns=times,
+    fields=fields,
+    tags=st.sampled_from([{}, {"k": "v"}]),
+    moves_latest=st.booleans(),
 )
 histories = st.lists(st.lists(points, max_size=12), max_size=6)
 
@@ -52,10 +59,13 @@ class Model:
         self.rows[point.time_ns, *series].update(point.fields)
         if point.moves_latest:
             newest = self.latest[series]
-            newest.update({
-                name: (point.time_ns, value) for name, value in point.fields.items()
-                if name not in newest or newest[name][0] <= point.time_ns
-            })
+            newest.update(
+                {
+                    name: (point.time_ns, value)
+                    for name, value in point.fields.items()
+                    if name not in newest or newest[name][0] <= point.time_ns
+                }
+            )
 
     def reduce(self, name, every_ns):
         cells = defaultdict(list)
@@ -72,7 +82,11 @@ def _key(point):
 
 @pytest.mark.parametrize("kind", ENGINES)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=histories, limit=st.integers(1, 9), every_ns=st.sampled_from([1, 60 * S, 7 * 60 * S, 3_600 * S, DAY, 9 * DAY]))
+@given(
+    history=histories,
+    limit=st.integers(1, 9),
+    every_ns=st.sampled_from([1, 60 * S, 7 * 60 * S, 3_600 * S, DAY, 9 * DAY]),
+)
 def test_any_history_agrees_with_the_model(kind, history, limit, every_ns):
     with tempfile.TemporaryDirectory() as folder:
         store, model = Store(ENGINES[kind](Path(folder))), Model()
@@ -112,7 +126,11 @@ def _compare_latest(store, model):
 
 
 def _compare_aggregates(store, model, name, every_ns):
-    fns = ["count", "first", "last"] if name.startswith("string") else ["count", "first", "last", "min", "max", "sum", "mean"]
+    fns = (
+        ["count", "first", "last"]
+        if name.startswith("string")
+        else ["count", "first", "last", "min", "max", "sum", "mean"]
+    )
     query = AggregateQuery(-(2**63), 2**63, every_ns, [name], fns)
     found = {(row.time_ns, row.group): row.values[name] for row in store.reader.aggregate(query)}
     expected = model.reduce(name, every_ns)

@@ -87,7 +87,9 @@ def test_processes_that_write_at_once_lose_nothing(engine):
         {"a": batch, "b": batch, "c": batch, "e": batch, "both": 1.0} for batch in range(30)
     ]
     assert _count(reader) == 4 * 30 * 40 + 30
-    assert {point.device for point in reader.latest().points} == {f"{n}-{at}" for n in "abce" for at in range(20)} | {"shared"}
+    assert {point.device for point in reader.latest().points} == {f"{n}-{at}" for n in "abce" for at in range(20)} | {
+        "shared"
+    }
     reader.close()
 
 
@@ -116,7 +118,10 @@ def test_threads_share_a_writer_and_a_reader(store):
             faults.extend([] if found == sorted(found) else found)
             store.reader.latest()
 
-    _join([threading.Thread(target=write, args=(f"t{at}",)) for at in range(3)] + [threading.Thread(target=read) for _ in range(3)])
+    _join(
+        [threading.Thread(target=write, args=(f"t{at}",)) for at in range(3)]
+        + [threading.Thread(target=read) for _ in range(3)]
+    )
 
     assert faults == []
     assert _count(store.reader) == 3 * 20 * 20

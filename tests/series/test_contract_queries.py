@@ -62,8 +62,12 @@ def test_milliseconds_and_nanoseconds_are_apart(store):
 
 def test_order_is_time_device_measurement_tags(store):
     points = [
-        Point("a", "m", T, {"v": 1.0}), Point("a", "n", T, {"v": 1.0}), Point("b", "m", T, {"v": 1.0}),
-        Point("b", "m", T, {"v": 1.0}, {"k": "1"}), Point("b", "m", T, {"v": 1.0}, {"k": "2"}), Point("a", "m", T + 1, {"v": 1.0}),
+        Point("a", "m", T, {"v": 1.0}),
+        Point("a", "n", T, {"v": 1.0}),
+        Point("b", "m", T, {"v": 1.0}),
+        Point("b", "m", T, {"v": 1.0}, {"k": "1"}),
+        Point("b", "m", T, {"v": 1.0}, {"k": "2"}),
+        Point("a", "m", T + 1, {"v": 1.0}),
     ]
     store.take(*reversed(points))
 
@@ -75,7 +79,9 @@ def test_order_is_time_device_measurement_tags(store):
 
 def test_filters_by_device_field_and_measurement(store):
     store.take(
-        Point("d1", "m", T, {"a": 1.0, "b": 2.0}), Point("d2", "m", T, {"a": 3.0}), Point("d1", "n", T, {"b": 4.0}),
+        Point("d1", "m", T, {"a": 1.0, "b": 2.0}),
+        Point("d2", "m", T, {"a": 3.0}),
+        Point("d1", "n", T, {"b": 4.0}),
     )
 
     assert [point.fields for point in store.range(devices=["d1"], fields=["b"])] == [{"b": 2.0}, {"b": 4.0}]
@@ -99,7 +105,9 @@ def test_tenants_do_not_see_each_other(store):
 def test_pages_join_without_loss_or_repeat(store, limit):
     points = [
         Point(f"d{device}", measurement, T - DAY + at * 7 * 3_600 * S, {"v": float(at)}, tags)
-        for at in range(9) for device in range(3) for measurement, tags in (("m", {}), ("m", {"k": "v"}), ("n", {}))
+        for at in range(9)
+        for device in range(3)
+        for measurement, tags in (("m", {}), ("m", {"k": "v"}), ("n", {}))
     ]
     store.take(*points)
 
@@ -127,8 +135,10 @@ def test_pages_stay_right_while_writing_goes_on(store):
     def write_more():
         at = next(turn)
         store.take(
-            Point("d0", "m", T + at, {"new": 1.0}), Point(f"d2{at}", "m", T + at * MINUTE, {"new": 1.0}),
-            Point("d1", "m", T - DAY * at, {"new": 1.0}), Point("d9", f"n{at}", T + DAY + at, {"new": 1.0}),
+            Point("d0", "m", T + at, {"new": 1.0}),
+            Point(f"d2{at}", "m", T + at * MINUTE, {"new": 1.0}),
+            Point("d1", "m", T - DAY * at, {"new": 1.0}),
+            Point("d9", f"n{at}", T + DAY + at, {"new": 1.0}),
         )
 
     found = _walk(store, 7, write_more)
@@ -210,11 +220,15 @@ def test_aggregate_of_numbers(store):
     rows = _aggregate(store, AGGREGATE_FNS)
 
     assert [row.time_ns for row in rows] == [T, T + MINUTE]
-    assert rows[0].values == {"v": {"mean": 2.5, "min": 0.0, "max": 5.0, "sum": 15.0, "count": 6, "first": 0.0, "last": 5.0}}
+    assert rows[0].values == {
+        "v": {"mean": 2.5, "min": 0.0, "max": 5.0, "sum": 15.0, "count": 6, "first": 0.0, "last": 5.0}
+    }
     assert rows[1].values["v"]["mean"] == 8.5
 
 
-@pytest.mark.parametrize("every_ns", [1, 7, S, 7 * S, MINUTE, 7 * MINUTE, 3_600 * S, DAY, 7 * DAY, 30 * DAY, 2**62, 2**63 - 1])
+@pytest.mark.parametrize(
+    "every_ns", [1, 7, S, 7 * S, MINUTE, 7 * MINUTE, 3_600 * S, DAY, 7 * DAY, 30 * DAY, 2**62, 2**63 - 1]
+)
 def test_buckets_are_aligned_to_the_epoch_also_before_it(store, every_ns):
     times = [-(2**63), -8 * DAY - 1, -DAY, -MINUTE - 1, -1, 0, 1, MINUTE - 1, MINUTE, T - 1, T, T + DAY, 2**63 - 1]
     store.take(*[Point("d1", "m", time, {"v": 1.0}) for time in times])
@@ -259,7 +273,15 @@ def test_booleans_count_as_zero_and_one(store):
 
     [row] = _aggregate(store, AGGREGATE_FNS)
 
-    assert row.values["v"] == {"mean": 0.25, "min": False, "max": True, "sum": 1, "count": 4, "first": False, "last": False}
+    assert row.values["v"] == {
+        "mean": 0.25,
+        "min": False,
+        "max": True,
+        "sum": 1,
+        "count": 4,
+        "first": False,
+        "last": False,
+    }
 
 
 def test_sum_beyond_a_float_is_left_out(store):
@@ -277,13 +299,16 @@ def test_groups_join_devices_and_leave_out_the_unnamed(store):
     rows = _aggregate(store, ["sum", "first", "last"], group_of=group_of)
 
     assert [(row.group, row.values["v"]) for row in rows] == [
-        ("north", {"sum": 2.0, "first": 0.0, "last": 2.0}), ("south", {"sum": 4.0, "first": 1.0, "last": 3.0}),
+        ("north", {"sum": 2.0, "first": 0.0, "last": 2.0}),
+        ("south", {"sum": 4.0, "first": 1.0, "last": 3.0}),
     ]
     assert [row.group for row in _aggregate(store, ["sum"], group_of=group_of, devices=["d1", "d4"])] == ["south"]
 
 
 def test_first_and_last_of_one_time_follow_the_range_order(store):
-    store.take(*[Point(device, measurement, T, {"v": f"{device}{measurement}"}) for device in "cab" for measurement in "nm"])
+    store.take(
+        *[Point(device, measurement, T, {"v": f"{device}{measurement}"}) for device in "cab" for measurement in "nm"]
+    )
 
     [row] = _aggregate(store, ["first", "last"], group_of=dict.fromkeys("abc", "all"))
 

@@ -14,13 +14,50 @@ S = 1_000_000_000
 T = 1_767_312_000 * S  # 2026-01-02 00:00 UTC
 
 NASTY = [
-    "comma, blank and = sign", 'quote " and \' quote', "back\\slash", "new\nline\r\n", "tab\t", "nul\0inside", "",
-    "grüße 温度 🌡️", "\u202eright to left", "'; DROP TABLE series; --", "%s {0} $1 :x ?1", "x" * 65_536,
-    "18446744073709551615", "1e5", "NaN", "true",
+    "comma, blank and = sign",
+    "quote \" and ' quote",
+    "back\\slash",
+    "new\nline\r\n",
+    "tab\t",
+    "nul\0inside",
+    "",
+    "grüße 温度 🌡️",
+    "\u202eright to left",
+    "'; DROP TABLE series; --",
+    "%s {0} $1 :x ?1",
+    "x" * 65_536,
+    "18446744073709551615",
+    "1e5",
+    "NaN",
+    "true",
 ]
 NAMES = [
-    "time", "_field", "_measurement", "value", "sid", "ts", "bucket", "extra", "f0", "m1", "rowid", "select", "a.b.c",
-    "a\\.b", "with blank", "comma,eq=", 'quo"te', "温度", "🌡️", "x" * 256, "A", "a", "1", "-", "\0", "\n",
+    "time",
+    "_field",
+    "_measurement",
+    "value",
+    "sid",
+    "ts",
+    "bucket",
+    "extra",
+    "f0",
+    "m1",
+    "rowid",
+    "select",
+    "a.b.c",
+    "a\\.b",
+    "with blank",
+    "comma,eq=",
+    'quo"te',
+    "温度",
+    "🌡️",
+    "x" * 256,
+    "A",
+    "a",
+    "1",
+    "-",
+    "\0",
+    "\n",
 ]
 
 
@@ -31,7 +68,8 @@ def _value_of(store, value):
 
 
 @pytest.mark.parametrize(
-    "value", [0.0, -0.0, 1e308, -1e308, 5e-324, 0.1, 21.5, 1e22, 9007199254740993.0, 2.0**63, 1.7976931348623157e308],
+    "value",
+    [0.0, -0.0, 1e308, -1e308, 5e-324, 0.1, 21.5, 1e22, 9007199254740993.0, 2.0**63, 1.7976931348623157e308],
 )
 def test_float_keeps_every_bit(store, value):
     kept = _value_of(store, value)
@@ -146,8 +184,12 @@ def test_integers_beyond_64_bits_are_refused(store):
 def test_half_a_surrogate_pair_is_refused_wherever_it_stands(store):
     half = "\ud800"
     outcome = store.write(
-        Point(half, "m", T, {"v": 1.0}), Point("d1", half, T, {"v": 1.0}), Point("d1", "m", T, {half: 1.0}),
-        Point("d1", "m", T, {"v": half}), Point("d1", "m", T, {"v": 1.0}, {"k": half}), Point("d1", "m", T, {"v": 1.0}),
+        Point(half, "m", T, {"v": 1.0}),
+        Point("d1", half, T, {"v": 1.0}),
+        Point("d1", "m", T, {half: 1.0}),
+        Point("d1", "m", T, {"v": half}),
+        Point("d1", "m", T, {"v": 1.0}, {"k": half}),
+        Point("d1", "m", T, {"v": 1.0}),
     )
 
     assert outcome.accepted == 1
@@ -168,15 +210,24 @@ def test_one_bad_point_in_the_middle_costs_only_itself(store):
 @pytest.mark.parametrize(
     ("first", "then", "names"),
     [
-        (1, 1.5, ("int", "float")), (1.5, "x", ("float", "string")), (1, True, ("int", "bool")),
-        (True, 1, ("bool", "int")), (True, 1.0, ("bool", "float")), ("x", 1.0, ("string", "float")),
-        (1.5, False, ("float", "bool")), ("x", True, ("string", "bool")),
+        (1, 1.5, ("int", "float")),
+        (1.5, "x", ("float", "string")),
+        (1, True, ("int", "bool")),
+        (True, 1, ("bool", "int")),
+        (True, 1.0, ("bool", "float")),
+        ("x", 1.0, ("string", "float")),
+        (1.5, False, ("float", "bool")),
+        ("x", True, ("string", "bool")),
     ],
 )
 @pytest.mark.parametrize("is_one_batch", [True, False])
 def test_type_conflict_names_both_types_and_keeps_the_rest(store, first, then, names, is_one_batch):
     points = Point("d1", "m", T, {"v": first}), Point("d1", "m", T + 1, {"v": then, "w": 2.5})
-    refused = store.write(*points).refused if is_one_batch else [*store.write(points[0]).refused, *store.write(points[1]).refused]
+    refused = (
+        store.write(*points).refused
+        if is_one_batch
+        else [*store.write(points[0]).refused, *store.write(points[1]).refused]
+    )
 
     [refusal] = refused
     assert (refusal.index, refusal.code, refusal.field) == (1 if is_one_batch else 0, "type_conflict", "v")
@@ -195,8 +246,12 @@ def test_int_widens_into_a_float_field(store):
 
 def test_types_of_a_field_are_each_series_own(store):
     points = [
-        Point("d1", "m", T, {"v": 1.5}), Point("d2", "m", T, {"v": 7}), Point("d3", "m", T, {"v": "x"}),
-        Point("d4", "m", T, {"v": True}), Point("d5", "m", T, {"v": UINT64_MAX}), Point("d6", "m", T, {"v": 2.0}),
+        Point("d1", "m", T, {"v": 1.5}),
+        Point("d2", "m", T, {"v": 7}),
+        Point("d3", "m", T, {"v": "x"}),
+        Point("d4", "m", T, {"v": True}),
+        Point("d5", "m", T, {"v": UINT64_MAX}),
+        Point("d6", "m", T, {"v": 2.0}),
     ]
     store.take(*points)
 

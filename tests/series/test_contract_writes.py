@@ -22,7 +22,9 @@ def test_same_batch_twice_changes_nothing(store):
     assert store.range(limit=2_000) == points
 
 
-@pytest.mark.parametrize(("first", "then"), [(5.0, 3.0), (3.0, 5.0), (5, 3), (True, False), ("b", "a"), (0.0, -0.0), (1, 2**64 - 1)])
+@pytest.mark.parametrize(
+    ("first", "then"), [(5.0, 3.0), (3.0, 5.0), (5, 3), (True, False), ("b", "a"), (0.0, -0.0), (1, 2**64 - 1)]
+)
 def test_the_last_write_of_a_time_wins(store, first, then):
     store.take(Point("d1", "m", T, {"v": first}))
     store.take(Point("d1", "m", T, {"v": then}))
@@ -33,7 +35,9 @@ def test_the_last_write_of_a_time_wins(store, first, then):
 
 def test_the_last_write_wins_inside_one_batch_of_mixed_forms(store):
     store.take(
-        Point("d1", "m", T, {"a": 1.0}), Point("d1", "m", T, {"a": 2.0, "b": 2.0}), Point("d1", "m", T, {"b": 3.0, "c": 3.0}),
+        Point("d1", "m", T, {"a": 1.0}),
+        Point("d1", "m", T, {"a": 2.0, "b": 2.0}),
+        Point("d1", "m", T, {"b": 3.0, "c": 3.0}),
         Point("d1", "m", T, {"a": 4.0}),
     )
 
@@ -72,7 +76,11 @@ def test_midnight_belongs_to_the_new_day(store):
 
 def test_latest_never_goes_back(store):
     store.take(Point("d1", "m", T, {"a": 1.0, "b": 1.0}))
-    store.take(Point("d1", "m", T - 1, {"a": 2.0, "c": 2.0}), Point("d1", "m", T + 5, {"b": 3.0}), Point("d1", "m", T + 4, {"b": 4.0}))
+    store.take(
+        Point("d1", "m", T - 1, {"a": 2.0, "c": 2.0}),
+        Point("d1", "m", T + 5, {"b": 3.0}),
+        Point("d1", "m", T + 4, {"b": 4.0}),
+    )
 
     assert store.latest() == {"a": (T, 1.0), "b": (T + 5, 3.0), "c": (T - 1, 2.0)}
 
@@ -111,7 +119,11 @@ def test_delete_removes_a_device_and_its_types_and_nobody_else(store):
         pytest.skip("engine cannot delete")
     others = [Point("d2", "m", T + day * DAY, {"v": 1.0}) for day in range(3)]
     same_name = Point("d1", "m", T, {"v": 1.0}, tenant="other")
-    store.take(*others, same_name, *[Point("d1", name, T + day * DAY, {"v": 1.0}, {"k": name}) for day in range(3) for name in "mno"])
+    store.take(
+        *others,
+        same_name,
+        *[Point("d1", name, T + day * DAY, {"v": 1.0}, {"k": name}) for day in range(3) for name in "mno"],
+    )
     store.writer.delete("d1")
 
     assert store.range() == others
@@ -130,7 +142,11 @@ def test_delete_of_an_unknown_device_is_fine(store):
 def test_retention_drops_whole_days_and_their_latest_values(engine):
     store = Store(engine, retention_days=2)
     store.take(*[Point("d1", "m", T + day * DAY, {"v": float(day)}) for day in range(6)])
-    store.take(Point("silent", "m", T, {"v": 1.0}), Point("half", "m", T, {"old": 1.0}), Point("half", "m", T + 5 * DAY, {"new": 1.0}))
+    store.take(
+        Point("silent", "m", T, {"v": 1.0}),
+        Point("half", "m", T, {"old": 1.0}),
+        Point("half", "m", T + 5 * DAY, {"new": 1.0}),
+    )
     dropped = store.writer.expire(T + 5 * DAY + 1)
 
     assert dropped == 3

@@ -87,7 +87,9 @@ class Mosquitto(mosquitto.Mosquitto):
     """A real broker that keeps nothing on disk."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
-        super().__init__(folder, "persistence false", "max_queued_messages 100000", *(lines or ("allow_anonymous true",)))
+        super().__init__(
+            folder, "persistence false", "max_queued_messages 100000", *(lines or ("allow_anonymous true",))
+        )
 
 
 class FakePlatform:

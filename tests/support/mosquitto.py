@@ -39,7 +39,9 @@ class Mosquitto:
         return self._process
 
     def start(self) -> Self:
-        self._process = subprocess.Popen([PROGRAM, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [PROGRAM, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self.pid_file.write_text(str(self._process.pid))
         try:
             wait_until(self._listens, 30, "mosquitto listens")  # a crowded machine takes its time

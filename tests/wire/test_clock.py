@@ -28,7 +28,17 @@ def test_rfc3339_forms_are_read(text: str, expected: tuple[int, bool]) -> None:
     assert clock.parse_rfc3339(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "9999-01-01T00:00:00Z", "2026-01-01T00:00:00+99:00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-13-01T00:00:00Z",
+        "2026-01-01T25:00:00Z",
+        "9999-01-01T00:00:00Z",
+        "2026-01-01T00:00:00+99:00",
+    ],
+)
 def test_text_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         clock.parse_rfc3339(text)

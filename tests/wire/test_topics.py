@@ -31,7 +31,14 @@ def test_topics_of_a_device_are_its_own_branch() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("d1.secret", ("d1", "secret")), ("a.b.c", ("a.b", "c")), ("d1.", None), (".x", None), ("d1", None), ("a/b.c", None)],
+    [
+        ("d1.secret", ("d1", "secret")),
+        ("a.b.c", ("a.b", "c")),
+        ("d1.", None),
+        (".x", None),
+        ("d1", None),
+        ("a/b.c", None),
+    ],
 )
 def test_bearer_splits_at_the_last_dot(text: str, expected: tuple[str, str] | None) -> None:
     assert devices.parse_bearer(text) == expected

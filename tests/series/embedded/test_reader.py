@@ -19,7 +19,9 @@ def test_reader_opened_before_the_store_sees_it_come_up(folder, reader, writer):
     for day in range(MAX_IDLE + 3):
         writer.write([Point("d1", f"m{day}", T + day * DAY, {f"new{day}": 1.0})])
         assert len(reader.range(ALL).points) == day + 1
-        assert reader.aggregate(AggregateQuery(T, T + 99 * DAY, DAY, [f"new{day}"], ["count"]))[0].time_ns == T + day * DAY
+        assert (
+            reader.aggregate(AggregateQuery(T, T + 99 * DAY, DAY, [f"new{day}"], ["count"]))[0].time_ns == T + day * DAY
+        )
 
 
 def test_day_that_vanishes_is_no_error(folder, reader, writer):
@@ -37,7 +39,8 @@ def test_day_that_vanishes_between_pages_is_no_error(folder, reader, writer):
     remove(folder, 20_001)
 
     assert [point.time_ns for point in reader.range(RangeQuery(0, 2**62, limit=9, cursor=page.next)).points] == [
-        T + 2 * DAY, T + 2 * DAY + 1,
+        T + 2 * DAY,
+        T + 2 * DAY + 1,
     ]
 
 
@@ -81,7 +84,9 @@ def test_one_device_of_many_and_many_of_many_agree(writer, reader):
         devices = [f"d{at:02}" for at in range(count)]
         wanted = [point for point in points if point.device in devices]
         assert reader.range(RangeQuery(T, T + DAY, devices, limit=5_000)).points == wanted
-        rows = reader.aggregate(AggregateQuery(T, T + DAY, 3_600 * S, ["v"], ["sum"], devices, group_of=dict.fromkeys(devices, "g")))
+        rows = reader.aggregate(
+            AggregateQuery(T, T + DAY, 3_600 * S, ["v"], ["sum"], devices, group_of=dict.fromkeys(devices, "g"))
+        )
         assert sum(row.values["v"]["sum"] for row in rows) == sum(point.fields["v"] for point in wanted)
 
 

@@ -25,7 +25,9 @@ def test_late_data_keeps_few_files_open(writer, folder):
     writer.write([Point("d1", "m", T - day * DAY, {"v": 1.0}) for day in range(60)])
 
     held = {str(fd.resolve()) for fd in Path("/proc/self/fd").iterdir()}
-    open_days = [path for path in held if path.startswith(str(folder)) and path.endswith(".db") and "catalog" not in path]
+    open_days = [
+        path for path in held if path.startswith(str(folder)) and path.endswith(".db") and "catalog" not in path
+    ]
     assert len(list_days(folder)) == 60
     assert len(open_days) <= MAX_OPEN
 
@@ -91,7 +93,9 @@ print(turn)
 
 
 def test_file_that_cannot_grow_is_unavailable_and_recovers(folder, reader):
-    done = subprocess.run([sys.executable, "-c", FULL, str(folder)], capture_output=True, text=True, check=False, cwd=Path.cwd())
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(folder)], capture_output=True, text=True, check=False, cwd=Path.cwd()
+    )
 
     assert done.returncode == 0, done.stderr
     assert len(reader.range(ALL).points) == (int(done.stdout) + 1) * 100
@@ -111,11 +115,15 @@ def test_cache_is_bounded_and_forgetting_changes_nothing(folder, reader, monkeyp
 
 def test_fields_beyond_the_limit_are_refused_by_name(writer, monkeypatch):
     monkeypatch.setattr(catalogs, "MAX_FIELDS", 3)
-    outcome = writer.write([Point("d1", "m", T, dict.fromkeys("abcde", 1.0)), Point("d2", "m", T, {"a": 1.0, "z": 1.0})])
+    outcome = writer.write(
+        [Point("d1", "m", T, dict.fromkeys("abcde", 1.0)), Point("d2", "m", T, {"a": 1.0, "z": 1.0})]
+    )
 
     assert outcome.accepted == 2
     assert [(refusal.index, refusal.code, refusal.field) for refusal in outcome.refused] == [
-        (0, "too_many_fields", "d"), (0, "too_many_fields", "e"), (1, "too_many_fields", "z"),
+        (0, "too_many_fields", "d"),
+        (0, "too_many_fields", "e"),
+        (1, "too_many_fields", "z"),
     ]
 
 
@@ -169,6 +177,8 @@ def test_writer_of_a_thousand_devices_stays_small(folder):
         f"    w.write([Point(f'd{{at}}', 'm', {T} + turn * 10**10 + at, {{f'f{{n}}': turn + n / 7 for n in range(10)}}) for at in range(1000)])\n"
         "print([line.split()[1] for line in open('/proc/self/smaps_rollup') if line.startswith('Pss:')][0])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder.parent)], capture_output=True, text=True, check=True, cwd=Path.cwd())
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder.parent)], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    )
 
     assert int(done.stdout) < 50 * 1024

@@ -1,0 +1,1 @@
+"""From the broker to the ingestion services: one process that acknowledges only what was durably accepted."""

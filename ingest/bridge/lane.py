@@ -1,0 +1,280 @@
+"""One lane per ingest service: collects messages into batches, posts them one at a time, in order per device.
+
+Knows no MQTT. A message leaves a lane only as part of a `Settled`: after a 200 with a verdict, when it is refused, or
+when the connection it came over is gone (the broker will send it again).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from chassis import logs
+from chassis.peers import Peer
+from ingest.bridge.config import Limits
+from ingest.bridge.metrics import BATCHES, DEFERRED, REFUSED
+from ingest.framing import Batch, Delivery, Ending, Verdict, encode_batch
+from wire.errors import HeadwaterError, RetryLater
+
+log = logs.get(__name__)
+PATH = "/internal/batch"
+OVERHEAD_BYTES = 256  # of a message in memory, beside topic and payload
+SHRINK_AFTER = 4  # failures in a row before smaller batches are tried: one message may be what fails
+SET_ASIDE_AFTER = 3  # failures of a batch of one before its device has to wait
+OF_THE_DATA = (400, 413, 415, 422)  # answers that blame the content of a batch, not the moment or the configuration
+ENDS = ("quarantined", "refused", "deferred")
+
+
+@dataclass(slots=True)
+class Settled:
+    """Messages a lane is done with; PUBACKs are due only where `epoch` is still the connection's number."""
+
+    epoch: int
+    deliveries: list[Delivery]
+    endings: list[tuple[Delivery, Ending]] = field(default_factory=list)
+    is_acceptable: bool = True  # False: the messages went stale and were given up
+
+
+@dataclass(slots=True)
+class _Hold:
+    """Messages of one device that wait for a better moment, oldest first."""
+
+    delay_s: float
+    due_s: float
+    waiting: deque[Delivery] = field(default_factory=deque)
+
+
+class Lane:
+    """`put` and `cut` are called by the network thread, `run` is the lane's own thread.
+
+    The lock of `_ready` guards _queue, _holds, _in_flight, _epoch and _is_stopping.
+    """
+
+    def __init__(self, peer: Peer, bridge: str, settle: Callable[[Settled], None], limits: Limits) -> None:
+        self._peer = peer
+        self._bridge = self._sender = bridge
+        self._settle = settle
+        self._limits = limits
+        self._ready = threading.Condition()
+        self._queue: deque[Delivery] = deque()
+        self._holds: dict[str, _Hold] = {}
+        self._epoch = 0
+        self._in_flight: tuple[int, list[Delivery]] = (0, [])
+        self._is_stopping = False
+        self._size = limits.batch_messages  # messages tried at once: shrinks while batches fail
+        self._failures = 0
+
+    def put(self, deliveries: list[Delivery]) -> None:
+        """Take messages of the current connection, in receipt order."""
+        with self._ready:
+            was_idle = not self._queue
+            self._queue.extend(deliveries)
+            if was_idle or len(self._queue) >= self._size:
+                self._ready.notify()
+
+    def cut(self, epoch: int) -> tuple[list[Delivery], list[Delivery]]:
+        """Begin a new connection: give up what the broker will send again.
+
+        Messages of QoS 0 stay: nobody sends them again.
+
+        Returns:
+            the messages given up, and those of the last connection that are in flight (they will be settled).
+        """
+        with self._ready:
+            in_flight = self._in_flight[1] if self._in_flight[0] == self._epoch else []
+            self._epoch = epoch
+            waiting = [*self._queue, *(each for hold in self._holds.values() for each in hold.waiting)]
+            self._queue = deque(each for each in waiting if not each.mid)
+            self._holds.clear()
+        return [each for each in waiting if each.mid], [each for each in in_flight if each.mid]
+
+    def name_session(self, name: str) -> None:
+        """Say which session of the broker the next messages are of; after `cut`, so that no others are held."""
+        self._sender = f"{self._bridge}/{name}" if name else self._bridge
+
+    def stop(self) -> None:
+        """Send nothing more; a batch in flight may still be answered."""
+        with self._ready:
+            self._is_stopping = True
+            self._ready.notify()
+
+    def run(self) -> None:
+        """Send batches until stopped."""
+        while (taken := self._collect()) is not None:
+            epoch, batch = taken
+            try:
+                self._send(epoch, batch)
+            except BaseException:
+                self._return(epoch, batch)  # a fault of ours must not lose them; the owner of the thread logs it
+                raise
+
+    def _collect(self) -> tuple[int, list[Delivery]] | None:
+        with self._ready:
+            while not self._is_stopping:
+                self._ready.wait_for(self._has_work, timeout=self._nap_s())
+                self._linger()
+                self._in_flight = (self._epoch, [] if self._is_stopping else self._take())
+                if self._in_flight[1]:
+                    return self._in_flight
+            return None
+
+    def _has_work(self) -> bool:
+        return self._is_stopping or bool(self._queue) or self._nap_s() == 0.0
+
+    def _nap_s(self) -> float | None:
+        if not self._holds:
+            return None
+        due_s = min((hold.due_s for hold in self._holds.values() if hold.waiting), default=None)
+        return None if due_s is None else max(0.0, due_s - time.monotonic())
+
+    def _linger(self) -> None:
+        self._ready.wait_for(lambda: self._is_stopping or len(self._queue) >= self._size, self._limits.linger_s)
+
+    def _take(self) -> list[Delivery]:
+        room = _Room(self._size, self._limits.batch_bytes)
+        now_s = time.monotonic()
+        for hold in [hold for hold in self._holds.values() if hold.due_s <= now_s]:
+            while hold.waiting and room.fits(hold.waiting[0]):
+                room.add(hold.waiting.popleft())
+        while self._queue and (self._queue[0].device in self._holds or room.fits(self._queue[0])):
+            delivery = self._queue.popleft()
+            held = self._holds.get(delivery.device)
+            if held is None:
+                room.add(delivery)
+            else:
+                held.waiting.append(delivery)
+        return room.taken
+
+    def _send(self, epoch: int, batch: list[Delivery]) -> None:
+        content = encode_batch(Batch(self._sender, batch))
+        try:
+            verdict = _check(self._peer.call("POST", PATH, content), len(batch))
+        except HeadwaterError as error:
+            self._land()
+            self._failed(epoch, batch, error)
+            return
+        self._land()
+        BATCHES.labels("ok").inc()
+        self._failures = 0
+        self._size = min(self._limits.batch_messages, self._size * 2)
+        self._finish(epoch, batch, verdict)
+
+    def _land(self) -> None:
+        # Before anything is settled: a message whose ack may have been sent must not be taken for one still held, since
+        # the broker gives its id to another.
+        with self._ready:
+            self._in_flight = (self._epoch, [])
+
+    def _finish(self, epoch: int, batch: list[Delivery], verdict: Verdict) -> None:
+        deferred = {ending.index for ending in verdict.endings if ending.end == "deferred"}
+        endings = [(batch[each.index], each) for each in verdict.endings if each.index not in deferred]
+        done = [each for index, each in enumerate(batch) if index not in deferred] if deferred else batch
+        if deferred:
+            DEFERRED.inc(len(deferred))
+        if self._holds or deferred:
+            self._return(epoch, [batch[index] for index in sorted(deferred)], hold=True)
+            self._release({each.device for each in batch} - {batch[index].device for index in deferred})
+        self._settle(Settled(epoch, done, endings))
+
+    def _release(self, devices: set[str]) -> None:
+        with self._ready:
+            for device in devices & self._holds.keys():
+                if not self._holds[device].waiting:
+                    del self._holds[device]
+
+    def _return(self, epoch: int, batch: list[Delivery], *, hold: bool = False) -> None:
+        """Put messages back to the front of where they came from, or behind a wait of their devices."""
+        with self._ready:
+            stale = [each for each in batch if each.mid] if epoch != self._epoch else []
+            if stale:
+                batch = [each for each in batch if not each.mid]
+            for device in {each.device for each in batch} if hold else ():
+                self._postpone(device)
+            for delivery in reversed(batch):
+                held = self._holds.get(delivery.device)
+                (self._queue if held is None else held.waiting).appendleft(delivery)
+        if stale:
+            self._settle(Settled(epoch, stale, is_acceptable=False))
+
+    def _postpone(self, device: str) -> None:
+        hold = self._holds.get(device)
+        if hold is None:
+            hold = self._holds[device] = _Hold(self._limits.retry_first_s, 0.0)
+        hold.due_s = time.monotonic() + hold.delay_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        hold.delay_s = min(hold.delay_s * 2, self._limits.retry_most_s)
+
+    def _failed(self, epoch: int, batch: list[Delivery], error: HeadwaterError) -> None:
+        is_of_the_data = error.status in OF_THE_DATA
+        BATCHES.labels("blamed" if is_of_the_data else "failed").inc()
+        if is_of_the_data and len(batch) == 1:
+            self._refuse(epoch, batch[0], error)
+            return
+        self._failures += 1
+        if is_of_the_data:
+            self._size = max(1, len(batch) // 2)  # find the message that is to blame
+        elif self._failures >= SHRINK_AFTER:
+            self._size = max(1, min(self._size, len(batch)) // 2)
+        is_alone = len(batch) == 1 and self._failures >= SHRINK_AFTER + SET_ASIDE_AFTER
+        self._return(epoch, batch, hold=is_alone)
+        log.warning("batch_failed", messages=len(batch), failures=self._failures, code=error.code, detail=error.detail)
+        if not is_of_the_data:
+            self._back_off(error)
+
+    def _refuse(self, epoch: int, delivery: Delivery, error: HeadwaterError) -> None:
+        REFUSED.labels(error.code).inc()
+        log.error("message_refused", device=delivery.device, bytes=len(delivery.payload), code=error.code)
+        self._failures = 0
+        self._size = min(self._limits.batch_messages, self._size * 2)
+        ending = Ending(0, "refused", error.code, error.detail)
+        self._release({delivery.device})
+        self._settle(Settled(epoch, [delivery], [(delivery, ending)]))
+
+    def _back_off(self, error: HeadwaterError) -> None:
+        delay_s = self._limits.retry_first_s * 2.0 ** min(self._failures - 1, 10)
+        if isinstance(error, RetryLater) and error.retry_after_s > 1:  # 1 is also what an unreachable peer says
+            delay_s = max(delay_s, error.retry_after_s)
+        delay_s = min(delay_s, self._limits.retry_most_s) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        with self._ready:
+            self._ready.wait_for(lambda: self._is_stopping, delay_s)
+
+
+class _Room:
+    """A batch being filled: bounded by count and bytes, but never refusing its first message."""
+
+    def __init__(self, messages: int, size_bytes: int) -> None:
+        self.taken: list[Delivery] = []
+        self._messages = messages
+        self._bytes = size_bytes
+
+    def fits(self, delivery: Delivery) -> bool:
+        if not self.taken:
+            return True
+        return len(self.taken) < self._messages and self._bytes >= len(delivery.payload) + len(delivery.topic)
+
+    def add(self, delivery: Delivery) -> None:
+        self.taken.append(delivery)
+        self._bytes -= len(delivery.payload) + len(delivery.topic)
+
+
+def size_of(delivery: Delivery) -> int:
+    """Bytes that a held message counts for."""
+    return len(delivery.payload) + len(delivery.topic) + OVERHEAD_BYTES
+
+
+def _check(answer: Any, messages: int) -> Verdict:
+    """Believe an answer only when it is a verdict about this batch: a 200 of something else must not become PUBACKs."""
+    try:
+        verdict = msgspec.convert(answer, Verdict)
+    except msgspec.ValidationError as error:
+        raise HeadwaterError(f"the answer is no verdict: {error}") from error
+    for ending in verdict.endings:
+        if not 0 <= ending.index < messages or ending.end not in ENDS:
+            raise HeadwaterError(f"the verdict names message {ending.index} of {messages} as {ending.end!r}")
+    return verdict

@@ -1,0 +1,319 @@
+"""The bridge's durable MQTT session: one thread that reads, acknowledges and keeps the connection. Knows no HTTP.
+
+Rules (each has a test): a connection has a number, and an ack is sent only over the connection its message came by;
+when the window is full the socket is left unread, so that the broker waits, while pings go on; no exception ends the
+thread.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from paho.mqtt.client import ConnectFlags
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from chassis import logs
+from chassis.settings import split_address
+from ingest.bridge import metrics
+from ingest.bridge.client import BulkClient
+from ingest.bridge.config import BridgeConfig, Limits
+from ingest.bridge.identity import SessionName
+from ingest.bridge.lane import Lane, Settled, size_of
+from ingest.bridge.mailbox import Mailbox
+from ingest.bridge.notices import Notices
+from ingest.framing import Delivery, Ending
+from wire import topics
+
+log = logs.get(__name__)
+DROPPED = "$SYS/broker/publish/messages/dropped"
+SUBSCRIBE_TIMEOUT_S = 5.0  # from connecting to SUBACK; a frozen broker accepts connections but says nothing
+STEADY_S = 2.0  # a connection that lived so long starts the next back-off anew
+TICK_S = 0.25  # longest sleep: bounds how late a ping or a stop is noticed
+READ_GAP_S = 0.002  # between reads that did not fill the buffer: mosquitto writes message by message, and a turn for
+# each costs 20 us; this saves two thirds of the CPU under load and hides behind the lanes' linger (bench/bridge.py)
+TELEMETRY_LEVELS = 4  # devices/{id}/telemetry/{protocol}
+
+
+class Session:
+    """Owner of the client. `run` is the network thread; `stop_reading` and `end` are for any thread."""
+
+    def __init__(self, config: BridgeConfig, lanes: Mapping[str, Lane], mailbox: Mailbox, limits: Limits) -> None:
+        self.beats = 0  # turns of the loop; a watchdog sees whether they go on
+        self.is_ready = False
+        self._limits = limits
+        self._lanes = lanes
+        self._mailbox = mailbox
+        self._pid_file = config.broker_pid_file
+        self._name = SessionName(config.broker_session_file)
+        self._name_lanes(self._name.name)
+        self._client = BulkClient(config.broker_username, self._receive)
+        self._client.username_pw_set(config.broker_username, config.broker_password or None)
+        self._client.connect_async(*split_address(config.broker, topics.MQTT_PORT), keepalive=limits.keepalive_s)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._notices = Notices(self._publish)
+        self._epoch = 0
+        self._is_connected = False
+        self._is_new_session = False
+        self._held: dict[int, Delivery] = {}
+        self._unacked = self._unacked_bytes = 0
+        self._dropped = 0
+        self._delay_s, self._retry_s = limits.retry_first_s, 0.0
+        self._since_s = self._heard_s = self._pinged_s = self._next_read_s = 0.0
+        self._is_reading = True
+        self._is_ending = False
+
+    def stop_reading(self) -> None:
+        """Take no more messages; what is held may still be settled."""
+        self._is_reading = False
+        self._mailbox.wake()
+
+    def end(self) -> None:
+        """Acknowledge what is settled, disconnect (the session stays) and leave `run`."""
+        self._is_ending = True
+        self._mailbox.wake()
+
+    def run(self) -> None:
+        """Keep the connection and work until `end`."""
+        while not self._is_ending:
+            self.beats += 1
+            try:
+                self._turn()
+            except Exception:
+                metrics.FAULTS.inc()
+                log.fault("connection_fault")
+                self._drop("fault")
+        self._leave()
+
+    def _turn(self) -> None:
+        if self._client.socket() is None:
+            if self._is_connected:
+                self._lose("closed by the broker")
+            self._settle_all()
+            self._reconnect_when_due()
+            return
+        reads = self._may_read()
+        self._work(reads)
+        if self._client.socket() is not None:
+            self._settle_all()
+            self._keep_alive(reads)
+
+    def _work(self, reads: bool) -> None:
+        connection: Any = self._client.socket()
+        nap_s = self._next_read_s - time.monotonic() if reads else TICK_S
+        is_due = reads and nap_s <= 0
+        buffered = is_due and self._client.has_buffered()
+        wanted: list[Any] = [self._mailbox, connection] if is_due else [self._mailbox]
+        waiting = [connection] if self._client.want_write() else []
+        readable, writable, _ = select.select(wanted, waiting, [], 0 if buffered else TICK_S if is_due else nap_s)
+        if connection in readable or buffered:
+            self._read()
+        if writable and self._client.socket() is not None:
+            self._client.loop_write()
+
+    def _read(self) -> None:
+        self._heard_s = time.monotonic()
+        self._client.loop_read()
+        if not self._client.read_full:
+            self._next_read_s = self._heard_s + READ_GAP_S
+
+    def _may_read(self) -> bool:
+        full = self._unacked >= self._limits.window_messages or self._unacked_bytes >= self._limits.window_bytes
+        reads = self._is_reading and not full
+        metrics.PAUSED.set(0 if reads else 1)
+        return reads
+
+    # -- connection ------------------------------------------------------------------------------------------------
+
+    def _reconnect_when_due(self) -> None:
+        wait_s = self._retry_s - time.monotonic()
+        if wait_s > 0:
+            select.select([self._mailbox], [], [], min(wait_s, TICK_S))
+            return
+        self._since_s = self._heard_s = self._pinged_s = time.monotonic()
+        try:
+            self._client.renew(self._held)
+        except OSError as error:
+            self._postpone(str(error))
+            return
+        self._is_connected = True
+        if self._epoch:
+            metrics.RECONNECTS.inc()
+
+    def _postpone(self, reason: str) -> None:
+        lived_s = time.monotonic() - self._since_s
+        if self._is_connected and lived_s >= STEADY_S:
+            self._delay_s = self._limits.retry_first_s
+        self._retry_s = time.monotonic() + self._delay_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        self._delay_s = min(self._delay_s * 2, self._limits.retry_most_s)
+        log.warning("broker_away", reason=reason, connection=self._epoch, retry_s=round(self._delay_s, 1))
+
+    def _lose(self, reason: str) -> None:
+        self.is_ready = False
+        self._postpone(reason)
+        self._is_connected = False
+        self._epoch += 1  # from here on no ack of the old connection is sent, however the batch in flight ends
+        for lane in self._lanes.values():
+            waiting, in_flight = lane.cut(self._epoch)
+            self._release(waiting)
+            self._held.update((each.mid, each) for each in (*in_flight, *waiting))
+
+    def _drop(self, reason: str) -> None:
+        """Close the connection from this side without a word; the broker keeps what was not acknowledged."""
+        if self._client.socket() is None:
+            self._postpone(reason)
+            return
+        self._client.abandon()
+        self._lose(reason)
+
+    def _on_connect(
+        self, _client: Any, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            log.error("broker_refused", reason=str(reason))
+            return
+        log.info("connected", connection=self._epoch, session_present=flags.session_present)
+        self._is_new_session = not flags.session_present
+        if self._is_new_session:
+            self._held.clear()
+            self._name_lanes(self._name.renew())
+        wanted = [(topics.TELEMETRY, 1), (topics.TELEMETRY_PROTOCOL, 1), (DROPPED, 0)]
+        self._client.subscribe(wanted)
+
+    def _name_lanes(self, name: str) -> None:
+        for lane in self._lanes.values():
+            lane.name_session(name)
+
+    def _on_subscribe(
+        self, _client: Any, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        if any(code.is_failure for code in codes[:2]):
+            log.error("subscription_refused", codes=[str(code) for code in codes])
+            return  # and drop the connection after SUBSCRIBE_TIMEOUT_S: a person has to mend the broker's access list
+        self.is_ready = True
+        log.info("subscribed", connection=self._epoch)
+        if self._is_new_session:
+            save_session(self._pid_file)
+
+    def _keep_alive(self, reads: bool) -> None:
+        # Pings are sent by time alone, also while the socket is left unread: the broker is content with hearing from
+        # us. Its answers wait behind the telemetry then, so its silence counts only while we listen.
+        now_s = time.monotonic()
+        if now_s - self._pinged_s >= self._limits.keepalive_s / 2:
+            self._pinged_s = now_s
+            if self.is_ready:
+                self._client.ping()
+        if not reads:
+            self._heard_s = now_s
+        if now_s - self._heard_s > self._limits.keepalive_s * 1.5:
+            self._drop("silent broker")
+        elif not self.is_ready and now_s - self._since_s > SUBSCRIBE_TIMEOUT_S:
+            self._drop("no answer to connecting")
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def _receive(self, deliveries: list[Delivery]) -> None:
+        parts = self._divide(deliveries)  # first what may raise: the counts below must match what the lanes hold
+        metrics.MESSAGES.inc(len(deliveries))
+        self._unacked += len(deliveries)
+        self._unacked_bytes += sum(map(size_of, deliveries))
+        metrics.UNACKED.set(self._unacked)
+        for lane, part in parts:
+            lane.put(part)
+
+    def _divide(self, deliveries: list[Delivery]) -> list[tuple[Lane, list[Delivery]]]:
+        if len(self._lanes) == 1:
+            return [(self._lanes["json"], deliveries)]
+        parts: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            levels = delivery.topic.split("/", TELEMETRY_LEVELS - 1)
+            protocol = levels[-1] if len(levels) == TELEMETRY_LEVELS else "json"
+            parts.setdefault(protocol if protocol in self._lanes else "json", []).append(delivery)
+        return [(self._lanes[protocol], part) for protocol, part in parts.items()]
+
+    def _settle_all(self) -> None:
+        for settled in self._mailbox.take():
+            self._settle_one(settled)
+        frames = self._client.frames
+        while frames.oversized:
+            self._refuse(frames.oversized.pop(0))
+        while frames.notices:
+            self._note(*frames.notices.pop(0))
+
+    def _settle_one(self, settled: Settled) -> None:
+        self._release(settled.deliveries)
+        mids = [each.mid for each in settled.deliveries if each.mid]
+        if not settled.is_acceptable or settled.epoch != self._epoch or self._client.socket() is None:
+            self._go_stale(settled)
+        elif mids:
+            self._client.acknowledge(mids)
+            metrics.ACKED.inc(len(mids))
+        for delivery, ending in settled.endings:
+            metrics.NOTICES.labels("sent" if self._notices.tell(delivery, ending) else "suppressed").inc()
+
+    def _go_stale(self, settled: Settled) -> None:
+        # The broker sends them again. Nothing is acknowledged from memory then: mids of a broker that came back
+        # without its state name other messages.
+        metrics.STALE_ACKS.inc(sum(1 for each in settled.deliveries if each.mid))
+        if self._client.socket() is None and settled.epoch == self._epoch - 1:
+            self._held.update((each.mid, each) for each in settled.deliveries if each.mid)
+
+    def _release(self, deliveries: list[Delivery]) -> None:
+        self._unacked -= len(deliveries)
+        self._unacked_bytes -= sum(map(size_of, deliveries))
+        metrics.UNACKED.set(self._unacked)
+
+    def _refuse(self, delivery: Delivery) -> None:
+        metrics.REFUSED.labels("too_large").inc()
+        log.error("message_refused", device=delivery.device, code="too_large")
+        metrics.MESSAGES.inc()
+        self._notices.tell(delivery, Ending(0, "refused", "too_large", "a message of more than 1 MiB"))
+        if delivery.mid:
+            self._client.acknowledge([delivery.mid])
+
+    def _note(self, topic: str, payload: bytes) -> None:
+        if topic != DROPPED or not payload.isdigit():
+            return
+        dropped = int(payload)
+        if dropped > self._dropped:
+            log.error("broker_dropped", messages=dropped)
+        self._dropped = dropped
+        metrics.BROKER_DROPPED.set(dropped)
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        if self.is_ready and not self._client.want_write():  # a broker that does not read gets no more to read
+            self._client.publish(topic, payload)
+
+    def _leave(self) -> None:
+        self._settle_all()
+        deadline_s = time.monotonic() + 1.0
+        if self._client.socket() is None:
+            return
+        self._client.disconnect()
+        while (connection := self._client.socket()) is not None and time.monotonic() < deadline_s:
+            select.select([], [cast("Any", connection)], [], 0.1)
+            self._client.loop_write()
+        if self._client.socket() is not None:
+            self._drop("leaving")
+
+
+def save_session(pid_file: Path | None) -> None:
+    """Ask mosquitto to save now (SIGUSR1): a crash before its first save would lose the new session itself."""
+    if pid_file is None:
+        return
+    try:
+        pid = int(pid_file.read_text())
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        if not name.startswith("mosquitto"):
+            raise ProcessLookupError(f"process {pid} is {name!r}")
+        os.kill(pid, signal.SIGUSR1)
+    except (OSError, ValueError) as error:
+        log.warning("session_not_saved", reason=str(error))

@@ -1,0 +1,1 @@
+"""From the spool to the store: one process that drains, drops duplicates and tells the feed."""

@@ -1,0 +1,213 @@
+"""One turn of the writer: take from the spools, sift, store, quarantine what the store refuses, remember. No threads.
+
+The order is the promise: nothing is remembered as consumed before the store (or the quarantine) has it durably, and no
+segment is deleted before that is remembered. A turn that fails keeps its batch and starts again with the same one.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from chassis import logs
+from chassis.metrics import Counter, Histogram
+from ingest import replay
+from ingest.quarantine import Item, Kept, RawMessage, Refused
+from ingest.spool.reader import SpoolReader, Taken
+from ingest.writer.dedupe import Boots, Dedupe, Deliveries
+from ingest.writer.state import Progress, WriterState
+from series.port import Refusal, SeriesWriter, WriteOutcome
+from wire import clock
+from wire.errors import StoreUnavailable, Unavailable
+from wire.points import Point, Reading
+
+log = logs.get(__name__)
+BATCH_READINGS = 5_000
+WRITE_TIMEOUT_S = 10.0
+STORED = Counter("headwater_writer_stored", "Readings stored")
+DUPLICATES = Counter("headwater_writer_duplicates", "Readings that had come before")
+STORE_REFUSED = Counter("headwater_writer_store_refused", "Readings that the store refused wholly, now in quarantine")
+UNQUARANTINED = Counter("headwater_writer_unquarantined", "Refused by the store, and the device's quarantine is full")
+DAMAGED = Counter("headwater_writer_damaged", "Readings lost to damage of the spool")
+POISON = Counter("headwater_writer_poison", "Readings on which the store engine failed, now in quarantine")
+BATCH_SECONDS = Histogram(
+    "headwater_writer_batch_seconds", "From taking a batch to its commit",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)  # fmt: skip
+BATCH_SIZE = Histogram(
+    "headwater_writer_batch_readings", "Readings of a batch", buckets=(1, 10, 50, 100, 500, 1000, 2500, 5000)
+)
+
+
+class Refuge(Protocol):
+    """Where refused points wait: `ingest.quarantine.Quarantine`."""
+
+    def add(self, refused: Sequence[Refused]) -> list[Kept]: ...
+
+
+class Viewers(Protocol):
+    """Who wants to see what was stored: `ingest.writer.feed.FeedBuffer`."""
+
+    def offer(self, points: Iterable[Point]) -> None: ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    taken: Taken
+    fresh: list[int]  # indexes of the readings that are new
+    points: list[Point]  # of these, in the same order
+    progress: Progress
+    begun_s: float
+    outcome: WriteOutcome | None = None
+
+
+class Drain:
+    """Moves readings from the spools to the store. One thread; `oldest_received_ns` may be asked from others."""
+
+    def __init__(
+        self, reader: SpoolReader, state: WriterState, store: SeriesWriter, quarantine: Refuge, viewers: Viewers
+    ) -> None:
+        self._reader = reader
+        self._state = state
+        self._store = store
+        self._quarantine = quarantine
+        self._viewers = viewers
+        self._dedupe = Dedupe(Boots(state.load_boot), Deliveries(*state.deliveries()))
+        self._held: _Batch | None = None
+
+    def step(self) -> int:
+        """Move one batch; give how many readings it had.
+
+        Raises:
+            Unavailable: the store or the quarantine cannot take it now; the next call tries the same batch again.
+        """
+        if self._held is None:
+            self._held = self._take()
+        batch = self._held
+        if batch is None:
+            return 0
+        if batch.outcome is None:
+            batch.outcome = self._write(batch.points) if batch.points else WriteOutcome(0)
+            self._count(batch, batch.outcome)
+        self._quarantine_refused(batch, batch.outcome.refused)
+        self._state.commit(batch.progress, clock.now_ns())
+        self._held = None
+        self._reader.drop_consumed(batch.taken.positions)
+        self._tell(batch, batch.outcome)
+        return max(1, len(batch.taken.readings))
+
+    def oldest_received_ns(self) -> int | None:
+        """When the oldest reading that is not yet stored was received; None when all are."""
+        held = self._held
+        times = [reading.received_ns for reading in held.taken.readings] if held else []
+        waiting = self._reader.oldest_received_ns()
+        return min([*times, waiting] if waiting is not None else times, default=None)
+
+    def _take(self) -> _Batch | None:
+        taken = self._reader.take(BATCH_READINGS)
+        if not taken.positions:
+            return None
+        begun_s = time.monotonic()
+        readings = taken.readings
+        fresh = self._dedupe.sift(readings, begun_s)
+        progress = Progress(
+            positions=taken.positions,
+            boots=self._dedupe.boots.take_changes(),
+            deliveries=self._dedupe.deliveries.take_changes(),
+            delivery_number=self._dedupe.deliveries.number,
+        )
+        return _Batch(taken, fresh, [readings[index].to_point() for index in fresh], progress, begun_s)
+
+    def _count(self, batch: _Batch, outcome: WriteOutcome) -> None:
+        refused = sum(refusal.field is None for refusal in outcome.refused)
+        batch.progress.counts = {
+            "stored": len(batch.points) - refused,
+            "duplicates": len(batch.taken.readings) - len(batch.points),
+            "store_refused": refused,
+            "damaged": batch.taken.damaged,
+        }
+
+    def _write(self, points: list[Point]) -> WriteOutcome:
+        try:
+            return self._store.write(points, timeout_s=WRITE_TIMEOUT_S)
+        except StoreUnavailable:
+            raise
+        except Exception as failure:
+            log.fault("store_engine_failed", points=len(points))
+            if self._store.health() != "ok":
+                raise StoreUnavailable(f"the store failed: {type(failure).__name__}") from failure
+            outcome = self._isolate(points, failure)
+            if len(points) > 1 and not outcome.accepted:  # every single one: that is no poison, that is a broken engine
+                raise StoreUnavailable(f"the store failed: {type(failure).__name__}") from failure
+            POISON.inc(len(points) - outcome.accepted)
+            return outcome
+
+    def _isolate(self, points: list[Point], failure: Exception) -> WriteOutcome:
+        """Write a batch that the engine failed on by halves, so that one reading cannot stop all others."""
+        if len(points) == 1:
+            refusal = Refusal(0, "store_refused", f"the store engine failed on it: {type(failure).__name__}: {failure}")
+            return WriteOutcome(0, [refusal])
+        middle = len(points) // 2
+        first, second = self._try(points[:middle]), self._try(points[middle:])
+        shifted = [replace(refusal, index=refusal.index + middle) for refusal in second.refused]
+        return WriteOutcome(first.accepted + second.accepted, [*first.refused, *shifted])
+
+    def _try(self, points: list[Point]) -> WriteOutcome:
+        try:
+            return self._store.write(points, timeout_s=WRITE_TIMEOUT_S)
+        except StoreUnavailable:
+            raise
+        except Exception as failure:
+            return self._isolate(points, failure)
+
+    def _quarantine_refused(self, batch: _Batch, refusals: Sequence[Refusal]) -> None:
+        if not refusals:
+            return
+        items: dict[int, list[Item]] = {}
+        for refusal in refusals:
+            item = Item(0, refusal.code, refusal.detail, refusal.field, refusal.field is None)
+            items.setdefault(batch.fresh[refusal.index], []).append(item)
+        refused = [Refused(_as_message(batch.taken, index), found) for index, found in items.items()]
+        self._dedupe.forget([batch.taken.readings[batch.fresh[each.index]] for each in refusals if each.field is None])
+        for each, kept in zip(refused, self._quarantine.add(refused), strict=True):
+            if kept.state == "full":
+                raise Unavailable("the quarantine is full: replay or discard what waits there", retry_after_s=5)
+            if kept.state == "device_full":
+                # Waiting would let one device stop the fleet. Its own quarantine is full, so somebody was told before.
+                UNQUARANTINED.inc()
+                log.error("refused_point_not_kept", device=each.message.device, code=each.items[0].code)
+
+    def _tell(self, batch: _Batch, outcome: WriteOutcome) -> None:
+        counts = batch.progress.counts
+        STORED.inc(counts["stored"])
+        DUPLICATES.inc(counts["duplicates"])
+        STORE_REFUSED.inc(counts["store_refused"])
+        DAMAGED.inc(counts["damaged"])
+        BATCH_SECONDS.observe(time.monotonic() - batch.begun_s)
+        BATCH_SIZE.observe(len(batch.taken.readings))
+        refused = {refusal.index for refusal in outcome.refused}
+        self._viewers.offer(point for index, point in enumerate(batch.points) if index not in refused)
+
+
+def _as_message(taken: Taken, index: int) -> RawMessage:
+    """Give a reading as a message of its own, since the bytes it came in are gone.
+
+    Without boot_id, seq and delivery: under these it counts as seen, and its replay would be a duplicate.
+    """
+    spooled = taken.readings[index]
+    members = {name: getattr(spooled, name) for name in spooled.__struct_fields__}
+    reading = Reading(**members | {"boot_id": None, "seq": None, "delivery": None, "content": 0})
+    origin, start = taken.origins[bisect_right(taken.origins, index, key=lambda each: each[1]) - 1]
+    return RawMessage(
+        device=reading.device,
+        protocol=reading.protocol,
+        transport="store",
+        content=replay.encode_reading(reading),
+        received_ns=reading.received_ns,
+        source=replay.STORE_REFUSED,
+        tenant=reading.tenant,
+        key=f"{origin}+{index - start}",  # once, also when a crash makes us write the batch again
+    )

@@ -1,0 +1,118 @@
+"""The client rests on three private names of paho; these tests fail when a new paho changes them."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from paho.mqtt import client as paho
+
+from ingest.bridge.client import BulkClient
+from ingest.framing import Delivery
+
+CONNACK = b"\x20\x02\x01\x00"
+
+
+class Server:
+    """The broker's end of one connection, by hand."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.connection: socket.socket | None = None
+
+    def accept(self) -> bytes:
+        self.connection, _ = self.listener.accept()
+        self.connection.settimeout(5)
+        return self.connection.recv(4096)
+
+    def close(self) -> None:
+        self.listener.close()
+        if self.connection is not None:
+            self.connection.close()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def received() -> list[Delivery]:
+    return []
+
+
+@pytest.fixture
+def client(server, received):
+    client = BulkClient("_bridge", received.extend)
+    client.connect_async("127.0.0.1", server.listener.getsockname()[1], keepalive=30)
+    client.renew({})
+    yield client
+    client.abandon()
+
+
+@pytest.mark.parametrize("name", ["_sock_recv", "_sock_close", "_packet_queue"])
+def test_paho_still_has_the_names(name):
+    assert callable(getattr(paho.Client, name))
+
+
+def test_connects_with_a_durable_session_of_a_fixed_name(client, server):
+    packet = server.accept()
+
+    assert packet[2:9] == b"\x00\x04MQTT\x04"
+    assert packet[9] == 0, "no clean session, no will, no password"
+    assert packet.endswith(b"\x00\x07_bridge")
+
+
+def test_connack_and_messages_in_one_buffer_are_seen_in_that_order(client, server, received):
+    seen: list[str] = []
+    client.on_connect = lambda *_: seen.append(f"connected with {len(received)}")
+    server.accept()
+
+    server.connection.sendall(CONNACK + b"\x32\x08\x00\x01a\x00\x05{}!" * 3)
+    while len(received) < 3:
+        client.loop_read()
+
+    assert seen == ["connected with 0"]
+    assert [(each.topic, each.mid, each.payload) for each in received] == [("a", 5, b"{}!")] * 3
+
+
+def test_acks_go_out_in_one_write_and_in_order(client, server):
+    server.accept()
+    server.connection.sendall(CONNACK)
+    while not client.is_connected():
+        client.loop_read()
+
+    client.acknowledge([1, 258, 65_535])
+
+    assert server.connection.recv(100) == b"\x40\x02\x00\x01\x40\x02\x01\x02\x40\x02\xff\xff"
+
+
+def test_nothing_is_acknowledged_by_itself(client, server, received):
+    server.accept()
+    server.connection.sendall(CONNACK + b"\x32\x08\x00\x01a\x00\x05{}!")
+    while not received:
+        client.loop_read()
+    client.ping()
+
+    assert server.connection.recv(100) == b"\xc0\x00"
+
+
+def test_end_of_the_stream_closes_the_connection(client, server):
+    server.accept()
+    server.connection.close()
+
+    while client.socket() is not None:
+        client.loop_read()
+
+
+def test_message_cut_off_by_the_end_is_not_handed_on(client, server, received):
+    server.accept()
+    server.connection.sendall(CONNACK + b"\x32\x08\x00\x01a\x00")
+    server.connection.close()
+
+    while client.socket() is not None:
+        client.loop_read()
+
+    assert received == []

@@ -1,0 +1,299 @@
+"""A lane keeps the order of each device, believes only verdicts, and lets no bad message hold up the good ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from ingest.bridge.config import Limits
+from ingest.bridge.lane import Lane, Settled
+from ingest.framing import Batch, Delivery, Ending, Verdict, decode_batch, encode_verdict
+from tests.ingest.bridge.support import defer_if, take_all
+from tests.support.waiting import wait_until
+from wire.errors import HeadwaterError, PeerUnavailable, TooLarge
+
+QUICK = Limits(linger_s=0.001, retry_first_s=0.005, retry_most_s=0.02)
+
+
+class FakePeer:
+    """Records what it accepted; `behave` answers, or raises."""
+
+    def __init__(self) -> None:
+        self.behave: Callable[[Batch], Verdict] = take_all
+        self.tried: list[int] = []
+        self.taken: list[Delivery] = []
+
+    def call(self, method: str, path: str, body: bytes, *, token: str | None = None) -> object:
+        batch = decode_batch(body)
+        self.tried.append(len(batch.deliveries))
+        verdict = self.behave(batch)
+        if isinstance(verdict, Verdict):
+            late = {ending.index for ending in verdict.endings if ending.end == "deferred"}
+            self.taken += [each for index, each in enumerate(batch.deliveries) if index not in late]
+            return orjson.loads(encode_verdict(verdict))
+        return verdict
+
+
+class Fixture:
+    """A lane with its thread, its peer, and what it settled."""
+
+    def __init__(self, limits: Limits = QUICK) -> None:
+        self.peer, self.settled = FakePeer(), []
+        self.lane = Lane(self.peer, "b", self.settled.append, limits)
+        self.thread = threading.Thread(target=self.lane.run)
+
+    def start(self) -> Fixture:
+        self.thread.start()
+        return self
+
+    def done(self) -> list[int]:
+        return [each.mid for settled in list(self.settled) for each in settled.deliveries]
+
+
+@pytest.fixture
+def lane():
+    fixture = Fixture()
+    yield fixture
+    fixture.lane.stop()
+    if fixture.thread.ident:
+        fixture.thread.join(5)
+
+
+def message(mid: int, device: str = "d", payload: bytes = b"{}") -> Delivery:
+    return Delivery(device, f"devices/{device}/telemetry", payload, mid, mid)
+
+
+def test_messages_that_wait_go_in_one_batch(lane):
+    lane.lane.put([message(mid) for mid in range(1, 501)])
+
+    lane.start()
+
+    wait_until(lambda: len(lane.done()) == 500, what="all are settled")
+    assert lane.peer.tried == [500]
+
+
+def test_batches_are_bounded_by_count_and_bytes(lane):
+    lane.lane.put([message(mid, payload=b"x" * 300_000) for mid in range(1, 8)])
+    lane.lane.put([message(mid) for mid in range(8, 1508)])
+
+    lane.start()
+
+    wait_until(lambda: len(lane.done()) == 1507, what="all are settled")
+    assert lane.peer.tried == [3, 3, 1000, 501]
+
+
+def test_failed_batch_comes_again_unchanged_and_unsettled(lane):
+    answers = iter([PeerUnavailable("away"), PeerUnavailable("away"), None])
+    lane.peer.behave = lambda batch: raise_or_take(next(answers), batch)
+    sent = [message(mid) for mid in range(1, 4)]
+
+    lane.lane.put(sent)
+    lane.start()
+
+    wait_until(lambda: lane.settled, what="settled")
+    assert lane.peer.tried == [3, 3, 3]
+    assert lane.peer.taken == sent
+    assert lane.done() == [1, 2, 3]
+
+
+def raise_or_take(error: Exception | None, batch: Batch) -> Verdict:
+    if error is not None:
+        raise error
+    return take_all(batch)
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        None,
+        b"<html>",
+        {},
+        [],
+        {"accepted": "many"},
+        {"accepted": 1, "endings": [{"index": 2, "end": "refused"}]},
+        {"accepted": 1, "endings": [{"index": -1, "end": "refused"}]},
+        {"accepted": 1, "endings": [{"index": 0, "end": "perhaps"}]},
+    ],
+)
+def test_answer_that_is_no_verdict_settles_nothing(lane, rubbish):
+    lane.peer.behave = lambda batch: rubbish if len(lane.peer.tried) <= 2 else take_all(batch)
+
+    lane.lane.put([message(1), message(2)])
+    lane.start()
+
+    wait_until(lambda: lane.settled, what="settled by a real verdict")
+    assert lane.peer.tried == [2, 2, 2]
+
+
+def test_deferred_device_waits_in_order_while_others_go_on(lane):
+    lane.peer.behave = defer_if(lambda each: each.device == "slow")
+    lane.start()
+
+    for mid in range(1, 101):
+        lane.lane.put([message(mid, "slow" if mid % 2 else "quick")])
+    wait_until(lambda: len(lane.done()) == 50, what="the others are settled")
+    assert {each.device for each in lane.peer.taken} == {"quick"}
+    lane.peer.behave = take_all
+
+    wait_until(lambda: len(lane.done()) == 100, what="all are settled")
+    for device in ("slow", "quick"):
+        mids = [each.mid for each in lane.peer.taken if each.device == device]
+        assert mids == sorted(mids)
+
+
+def test_refused_and_quarantined_are_settled_with_their_endings(lane):
+    endings = [Ending(0, "quarantined", "bad_syntax", "x"), Ending(2, "refused", "unknown_device", "y")]
+    lane.peer.behave = lambda batch: Verdict(1, endings)
+
+    lane.lane.put([message(1), message(2), message(3)])
+    lane.start()
+
+    wait_until(lambda: lane.settled, what="settled")
+    assert lane.done() == [1, 2, 3]
+    assert [(each.mid, ending.code) for each, ending in lane.settled[0].endings] == [
+        (1, "bad_syntax"),
+        (3, "unknown_device"),
+    ]
+
+
+def test_message_that_the_service_blames_is_found_and_refused_alone(lane):
+    def behave(batch: Batch) -> Verdict:
+        if any(each.mid == 77 for each in batch.deliveries):
+            raise TooLarge("too much")
+        return take_all(batch)
+
+    lane.peer.behave = behave
+    lane.lane.put([message(mid, f"d{mid % 7}") for mid in range(1, 201)])
+    lane.start()
+
+    wait_until(lambda: len(lane.done()) == 200, what="all are settled")
+    assert len(lane.peer.taken) == 199
+    assert [(each.mid, ending.end) for settled in lane.settled for each, ending in settled.endings] == [(77, "refused")]
+
+
+def test_message_that_breaks_the_service_is_set_aside_but_never_given_up(lane):
+    def behave(batch: Batch) -> Verdict:
+        if any(each.mid == 77 for each in batch.deliveries):
+            raise PeerUnavailable("POST answered 500")
+        return take_all(batch)
+
+    lane.peer.behave = behave
+    lane.lane.put([message(mid, f"d{mid % 7}") for mid in range(1, 201)])
+    lane.start()
+
+    wait_until(lambda: len(lane.peer.taken) >= 182, what="the other devices go on")
+    assert all(each.device != "d0" or each.mid < 77 for each in lane.peer.taken)
+    lane.peer.behave = take_all
+    wait_until(lambda: len(lane.done()) == 200, what="all are settled")
+
+
+def test_stopped_service_costs_no_order_and_no_message(lane):
+    is_up = threading.Event()
+
+    def behave(batch: Batch) -> Verdict:
+        if not is_up.is_set():
+            raise PeerUnavailable("away")
+        return take_all(batch)
+
+    lane.peer.behave = behave
+    lane.start()
+    for mid in range(1, 301):
+        lane.lane.put([message(mid, f"d{mid % 3}")])
+    wait_until(lambda: len(lane.peer.tried) > 40, what="many attempts, batches of one among them")
+    assert 1 in lane.peer.tried
+    is_up.set()
+
+    wait_until(lambda: len(lane.done()) == 300, what="all are settled")
+    for device in ("d0", "d1", "d2"):
+        mids = [each.mid for each in lane.peer.taken if each.device == device]
+        assert mids == sorted(mids)
+
+
+def test_cut_gives_up_what_waits_and_keeps_quality_zero(lane):
+    lane.lane.put([message(1), Delivery("d", "devices/d/telemetry", b"q0", 2, 0), message(3)])
+
+    waiting, in_flight = lane.lane.cut(1)
+    lane.start()
+
+    assert ([each.mid for each in waiting], in_flight) == ([1, 3], [])
+    wait_until(lambda: lane.settled, what="settled")
+    assert [each.payload for each in lane.peer.taken] == [b"q0"]
+
+
+def test_batch_in_flight_is_settled_under_its_old_number(lane):
+    sent, go_on = threading.Event(), threading.Event()
+
+    def behave(batch: Batch) -> Verdict:
+        sent.set()
+        assert go_on.wait(10)
+        return take_all(batch)
+
+    lane.peer.behave = behave
+    lane.start()
+    lane.lane.put([message(1)])
+    assert sent.wait(10)
+
+    _, in_flight = lane.lane.cut(1)
+    go_on.set()
+
+    wait_until(lambda: lane.settled, what="settled")
+    assert [each.mid for each in in_flight] == [1]
+    assert [settled.epoch for settled in lane.settled] == [0]
+
+
+def test_settled_batch_is_no_longer_in_flight(lane):
+    lane.lane.put([message(1)])
+    lane.start()
+    wait_until(lambda: lane.settled, what="settled")
+
+    assert lane.lane.cut(1) == ([], [])
+
+
+def test_batch_that_fails_after_a_cut_is_given_up(lane):
+    sent, go_on = threading.Event(), threading.Event()
+
+    def behave(batch: Batch) -> Verdict:
+        sent.set()
+        assert go_on.wait(10)
+        raise PeerUnavailable("away")
+
+    lane.peer.behave = behave
+    lane.start()
+    lane.lane.put([message(1)])
+    assert sent.wait(10)
+
+    lane.lane.cut(1)
+    go_on.set()
+
+    wait_until(lambda: lane.settled, what="settled")
+    assert lane.settled == [Settled(0, [message(1)], is_acceptable=False)]
+    assert lane.peer.tried == [1]
+
+
+def test_fault_of_ours_puts_the_batch_back(lane):
+    answers = iter([RuntimeError("ours")])
+    lane.peer.behave = lambda batch: raise_or_take(next(answers, None), batch)
+    lane.lane.put([message(1), message(2)])
+
+    with pytest.raises(RuntimeError):
+        lane.lane.run()
+    lane.start()
+
+    wait_until(lambda: lane.done() == [1, 2], what="settled after all")
+
+
+def test_wrong_service_token_never_refuses_messages(lane):
+    def behave(batch: Batch) -> Verdict:
+        error = HeadwaterError("no", code="unauthorized")
+        error.status = 401
+        raise error
+
+    lane.peer.behave = behave
+    lane.lane.put([message(1)])
+    lane.start()
+
+    wait_until(lambda: len(lane.peer.tried) > 10, what="many attempts")
+    assert lane.settled == []

@@ -1,0 +1,214 @@
+"""The feed: bounded, conflating, indifferent to the broker's absence; real mosquitto where it matters."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from ingest.writer.feed import FeedBuffer, FeedPublisher, to_messages
+from tests.ingest.bridge.support import Broker
+from tests.support.waiting import wait_until
+from wire import topics
+from wire.feed import MAX_FRAME_BYTES
+from wire.points import Point
+
+
+def point(number: int, device: str = "d", **members: object) -> Point:
+    return Point(device, "telemetry", number, members.pop("fields", {"n": number}), **members)  # type: ignore[arg-type]
+
+
+def test_points_within_the_rate_come_as_they_were_offered() -> None:
+    buffer = FeedBuffer(1_000)
+
+    buffer.offer([point(1), point(2)])
+    buffer.offer([point(3)])
+
+    assert [each.time_ns for each in buffer.take(0.0)] == [1, 2, 3]
+    assert buffer.take(0.1) == []
+
+
+def test_beyond_the_rate_the_newest_of_each_series_is_kept() -> None:
+    buffer = FeedBuffer(100)
+    buffer.offer([point(number, f"d{number % 5}") for number in range(1_000)])
+
+    first = buffer.take(0.0)
+    second = buffer.take(0.1)
+
+    assert [each.time_ns for each in first] == list(range(10)), "the burst"
+    assert sorted(each.time_ns for each in second) == [995, 996, 997, 998, 999]
+    assert buffer.take(10.0) == []
+
+
+def test_rate_holds_over_time() -> None:
+    buffer = FeedBuffer(100)
+    sent = 0
+    for step in range(100):
+        buffer.offer([point(number, f"d{number}") for number in range(50)])
+        sent += len(buffer.take(step / 100))
+
+    assert 95 <= sent <= 115
+
+
+def test_late_point_does_not_displace_a_newer_one() -> None:
+    buffer = FeedBuffer(10)
+    buffer.offer([point(0, "other"), point(9), point(5)])
+
+    points = buffer.take(0.0) + buffer.take(1.0)
+
+    assert [each.time_ns for each in points] == [0, 9]
+
+
+def test_points_of_other_fields_or_tags_do_not_displace_each_other() -> None:
+    buffer = FeedBuffer(10)
+    buffer.offer([point(0, "x"), point(1, fields={"a": 1}), point(2, fields={"b": 1}), point(3, tags={"k": "v"})])
+
+    points = buffer.take(0.0) + buffer.take(1.0) + buffer.take(2.0) + buffer.take(3.0)
+
+    assert len(points) == 4
+
+
+def test_memory_is_bounded_for_any_number_of_series() -> None:
+    buffer = FeedBuffer(100)
+    for start in range(0, 20_000, 1_000):
+        buffer.offer([point(number, f"d{number}") for number in range(start, start + 1_000)])
+
+    assert len(buffer._newest) + len(buffer._queue) <= 1_010
+
+
+def test_points_that_are_no_news_stay_out() -> None:
+    buffer = FeedBuffer()
+
+    buffer.offer([point(1, moves_latest=False)])
+
+    assert buffer.take(0.0) == []
+
+
+def test_messages_hold_all_points_and_stay_below_the_limit() -> None:
+    points = [point(number, fields={"s": "x" * 900, "n": number}) for number in range(200)]
+    points.insert(100, point(1, fields={"s": "x" * 70_000}))
+
+    messages = list(to_messages(points))
+
+    assert all(len(payload) <= MAX_FRAME_BYTES for payload, _ in messages)
+    found = [each["fields"]["n"] for payload, _ in messages for each in json.loads(payload)["points"]]
+    assert found == list(range(200))
+    assert sum(count for _, count in messages) == 200
+
+
+def test_message_is_the_public_shape_of_points() -> None:
+    ((payload, _),) = to_messages([Point("d1", "telemetry", 1, {"t": 1.5, "big": 2**64 - 1, "on": True}, {"k": "v"})])
+
+    assert json.loads(payload) == {
+        "points": [
+            {
+                "device": "d1", "measurement": "telemetry", "time": "1970-01-01T00:00:00.000000001Z",
+                "tags": {"k": "v"}, "fields": {"t": 1.5, "big": 2**64 - 1, "on": True},
+            }
+        ]
+    }  # fmt: skip
+
+
+@contextmanager
+def publishing(address: str, buffer: FeedBuffer):
+    stopping = threading.Event()
+    publisher = FeedPublisher(buffer, address, "_writer", "secret")
+    thread = threading.Thread(target=publisher.run, args=(stopping,))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stopping.set()
+        thread.join(5)
+    assert not thread.is_alive()
+
+
+@contextmanager
+def listening(address: str):
+    received: list[dict] = []
+    subscribed = threading.Event()
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="viewer")
+    client.on_connect = lambda *_: client.subscribe(topics.FEED)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda _client, _data, message: received.extend(json.loads(message.payload)["points"])
+    host, port = address.split(":")
+    client.connect(host, int(port))
+    client.loop_start()
+    try:
+        assert subscribed.wait(10)
+        yield received
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def test_offered_points_reach_a_subscriber(mosquitto: Broker) -> None:
+    buffer = FeedBuffer()
+    with listening(mosquitto.address) as received, publishing(mosquitto.address, buffer):
+        buffer.offer([point(1), point(2)])
+
+        wait_until(lambda: len(received) == 2, what="two points")
+
+    assert [each["fields"]["n"] for each in received] == [1, 2]
+
+
+def test_absent_broker_harms_nobody_and_is_found_when_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.writer.feed.RETRY_MOST_S", 0.2)
+    buffer, broker = FeedBuffer(), Broker(tmp_path / "late")
+    with publishing(broker.address, buffer) as thread:
+        begun_s = time.monotonic()
+        for number in range(100):
+            buffer.offer([point(number, f"d{n}") for n in range(1_000)])
+        assert time.monotonic() - begun_s < 2
+
+        with broker, listening(broker.address) as received:
+            wait_until(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], what="a point")
+
+        assert thread.is_alive()
+
+
+class StalledClient:
+    def want_write(self) -> bool:
+        return True
+
+
+def test_nothing_is_handed_to_a_connection_that_stalls() -> None:
+    buffer = FeedBuffer()
+    buffer.offer([point(1)])
+    publisher = FeedPublisher(buffer, "127.0.0.1:1", "_writer", "")
+    publisher._client = StalledClient()  # type: ignore[assignment]
+
+    publisher._flush()
+
+    assert len(buffer.take(0.0)) == 1
+
+
+def arrived(received: list[dict]) -> bool:
+    return any(each["device"] == "late" for each in received)
+
+
+def test_frozen_broker_makes_the_feed_conflate_not_grow(mosquitto: Broker) -> None:
+    buffer = FeedBuffer()
+    with publishing(mosquitto.address, buffer), listening(mosquitto.address) as received:
+        buffer.offer([point(0, "before")])
+        wait_until(lambda: received, what="the feed flows")
+        mosquitto.send_signal(signal.SIGSTOP)
+        text = "x" * 20_000
+        wait_until(
+            lambda: (buffer.offer([point(1, f"d{n}", fields={"s": text}) for n in range(500)]), buffer._newest)[1],
+            what="stall",
+        )
+        size = len(buffer._newest) + len(buffer._queue)
+        for _ in range(20):
+            buffer.offer([point(2, f"d{n}", fields={"s": text}) for n in range(500)])
+
+        assert len(buffer._newest) + len(buffer._queue) <= max(size, 1_000)
+        mosquitto.send_signal(signal.SIGCONT)
+        wait_until(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], what="the feed flows again")
