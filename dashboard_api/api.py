@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -13,6 +11,7 @@ import orjson
 from flask import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from chassis.sheets import Cell, to_csv
 from chassis.web import Api, Call
 from dashboard_api.service import HOUR_NS, MAX_LIMIT, Queries, Selection, Span
 from series.port import AggregateFn, Page
@@ -164,7 +163,7 @@ def _add_export(api: Api, queries: Queries) -> None:
         as_csv = asked.format == "csv"
         pages = queries.export(asked.selection(call.actor.tenant), asked.span(), _to_csv if as_csv else _to_ndjson)
         first = next(pages)  # read before the status is sent: an unavailable store must be a 503, not a cut stream
-        head = _csv([CSV_COLUMNS]) if as_csv else b""
+        head = to_csv([CSV_COLUMNS]) if as_csv else b""
         content_type = "text/csv; charset=utf-8" if as_csv else "application/x-ndjson"
         response = Response(chain((head + first,), pages), content_type=content_type)
         response.headers["Content-Disposition"] = f'attachment; filename="headwater-export.{asked.format}"'
@@ -180,22 +179,16 @@ def _to_ndjson(points: Sequence[Point]) -> bytes:
 
 
 def _to_csv(points: Sequence[Point]) -> bytes:
-    rows: list[Sequence[str]] = []
+    rows: list[Sequence[Cell]] = []
     for point in points:
         head = (format_ns(point.time_ns), point.device, point.measurement, orjson.dumps(point.tags).decode())
         rows += [(*head, name, *_typed(value)) for name, value in point.fields.items()]
-    return _csv(rows)
+    return to_csv(rows)
 
 
-def _csv(rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-def _typed(value: FieldValue) -> tuple[str, str]:
+def _typed(value: FieldValue) -> tuple[str, Cell]:
     if isinstance(value, bool):
         return "bool", "true" if value else "false"
     if isinstance(value, str):
         return "string", value
-    return ("int", str(value)) if isinstance(value, int) else ("float", repr(value))
+    return ("int" if isinstance(value, int) else "float"), value

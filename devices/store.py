@@ -135,10 +135,10 @@ class CredentialStore:
         until = CREDENTIALS.c.not_after_ns
         with self._database.write() as transaction:
             mine = _owned(CREDENTIALS, new.device)
-            over = and_(until.is_not(None), until <= transaction.now_ns)
-            transaction.execute(delete(CREDENTIALS).where(mine, over))
             longer = or_(until.is_(None), until > old_until_ns)
             transaction.execute(update(CREDENTIALS).where(mine, longer).values(not_after_ns=old_until_ns))
+            over = and_(until.is_not(None), until <= transaction.now_ns)  # among them those that end just now
+            transaction.execute(delete(CREDENTIALS).where(mine, over))
             _insert_credential(transaction, new)
             detail = {"credential": new.id, "others_until_ns": old_until_ns}
             transaction.audit([Deed(who, "credential.rotate", new.device, detail)])

@@ -39,8 +39,8 @@ class FieldSpec(Model):
 
     type: FieldType = "float"
     unit: str = Field(default="", max_length=32)
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
     required: bool = False
     description: str = Field(default="", max_length=256)
 

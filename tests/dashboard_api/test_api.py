@@ -149,6 +149,15 @@ def test_export_writes_one_csv_line_a_value(client, reader):
     assert rows[0]["time"] == format_ns(10 * NS_PER_S)
 
 
+def test_export_runs_nothing_in_a_spreadsheet(client, reader):
+    put(reader, note="=HYPERLINK(0)", temp=-1.5, count=-3)
+
+    answer = get(client, "/v1/export", format="csv", start=0, end=10**18)
+
+    values = {row["field"]: row["value"] for row in csv.DictReader(io.StringIO(answer.text, newline=""))}
+    assert values == {"note": "'=HYPERLINK(0)", "temp": "-1.5", "count": "-3"}
+
+
 @pytest.mark.parametrize(
     ("text", "ns"), [("250ms", 250_000_000), ("30s", 30 * 10**9), ("5m", 300 * 10**9), ("1d", 86_400 * 10**9)]
 )

@@ -160,7 +160,7 @@ def test_rotation_overlaps_then_ends_the_others(service) -> None:
     after = service.internal("POST", "/internal/devices:lookup", {"ids": ["d1"]}).json["devices"][0]["credentials"]
 
     assert [item["not_after"] is None for item in during] == [False, True]
-    assert [item["not_after_ns"] is None for item in after] == [False, False, True]
+    assert [item["not_after_ns"] for item in after] == [None]  # without an overlap the others are gone at once
 
 
 def test_number_of_credentials_is_bounded(service) -> None:
@@ -169,6 +169,26 @@ def test_number_of_credentials_is_bounded(service) -> None:
     statuses = [service.admin("POST", "/v1/devices/d1/credentials", {}).status_code for _ in range(16)]
 
     assert statuses == [201] * 15 + [409]
+
+
+def test_rotation_without_overlap_makes_room_at_the_bound(service) -> None:
+    service.register("d1")
+    path = "/v1/devices/d1/credentials"
+    for _ in range(15):
+        service.admin("POST", path, {})
+
+    with_overlap = service.admin("POST", f"{path}:rotate", {"overlap_s": 60})
+    without = service.admin("POST", f"{path}:rotate", {"overlap_s": 0})
+
+    assert (with_overlap.status_code, with_overlap.json["code"]) == (409, "too_many_credentials")
+    assert (without.status_code, len(service.admin("GET", path).json["items"])) == (201, 1)
+
+
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), float("-inf")])
+def test_bounds_of_a_field_are_finite_numbers(service, bound) -> None:
+    spec = {"fields": {"temp": {"max": bound}}}  # written as NaN, Infinity, -Infinity
+
+    assert service.admin("PUT", "/v1/device-types/greenhouse", spec).status_code == 422
 
 
 def test_types_are_versioned_and_kept_while_used(service) -> None:
