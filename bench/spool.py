@@ -13,10 +13,10 @@ import threading
 import time
 from pathlib import Path
 
+from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.reader import SpoolReader
-from wire.points import Reading
 
 
 def readings(count: int) -> list[Reading]:
@@ -53,11 +53,9 @@ def measure(folder: Path, size: int, threads: int, seconds: float) -> None:
 def measure_codec(seconds: float) -> None:
     batch = readings(500)
     bodies = list(frames.encode(batch))
-    kept = frames.decode(bodies[0].content)
     for name, action in (
         ("encode", lambda: list(frames.encode(batch))),
         ("decode", lambda: [frames.decode(body.content) for body in bodies]),
-        ("to point", lambda: [each.to_point() for each in kept]),
     ):
         turns, begun_s = 0, time.perf_counter()
         while time.perf_counter() - begun_s < seconds / 4:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import series
 from ingest.quarantine import Quarantine
+from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.reader import SpoolReader
@@ -25,7 +26,7 @@ from ingest.writer.feed import FeedBuffer, to_messages
 from ingest.writer.process import POLL_S
 from ingest.writer.state import WriterState
 from wire import clock
-from wire.points import SERVER_TIME, Reading
+from wire.points import SERVER_TIME
 
 NAMES = ("temperature", "humidity", "pressure", "voltage", "flow")
 

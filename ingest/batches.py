@@ -14,9 +14,9 @@ from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_MESSAGE_BYTES
 from ingest.quarantine import Item, Kept, RawMessage, Refused
+from ingest.readings import Reading
 from ingest.reports import AuditEntry
 from wire import topics
-from wire.points import Reading
 
 MAX_TOPICS = 20_000  # topics whose parts are remembered: parsing one costs as much as decoding its payload
 DEVICE_FULL = "the device's share of the quarantine is full"

@@ -15,8 +15,9 @@ from ingest.gate import Known
 from ingest.protocols import Protocol
 from ingest.protocols.base import Context, Decoded, Fault, Record
 from ingest.quarantine import Item, RawMessage
+from ingest.readings import Reading
 from ingest.validation import TypeChecker
-from wire.points import REDELIVERED, RETAINED, SERVER_TIME, FieldValue, Reading
+from wire.points import REDELIVERED, RETAINED, SERVER_TIME, FieldValue
 
 log = logs.get(__name__)
 DROPPED = Counter("headwater_ingest_fields_dropped", "Fields dropped because the device type says so", ["type"])

@@ -9,9 +9,9 @@ from typing import Protocol
 from ingest.gate import Gate
 from ingest.intake import Intake, Message, Sorted
 from ingest.quarantine import Quarantine, Refused
+from ingest.readings import Reading
 from ingest.reports import Reports
 from ingest.validation import TypeChecker
-from wire.points import Reading
 
 
 class Commit(Protocol):

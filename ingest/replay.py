@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,19 +20,18 @@ from ingest.intake import Message, Sorted
 from ingest.ports import Ports
 from ingest.protocols import Protocol
 from ingest.quarantine import Entry, Item, RawMessage, Refused, Selection
+from ingest.readings import Reading
 from wire import clock
 from wire.errors import NotFound, PeerUnavailable, Unavailable
-from wire.points import Reading
 
 STORE_REFUSED = "application/vnd.headwater.reading+json"  # `source` of entries the writer makes: one Reading as JSON
+STORE = "store"  # their transport
 PAGE = 5_000  # entries read at once
 MAX_ENTRIES = 10_000  # of one request
 TIME_S = 3.0  # after which a request stops, so that it ends before its caller gives up; `more` then tells
 COMMIT_READINGS = 5_000  # held before they are kept
 COMMIT_BYTES = 8 * 1024 * 1024  # of messages refused once more, likewise
 MAX_STOPS = 64  # selections whose place is remembered
-
-_decoder = msgspec.json.Decoder(Reading)
 
 
 class Failure(NamedTuple):
@@ -61,7 +60,13 @@ class _Again(NamedTuple):
 
 def encode_reading(reading: Reading) -> bytes:
     """Encode a reading that the store refused, as the content of its quarantined message."""
-    return msgspec.json.encode(reading)
+    return msgspec.json.encode(msgspec.structs.asdict(reading))
+
+
+def decode_reading(content: bytes) -> Reading:
+    """Undo `encode_reading`; raises msgspec.MsgspecError."""
+    members = msgspec.json.decode(content, type=dict[str, Any])
+    return msgspec.convert([members.get(name) for name in Reading.__struct_fields__], Reading)
 
 
 @dataclass(slots=True)
@@ -198,7 +203,7 @@ class Replayer:
             return Failure(entry.id, "too_large", f"only the head of its {entry.raw_bytes} bytes was kept")
         if device is None:
             return Failure(entry.id, "unknown_device", f"no device {entry.device}")
-        if entry.source == STORE_REFUSED:
+        if _is_of_the_store(entry):
             return _read_reading(entry)
         protocol = self._protocols.get(entry.protocol)
         if protocol is None:
@@ -207,10 +212,15 @@ class Replayer:
         return self._ports.intake.sort(message, self._ports.gate.checker_of(device))
 
 
+def _is_of_the_store(entry: Entry) -> bool:
+    # Not by the source alone: over HTTP that is a Content-Type, and a device could name any other as the sender.
+    return entry.transport == STORE and entry.source == STORE_REFUSED
+
+
 def _read_reading(entry: Entry) -> Sorted | Failure:
     try:
-        return Sorted([_decoder.decode(entry.raw or b"")])
-    except msgspec.DecodeError as error:
+        return Sorted([decode_reading(entry.raw or b"")])
+    except msgspec.MsgspecError as error:
         return Failure(entry.id, "bad_structure", str(error))
 
 
@@ -228,7 +238,7 @@ class _Parts:
 
     def of(self, entry: Entry) -> tuple[list[Reading], Sequence[Item]]:
         """Give what belongs to the entry's record; all, when it stands for the whole message."""
-        if entry.record is None or entry.source == STORE_REFUSED:
+        if entry.record is None or _is_of_the_store(entry):
             return self._all.readings, self._all.items
         readings = self._readings.get(entry.record, [])
         return readings, [*self._items.get(entry.record, []), *self._items.get(None, [])]
@@ -258,4 +268,4 @@ def _raw_of(entry: Entry) -> RawMessage:
 def _only(reading: Reading, name: str | None) -> Reading:
     """Give a reading of one field; without boot_id and seq, under which the rest of it was stored already."""
     assert name is not None
-    return replace(reading, fields={name: reading.fields[name]}, boot_id=None, seq=None)
+    return msgspec.structs.replace(reading, fields={name: reading.fields[name]}, boot_id=None, seq=None)

@@ -16,8 +16,8 @@ from ingest.intake import Message
 from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
 from ingest.quarantine import Item, Kept, Refused
+from ingest.readings import Reading
 from wire.errors import TooLarge, TooManyRequests, Unavailable
-from wire.points import Reading
 
 READINGS = Counter("headwater_ingest_readings", "Readings by their end", ["end", "protocol"])
 

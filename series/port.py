@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from wire.points import FieldValue, Point
+from wire.points import FieldValue, Point, PointLike
 
 AggregateFn = Literal["mean", "min", "max", "sum", "count", "first", "last"]
 AGGREGATE_FNS: tuple[AggregateFn, ...] = ("mean", "min", "max", "sum", "count", "first", "last")
@@ -105,7 +105,7 @@ class SeriesWriter(Protocol):
 
     capabilities: Capabilities
 
-    def write(self, points: Sequence[Point], *, timeout_s: float = 10.0) -> WriteOutcome:
+    def write(self, points: Sequence[PointLike], *, timeout_s: float = 10.0) -> WriteOutcome:
         """Store points durably; the same (series, time) again merges field by field, the new value winning.
 
         Raises:

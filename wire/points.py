@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
@@ -35,28 +35,23 @@ class Point:
     moves_latest: bool = True  # False for historical, simulated, retained and future points
 
 
-@dataclass(slots=True, frozen=True)
-class Reading:
-    """A point on its way: what the spool holds between acceptance and store."""
+class PointLike(Protocol):
+    """What stores and viewers read of a point: a Point, or an object of the hot path that need not become one."""
 
-    device: str
-    measurement: str
-    time_ns: int
-    received_ns: int
-    fields: dict[str, FieldValue]
-    tags: dict[str, str] = field(default_factory=dict)
-    flags: int = 0
-    boot_id: str | None = None
-    seq: int | None = None
-    protocol: str = "json"
-    tenant: str = "default"
-    delivery: int | None = None  # broker's message id, only over MQTT QoS >= 1
-    content: int = 0  # 64-bit hash of topic and payload, with `delivery`, when it has neither a time nor a seq
-
-    def to_point(self) -> Point:
-        """Give the part that the store keeps."""
-        moves = not self.flags & (RETAINED | HISTORICAL | SIMULATED | FUTURE)
-        return Point(self.device, self.measurement, self.time_ns, self.fields, self.tags, self.tenant, moves)
+    @property
+    def device(self) -> str: ...
+    @property
+    def measurement(self) -> str: ...
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def fields(self) -> dict[str, FieldValue]: ...
+    @property
+    def tags(self) -> dict[str, str]: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def moves_latest(self) -> bool: ...
 
 
 def _to_ns(value: Any) -> Any:
@@ -78,7 +73,7 @@ class PointModel(BaseModel):
     fields: dict[str, FieldValue]
 
 
-def point_to_json(point: Point) -> dict[str, Any]:
+def point_to_json(point: PointLike) -> dict[str, Any]:
     """Render a point in its public JSON shape, ready for an encoder."""
     return {
         "device": point.device,

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from chassis import logs
 from chassis.metrics import Counter
+from ingest.readings import Reading
 from ingest.spool import frames
 from wire.errors import RetryLater, Unavailable
-from wire.points import Reading
 
 log = logs.get(__name__)
 QUEUE_BYTES = 32 * 1024 * 1024  # what may wait: at 100 MB/s of disk, a third of a second

@@ -10,13 +10,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
 
+from ingest.readings import Reading
 from wire.errors import TooLarge
-from wire.points import FUTURE, HISTORICAL, RETAINED, SIMULATED, FieldValue, Point, Reading
 
 MAGIC = b"\xf5HWF"  # its first byte never occurs in UTF-8, so device text cannot hold it
 FRAME_READINGS = 500  # what one flipped bit may cost
@@ -26,30 +25,6 @@ MAX_BODY_BYTES = 64 * 1024 * 1024  # a longer length in a header is damage; the 
 _HEADER = struct.Struct("<4sIIIQ")
 _COVERED = struct.Struct("<IIQ")  # length, count, number: covered by the CRC besides the body
 HEADER_BYTES = _HEADER.size
-_NOT_LATEST = RETAINED | HISTORICAL | SIMULATED | FUTURE
-
-
-class Spooled(msgspec.Struct, array_like=True, gc=False):
-    """A reading as the spool gives it back: the members of `wire.points.Reading`, in the order they are written."""
-
-    device: str
-    measurement: str
-    time_ns: int
-    received_ns: int
-    fields: dict[str, FieldValue]
-    tags: dict[str, str] = {}
-    flags: int = 0
-    boot_id: str | None = None
-    seq: int | None = None
-    protocol: str = "json"
-    tenant: str = "default"
-    delivery: int | None = None
-    content: int = 0
-
-    def to_point(self) -> Point:
-        """Give the part that the store keeps."""
-        moves = not self.flags & _NOT_LATEST
-        return Point(self.device, self.measurement, self.time_ns, self.fields, self.tags, self.tenant, moves)
 
 
 class Body(NamedTuple):
@@ -69,9 +44,8 @@ class Frame(NamedTuple):
     end: int
 
 
-_members = attrgetter(*Spooled.__struct_fields__)
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Spooled])
+_decoder = msgspec.msgpack.Decoder(list[Reading])
 
 
 def encode(readings: Sequence[Reading]) -> Iterator[Body]:
@@ -81,22 +55,22 @@ def encode(readings: Sequence[Reading]) -> Iterator[Body]:
         TooLarge: a single reading is over MAX_BODY_BYTES.
     """
     for start in range(0, len(readings), FRAME_READINGS):
-        yield from _bodies([_members(reading) for reading in readings[start : start + FRAME_READINGS]])
+        yield from _bodies(readings[start : start + FRAME_READINGS])
 
 
-def _bodies(rows: list[tuple[object, ...]]) -> Iterator[Body]:
-    content = _encoder.encode(rows)
-    if len(content) <= FRAME_BYTES or len(rows) == 1:
+def _bodies(readings: Sequence[Reading]) -> Iterator[Body]:
+    content = _encoder.encode(readings)
+    if len(content) <= FRAME_BYTES or len(readings) == 1:
         if len(content) > MAX_BODY_BYTES:
             raise TooLarge(f"reading of {len(content)} bytes, limit {MAX_BODY_BYTES}")
-        yield Body(content, len(rows), zlib.crc32(content))
+        yield Body(content, len(readings), zlib.crc32(content))
         return
-    half = len(rows) // 2
-    yield from _bodies(rows[:half])
-    yield from _bodies(rows[half:])
+    half = len(readings) // 2
+    yield from _bodies(readings[:half])
+    yield from _bodies(readings[half:])
 
 
-def decode(body: bytes | memoryview) -> list[Spooled]:
+def decode(body: bytes | memoryview) -> list[Reading]:
     """Decode a body; raises msgspec.DecodeError (also for what is not a list of readings)."""
     return _decoder.decode(body)
 

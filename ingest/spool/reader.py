@@ -20,8 +20,8 @@ from typing import NamedTuple
 import msgspec
 
 from chassis import logs
+from ingest.readings import Reading
 from ingest.spool import frames, segments
-from ingest.spool.frames import Spooled
 
 log = logs.get(__name__)
 CHUNK_BYTES = 1024 * 1024
@@ -44,7 +44,7 @@ class Position(NamedTuple):
 class Taken:
     """Readings of one turn over all slots, and where that leaves each slot."""
 
-    readings: list[Spooled] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     origins: list[tuple[str, int]] = field(default_factory=list)  # of each frame: name, index of its first reading
     positions: dict[str, Position] = field(default_factory=dict)
     damaged: int = 0

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ingest.spool.frames import Spooled
+from ingest.readings import Reading
 from wire.points import REDELIVERED
 
 MAX_RANGES = 256  # per boot: 2 KiB on disk; at 1 % loss that is the memory of 25,000 readings
@@ -149,7 +149,7 @@ class Deliveries:
         for index, row in enumerate(rows):
             self._remember(row, number - len(rows) + index + 1)
 
-    def is_repeat(self, reading: Spooled) -> bool:
+    def is_repeat(self, reading: Reading) -> bool:
         """Tell whether the reading's message was seen under another time of arrival."""
         delivery = reading.delivery or 0
         self._forget_old()
@@ -167,7 +167,7 @@ class Deliveries:
         self._new.append(row)
         return False
 
-    def pass_by(self, reading: Spooled) -> None:
+    def pass_by(self, reading: Reading) -> None:
         """Count a message that is known by other means; one sent again was counted before."""
         if reading.received_ns != self._passed_ns and not reading.flags & REDELIVERED:
             self._passed_ns = reading.received_ns
@@ -199,7 +199,7 @@ class RecentContents:
         self._old: dict[int, int] = {}
         self._born_s = 0.0
 
-    def is_repeat(self, reading: Spooled) -> bool:
+    def is_repeat(self, reading: Reading) -> bool:
         """Tell whether this was the last content of this point; a value that came back after another is new."""
         point = _point_of(reading)
         # Not hash() of the values: -1 and -2 share one, and so do 1, 1.0 and True.
@@ -212,7 +212,7 @@ class RecentContents:
         self._young[point] = content
         return False
 
-    def forget(self, reading: Spooled) -> None:
+    def forget(self, reading: Reading) -> None:
         """Take a reading for unseen: it was not stored, and may be replayed as it is."""
         point = _point_of(reading)
         self._young.pop(point, None)
@@ -225,7 +225,7 @@ class RecentContents:
             self._born_s = now_s
 
 
-def _point_of(reading: Spooled) -> int:
+def _point_of(reading: Reading) -> int:
     return hash((reading.tenant, reading.device, reading.measurement, reading.time_ns))
 
 
@@ -237,18 +237,18 @@ class Dedupe:
         self.deliveries = deliveries
         self._recent = RecentContents()
 
-    def sift(self, readings: list[Spooled], now_s: float) -> list[int]:
+    def sift(self, readings: list[Reading], now_s: float) -> list[int]:
         """Give the indexes of the readings that are new, in order; they count as seen from now on."""
         self._recent.grow_older(now_s)
         is_repeat = self._is_repeat
         return [index for index, reading in enumerate(readings) if not is_repeat(reading)]
 
-    def forget(self, readings: list[Spooled]) -> None:
+    def forget(self, readings: list[Reading]) -> None:
         """Take readings for unseen that came to the quarantine after all."""
         for reading in readings:
             self._recent.forget(reading)
 
-    def _is_repeat(self, reading: Spooled) -> bool:
+    def _is_repeat(self, reading: Reading) -> bool:
         if reading.content:  # neither a time nor a number of its own
             if self.deliveries.is_repeat(reading):
                 return True

@@ -12,17 +12,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
+
 from chassis import logs
 from chassis.metrics import Counter, Histogram
 from ingest import replay
 from ingest.quarantine import Item, Kept, RawMessage, Refused
+from ingest.readings import Reading
 from ingest.spool.reader import SpoolReader, Taken
 from ingest.writer.dedupe import Boots, Dedupe, Deliveries
 from ingest.writer.state import Progress, WriterState
 from series.port import Refusal, SeriesWriter, WriteOutcome
 from wire import clock
 from wire.errors import StoreUnavailable, Unavailable
-from wire.points import Point, Reading
+from wire.points import PointLike
 
 log = logs.get(__name__)
 BATCH_READINGS = 5_000
@@ -51,14 +54,14 @@ class Refuge(Protocol):
 class Viewers(Protocol):
     """Who wants to see what was stored: `ingest.writer.feed.FeedBuffer`."""
 
-    def offer(self, points: Iterable[Point]) -> None: ...
+    def offer(self, points: Iterable[PointLike]) -> None: ...
 
 
 @dataclass(slots=True)
 class _Batch:
     taken: Taken
     fresh: list[int]  # indexes of the readings that are new
-    points: list[Point]  # of these, in the same order
+    points: list[Reading]  # these
     progress: Progress
     begun_s: float
     outcome: WriteOutcome | None = None
@@ -119,7 +122,7 @@ class Drain:
             deliveries=self._dedupe.deliveries.take_changes(),
             delivery_number=self._dedupe.deliveries.number,
         )
-        return _Batch(taken, fresh, [readings[index].to_point() for index in fresh], progress, begun_s)
+        return _Batch(taken, fresh, [readings[index] for index in fresh], progress, begun_s)
 
     def _count(self, batch: _Batch, outcome: WriteOutcome) -> None:
         refused = sum(refusal.field is None for refusal in outcome.refused)
@@ -130,7 +133,7 @@ class Drain:
             "damaged": batch.taken.damaged,
         }
 
-    def _write(self, points: list[Point]) -> WriteOutcome:
+    def _write(self, points: list[Reading]) -> WriteOutcome:
         try:
             return self._store.write(points, timeout_s=WRITE_TIMEOUT_S)
         except StoreUnavailable:
@@ -145,7 +148,7 @@ class Drain:
             POISON.inc(len(points) - outcome.accepted)
             return outcome
 
-    def _isolate(self, points: list[Point], failure: Exception) -> WriteOutcome:
+    def _isolate(self, points: list[Reading], failure: Exception) -> WriteOutcome:
         """Write a batch that the engine failed on by halves, so that one reading cannot stop all others."""
         if len(points) == 1:
             refusal = Refusal(0, "store_refused", f"the store engine failed on it: {type(failure).__name__}: {failure}")
@@ -155,7 +158,7 @@ class Drain:
         shifted = [replace(refusal, index=refusal.index + middle) for refusal in second.refused]
         return WriteOutcome(first.accepted + second.accepted, [*first.refused, *shifted])
 
-    def _try(self, points: list[Point]) -> WriteOutcome:
+    def _try(self, points: list[Reading]) -> WriteOutcome:
         try:
             return self._store.write(points, timeout_s=WRITE_TIMEOUT_S)
         except StoreUnavailable:
@@ -197,14 +200,12 @@ def _as_message(taken: Taken, index: int) -> RawMessage:
 
     Without boot_id, seq and delivery: under these it counts as seen, and its replay would be a duplicate.
     """
-    spooled = taken.readings[index]
-    members = {name: getattr(spooled, name) for name in spooled.__struct_fields__}
-    reading = Reading(**members | {"boot_id": None, "seq": None, "delivery": None, "content": 0})
+    reading = msgspec.structs.replace(taken.readings[index], boot_id=None, seq=None, delivery=None, content=0)
     origin, start = taken.origins[bisect_right(taken.origins, index, key=lambda each: each[1]) - 1]
     return RawMessage(
         device=reading.device,
         protocol=reading.protocol,
-        transport="store",
+        transport=replay.STORE,
         content=replay.encode_reading(reading),
         received_ns=reading.received_ns,
         source=replay.STORE_REFUSED,

@@ -20,7 +20,7 @@ from chassis.metrics import Counter
 from chassis.settings import split_address
 from wire import topics
 from wire.feed import MAX_FRAME_BYTES
-from wire.points import Point, point_to_json
+from wire.points import PointLike, point_to_json
 
 log = logs.get(__name__)
 POINTS_PER_S = 5_000  # JSON of a point costs about 5 us here and again at each dashboard
@@ -43,10 +43,10 @@ class FeedBuffer:
         self._allowed = float(self._burst)
         self._refilled_s: float | None = None
         self._lock = threading.Lock()  # guards _queue and _newest
-        self._queue: list[Point] = []
-        self._newest: dict[SeriesKey, Point] = {}
+        self._queue: list[PointLike] = []
+        self._newest: dict[SeriesKey, PointLike] = {}
 
-    def offer(self, points: Iterable[Point]) -> None:
+    def offer(self, points: Iterable[PointLike]) -> None:
         """Take points; never blocks for longer than it takes to sort them in."""
         news = [point for point in points if point.moves_latest]
         with self._lock:
@@ -55,7 +55,7 @@ class FeedBuffer:
             conflated = self._conflate(news[room:])
         POINTS.labels("conflated").inc(conflated)
 
-    def take(self, now_s: float) -> list[Point]:
+    def take(self, now_s: float) -> list[PointLike]:
         """Give what may go out now."""
         if self._refilled_s is not None:
             self._allowed = min(self._burst, self._allowed + (now_s - self._refilled_s) * self._rate)
@@ -68,7 +68,7 @@ class FeedBuffer:
         self._allowed -= len(points)
         return points
 
-    def _conflate(self, points: list[Point]) -> int:
+    def _conflate(self, points: list[PointLike]) -> int:
         """Keep the newest of each series and set of fields; give how many fell out."""
         newest, fallen = self._newest, 0
         limit = self._rate * 10  # a fleet with more series than that shows a part of itself each round
@@ -86,7 +86,7 @@ class FeedBuffer:
         return fallen
 
 
-def to_messages(points: Iterable[Point]) -> Iterator[tuple[bytes, int]]:
+def to_messages(points: Iterable[PointLike]) -> Iterator[tuple[bytes, int]]:
     """Encode points as payloads of at most MAX_FRAME_BYTES, each with its number of points.
 
     A point that is larger alone (long strings) is left out and counted.

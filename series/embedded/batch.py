@@ -11,7 +11,7 @@ from series.embedded.plans import Plan, encode_each
 from series.embedded.values import Stored, Unfit, accept, check_name
 from series.port import Refusal
 from wire.clock import MAX_NS, MIN_NS
-from wire.points import FieldValue, Point
+from wire.points import FieldValue, PointLike
 
 Rows = dict[tuple[int, int], tuple[Plan, tuple[Stored, ...]]]  # (sid, time) -> the fields of one row
 
@@ -27,7 +27,7 @@ class Batch:
         # (sid, field names) -> newest point of that form: a batch often holds many points of a series.
         self._newest: dict[tuple[int, tuple[str, ...]], tuple[int, int, Series, dict[str, FieldValue]]] = {}
 
-    def add(self, index: int, point: Point) -> None:
+    def add(self, index: int, point: PointLike) -> None:
         """Take a point, or note why not."""
         try:
             series = self._check(point)
@@ -57,14 +57,14 @@ class Batch:
         ordered = sorted(self._newest.values(), key=lambda newest: newest[1])
         return [(series, time_ns, fields) for time_ns, _, series, fields in ordered]
 
-    def _check(self, point: Point) -> Series:
+    def _check(self, point: PointLike) -> Series:
         if not MIN_NS <= point.time_ns <= MAX_NS:
             raise Unfit("bad_time", "the time lies outside signed 64-bit ns")
         if not point.fields:
             raise Unfit("no_values", "the point has no fields")
         return self._catalog.find(point)
 
-    def _sift(self, index: int, series: Series, point: Point) -> dict[str, FieldValue]:
+    def _sift(self, index: int, series: Series, point: PointLike) -> dict[str, FieldValue]:
         """Keep the fields that fit, with ints widened where the field is a float; refuse the others one by one."""
         kept: dict[str, FieldValue] = {}
         new: dict[str, int] = {}

@@ -16,7 +16,7 @@ from chassis.sqlite import Database
 from series.embedded import latest
 from series.embedded.plans import MAX_COLUMNS, Plan
 from series.embedded.values import Unfit, check_name
-from wire.points import FieldValue, Point
+from wire.points import FieldValue, PointLike
 
 FILE = "catalog.db"
 MAX_TABLES = 200  # measurements with a table of their own; later ones share table 0, all their fields in `extra`
@@ -160,7 +160,7 @@ class Catalog:
             self._next_sid = int(given.get("series", 0)) + 1
             self._next_measurement = int(given.get("measurements", 0)) + 1
 
-    def find(self, point: Point) -> Series:
+    def find(self, point: PointLike) -> Series:
         """Give the series of a point; a new one stays outside the catalog until `extend`.
 
         Raises:

@@ -20,7 +20,7 @@ from series.embedded.catalog import Catalog
 from series.embedded.lock import WriterLock
 from series.port import Capabilities, WriteOutcome
 from wire.errors import StoreUnavailable
-from wire.points import Point
+from wire.points import PointLike
 
 UPKEEP_TIMEOUT_S = 30.0  # for the lock, when dropping or deleting
 
@@ -47,7 +47,7 @@ class EmbeddedWriter:
             raise StoreUnavailable(f"the store at {folder} cannot be opened: {error}") from error
         self._days = days.OpenDays(folder)
 
-    def write(self, points: Sequence[Point], *, timeout_s: float = 10.0) -> WriteOutcome:
+    def write(self, points: Sequence[PointLike], *, timeout_s: float = 10.0) -> WriteOutcome:
         """Store a batch durably; `timeout_s` bounds the wait for another writer."""
         with self._exclusive(timeout_s):
             batch = Batch(self._catalog)

@@ -14,12 +14,12 @@ from ingest.intake import Intake
 from ingest.ports import Ports
 from ingest.protocols import PROTOCOLS, served_by
 from ingest.quarantine import Quarantine
+from ingest.readings import Reading
 from ingest.replay import Replayer
 from ingest.reports import Reports
 from ingest.service import IngestService
 from wire.devices import CredentialRecord, DeviceIdentity, DeviceType
 from wire.errors import NotFound, PeerUnavailable
-from wire.points import Reading
 
 SECRET = "s" * 43
 SHARED = Path(__file__).parents[3] / "shared/fixtures"

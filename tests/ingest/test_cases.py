@@ -12,10 +12,10 @@ import pytest
 from ingest.framing import Batch, Delivery
 from ingest.intake import Message
 from ingest.protocols import PROTOCOLS
+from ingest.readings import Reading
 from tests.ingest.intake_support import World, case_folders, load_case
 from wire import clock
 from wire.errors import REASONS
-from wire.points import Reading
 
 RECEIVED_NS = 1_772_700_000 * clock.NS_PER_S
 NEAR_NS = clock.NS_PER_MS  # records of one message without a time follow each other by 1 ns

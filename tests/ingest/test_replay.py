@@ -10,11 +10,12 @@ import pytest
 import ingest.replay as replay_module
 from ingest.framing import Batch, Delivery
 from ingest.quarantine import Item, RawMessage, Refused, Selection
-from ingest.replay import STORE_REFUSED, encode_reading
+from ingest.readings import Reading
+from ingest.replay import STORE, STORE_REFUSED, encode_reading
 from tests.ingest.intake_support import World
 from wire import clock
 from wire.errors import PeerUnavailable, SpoolFull
-from wire.points import SERVER_TIME, Reading
+from wire.points import SERVER_TIME
 
 T = 1_772_700_000 * clock.NS_PER_S
 
@@ -115,11 +116,21 @@ def test_cut_message_cannot_be_replayed(world) -> None:
 
 def test_reading_the_store_refused_is_kept_as_it_was(world) -> None:
     reading = Reading("d1", "telemetry", T, T, {"n": 2**64 - 1, "ok": True, "x": 1.0}, boot_id="b", seq=1)
-    message = RawMessage("d1", "json", "spool", encode_reading(reading), T, STORE_REFUSED)
+    message = RawMessage("d1", "json", STORE, encode_reading(reading), T, STORE_REFUSED)
     world.quarantine.add([Refused(message, [Item(None, "type_conflict", "int is not bool")])])
 
     assert replay(world).replayed == 1
     assert world.commit.readings == [reading]
+
+
+def test_device_cannot_pass_for_the_store(world) -> None:
+    forged = encode_reading(Reading("d2", "telemetry", T, T, {"x": 1.0}))
+    message = RawMessage("d1", "json", "http", forged, T, STORE_REFUSED)
+    world.quarantine.add([Refused(message, [Item(None, "missing_field", "no t")])])
+
+    replay(world)
+
+    assert {reading.device for reading in world.commit.readings} == {"d1"}
 
 
 def test_full_spool_leaves_all_waiting(world) -> None:

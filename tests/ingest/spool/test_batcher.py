@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.reader import SpoolReader
 from wire.errors import HeadwaterError, SpoolFull, Unavailable
-from wire.points import Reading
 
 
 class SlowLog:

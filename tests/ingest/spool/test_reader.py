@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import CHUNK_BYTES, Position, SlotReader, SpoolReader, Taken
-from wire.points import Reading
 
 
 def reading(number: int, text: str = "") -> Reading:

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.spool.frames import Spooled
+from ingest.readings import Reading
 from ingest.writer import dedupe
 from ingest.writer.dedupe import Boots, Dedupe, Deliveries, Ranges
 from wire.points import REDELIVERED, SERVER_TIME, FieldValue
 
 
-def reading(time_ns: int = 1, value: FieldValue = 1.5, **members: object) -> Spooled:
-    return Spooled("d1", "telemetry", time_ns, members.pop("received_ns", time_ns), {"t": value}, **members)  # type: ignore[arg-type]
+def reading(time_ns: int = 1, value: FieldValue = 1.5, **members: object) -> Reading:
+    return Reading("d1", "telemetry", time_ns, members.pop("received_ns", time_ns), {"t": value}, **members)  # type: ignore[arg-type]
 
 
-def mqtt(mid: int, content: int, received_ns: int, *, again: bool = False) -> Spooled:
+def mqtt(mid: int, content: int, received_ns: int, *, again: bool = False) -> Reading:
     flags = SERVER_TIME | (REDELIVERED if again else 0)
     return reading(received_ns, content, received_ns=received_ns, flags=flags, delivery=mid, content=content)
 
@@ -118,8 +118,8 @@ def test_value_that_returns_after_a_correction_is_new() -> None:
 
 
 def test_same_time_with_other_tags_or_device_is_new() -> None:
-    other = Spooled("d2", "telemetry", 1, 1, {"t": 1.5})
-    tagged = Spooled("d1", "telemetry", 1, 1, {"t": 1.5}, {"site": "a"})
+    other = Reading("d2", "telemetry", 1, 1, {"t": 1.5})
+    tagged = Reading("d1", "telemetry", 1, 1, {"t": 1.5}, {"site": "a"})
 
     assert make().sift([reading(1), other, tagged], 0.0) == [0, 1, 2]
 
@@ -168,9 +168,9 @@ def test_redelivered_message_of_other_content_is_new() -> None:
 
 
 def test_all_readings_of_a_redelivered_message_share_its_fate() -> None:
-    def pair(received_ns: int, *, again: bool) -> list[Spooled]:
+    def pair(received_ns: int, *, again: bool) -> list[Reading]:
         return [
-            Spooled(
+            Reading(
                 "d1",
                 name,
                 received_ns,
@@ -213,7 +213,7 @@ def test_deliveries_survive_being_kept() -> None:
 def test_message_id_used_again_among_timed_messages_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dedupe, "WINDOW", 10)
     sifter = make()
-    timed = [Spooled("d2", "telemetry", n, n, {"t": n}, delivery=n % 5) for n in range(100, 120)]
+    timed = [Reading("d2", "telemetry", n, n, {"t": n}, delivery=n % 5) for n in range(100, 120)]
 
     assert sifter.sift([mqtt(7, 111, 1)], 0.0) == [0]
     assert len(sifter.sift(timed, 0.0)) == 20
@@ -223,8 +223,8 @@ def test_message_id_used_again_among_timed_messages_hides_nothing(monkeypatch: p
 def test_numbered_messages_count_too_but_no_message_counts_twice() -> None:
     sifter = make()
     members = {"boot_id": "b", "delivery": 3}
-    sifter.sift([Spooled("d2", "telemetry", n, 50, {"t": n}, seq=n, **members) for n in range(4)], 0.0)
-    sifter.sift([Spooled("d2", "telemetry", 9, 60, {"t": 9}, seq=9, flags=REDELIVERED, **members)], 0.0)
+    sifter.sift([Reading("d2", "telemetry", n, 50, {"t": n}, seq=n, **members) for n in range(4)], 0.0)
+    sifter.sift([Reading("d2", "telemetry", 9, 60, {"t": 9}, seq=9, flags=REDELIVERED, **members)], 0.0)
 
     assert sifter.deliveries.number == 1
 

@@ -11,13 +11,15 @@ import msgspec
 import pytest
 
 from ingest.quarantine import Kept, Quarantine, Refused
+from ingest.readings import Reading
+from ingest.replay import decode_reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import SpoolReader
 from ingest.writer.drain import Drain
 from ingest.writer.state import WriterState, read_counters
 from series.port import Capabilities, Refusal, WriteOutcome
 from wire.errors import StoreUnavailable, Unavailable
-from wire.points import REDELIVERED, SERVER_TIME, Point, Reading
+from wire.points import REDELIVERED, SERVER_TIME, Point
 
 
 class FakeStore:
@@ -203,7 +205,7 @@ def test_refused_points_and_fields_go_to_quarantine(line: Line) -> None:
         ("bad", False),
         (None, True),
     ]
-    kept = msgspec.json.decode(next(iter(line.refuge.kept.values())).message.content, type=Reading)
+    kept = decode_reading(next(iter(line.refuge.kept.values())).message.content)
     assert kept == reading(2, fields={"n": 2, "bad": "x"}), "without boot_id and seq: a replay must not be a duplicate"
     assert [point.time_ns for point in line.seen.points] == [1]
 

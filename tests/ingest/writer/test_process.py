@@ -20,13 +20,14 @@ import pytest
 
 import series
 from compose import ports
+from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.writer.state import read_counters
 from series.port import RangeQuery
 from tests.ingest.bridge.support import Broker
 from tests.support.waiting import wait_until
 from wire import clock
-from wire.points import Point, Reading
+from wire.points import Point
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import Position, SpoolReader
 from ingest.writer.dedupe import WINDOW, BootChange, Ranges
 from ingest.writer.state import KEPT_BOOTS, Progress, WriterState, read_counters
 from wire import clock
-from wire.points import Reading
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""Readings: points on their way from acceptance to the store, as the spool keeps them. Knows no protocol, no file."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wire.points import FUTURE, HISTORICAL, RETAINED, SIMULATED, FieldValue
+
+_NOT_LATEST = RETAINED | HISTORICAL | SIMULATED | FUTURE
+
+
+class Reading(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One reading. The order of its members is that in the spool: new ones join at the end, with a default.
+
+    It has all that `wire.points.Point` has, so the store takes it as it is: no second object is made on the way.
+    """
+
+    device: str
+    measurement: str
+    time_ns: int
+    received_ns: int
+    fields: dict[str, FieldValue]
+    tags: dict[str, str] = {}
+    flags: int = 0  # bits of wire.points
+    boot_id: str | None = None
+    seq: int | None = None
+    protocol: str = "json"
+    tenant: str = "default"
+    delivery: int | None = None  # broker's message id, only over MQTT QoS >= 1
+    content: int = 0  # 64-bit hash of topic and payload, with `delivery`, when it has neither a time nor a seq
+
+    @property
+    def moves_latest(self) -> bool:
+        """Tell whether it may become the newest value of its series: not when it is known to be history or a test."""
+        return not self.flags & _NOT_LATEST
