@@ -1,104 +1,76 @@
-"""kill -9 and freezes of each process but the broker, under load: nothing acknowledged is lost, nothing shows twice.
-
-The short form runs in the suite; HEADWATER_TEST_LONG=1 runs 1,000 devices for 60 s over both transports.
-"""
+"""F1, F2, F17: kills, freezes and orderly restarts of every process but the broker, under load on both transports."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.platform import HEADWATER, Installation
+from tests.faults.checker.probe import Probe, percentile
+from tests.faults.rig import VICTIMS, Site, Storm
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 IS_LONG = bool(os.environ.get("HEADWATER_TEST_LONG"))
-DEVICES, DURATION_S = (1_000, 60) if IS_LONG else (100, 14)
-KILLED = ("bridge", "ingest-json", "writer", "devices", "dashboard", "gateway")
+FAULTS = 200 if IS_LONG else 14
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    started = Installation(tmp_path_factory.mktemp("faults") / "data").start()
-    yield started
-    assert started.stop() == 0
+@pytest.fixture
+def probe(site: Site) -> Iterator[Probe]:
+    made = Probe(site.door, site.mqtt, f"probe-{time.time_ns()}")
+    yield made
+    made.close()
 
 
-def simulate(installation: Installation, tmp_path: Path, *more: str) -> subprocess.Popen[str]:
-    command = [HEADWATER, "sim", "run", "--devices", str(DEVICES), "--rate", "1/s" if IS_LONG else "5/s"]
-    command += ["--duration", f"{DURATION_S}s", "--ramp", "200/s", "--url", installation.url]
-    command += [
-        "--mqtt",
-        f"127.0.0.1:{installation.mqtt}",
-        "--token-file",
-        str(installation.data / "secrets/operator.token"),
-    ]
-    command += ["--verify", "--report", str(tmp_path / "report.json"), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def test_random_kills_and_freezes_lose_and_repeat_nothing(site: Site, probe: Probe) -> None:
+    run = site.run("storm").start()
+
+    storm = Storm(seed=14).blow(run, probe, until_s=time.monotonic() + 20 * FAULTS, most=FAULTS)
+
+    found = run.check()
+    print(storm.figures(found))
+    assert storm.kills + storm.freezes == FAULTS
+    assert percentile(storm.recoveries, 50) < 30  # a bound against hanging; the figure itself is printed
 
 
-def verdict(simulation: subprocess.Popen[str], tmp_path: Path) -> dict[str, Any]:
-    output, _ = simulation.communicate(timeout=DURATION_S + 120)
-    assert simulation.returncode == 0, output[-3000:]
-    return json.loads((tmp_path / "report.json").read_text())
+def test_each_process_killed_in_turn_loses_nothing(site: Site) -> None:
+    run = site.run("turn").start()
+
+    for victim in VICTIMS:
+        before = site.kill(victim)
+        wait_until(lambda victim=victim, before=before: site.pid(victim) != before, 30, f"{victim} is back")
+        run.wait_acked(40)
+
+    run.check()
 
 
-def pids(installation: Installation) -> dict[str, int]:
-    return {process["name"]: process["pid"] for process in installation.status()["processes"]}
+def test_freezes_lose_nothing(site: Site) -> None:
+    run = site.run("freeze").start()
+
+    for names in (("bridge",), ("ingest-json",), ("writer",), ("ingest-json", "writer"), ("broker",)):
+        with site.frozen(*names):
+            time.sleep(2)  # the length of the freeze is the fault
+        run.wait_acked(40)
+
+    run.check()
 
 
-@pytest.mark.parametrize("transport", ["mqtt", "http"])
-def test_load_is_stored_whole(fresh: Installation, tmp_path: Path, transport: str) -> None:
-    report = verdict(simulate(fresh, tmp_path, "--transport", transport), tmp_path)
+def test_orderly_restarts_answer_no_request_with_a_fault(site: Site) -> None:
+    """SIGHUP makes gunicorn replace its workers, SIGTERM ends a process that the supervisor starts again."""
+    run = site.run("restart").start()
 
-    assert report["sent"] == report["acked"] > DEVICES
-    assert (report["lost"], report["duplicates"]) == (0, 0)
+    for name in ("ingest-json", "devices", "dashboard", "gateway"):
+        site.kill(name, signal.SIGHUP)
+        run.wait_acked(60)
+    statuses = run.load.statuses.copy()
+    for name in ("bridge", "writer", "ingest-json", "gateway"):
+        before = site.kill(name, signal.SIGTERM)
+        wait_until(lambda name=name, before=before: site.pid(name) != before, 30, f"{name} is back")
+        run.wait_acked(60)
 
-
-@pytest.mark.parametrize("transport", ["mqtt", "http"])
-def test_killing_each_process_in_turn_loses_nothing(fresh: Installation, tmp_path: Path, transport: str) -> None:
-    simulation = simulate(fresh, tmp_path, "--transport", transport, "--seed", "7")
-    time.sleep(DURATION_S / 10)  # the load must have begun: what is tested is a kill under load
-    for name in KILLED:
-        os.kill(pids(fresh)[name], signal.SIGKILL)
-        time.sleep(DURATION_S / 10)
-
-    report = verdict(simulation, tmp_path)
-
-    assert (report["lost"], report["duplicates"]) == (0, 0), report
-    wait_until(lambda: fresh.status()["ready"], 20)
-    ledger = fresh.settle()
-    assert ledger["accepted"] == ledger["stored"] + ledger["pending"] + ledger["duplicates"]
-
-
-def test_freezing_bridge_ingest_and_writer_loses_nothing(fresh: Installation, tmp_path: Path) -> None:
-    simulation = simulate(fresh, tmp_path, "--transport", "mqtt", "--seed", "9")
-    time.sleep(DURATION_S / 10)
-    for name in ("bridge", "ingest-json", "writer"):
-        pid = pids(fresh)[name]
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(2)
-        os.kill(pid, signal.SIGCONT)
-
-    report = verdict(simulation, tmp_path)
-
-    assert (report["lost"], report["duplicates"]) == (0, 0), report
-
-
-def test_broker_restart_is_survived(fresh: Installation, tmp_path: Path) -> None:
-    simulation = simulate(fresh, tmp_path, "--transport", "mqtt", "--seed", "11", "--fail-if", "lost>100000")
-    time.sleep(DURATION_S / 3)
-    os.kill(pids(fresh)["broker"], signal.SIGTERM)
-
-    report = verdict(simulation, tmp_path)
-
-    assert (report["lost"], report["duplicates"]) == (0, 0), report
-    wait_until(lambda: fresh.status()["ready"], 20)
+    run.check()
+    # 0: nginx closed a connection that was idle, and HTTP says to ask again. Reloading workers must not show as 5xx.
+    assert set(statuses) <= {0, 202}, statuses
