@@ -31,7 +31,7 @@ logs.configure(_config.name, style=_config.log_style, level=_config.log_level)
 
 bind = f"{_config.host}:{_config.port or DEFAULT_PORTS[_service]}"
 workers = _config.workers
-worker_class = "gevent" if _service == "dashboard" else "gthread"  # websockets by the thousand; all else is calls
+worker_class = {"dashboard": "gevent", "ingest": "chassis.loop_worker.LoopWorker"}.get(_service, "gthread")
 threads = _config.threads
 worker_connections = 4_000
 control_socket_disable = True  # its default path is one per user: two masters would clash

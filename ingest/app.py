@@ -9,6 +9,7 @@ from flask import Flask
 
 from chassis import logs, settings, web
 from chassis.metrics import Gauge
+from chassis.parking import QUICK
 from chassis.peers import HttpPeer, Peer
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
@@ -57,6 +58,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
 
     edge = web.Edge(f"ingest-{config.protocol}", config.service_token, PeerTokens(registry), ready)
     app = web.create_app(edge, api, __name__)
+    app.extensions[QUICK] = ("/v1/telemetry", "/api/v1/")
     closing.callback(workers.stop)
     _start(workers, service, ports)
     app.extensions["headwater.workers"] = workers

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
+from chassis import parking
 from chassis.sqlite import UNUSABLE, Database
 from wire.errors import Unavailable
 from wire.points import FieldValue
@@ -77,6 +78,13 @@ class FieldTypes:
         """
         if not self._unsaved and not self._is_saving:  # what another thread is saving may be ours too: wait for it
             return
+        parking.aside(self._save)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _save(self) -> None:
         with self._lock:
             self._is_saving = True
             try:
@@ -86,10 +94,6 @@ class FieldTypes:
                 raise Unavailable(f"field types cannot be written: {error}", code="spool_full") from error
             finally:
                 self._is_saving = False
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
 
     def _fit(self, series: str, shape: Shape, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
         conflicts: list[Conflict] = []

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from chassis import logs
+from chassis import logs, parking
 from chassis.metrics import Counter, Gauge
 from chassis.peers import Peer
 from chassis.tokens import hash_token
@@ -104,7 +104,7 @@ class Gate:
         for start in range(0, len(unknown), LOOKUP_IDS):
             part = unknown[start : start + LOOKUP_IDS]
             try:
-                known |= self._fetch(part) if len(part) > 1 else self._fetch_together(part[0])
+                known |= self._fetch(part) if len(part) > 1 else parking.aside(self._fetch_together, part[0])
             except PeerUnavailable:
                 kept = {device_id: self._devices[device_id] for device_id in part if device_id in self._devices}
                 known |= kept
@@ -149,7 +149,7 @@ class Gate:
     def _ask_again(self, device: Known) -> Known | None:
         """Fetch a device once more, because a refusal may rest on an old answer (a credential made just now)."""
         try:
-            return self._fetch_together(device.id).get(device.id)
+            return parking.aside(self._fetch_together, device.id).get(device.id)
         except PeerUnavailable:
             return device
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
+from chassis import parking
 from chassis.metrics import Counter
 from ingest.batches import DEVICE_FULL, BatchSorting
 from ingest.framing import Batch, Verdict
@@ -90,7 +91,7 @@ class IngestService:
 
     def _keep(self, readings: list[Reading], refused: list[Refused]) -> list[Kept]:
         self._ports.intake.save()
-        kept = self._ports.quarantine.add(refused) if refused else []
+        kept = parking.aside(self._ports.quarantine.add, refused) if refused else []
         if any(each.state == "full" for each in kept):
             raise Unavailable("the quarantine is full", code="quarantine_full", retry_after_s=30)
         self._append(readings, [id_ for each in kept for id_ in each.ids])
@@ -101,7 +102,8 @@ class IngestService:
             if readings:
                 self._ports.commit.append(readings)
         except Exception:
-            self._ports.quarantine.undo(quarantined)
+            if quarantined:
+                parking.aside(self._ports.quarantine.undo, quarantined)
             raise
 
     def _count(self, protocol: str, end: str, readings: int) -> None:

@@ -1,16 +1,18 @@
 """Group commit: many requests, one write and one fdatasync at a time. Knows the spool, no HTTP.
 
-There is no committing thread. The first request that finds nobody committing leads: it commits all that is queued,
-its own included, and hands the lead to the next that waits. A lone request so pays no thread switch.
+The first request that finds nobody committing leads: it commits all that is queued, its own included, and hands the
+lead to the next that waits. A lone request so pays no thread switch. A request on an event loop may not block it:
+a thread leads in its place.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from chassis import logs
+from chassis import logs, parking
 from chassis.metrics import Counter
 from ingest.readings import Reading
 from ingest.spool import frames
@@ -36,12 +38,13 @@ class Log(Protocol):
 class _Ticket:
     """One waiting append. `event` is set when it is done or when it shall lead."""
 
-    __slots__ = ("bodies", "error", "event", "is_done", "leads", "size")
+    __slots__ = ("bodies", "error", "event", "is_done", "is_on_loop", "leads", "size")
 
     def __init__(self, bodies: list[frames.Body], size: int) -> None:
         self.bodies = bodies
         self.size = size
-        self.event = threading.Event()
+        self.event = parking.waiter()
+        self.is_on_loop = parking.is_on_loop()
         self.is_done = self.leads = False
         self.error: Exception | None = None
 
@@ -59,6 +62,7 @@ class GroupCommit:
         self._waiting_bytes = 0
         self._has_leader = False
         self._is_closed = False
+        self._substitute = ThreadPoolExecutor(1, "spool-commit")  # leads for requests on an event loop
 
     def append(self, readings: Sequence[Reading]) -> None:
         """Keep the readings; blocks until they are durable. On any error nothing of them counts as kept.
@@ -94,7 +98,8 @@ class GroupCommit:
             if self._is_closed:
                 return
             self._is_closed = True
-            self._idle.wait_for(lambda: not self._has_leader, WAIT_S)
+            is_idle = self._idle.wait_for(lambda: not self._has_leader, WAIT_S)
+        self._substitute.shutdown(wait=is_idle)
         self._spool.close()
 
     def _enter(self, ticket: _Ticket) -> None:
@@ -107,7 +112,8 @@ class GroupCommit:
             self._queue.append(ticket)
             self._waiting_bytes += ticket.size
             if not self._has_leader:
-                self._has_leader = ticket.leads = True
+                self._has_leader = True
+                self._appoint(ticket)
 
     def _lead_or_leave(self, ticket: _Ticket) -> None:
         with self._lock:
@@ -125,7 +131,8 @@ class GroupCommit:
         group = self._take()
         error: Exception | None = Unavailable("the commit was broken off")
         try:
-            self._spool.commit([body for ticket in group for body in ticket.bodies])
+            if group:
+                self._spool.commit([body for ticket in group for body in ticket.bodies])
             error = None
         except RetryLater as refusal:
             error = refusal
@@ -140,7 +147,7 @@ class GroupCommit:
             self._hand_over()
 
     def _take(self) -> list[_Ticket]:
-        """Take the oldest tickets; the leader's own is the first of them."""
+        """Take the oldest tickets; the leader's own is the first of them, a substitute's may have left."""
         with self._lock:
             size = count = 0
             for ticket in self._queue:
@@ -155,11 +162,18 @@ class GroupCommit:
     def _hand_over(self) -> None:
         with self._lock:
             if self._queue:
-                self._queue[0].leads = True
-                self._queue[0].event.set()
+                self._appoint(self._queue[0])
             else:
                 self._has_leader = False
                 self._idle.notify_all()
+
+    def _appoint(self, ticket: _Ticket) -> None:
+        """Make somebody lead, for this ticket and all behind it; _lock is held."""
+        if ticket.is_on_loop:
+            self._substitute.submit(self._lead)
+        else:
+            ticket.leads = True
+            ticket.event.set()
 
 
 def _own_copy(error: Exception) -> Exception:

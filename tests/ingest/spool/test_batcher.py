@@ -16,6 +16,7 @@ from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.reader import SpoolReader
+from tests.support.tiny_loop import TinyLoop
 from wire.errors import HeadwaterError, SpoolFull, Unavailable
 
 
@@ -222,3 +223,82 @@ def test_reading_along_with_a_failing_disk_loses_and_invents_nothing(tmp_path: P
     assert sorted(found) == sorted(acked)
     assert damaged == 0
     assert segments.accepted_total(tmp_path) == len(found)
+
+
+def test_requests_on_a_loop_commit_together_and_never_block_it() -> None:
+    log, loop, done = SlowLog(), TinyLoop(), []
+    group = GroupCommit(log)
+
+    for number in range(4):
+        loop.begin(lambda number=number: done.append(group.append(readings(number))))
+    log.entered.wait(10)  # a thread leads; the loop is free
+    assert done == []
+    log.gate.set()
+    for _ in range(4):
+        loop.turn()
+
+    assert len(done) == 4
+    assert sum(log.groups) == 4
+    assert len(log.groups) <= 2
+    group.close()
+
+
+def test_lead_goes_from_a_thread_to_a_loop_and_back() -> None:
+    log, loop, done = SlowLog(), TinyLoop(), []
+    group = GroupCommit(log)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(group.append, readings(1))
+        log.entered.wait(10)
+        loop.begin(lambda: done.append(group.append(readings(2))))
+        second = pool.submit(group.append, readings(3))
+        wait_until_queued(group, 2)
+        log.gate.set()
+        first.result(10)
+        loop.turn()
+        second.result(10)
+
+    assert sum(log.groups) == 3
+    assert len(done) == 1
+    group.close()
+
+
+def test_failed_commit_is_told_to_every_request_of_a_loop() -> None:
+    log, loop, told = SlowLog(), TinyLoop(), []
+    group = GroupCommit(log)
+    log.failure = SpoolFull("no room", retry_after_s=7)
+
+    def append(number: int) -> None:
+        with pytest.raises(SpoolFull) as caught:
+            group.append(readings(number))
+        told.append(caught.value.retry_after_s)
+
+    for number in range(3):
+        loop.begin(lambda number=number: append(number))
+    log.gate.set()
+    for _ in range(3):
+        loop.turn()
+
+    assert told == [7, 7, 7]
+    group.close()
+
+
+def test_request_on_a_loop_that_waited_too_long_leaves_the_queue() -> None:
+    log, loop, told = SlowLog(), TinyLoop(), []
+    group = GroupCommit(log)
+
+    def append(number: int) -> None:
+        with suppress(Unavailable):
+            group.append(readings(number))
+            told.append(number)
+
+    loop.begin(lambda: append(0))
+    log.entered.wait(10)
+    loop.begin(lambda: append(1))
+    group._queue[0].event.resume()  # as the loop does at the deadline
+    log.gate.set()
+    loop.turn()
+    group.append(readings(5))
+
+    assert told == [0]
+    assert sum(log.groups) == 2
+    group.close()

@@ -1,0 +1,214 @@
+"""A gunicorn worker that answers short posts on an event loop: no thread switch a request, one fsync for many of them.
+
+It is gunicorn's thread worker with one more lane. A request that is here whole after one read, short, and of a path
+that the app names quick, runs at once in the polling thread as a greenlet; while it waits for the disk others run
+(`chassis.parking`). Everything else, also everything odd, goes to the thread pool and through gunicorn's own code.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from gunicorn.http.body import LengthReader
+from gunicorn.http.message import Request as Head
+from gunicorn.http.unreader import IterUnreader
+from gunicorn.http.wsgi import create
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from chassis.parking import QUICK, LoopWaiter, Request
+
+READ_BYTES = 64 * 1024
+QUICK_BYTES = 16 * 1024  # of a body: about 1 ms of decoding, for which all others wait
+SWEEP_S = 0.5  # how often connections and parked requests are looked at for being overdue
+
+
+class _Answer:
+    """Stands for the socket while an answer is made, so that it leaves in one write."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def sendall(self, part: bytes) -> None:
+        self.parts.append(part)
+
+
+class LoopWorker(ThreadWorker):  # type: ignore[misc]
+    """See the module. `park`, `wake` and `start` are those of `chassis.parking.Loop`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prefixes: tuple[bytes, ...] = ()
+        self._next_sweep_s = 0.0
+        self._parked: dict[LoopWaiter, float] = {}  # those with a deadline (monotonic)
+        self._woken: deque[LoopWaiter] = deque()
+        self._has_rung = False
+        self._bell = -1
+
+    # -- chassis.parking.Loop
+
+    def park(self, waiter: LoopWaiter, timeout_s: float | None) -> None:
+        """See chassis.parking.Loop."""
+        if timeout_s is not None:
+            self._parked[waiter] = time.monotonic() + timeout_s
+
+    def wake(self, waiter: LoopWaiter) -> None:
+        """See chassis.parking.Loop."""
+        self._woken.append(waiter)
+        if not self._has_rung:
+            self._has_rung = True
+            os.eventfd_write(self._bell, 1)
+
+    def start(self, work: Callable[[], None]) -> None:
+        """See chassis.parking.Loop."""
+        self._aside.submit(work)
+
+    def _answer_bell(self, bell: int) -> None:
+        os.eventfd_read(bell)
+        self._has_rung = False  # before the look: who comes later rings again
+        while self._woken:
+            waiter = self._woken.popleft()
+            self._parked.pop(waiter, None)
+            waiter.resume()
+
+    # -- gunicorn's thread worker
+
+    def init_process(self) -> None:
+        """Prepare what the loop needs, then run."""
+        self._aside = ThreadPoolExecutor(self.cfg.threads, "aside")
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        super().init_process()
+
+    def run(self) -> None:
+        """Run until SIGTERM."""
+        quick: Iterable[str] = getattr(self.wsgi, "extensions", {}).get(QUICK, ())
+        self._prefixes = tuple(f"POST {prefix}".encode() for prefix in quick)
+        self.poller.register(self._bell, selectors.EVENT_READ, self._answer_bell)
+        super().run()
+
+    def accept(self, listener: Any) -> None:
+        """Take a connection in; it costs no thread before something was sent on it."""
+        try:
+            sock, client = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        conn = TConn(self.cfg, sock, client, listener.getsockname())
+        conn.is_busy = False
+        conn.set_timeout()
+        self.keepalived_conns.append(conn)
+        self._watch(conn)
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        """Answer a quick post here; give everything else to the pool."""
+        if conn.is_busy:  # it sends on before it has its answer: not read until then
+            self._unwatch(conn)
+            return
+        try:
+            received = client.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = b""
+        if not received:
+            self._end(conn)
+            return
+        head = self._quick(received, conn.client)
+        if head is None:
+            conn.init()
+            conn.parser.unreader.unread(received)
+            super().on_client_socket_readable(conn, client)
+            return
+        conn.is_busy = True
+        Request(self._serve, self).switch(conn, head)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Take a connection back from the pool."""
+        super().finish_request(conn, fs)
+        conn.is_watched = True
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close connections that were idle for too long, resume parked requests whose time is over."""
+        now_s = time.monotonic()
+        if now_s < self._next_sweep_s and not force:
+            return
+        self._next_sweep_s = now_s + SWEEP_S
+        for conn in list(self.keepalived_conns):
+            if force or (not conn.is_busy and conn.timeout <= now_s):
+                self._end(conn)
+        for waiter in [each for each, deadline_s in self._parked.items() if deadline_s <= now_s]:
+            del self._parked[waiter]
+            waiter.resume()
+
+    # -- the quick lane
+
+    def _quick(self, received: bytes, client: Any) -> Any:
+        """Give the head, with its body behind it, of a post that may run here; None for all else."""
+        if not received.startswith(self._prefixes):
+            return None
+        unreader = IterUnreader((received,))
+        try:
+            head = Head(self.cfg, unreader, client)
+        except Exception:  # cut off or wrong: the pool waits for the rest, or finds the words for it
+            return None
+        reader = head.body.reader
+        is_whole = isinstance(reader, LengthReader) and reader.length == unreader.buf.getbuffer().nbytes
+        if not is_whole or reader.length > QUICK_BYTES:
+            return None
+        return None if any(name in ("EXPECT", "CONTENT-ENCODING") for name, _ in head.headers) else head
+
+    def _serve(self, conn: Any, head: Any) -> None:
+        is_kept = False
+        try:
+            answer = _Answer()
+            is_kept = self._call(conn, head, answer)
+            whole = b"".join(answer.parts)
+            is_kept = conn.sock.send(whole) == len(whole) and is_kept  # a few hundred bytes fit, or nobody reads
+        except OSError:
+            is_kept = False
+        except Exception as error:
+            is_kept = False
+            self.handle_error(head, conn.sock, conn.client, error)
+        conn.is_busy = False
+        if not is_kept:
+            self._end(conn)
+            return
+        conn.set_timeout()
+        if not conn.is_watched:
+            self._watch(conn)
+
+    def _call(self, conn: Any, head: Any, answer: _Answer) -> bool:
+        response, environ = create(head, answer, conn.client, conn.server, self.cfg)
+        environ["wsgi.multithread"] = True
+        parts = self.wsgi(environ, response.start_response)
+        if not self.alive:  # it may have become so while the request was parked
+            response.force_close()
+        try:
+            for part in parts:
+                response.write(part)
+            response.close()
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        return not response.should_close()
+
+    def _watch(self, conn: Any) -> None:
+        conn.is_watched = True
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
+
+    def _unwatch(self, conn: Any) -> None:
+        conn.is_watched = False
+        self.poller.unregister(conn.sock)
+
+    def _end(self, conn: Any) -> None:
+        if conn.is_watched:
+            self._unwatch(conn)
+        self.keepalived_conns.remove(conn)
+        self.nr_conns -= 1
+        conn.close()

@@ -1,0 +1,119 @@
+"""Waiting inside a request: on an event loop the request is parked and the loop goes on, elsewhere the thread blocks.
+
+The event loop is `chassis.loop_worker`'s; it runs each request as a `Request` greenlet. What may block for long (disk,
+other services) goes through `aside` or a `waiter`; everything else of a request runs straight through.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+QUICK = "headwater.quick"  # in app.extensions: prefixes of the paths whose posts may run on a loop
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Loop(Protocol):
+    """The event loop that runs requests."""
+
+    def park(self, waiter: LoopWaiter, timeout_s: float | None) -> None:
+        """Note a parked request; resume it when it is woken or the time is over. In the loop's thread."""
+        ...
+
+    def wake(self, waiter: LoopWaiter) -> None:
+        """Resume it soon. From any thread."""
+        ...
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Run `work` in a thread of the pool for what blocks."""
+        ...
+
+
+class Request(greenlet):
+    """A request that runs on an event loop."""
+
+    def __init__(self, run: Callable[..., None], loop: Loop) -> None:
+        super().__init__(run)
+        self.loop = loop
+
+
+class Waiter(Protocol):
+    """Waits once, for one `set`, as threading.Event does."""
+
+    def set(self) -> None:
+        """Let it go on. From any thread."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until set; tell whether it was."""
+        ...
+
+
+class LoopWaiter:
+    """Parks the request that made it."""
+
+    __slots__ = ("_is_set", "_is_waiting", "_request")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._is_set = self._is_waiting = False
+
+    def set(self) -> None:
+        """See Waiter."""
+        self._is_set = True
+        self._request.loop.wake(self)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See Waiter. In the request's own greenlet."""
+        if not self._is_set:
+            self._is_waiting = True
+            self._request.loop.park(self, timeout)
+            assert self._request.parent is not None
+            self._request.parent.switch()
+        return self._is_set
+
+    def resume(self) -> None:
+        """Go on with the request, unless it goes on already. In the loop's thread, outside of any request."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._request.switch()
+
+
+def is_on_loop() -> bool:
+    """Tell whether this runs on an event loop, where nothing may block."""
+    return isinstance(getcurrent(), Request)
+
+
+def waiter() -> Waiter:
+    """Make something to wait for; `wait` belongs to the request or thread that made it."""
+    request = getcurrent()
+    return LoopWaiter(request) if isinstance(request, Request) else threading.Event()
+
+
+def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what may block: in a thread when this runs on an event loop, else here.
+
+    No lock may be held: another request of the same loop would wait for it in vain.
+    """
+    request = getcurrent()
+    if not isinstance(request, Request):
+        return call(*args, **kwargs)
+    done, outcome = LoopWaiter(request), Future[Any]()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call(*args, **kwargs))
+        except BaseException as error:  # whatever it is, it belongs to the request
+            outcome.set_exception(error)
+        done.set()
+
+    request.loop.start(work)
+    done.wait()
+    result: T = outcome.result()
+    return result

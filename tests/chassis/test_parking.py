@@ -1,0 +1,82 @@
+"""Parking: what waits in a request lets the loop go on; off a loop it blocks as ever."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from chassis import parking
+from tests.support.tiny_loop import TinyLoop
+
+
+def test_aside_off_a_loop_is_a_plain_call() -> None:
+    assert parking.aside(threading.current_thread) is threading.current_thread()
+    assert not parking.is_on_loop()
+
+
+def test_aside_on_a_loop_runs_in_a_thread_while_others_run() -> None:
+    loop, seen = TinyLoop(), []
+    gate = threading.Event()
+
+    def slow() -> None:
+        seen.append(parking.aside(lambda: gate.wait(10) and threading.current_thread().name))
+
+    loop.begin(slow)
+    loop.begin(lambda: seen.append(parking.is_on_loop()))
+    gate.set()
+    loop.turn()
+
+    assert seen == [True, "tiny_0"]
+
+
+def test_error_aside_is_raised_in_the_request() -> None:
+    loop, seen = TinyLoop(), []
+
+    def failing() -> None:
+        with pytest.raises(ZeroDivisionError) as caught:
+            parking.aside(lambda: 1 // 0)
+        seen.append(caught.type)
+
+    loop.begin(failing)
+    loop.turn()
+
+    assert seen == [ZeroDivisionError]
+
+
+def test_waiter_set_before_the_wait_does_not_park() -> None:
+    loop, seen = TinyLoop(), []
+
+    def run() -> None:
+        waiter = parking.waiter()
+        waiter.set()
+        seen.append(waiter.wait(1.0))
+
+    loop.begin(run)
+    loop.turn()  # the wake that came too early finds nobody
+
+    assert seen == [True]
+    assert loop.parked == []
+
+
+def test_waiter_resumed_without_a_set_tells_so() -> None:
+    loop, seen, made = TinyLoop(), [], []
+
+    def run() -> None:
+        made.append(parking.waiter())
+        seen.append(made[0].wait(1.0))
+
+    loop.begin(run)
+    made[0].resume()
+    made[0].set()
+    loop.turn()  # too late: it goes on once only
+
+    assert seen == [False]
+    assert loop.parked == [1.0]
+
+
+def test_waiter_off_a_loop_blocks_its_thread() -> None:
+    waiter = parking.waiter()
+    threading.Timer(0.01, waiter.set).start()
+
+    assert waiter.wait(10)

@@ -1,0 +1,33 @@
+"""The least an event loop may be, for what parks requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+
+from chassis import parking
+
+
+class TinyLoop:
+    """Begins requests, and resumes one a turn."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(2, "tiny")
+        self.woken: Queue[parking.LoopWaiter] = Queue()
+        self.parked: list[float | None] = []
+
+    def park(self, waiter: parking.LoopWaiter, timeout_s: float | None) -> None:
+        self.parked.append(timeout_s)
+
+    def wake(self, waiter: parking.LoopWaiter) -> None:
+        self.woken.put(waiter)
+
+    def start(self, work: Callable[[], None]) -> None:
+        self.pool.submit(work)
+
+    def begin(self, run: Callable[[], None]) -> None:
+        parking.Request(run, self).switch()
+
+    def turn(self) -> None:
+        self.woken.get(timeout=10).resume()
