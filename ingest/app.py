@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import partial
 
 from flask import Flask
 
@@ -28,7 +29,7 @@ from ingest.reports import SEND_S, Reports
 from ingest.service import IngestService
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.segments import accepted_total, open_spool
-from ingest.writer.state import read_counters
+from ingest.writer.state import read_boots, read_counters
 
 SPOOL_BYTES = Gauge("headwater_ingest_spool_bytes", "Bytes in this process' spool slot", multiprocess_mode="livesum")
 
@@ -42,7 +43,8 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     ports, closing = _open_ports(config, registry)
     service = IngestService(ports, served_by(config.protocol))
     spool = config.data / "spool"
-    ledger = Ledger(ports.quarantine, lambda: accepted_total(spool), lambda: read_counters(config.data))
+    ledger = Ledger(ports.quarantine, lambda: accepted_total(spool), partial(read_counters, config.data),
+                    partial(read_boots, config.data))  # fmt: skip
     api = web.Api()
     device_api.add_routes(api, service, ports.gate, ports.reports)
     quarantine_api.add_routes(api, ports, Replayer(ports, PROTOCOLS), ledger)

@@ -134,8 +134,8 @@ def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
 
     @api.route("GET", "/v1/devices/<id>/ledger", "viewer", answers={200: DeviceLedgerModel})
     def show_device_ledger(call: Call) -> DeviceLedgerModel:
-        """Show what of a device waits in the quarantine."""
-        return ledger.of_device(call.path["id"])
+        """Show what of a device waits in the quarantine, and what it numbered is missing or came twice."""
+        return ledger.of_device(call.path["id"], call.actor.tenant)
 
 
 def _add_changing(api: Api, ports: Ports, replayer: Replayer) -> None:

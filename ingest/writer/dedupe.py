@@ -1,8 +1,8 @@
 """Telling a reading that comes a second time from one that is new. Pure: state goes in and out as values.
 
 Three ways, after what a reading carries:
-1. `boot_id` and `seq`: ranges of the numbers seen per (tenant, device, boot). Kept on disk: exact for ever, but for
-   numbers far behind a very patchy history, which are taken for new.
+1. `boot_id` and `seq`: ranges of the numbers seen per (tenant, device, boot), see `ingest.writer.gaps`. Kept on disk:
+   exact for ever, but for numbers far behind a very patchy history, which are taken for new.
 2. else, came over MQTT without a time of its own: message id and content of the last WINDOW deliveries. A copy counts
    as one only when the broker itself marked the later of the two as sent again. Kept on disk.
 3. else: the last content of each (tenant, device, measurement, time) in two generations of memory. It only keeps the
@@ -13,123 +13,20 @@ Whoever is unsure says "new": writing a reading twice is harmless, dropping one 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 
 from ingest.readings import Reading
+from ingest.writer.gaps import Boots
 from wire.points import REDELIVERED
 
-MAX_RANGES = 256  # per boot: 2 KiB on disk; at 1 % loss that is the memory of 25,000 readings
-MAX_BOOTS = 50_000  # in memory, about 300 bytes each; others are read again from disk
 WINDOW = 20_000  # what the bridge may have un-acknowledged, and so what a broker may send again
 GENERATION_ITEMS = 100_000
 GENERATION_S = 600.0
 _encoder = msgspec.msgpack.Encoder()
 
-BootKey = tuple[str, str, str]  # tenant, device, boot_id
 DeliveryRow = tuple[int, int, int, bool]  # message id, content, received_ns, redelivered
-
-
-class Ranges:
-    """A set of whole numbers as sorted ranges that neither touch nor overlap; holds the newest MAX_RANGES of them."""
-
-    __slots__ = ("highs", "lows")
-
-    def __init__(self, lows: list[int] | None = None, highs: list[int] | None = None) -> None:
-        self.lows = lows or []
-        self.highs = highs or []
-
-    def add(self, number: int) -> bool:
-        """Add a number; False when it was there."""
-        lows, highs = self.lows, self.highs
-        if highs and number == highs[-1] + 1:  # the ordinary case
-            highs[-1] = number
-            return True
-        place = bisect_right(lows, number)  # of the first range that begins above
-        if place and number <= highs[place - 1]:
-            return False
-        touches_below = place > 0 and highs[place - 1] == number - 1
-        touches_above = place < len(lows) and lows[place] == number + 1
-        if touches_below and touches_above:
-            highs[place - 1] = highs.pop(place)
-            del lows[place]
-        elif touches_below:
-            highs[place - 1] = number
-        elif touches_above:
-            lows[place] = number
-        else:
-            self._insert(place, number)
-        return True
-
-    def missing(self) -> int:
-        """Count the numbers between the lowest and the highest that are not there."""
-        if not self.lows:
-            return 0
-        held = sum(high - low + 1 for low, high in zip(self.lows, self.highs, strict=True))
-        return self.highs[-1] - self.lows[0] + 1 - held
-
-    def to_bytes(self) -> bytes:
-        """Encode for keeping."""
-        return _encoder.encode((self.lows, self.highs))
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Ranges:
-        """Decode; raises msgspec.DecodeError."""
-        return cls(*msgspec.msgpack.decode(content, type=tuple[list[int], list[int]]))
-
-    def _insert(self, place: int, number: int) -> None:
-        self.lows.insert(place, number)
-        self.highs.insert(place, number)
-        if len(self.lows) > MAX_RANGES:
-            del self.lows[0], self.highs[0]
-
-
-class BootChange(NamedTuple):
-    """Ranges of one boot that were touched."""
-
-    key: BootKey
-    ranges: bytes
-    is_new: bool
-
-
-class Boots:
-    """Numbers seen of every boot of every device."""
-
-    def __init__(self, load: Callable[[BootKey], bytes | None]) -> None:
-        """`load` gives what was kept of a boot, or None."""
-        self._load = load
-        self._known: dict[BootKey, Ranges] = {}
-        self._touched: dict[BootKey, bool] = {}  # value: is it new
-
-    def is_repeat(self, key: BootKey, seq: int) -> bool:
-        """Tell whether the number was seen; from now on it was."""
-        ranges = self._known.get(key)
-        if ranges is None:
-            ranges = self._recall(key)
-        if not ranges.add(seq):
-            return True
-        if key not in self._touched:
-            self._touched[key] = False
-        return False
-
-    def take_changes(self) -> list[BootChange]:
-        """Give what has to be kept, once."""
-        changes = [BootChange(key, self._known[key].to_bytes(), is_new) for key, is_new in self._touched.items()]
-        self._touched.clear()
-        while len(self._known) > MAX_BOOTS:
-            del self._known[next(iter(self._known))]
-        return changes
-
-    def _recall(self, key: BootKey) -> Ranges:
-        kept = self._load(key)
-        ranges = self._known[key] = Ranges() if kept is None else Ranges.from_bytes(kept)
-        if kept is None:
-            self._touched[key] = True
-        return ranges
 
 
 class Deliveries:
@@ -255,5 +152,5 @@ class Dedupe:
         elif reading.delivery is not None:
             self.deliveries.pass_by(reading)
         if reading.boot_id is not None and reading.seq is not None:
-            return self.boots.is_repeat((reading.tenant, reading.device, reading.boot_id), reading.seq)
+            return self.boots.is_repeat(reading)
         return self._recent.is_repeat(reading)

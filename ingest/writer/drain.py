@@ -20,10 +20,10 @@ from ingest import replay
 from ingest.quarantine import Item, Kept, RawMessage, Refused
 from ingest.readings import Reading
 from ingest.spool.reader import SpoolReader, Taken
-from ingest.writer.dedupe import Boots, Dedupe, Deliveries
+from ingest.writer.dedupe import Dedupe, Deliveries
+from ingest.writer.gaps import BootChange, Boots
 from ingest.writer.state import Progress, WriterState
 from series.port import Refusal, SeriesWriter, WriteOutcome
-from wire import clock
 from wire.errors import StoreUnavailable, Unavailable
 from wire.points import PointLike
 
@@ -78,8 +78,9 @@ class Drain:
         self._store = store
         self._quarantine = quarantine
         self._viewers = viewers
-        self._dedupe = Dedupe(Boots(state.load_boot), Deliveries(*state.deliveries()))
+        self._dedupe = Dedupe(Boots(state.load_boot, state.unsettled_boots()), Deliveries(*state.deliveries()))
         self._held: _Batch | None = None
+        self._unsaved: list[BootChange] = []  # of a commit between batches that failed
 
     def step(self) -> int:
         """Move one batch; give how many readings it had.
@@ -91,12 +92,13 @@ class Drain:
             self._held = self._take()
         batch = self._held
         if batch is None:
+            self._settle()
             return 0
         if batch.outcome is None:
             batch.outcome = self._write(batch.points) if batch.points else WriteOutcome(0)
             self._count(batch, batch.outcome)
         self._quarantine_refused(batch, batch.outcome.refused)
-        self._state.commit(batch.progress, clock.now_ns())
+        self._state.commit(batch.progress)
         self._held = None
         self._reader.drop_consumed(batch.taken.positions)
         self._tell(batch, batch.outcome)
@@ -109,6 +111,13 @@ class Drain:
         waiting = self._reader.oldest_received_ns()
         return min([*times, waiting] if waiting is not None else times, default=None)
 
+    def _settle(self) -> None:
+        """Keep which gaps became missing since the last batch."""
+        self._unsaved += self._dedupe.boots.take_changes(time.monotonic())
+        if self._unsaved:
+            self._state.commit(Progress(boots=self._unsaved))
+            self._unsaved = []
+
     def _take(self) -> _Batch | None:
         taken = self._reader.take(BATCH_READINGS)
         if not taken.positions:
@@ -118,10 +127,11 @@ class Drain:
         fresh = self._dedupe.sift(readings, begun_s)
         progress = Progress(
             positions=taken.positions,
-            boots=self._dedupe.boots.take_changes(),
+            boots=self._unsaved + self._dedupe.boots.take_changes(begun_s),
             deliveries=self._dedupe.deliveries.take_changes(),
             delivery_number=self._dedupe.deliveries.number,
         )
+        self._unsaved = []
         return _Batch(taken, fresh, [readings[index] for index in fresh], progress, begun_s)
 
     def _count(self, batch: _Batch, outcome: WriteOutcome) -> None:

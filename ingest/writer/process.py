@@ -44,6 +44,12 @@ RESERVE = 4  # times the quarantine limit of the ingest services: what is acknow
 DAY_NS = 86_400 * clock.NS_PER_S
 LAG = Gauge("headwater_writer_lag_seconds", "Age of the oldest reading not yet stored", multiprocess_mode="livemax")
 PENDING = Gauge("headwater_writer_pending", "Readings in the spools not yet taken", multiprocess_mode="livemax")
+MISSING = Gauge(
+    "headwater_writer_missing", "Readings that their devices numbered and that never came", multiprocess_mode="livemax"
+)
+GAP_DEVICES = Gauge(
+    "headwater_writer_gap_devices", "Devices of which numbered readings are missing", multiprocess_mode="livemax"
+)
 T = TypeVar("T")
 UNAVAILABLE = Counter("headwater_writer_store_unavailable", "Writes that the store could not take")
 
@@ -91,11 +97,14 @@ class Writer:
 
     def watch_lag(self) -> None:
         """Export how far the store is behind."""
-        if self._drain is None or self._reader is None:
+        if self._drain is None or self._reader is None or self._state is None:
             return
         oldest = self._drain.oldest_received_ns()
         LAG.set(0.0 if oldest is None else max(0.0, (clock.now_ns() - oldest) / clock.NS_PER_S))
         PENDING.set(self._reader.pending())
+        devices, missing = self._state.gaps()
+        GAP_DEVICES.set(devices)
+        MISSING.set(missing)
 
     def keep_house(self) -> None:
         """Each hour, drop what is older than the retention."""

@@ -5,22 +5,25 @@ One transaction a batch, after the store took it: a crash before it writes the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 import msgspec
 
 from chassis.sqlite import UNUSABLE, Database
 from ingest.spool.reader import Position, oldest_received_ns, pending_of, slot_folders
-from ingest.writer.dedupe import WINDOW, BootChange, BootKey, DeliveryRow
+from ingest.writer.dedupe import WINDOW, DeliveryRow
+from ingest.writer.gaps import Boot, BootChange, BootKey
 from wire import clock
 from wire.errors import Unavailable
 
 FILE = "writer.db"
 COUNTERS = ("stored", "duplicates", "store_refused", "damaged")
+GAP_COUNTS = ("missing", "devices_with_gaps")
 KEPT_BOOTS = 16  # per device: one that restarts at every reading must not fill the disk
 BOOT_DAYS = 30  # a boot not heard of for so long is forgotten
 
@@ -31,17 +34,34 @@ _SCHEMA = (
     ("CREATE TABLE boots (tenant TEXT NOT NULL, device TEXT NOT NULL, boot_id TEXT NOT NULL, ranges BLOB NOT NULL,"
     " seen_ns INTEGER NOT NULL, PRIMARY KEY (tenant, device, boot_id)) WITHOUT ROWID"),
     "CREATE TABLE deliveries (last INTEGER PRIMARY KEY, content BLOB NOT NULL)",
+    # What totals need of the gap audit; `ranges` holds all of a boot. Boots from before it settle at the next start.
+    "ALTER TABLE boots ADD COLUMN missing INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE boots ADD COLUMN duplicates INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE boots ADD COLUMN is_settled INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX boots_with_gaps ON boots (tenant, device, missing) WHERE missing > 0",
+    ("CREATE TABLE dropped_boots (tenant TEXT NOT NULL, device TEXT NOT NULL, boots INTEGER NOT NULL,"
+    " missing INTEGER NOT NULL, duplicates INTEGER NOT NULL, PRIMARY KEY (tenant, device)) WITHOUT ROWID"),
 )  # fmt: skip
 _PUT_POSITION = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)"
 _ADD_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
 _PUT_BOOT = (
-    "INSERT INTO boots VALUES (?, ?, ?, ?, ?) ON CONFLICT (tenant, device, boot_id)"
-    " DO UPDATE SET ranges = excluded.ranges, seen_ns = excluded.seen_ns"
+    "INSERT INTO boots (tenant, device, boot_id, ranges, missing, duplicates, is_settled, seen_ns)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, device, boot_id) DO UPDATE SET ranges = excluded.ranges,"
+    " missing = excluded.missing, duplicates = excluded.duplicates, is_settled = excluded.is_settled,"
+    " seen_ns = excluded.seen_ns"
 )
-_DROP_OLD_BOOTS = (
-    "DELETE FROM boots WHERE tenant = ?1 AND device = ?2 AND boot_id IN (SELECT boot_id FROM boots"
+_OLD_BOOTS = (
+    " FROM boots WHERE tenant = ?1 AND device = ?2 AND boot_id IN (SELECT boot_id FROM boots"
     " WHERE tenant = ?1 AND device = ?2 ORDER BY seen_ns DESC LIMIT -1 OFFSET ?3)"
 )
+_COUNT_OLD_BOOTS = (
+    "INSERT INTO dropped_boots SELECT tenant, device, count(*), sum(missing), sum(duplicates)"
+    f"{_OLD_BOOTS} GROUP BY tenant, device ON CONFLICT (tenant, device) DO UPDATE SET boots = boots + excluded.boots,"
+    " missing = missing + excluded.missing, duplicates = duplicates + excluded.duplicates"
+)
+_DROP_OLD_BOOTS = f"DELETE{_OLD_BOOTS}"
+_READ_BOOTS = "SELECT boot_id, ranges, seen_ns FROM boots WHERE tenant = ? AND device = ? ORDER BY seen_ns DESC"
+_GAPS = "SELECT count(DISTINCT tenant || '/' || device), coalesce(sum(missing), 0) FROM boots WHERE missing > 0"
 _PUT_DELIVERIES = "INSERT OR REPLACE INTO deliveries VALUES (?, ?)"
 
 
@@ -54,6 +74,23 @@ class Progress:
     boots: Sequence[BootChange] = ()
     deliveries: Sequence[DeliveryRow] = ()
     delivery_number: int = 0
+
+
+class BootAccount(NamedTuple):
+    """A boot as it was kept, and when a reading of it was last committed."""
+
+    boot_id: str
+    boot: Boot
+    seen_ns: int
+
+
+class DeviceBoots(NamedTuple):
+    """All that is known of a device's numbers; `dropped_*` sum up boots beyond the newest KEPT_BOOTS."""
+
+    boots: list[BootAccount]  # the one heard of last first
+    dropped_boots: int = 0
+    dropped_missing: int = 0
+    dropped_duplicates: int = 0
 
 
 class WriterState:
@@ -74,18 +111,26 @@ class WriterState:
         rows = self._database.read(sql, key)
         return rows[0][0] if rows else None
 
+    def unsettled_boots(self) -> list[BootKey]:
+        """Give the boots with gaps that had their grace when they were kept."""
+        return list(self._database.read("SELECT tenant, device, boot_id FROM boots WHERE NOT is_settled"))
+
+    def gaps(self) -> tuple[int, int]:
+        """Count the devices with missing numbers, and these numbers."""
+        return _gaps(self._database)
+
     def deliveries(self) -> tuple[list[DeliveryRow], int]:
         """Give the deliveries kept, oldest first, and the number of the last."""
         kept = self._database.read("SELECT last, content FROM deliveries ORDER BY last")
         rows = [row for _, content in kept for row in msgspec.msgpack.decode(content, type=list[DeliveryRow])]
         return rows[-WINDOW:], int(kept[-1][0]) if kept else 0
 
-    def commit(self, progress: Progress, now_ns: int) -> None:
+    def commit(self, progress: Progress) -> None:
         """Keep all of it, or on any error nothing. Raises Unavailable when the disk refuses."""
         with _answering(), self._database.write() as connection:
             connection.executemany(_PUT_POSITION, [(name, *place) for name, place in progress.positions.items()])
             connection.executemany(_ADD_COUNT, [(name, count) for name, count in progress.counts.items() if count])
-            _put_boots(connection, progress.boots, now_ns)
+            _put_boots(connection, progress.boots)
             if progress.delivery_number > self._delivered:
                 content = msgspec.msgpack.encode(progress.deliveries)
                 connection.execute(_PUT_DELIVERIES, (progress.delivery_number, content))
@@ -97,6 +142,13 @@ class WriterState:
         with _answering(), self._database.write() as connection:
             connection.execute("DELETE FROM boots WHERE seen_ns < ?", (before_ns,))
 
+    def forget_devices(self, devices: Iterable[str]) -> None:
+        """Drop all boots of devices. Raises Unavailable when the disk refuses."""
+        with _answering(), self._database.write() as connection:
+            for device in devices:
+                for table in ("boots", "dropped_boots"):
+                    connection.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608 - constants
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()
@@ -107,11 +159,12 @@ def read_counters(data: Path) -> dict[str, float]:
 
     Returns:
         `stored`, `duplicates`, `store_refused`, `damaged` (readings ever), `pending` (durable, not consumed),
-        `lag_s` (age of the oldest pending reading, 0 when there is none).
+        `lag_s` (age of the oldest pending reading, 0 when there is none), `missing` (numbers of the boots that are
+        kept), `devices_with_gaps`.
     """
     with _answering():
         counters, positions = _read_state(data)
-    found: dict[str, float] = {name: counters.get(name, 0) for name in COUNTERS}
+    found: dict[str, float] = {name: counters.get(name, 0) for name in (*COUNTERS, *GAP_COUNTS)}
     oldest, pending = None, 0
     for folder in slot_folders(data / "spool"):
         position = positions.get(f"{folder.parent.name}/{folder.name}")
@@ -141,18 +194,52 @@ def _read_state(data: Path) -> tuple[dict[str, int], dict[str, Position]]:
             return {}, {}  # its schema is being made right now
         database.read("BEGIN")  # both tables as one commit left them
         counters = dict(database.read("SELECT name, value FROM counters"))
+        if _is_current(database):
+            counters["devices_with_gaps"], counters["missing"] = _gaps(database)
         return counters, _positions(database)
     finally:
         database.close()
+
+
+def read_boots(data: Path, device: str, tenant: str) -> DeviceBoots:
+    """Give the numbers of one device, from any process. Raises Unavailable when the file cannot be used."""
+    with _answering():
+        if not (data / FILE).exists():
+            return DeviceBoots([])
+        database = Database(data / FILE, read_only=True)
+        try:
+            return _boots_of(database, device, tenant) if _is_current(database) else DeviceBoots([])
+        finally:
+            database.close()
+
+
+def _boots_of(database: Database, device: str, tenant: str) -> DeviceBoots:
+    kept = [BootAccount(name, Boot.from_bytes(content), seen_ns)
+            for name, content, seen_ns in database.read(_READ_BOOTS, (tenant, device))]  # fmt: skip
+    sql = "SELECT boots, missing, duplicates FROM dropped_boots WHERE tenant = ? AND device = ?"
+    dropped = database.read(sql, (tenant, device))
+    return DeviceBoots(kept, *dropped[0]) if dropped else DeviceBoots(kept)
+
+
+def _gaps(database: Database) -> tuple[int, int]:
+    devices, missing = database.read(_GAPS)[0]
+    return int(devices), int(missing)
+
+
+def _is_current(database: Database) -> bool:
+    """Tell whether the writer has brought the file up to date since it is ours."""
+    return int(database.read("PRAGMA user_version")[0][0]) >= len(_SCHEMA)
 
 
 def _positions(database: Database) -> dict[str, Position]:
     return {row[0]: Position(*row[1:]) for row in database.read("SELECT * FROM positions")}
 
 
-def _put_boots(connection: apsw.Connection, boots: Sequence[BootChange], now_ns: int) -> None:
+def _put_boots(connection: apsw.Connection, boots: Sequence[BootChange]) -> None:
     if not boots:
         return
-    connection.executemany(_PUT_BOOT, [(*boot.key, boot.ranges, now_ns) for boot in boots])
-    fresh = {(*boot.key[:2], KEPT_BOOTS) for boot in boots if boot.is_new}
-    connection.executemany(_DROP_OLD_BOOTS, list(fresh))
+    connection.executemany(_PUT_BOOT, [(*boot.key, boot.content, *boot[3:]) for boot in boots])
+    fresh = list({(*boot.key[:2], KEPT_BOOTS) for boot in boots if boot.is_new})
+    if fresh:
+        connection.executemany(_COUNT_OLD_BOOTS, fresh)
+        connection.executemany(_DROP_OLD_BOOTS, fresh)

@@ -124,7 +124,7 @@ def test_bad_content_is_a_problem_with_its_code(client, post, content, status, c
     assert answer.get_json()["quarantined"][0]["code"] == code
     assert ledger(client) | {"lag_s": 0} == {
         "received": 1, "accepted": 0, "stored": 0, "pending": 0, "duplicates": 0, "quarantined": 1, "refused": 0,
-        "damaged": 0, "lag_s": 0,
+        "damaged": 0, "missing": 0, "devices_with_gaps": 0, "lag_s": 0,
     }  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ingest.ledger import Ledger
+from ingest.writer.gaps import Boot
+from ingest.writer.state import BootAccount, DeviceBoots
 
 
 class FakeQuarantine:
@@ -13,6 +15,10 @@ class FakeQuarantine:
 
     def count_by_code(self, device: str) -> dict[str, int]:
         return {"bad_time": 2, "bad_name": 1}
+
+
+def nothing(device: str, tenant: str) -> DeviceBoots:
+    return DeviceBoots([])
 
 
 @pytest.mark.parametrize(
@@ -25,7 +31,7 @@ class FakeQuarantine:
     ],
 )
 def test_accepted_is_stored_pending_and_duplicates(accepted, written, pending) -> None:
-    totals = Ledger(FakeQuarantine(), lambda: accepted, lambda: written).totals()
+    totals = Ledger(FakeQuarantine(), lambda: accepted, lambda: written, nothing).totals()
 
     assert totals.pending == pending
     assert totals.accepted == accepted - written.get("store_refused", 0) - written.get("damaged", 0)
@@ -34,6 +40,28 @@ def test_accepted_is_stored_pending_and_duplicates(accepted, written, pending) -
 
 
 def test_device_shows_what_waits_by_code() -> None:
-    shown = Ledger(FakeQuarantine(), lambda: 0, dict).of_device("d1")
+    shown = Ledger(FakeQuarantine(), lambda: 0, dict, nothing).of_device("d1", "default")
 
     assert (shown.quarantined, shown.by_code) == (3, {"bad_time": 2, "bad_name": 1})
+    assert (shown.missing, shown.duplicates, shown.boots) == (0, 0, [])
+
+
+def test_device_shows_the_account_of_each_boot() -> None:
+    old, new = Boot(duplicates=2, began_ns=1), Boot(duplicates=1, began_ns=2)
+    for number in range(0, 100, 2):
+        old.add(number)
+    for number in (3, 4, 6):
+        new.add(number)
+    for boot in (old, new):
+        boot.settle(2**63)
+    found = DeviceBoots([BootAccount("a", old, 8), BootAccount("b", new, 7)], 4, 10, 20)
+
+    shown = Ledger(FakeQuarantine(), lambda: 0, dict, lambda device, tenant: found).of_device("d1", "default")
+
+    assert (shown.missing, shown.duplicates, shown.dropped.boots) == (49 + 1 + 10, 2 + 1 + 20, 4)
+    first, second = shown.boots
+    assert (first.boot_id, first.missing, len(first.missing_ranges), first.is_truncated) == ("a", 49, 32, True)
+    assert second.model_dump(exclude={"began", "seen"}) == {
+        "boot_id": "b", "is_current": True, "first": 3, "contiguous_to": 4, "newest": 6, "missing": 1,
+        "missing_ranges": [(5, 5)], "is_truncated": False, "duplicates": 1, "restarts": 0, "jumps": 0,
+    }  # fmt: skip

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ingest.readings import Reading
 from ingest.writer import dedupe
-from ingest.writer.dedupe import Boots, Dedupe, Deliveries, Ranges
+from ingest.writer.dedupe import Dedupe, Deliveries
+from ingest.writer.gaps import BootKey, Boots
 from wire.points import REDELIVERED, SERVER_TIME, FieldValue
 
 
@@ -23,46 +20,8 @@ def mqtt(mid: int, content: int, received_ns: int, *, again: bool = False) -> Re
     return reading(received_ns, content, received_ns=received_ns, flags=flags, delivery=mid, content=content)
 
 
-def make(kept: dict[dedupe.BootKey, bytes] | None = None) -> Dedupe:
+def make(kept: dict[BootKey, bytes] | None = None) -> Dedupe:
     return Dedupe(Boots((kept or {}).get), Deliveries([], 0))
-
-
-@given(st.lists(st.integers(0, 60)))
-def test_ranges_behave_like_a_set(numbers: list[int]) -> None:
-    ranges, model = Ranges(), set()
-
-    for number in numbers:
-        assert ranges.add(number) == (number not in model)
-        model.add(number)
-
-    pairs = list(zip(ranges.lows, ranges.highs, strict=True))
-    assert {n for low, high in pairs for n in range(low, high + 1)} == model
-    assert all(high + 1 < low for (_, high), (low, _) in pairwise(pairs))
-    assert ranges.missing() == (max(model) - min(model) + 1 - len(model) if model else 0)
-
-
-@given(st.lists(st.integers(0, 2**63)))
-def test_ranges_survive_being_kept(numbers: list[int]) -> None:
-    ranges = Ranges()
-    for number in numbers:
-        ranges.add(number)
-
-    again = Ranges.from_bytes(ranges.to_bytes())
-
-    assert (again.lows, again.highs) == (ranges.lows, ranges.highs)
-    assert not any(again.add(number) for number in numbers)
-
-
-@given(st.lists(st.integers(0, 5_000), max_size=1_500))
-def test_bounded_ranges_forget_but_never_invent(numbers: list[int]) -> None:
-    ranges, model = Ranges(), set()
-
-    for number in numbers:
-        if not ranges.add(number):
-            assert number in model
-        model.add(number)
-
-    assert len(ranges.lows) <= dedupe.MAX_RANGES
 
 
 def test_second_copy_of_a_seq_is_a_duplicate_whatever_its_time() -> None:
@@ -77,27 +36,14 @@ def test_second_copy_of_a_seq_is_a_duplicate_whatever_its_time() -> None:
 def test_seen_numbers_come_back_from_what_was_kept() -> None:
     before = make()
     before.sift([reading(n, boot_id="b", seq=n) for n in range(5)], 0.0)
-    changes = before.boots.take_changes()
+    changes = before.boots.take_changes(0.0)
 
-    after = make({change.key: change.ranges for change in changes})
+    after = make({change.key: change.content for change in changes})
 
     assert [(change.key, change.is_new) for change in changes] == [(("default", "d1", "b"), True)]
     assert after.sift([reading(n, boot_id="b", seq=n) for n in range(3, 7)], 0.0) == [2, 3]
-    assert [change.is_new for change in after.boots.take_changes()] == [False]
-    assert after.boots.take_changes() == []
-
-
-def test_boots_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dedupe, "MAX_BOOTS", 3)
-    kept: dict[dedupe.BootKey, bytes] = {}
-    boots = Boots(kept.get)
-
-    for number in range(10):
-        assert not boots.is_repeat(("t", "d", str(number)), 1)
-        kept |= {change.key: change.ranges for change in boots.take_changes()}
-
-    assert len(boots._known) == 3
-    assert boots.is_repeat(("t", "d", "0"), 1), "read again from what was kept"
+    assert [change.is_new for change in after.boots.take_changes(0.0)] == [False]
+    assert after.boots.take_changes(0.0) == []
 
 
 def test_same_content_at_the_same_time_is_a_duplicate() -> None:

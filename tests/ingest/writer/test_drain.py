@@ -332,6 +332,52 @@ def failing(error: Exception) -> Callable[..., None]:
     return fail
 
 
+def numbered(*numbers: int) -> list[Reading]:
+    return [Reading("d1", "telemetry", n + 1, n + 1, {"t": n}, boot_id="b", seq=n) for n in numbers]
+
+
+def missing(line: Line) -> float:
+    return read_counters(line.data)["missing"]
+
+
+def test_a_gap_is_kept_though_nothing_more_comes(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.writer.gaps.GRACE_S", 0.0)
+    line.append(*numbered(1, 2, 6))
+
+    line.run()
+
+    assert missing(line) == 3
+    line.append(*numbered(4))
+    line.run()
+    assert missing(line) == 2
+
+
+def test_a_gap_in_its_grace_is_missing_after_a_crash(line: Line) -> None:
+    line.append(*numbered(1, 3))
+    line.run()
+    assert missing(line) == 0
+
+    line.restart()
+    line.run()
+
+    assert missing(line) == 1
+
+
+def test_a_failed_commit_of_gaps_is_made_up_by_the_next(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.writer.gaps.GRACE_S", 0.0)
+    line.append(*numbered(1, 3))
+    line.drain.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(line.state, "commit", failing(Unavailable("disk full")))
+        with pytest.raises(Unavailable):
+            line.drain.step()
+
+    line.append(*numbered(4))
+    line.drain.step()
+
+    assert missing(line) == 1
+
+
 def test_real_quarantine_takes_what_the_store_refuses(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path / "quarantine.db", limit_bytes=1 << 26)
     line = Line(tmp_path)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from chassis.sqlite import Database
 from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import Position, SpoolReader
-from ingest.writer.dedupe import WINDOW, BootChange, Ranges
-from ingest.writer.state import KEPT_BOOTS, Progress, WriterState, read_counters
+from ingest.writer.dedupe import WINDOW
+from ingest.writer.gaps import Boot, BootChange
+from ingest.writer.state import _SCHEMA, FILE, KEPT_BOOTS, Progress, WriterState, read_boots, read_counters
 from wire import clock
 
 
@@ -21,24 +24,24 @@ def state(tmp_path: Path):
     made.close()
 
 
-def boot(name: str, *numbers: int, is_new: bool = True) -> BootChange:
-    ranges = Ranges()
-    for number in numbers:
-        ranges.add(number)
-    return BootChange(("default", "d1", name), ranges.to_bytes(), is_new)
+def boot(name: str, *numbers: int, seen_ns: int = 0, device: str = "d1", is_new: bool = True) -> BootChange:
+    made = Boot(seen_ns=seen_ns)
+    repeats = sum(not made.add(number) for number in numbers)
+    made.settle(2**63)
+    return BootChange(("default", device, name), made.to_bytes(), is_new, made.missing(), repeats, True, seen_ns)
 
 
 def test_a_commit_is_there_after_reopening(tmp_path: Path, state: WriterState) -> None:
     place = Position("ab", 12, 3, 400)
     state.commit(
-        Progress({"json/0": place}, {"stored": 5, "duplicates": 2}, [boot("b", 1, 2)], [(7, -5, 99, True)], 41), 1
+        Progress({"json/0": place}, {"stored": 5, "duplicates": 2}, [boot("b", 1, 2)], [(7, -5, 99, True)], 41)
     )
-    state.commit(Progress({}, {"stored": 3}), 2)
+    state.commit(Progress({}, {"stored": 3}))
 
     again = WriterState(tmp_path)
 
     assert again.positions() == {"json/0": place}
-    assert again.load_boot(("default", "d1", "b")) == boot("b", 1, 2).ranges
+    assert again.load_boot(("default", "d1", "b")) == boot("b", 1, 2).content
     assert again.load_boot(("default", "d1", "c")) is None
     assert again.deliveries() == ([(7, -5, 99, True)], 41)
     assert (read_counters(tmp_path)["stored"], read_counters(tmp_path)["duplicates"]) == (8, 2)
@@ -49,18 +52,21 @@ def test_a_failing_commit_changes_nothing(tmp_path: Path, state: WriterState) ->
     odd = Position("ab", 2**70, 0, 0)
 
     with pytest.raises(OverflowError):
-        state.commit(Progress({"a": Position("ab", 1), "json/0": odd}, {"stored": 5}), 1)
+        state.commit(Progress({"a": Position("ab", 1), "json/0": odd}, {"stored": 5}))
 
     assert state.positions() == {}
     assert read_counters(tmp_path)["stored"] == 0
 
 
-def test_boots_of_a_device_are_bounded_and_grow_old(state: WriterState) -> None:
+def test_boots_of_a_device_are_bounded_and_grow_old(tmp_path: Path, state: WriterState) -> None:
     for number in range(KEPT_BOOTS + 5):
-        state.commit(Progress(boots=[boot(f"b{number}", 1)]), number)
+        state.commit(Progress(boots=[boot(f"b{number}", 1, 3, 3, seen_ns=number)]))
 
     assert state.load_boot(("default", "d1", "b4")) is None
     assert state.load_boot(("default", "d1", "b5")) is not None
+    found = read_boots(tmp_path, "d1", "default")
+    assert [account.boot_id for account in found.boots] == [f"b{number}" for number in range(20, 4, -1)]
+    assert found[1:] == (5, 5, 5), "what is no longer kept stays counted"
     state.forget_boots(10)
     assert state.load_boot(("default", "d1", "b9")) is None
     assert state.load_boot(("default", "d1", "b10")) is not None
@@ -69,7 +75,7 @@ def test_boots_of_a_device_are_bounded_and_grow_old(state: WriterState) -> None:
 def test_deliveries_are_bounded(state: WriterState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest.writer.state.WINDOW", 10)
     for number in range(1, 31):
-        state.commit(Progress(deliveries=[(number, 0, 0, False)], delivery_number=number), number)
+        state.commit(Progress(deliveries=[(number, 0, 0, False)], delivery_number=number))
 
     rows, last = state.deliveries()
 
@@ -80,6 +86,7 @@ def test_deliveries_are_bounded(state: WriterState, monkeypatch: pytest.MonkeyPa
 def test_counters_without_a_writer_show_what_waits(tmp_path: Path) -> None:
     assert read_counters(tmp_path) == {
         "stored": 0, "duplicates": 0, "store_refused": 0, "damaged": 0, "pending": 0, "lag_s": 0.0,
+        "missing": 0, "devices_with_gaps": 0,
     }  # fmt: skip
     log = segments.open_spool(tmp_path / "spool" / "json", limit_bytes=1 << 30, floor_bytes=0)
     received_ns = clock.now_ns() - 90 * clock.NS_PER_S
@@ -100,7 +107,7 @@ def test_lag_ends_when_the_position_is_committed(tmp_path: Path, state: WriterSt
     taken = SpoolReader(tmp_path / "spool", {}).take(10)
     before = read_counters(tmp_path)
 
-    state.commit(Progress(taken.positions, {"stored": 1}), 1)
+    state.commit(Progress(taken.positions, {"stored": 1}))
     after = read_counters(tmp_path)
 
     assert (before["pending"], after["pending"]) == (1, 0)
@@ -111,9 +118,52 @@ def test_lag_ends_when_the_position_is_committed(tmp_path: Path, state: WriterSt
 
 def test_count_of_deliveries_is_kept_without_new_rows(state: WriterState) -> None:
     """Timed messages use up message ids too; a restart must not make old deliveries young again."""
-    state.commit(Progress(deliveries=[(7, -5, 99, False)], delivery_number=1), 1)
-    state.commit(Progress(delivery_number=1), 2)
+    state.commit(Progress(deliveries=[(7, -5, 99, False)], delivery_number=1))
+    state.commit(Progress(delivery_number=1))
     assert state.deliveries() == ([(7, -5, 99, False)], 1)
 
-    state.commit(Progress(delivery_number=WINDOW + 1), 3)
+    state.commit(Progress(delivery_number=WINDOW + 1))
     assert state.deliveries() == ([], WINDOW + 1)
+
+
+def test_gaps_are_counted_for_other_processes(tmp_path: Path, state: WriterState) -> None:
+    state.commit(Progress(boots=[boot("a", 1, 4), boot("b", 1, 3), boot("a", 1, 2, device="d2")]))
+
+    found = read_counters(tmp_path)
+
+    assert (found["missing"], found["devices_with_gaps"]) == (3, 1)
+    assert state.gaps() == (1, 3)
+    state.commit(Progress(boots=[boot("a", 1, 2, 3, 4, is_new=False), boot("b", 1, 2, 3, is_new=False)]))
+    assert state.gaps() == (0, 0)
+
+
+def test_a_device_that_is_no_more_is_forgotten(tmp_path: Path, state: WriterState) -> None:
+    state.commit(Progress(boots=[boot("a", 1, 4), boot("a", 1, 4, device="d2")]))
+
+    state.forget_devices(["d1"])
+
+    assert read_boots(tmp_path, "d1", "default").boots == []
+    assert [account.boot_id for account in read_boots(tmp_path, "d2", "default").boots] == ["a"]
+
+
+def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    old = Database(tmp_path / FILE, schema=_SCHEMA[:4])
+    with old.write() as connection:
+        kept = msgspec.msgpack.encode(([1, 5], [3, 9]))
+        connection.execute("INSERT INTO boots VALUES ('default', 'd1', 'b', ?, 7)", (kept,))
+        connection.execute("INSERT INTO counters VALUES ('stored', 3)")
+    old.close()
+    assert (read_counters(tmp_path)["stored"], read_boots(tmp_path, "d1", "default").boots) == (3, [])
+
+    state = WriterState(tmp_path)
+
+    assert state.unsettled_boots() == [("default", "d1", "b")]
+    (account,) = read_boots(tmp_path, "d1", "default").boots
+    assert (account.boot_id, account.seen_ns, account.boot.highs) == ("b", 7, [3, 9])
+    state.close()
+
+
+def test_other_tenants_see_nothing(tmp_path: Path, state: WriterState) -> None:
+    state.commit(Progress(boots=[boot("a", 1, 4)]))
+
+    assert read_boots(tmp_path, "d1", "other").boots == []
