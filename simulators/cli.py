@@ -101,6 +101,7 @@ def to_options(args: argparse.Namespace) -> Options:
         size=args.size,
         batch=args.batch,
         window=args.inflight,
+        outbox=args.outbox,
         url=args.url,
         mqtt=mqtt,
         mqtt_tls=is_tls,
@@ -140,6 +141,7 @@ _SETTINGS = frozenset(
         "size",
         "batch",
         "inflight",
+        "outbox",
         "url",
         "mqtt",
         "scenario",
@@ -176,6 +178,12 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--inflight", type=count, default=100, metavar="N", help="unacknowledged messages of a device; mqtt only (100)"
+    )
+    group.add_argument(
+        "--outbox",
+        type=number,
+        metavar="N",
+        help="acknowledged readings a device keeps until the acks topic covers them; 0 = none; mqtt only (up to 500)",
     )
 
 

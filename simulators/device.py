@@ -80,7 +80,7 @@ class Device:
         missing = self._habits.size - len(payload) - len(',"pad":""')
         if missing > 0:
             payload = self._encode(body | {"values": values | {"pad": "x" * missing}})
-        return Outgoing(self.index, self._seq, ts, payload)
+        return Outgoing(self.index, self._seq, ts, payload, boot_id=self.boot_id)
 
     def _next_ts(self, now_ns: int) -> int:
         # A device never uses a time twice: verification tells readings apart by it. Late readings lie on odd times.

@@ -116,11 +116,11 @@ class Fleet:
         return task
 
     async def drain(self, deadline_s: float) -> bool:
-        """Wait until all is acknowledged or refused; False when time ran out first."""
+        """Wait until all is acknowledged or refused, and nothing is in doubt; False when time ran out first."""
         for sender in self._senders():
             sender.flush()
         deadline = time.monotonic() + deadline_s
-        while self.backlog:
+        while self.backlog or any(sender.doubtful for sender in self._senders()):
             if time.monotonic() > deadline:
                 return False
             self._raise_failure()

@@ -15,6 +15,7 @@ from typing import cast
 
 from simulators import packets
 from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, backoff_s
+from simulators.resend import HOLD_S, Unsettled
 from wire import topics
 
 CONNECT_TIMEOUT_S = 10.0
@@ -34,6 +35,7 @@ class MqttSettings:
     keepalive_s: int = 30
     tls: ssl.SSLContext | None = None
     topic: str = "devices/%i/telemetry"  # %i is the device id, as in emqtt-bench
+    outbox: int = 0  # acknowledged readings kept until the `acks` topic covers them; 0 = none, and no subscription
 
 
 class ConnectRefused(ConnectionError):  # noqa: N818 - as HTTP and MQTT name it
@@ -66,6 +68,7 @@ class MqttClient:
         self._packet_id = 0
         self._link: _Link | None = None
         self._ready = asyncio.Event()
+        self._unsettled = Unsettled(settings.outbox if settings.qos else 0)
         self.refusals = 0  # CONNACKs that were not 0
         self._is_closing = False
 
@@ -73,6 +76,11 @@ class MqttClient:
     def backlog(self) -> int:
         """Messages neither acknowledged nor (QoS 0) written."""
         return len(self._waiting) + len(self._inflight)
+
+    @property
+    def doubtful(self) -> int:
+        """Messages that were acknowledged over a connection that is gone, and are not known to have arrived."""
+        return self._unsettled.doubtful
 
     @property
     def is_connected(self) -> bool:
@@ -149,6 +157,10 @@ class MqttClient:
         if packet.kind == packets.PUBACK:
             packet_id, reason = packets.read_puback(packet.body)
             self._on_puback(packet_id, reason)
+        elif packet.kind == packets.PUBLISH:
+            self._send_again(
+                self._unsettled.hear(packets.read_publish(packet, self._settings.version)[1], time.monotonic())
+            )
         elif packet.kind == packets.DISCONNECT:
             self._sink.error(f"disconnect_{packet.body[0] if packet.body else 0}")
 
@@ -188,8 +200,28 @@ class MqttClient:
         self._flying = 0
         link.keep_alive(connack.keepalive_s or self._settings.keepalive_s)
         link.write(self._status.qos0(ONLINE, retain=True))
+        if self._settings.outbox and self._settings.qos:
+            self._follow_acks(link)
         self._ready.set()
         self.pump()
+
+    def _follow_acks(self, link: _Link) -> None:
+        topic = topics.acks(self._login.device_id)
+        link.write(packets.subscribe(topic, self._next_id(), self._settings.version))
+        if self._unsettled.doubtful:
+            asyncio.get_running_loop().call_later(HOLD_S, self._end_hold, link)
+
+    def _end_hold(self, link: _Link) -> None:
+        if link is self._link:  # else the next connection has its own
+            self._send_again(self._unsettled.overdue())
+
+    def _send_again(self, readings: list[Outgoing]) -> None:
+        """Publish readings once more, as new messages: their numbers tell that they are copies."""
+        for outgoing in readings:
+            self._sink.error("resent_missing")
+            self._waiting.append(outgoing)
+        if readings:
+            self.pump()
 
     async def _stay(self, link: _Link) -> None:
         try:
@@ -197,6 +229,7 @@ class MqttClient:
         finally:
             self._link = None
             link.abort()
+            self._unsettled.doubt()
         if not self._is_closing:
             self._sink.error("reconnects")
             await asyncio.sleep(backoff_s(0, self._rng.random()))
@@ -223,6 +256,7 @@ class MqttClient:
             self._sink.refused(outgoing)
         else:
             self._sink.acked(outgoing)
+            self._unsettled.keep(outgoing)
         self.pump()
 
     def _pump_unacknowledged(self, link: _Link) -> None:

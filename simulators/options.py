@@ -26,6 +26,7 @@ class Options:
     size: int
     batch: int
     window: int
+    outbox: int | None  # acknowledged readings a device keeps; None = as many as a fleet of this size has memory for
     url: str
     mqtt: tuple[str, int]
     mqtt_tls: bool

@@ -23,6 +23,7 @@ class Outgoing:
     is_malformed: bool = False
     sent_at: float = 0.0  # time.monotonic of the first transmission; 0 = not sent yet
     is_settled: bool = False
+    boot_id: str = ""  # with `seq`, by which the platform tells that it has the reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,15 @@ class Sink(Protocol):
 
 
 class Sender(Protocol):
-    """A device's way to the platform. `backlog` counts what is neither acknowledged nor refused."""
+    """A device's way to the platform. `backlog` counts what is neither acknowledged nor refused.
+
+    `doubtful` counts what was acknowledged, but perhaps by a broker that has forgotten it since.
+    """
 
     @property
     def backlog(self) -> int: ...
+    @property
+    def doubtful(self) -> int: ...
     def offer(self, outgoing: Outgoing) -> None: ...
     def flush(self) -> None: ...
     def break_connection(self) -> None: ...

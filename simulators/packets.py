@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 V311, V5 = 4, 5
 CONNECT, CONNACK, PUBLISH, PUBACK = 1, 2, 3, 4
+SUBSCRIBE, SUBACK = 8, 9
 PINGREQ, DISCONNECT = 12, 14
 PINGREQ_BYTES = b"\xc0\x00"
 DISCONNECT_BYTES = b"\xe0\x00"  # both versions: reason 0 and no properties may be left out (5.0 s. 3.14.2.1)
@@ -18,6 +19,7 @@ REFUSED_LOGIN = frozenset({4, 5, 0x86, 0x87})  # 3.1.1 s. 3.2.2.3, 5.0 s. 3.2.2.
 MAX_INCOMING_BYTES = 1 << 20
 _MAX_LENGTH_BYTES = 4
 _RETAIN, _DUP, _QOS1 = 0x01, 0x08, 0x02
+_SUBSCRIBE_FLAGS = 0x02  # 3.1.1 s. 3.8.1
 
 # Properties a CONNACK may carry: identifier -> how its value is laid out (5.0 s. 2.2.2.2).
 _PROPERTY_SIZES = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
@@ -142,6 +144,13 @@ class Connect:
         return bytes((CONNECT << 4,)) + encode_length(len(head) + len(payload)) + head + payload
 
 
+def subscribe(topic: str, packet_id: int, version: int) -> bytes:
+    """Build a SUBSCRIBE to one topic at QoS 0 (3.1.1 s. 3.8, 5.0 s. 3.8)."""
+    properties = b"\x00" if version == V5 else b""
+    body = packet_id.to_bytes(2, "big") + properties + _text(topic) + b"\x00"
+    return bytes((SUBSCRIBE << 4 | _SUBSCRIBE_FLAGS,)) + encode_length(len(body)) + body
+
+
 def encode_length(length: int) -> bytes:
     """Write a variable byte integer (3.1.1 s. 2.2.3)."""
     if length < 0x80:  # noqa: PLR2004 - fits one byte: nearly every telemetry packet of a small device
@@ -177,6 +186,23 @@ def read_puback(body: bytes) -> tuple[int, int]:
     if len(body) < 2:  # noqa: PLR2004 - the packet id
         raise PacketError("PUBACK cut short")
     return body[0] << 8 | body[1], body[2] if len(body) > 2 else 0  # noqa: PLR2004
+
+
+def read_publish(packet: Packet, version: int) -> tuple[str, bytes]:
+    """Read topic and payload of a PUBLISH that came at QoS 0.
+
+    Raises:
+        PacketError: it is cut short, or came at a QoS that was not asked for.
+    """
+    body = packet.body
+    end = 2 + int.from_bytes(body[:2], "big")
+    if packet.flags & 0x06 or len(body) < end:
+        raise PacketError("PUBLISH cut short, or of a QoS above 0")
+    start = end
+    if version == V5:
+        length, start = _read_length(body, end)
+        start += length
+    return body[2:end].decode(errors="replace"), body[start:]
 
 
 def _read_properties(body: bytes, offset: int) -> dict[int, int]:

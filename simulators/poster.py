@@ -54,6 +54,11 @@ class HttpSender:
         self._renewed = False
 
     @property
+    def doubtful(self) -> int:
+        """Nothing: the platform's own acknowledgement means that it is on disk."""
+        return 0
+
+    @property
     def backlog(self) -> int:
         """Readings neither kept nor refused."""
         return len(self._waiting) + len(self._posting)

@@ -34,6 +34,8 @@ from wire import clock
 _FAST_HZ = 200.0  # a device faster than this tells time in us: in ms its times would run ahead of the clock
 _BACKLOG_TOTAL = 200_000  # readings that all devices together may keep while they cannot send; about 80 MB
 _BACKLOG_DEVICE = 2_000
+# Acknowledged readings that are kept until the acks topic covers them: all devices together about 30 MB.
+_OUTBOX_DEVICE, _OUTBOX_LEAST, _OUTBOX_TOTAL = 500, 20, 100_000
 _STANDING_PAUSE_S = 2.0
 _STANDING_DRAIN_S = 1.0
 
@@ -171,8 +173,14 @@ class Run:
             options.window,
             tls=tls,
             topic=options.topic,
+            outbox=self._outbox(),
         )
         return MqttClient(settings, login, self._journal, rng, renew)
+
+    def _outbox(self) -> int:
+        if self._options.outbox is not None or not self._options.register:
+            return self._options.outbox or 0  # a bare broker has nobody who publishes on that topic
+        return max(_OUTBOX_LEAST, min(_OUTBOX_DEVICE, _OUTBOX_TOTAL // self._options.devices))
 
     def _open_ledger(self, path: Path) -> Ledger:
         devices = [member.device_id for member in self._members]

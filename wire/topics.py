@@ -47,3 +47,8 @@ def status(device_id: str) -> str:
 def errors(device_id: str) -> str:
     """Topic on which a device is told why a message was quarantined or refused."""
     return f"devices/{device_id}/errors"
+
+
+def acks(device_id: str) -> str:
+    """Topic, retained, on which a device is told which of its numbered readings are kept; see `wire.acks`."""
+    return f"devices/{device_id}/acks"

@@ -29,6 +29,7 @@ class Wire:
         self.is_ready = asyncio.Event()
         self._closed = asyncio.Event()
         self.failure: Exception | None = None
+        self.doubtful = 0
 
     @property
     def backlog(self) -> int:
@@ -191,3 +192,12 @@ def test_drain_gives_up_at_its_deadline() -> None:
         return is_drained
 
     assert not asyncio.run(scene())
+
+
+def test_drain_waits_for_what_is_in_doubt() -> None:
+    fleet, _, wires = make(1, Pace(50, 1000, 0.5))
+    wires[0].doubtful = 1
+    assert not asyncio.run(fleet.drain(0.1))
+
+    wires[0].doubtful = 0
+    assert asyncio.run(fleet.drain(0.1))

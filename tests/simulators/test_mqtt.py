@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt import publish
 
 from simulators import mqtt, packets
 from simulators.mqtt import MqttClient, MqttSettings
-from simulators.outbox import Login
+from simulators.outbox import Login, Outgoing
 from tests.simulators.fakes import DEADLINE_S, Books, Mosquitto, message, serving, until
 
 
@@ -270,3 +272,54 @@ def test_tls_is_spoken_and_the_authority_is_checked(tmp_path: Path) -> None:
 
     assert books.acked_seqs == [1]
     assert not strangers.sent_seqs
+
+
+def numbered(seq: int) -> Outgoing:
+    return Outgoing(0, seq, seq, b"%d" % seq, boot_id="b")
+
+
+def say(port: int, newest: int, *missing: tuple[int, int]) -> None:
+    body = {"boot_id": "b", "first": 0, "seq": newest, "newest": newest, "missing": missing}
+    payload = orjson.dumps(body | {"time": "2026-01-02T03:04:05Z"})
+    publish.single("devices/d1/acks", payload, qos=1, retain=True, hostname="127.0.0.1", port=port)
+
+
+@pytest.mark.parametrize("version", [packets.V311, packets.V5])
+def test_reading_said_to_be_missing_is_published_again(broker: Mosquitto, version: int) -> None:
+    books = Books()
+
+    async def scene(heard: list[Any]) -> None:
+        async with connected(broker.port, books, version=version, outbox=10) as client:
+            for seq in range(5):
+                client.offer(numbered(seq))
+            await until(lambda: len(books.acked_seqs) == 5)
+            await asyncio.to_thread(say, broker.port, 4, (1, 2))
+            await until(lambda: len(heard) == 7 and client.backlog == 0)
+
+    with listening(broker.port, "devices/+/telemetry") as heard:
+        asyncio.run(scene(heard))
+
+    assert [int(each.payload) for each in heard] == [0, 1, 2, 3, 4, 1, 2]
+    assert books.errors == {"resent_missing": 2}
+
+
+def test_readings_that_a_killed_broker_forgot_go_out_again(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "HOLD_S", 0.2)
+    books = Books()
+
+    async def scene() -> list[int]:
+        async with connected(broker.port, books, outbox=10) as client:
+            for seq in range(5):
+                client.offer(numbered(seq))
+            await until(lambda: len(books.acked_seqs) == 5)
+            broker.stop(signal.SIGKILL)
+            await until(lambda: client.doubtful == 5)
+            broker.start()
+            await asyncio.to_thread(say, broker.port, 2)
+            with listening(broker.port, "devices/+/telemetry") as heard:
+                await until(lambda: not client.doubtful and not client.backlog)
+                await until(lambda: len(heard) >= 2)
+            return [int(each.payload) for each in heard]
+
+    assert set(asyncio.run(scene())) >= {3, 4}
+    assert books.errors["resent_missing"] >= 2

@@ -106,3 +106,25 @@ def test_connack_of_version_5_tells_limits() -> None:
 def test_puback_without_reason_is_success() -> None:
     assert packets.read_puback(b"\x01\x02") == (258, 0)
     assert packets.read_puback(b"\x01\x02\x97\x00") == (258, 0x97)
+
+
+@pytest.mark.parametrize("version", [packets.V311, packets.V5])
+def test_subscribe_and_publish_are_what_another_library_writes(version: int) -> None:
+    properties = b"\x00" if version == packets.V5 else b""
+    expected = b"\x00\x07" + properties + b"\x00\x03a/b\x00"
+    assert packets.subscribe("a/b", 7, version) == bytes((0x82, len(expected))) + expected
+
+    body = b"\x00\x03a/b" + properties + b"text"
+    assert packets.read_publish(packets.Packet(3, 1, body), version) == ("a/b", b"text")
+
+
+def test_publish_with_properties_is_read_behind_them() -> None:
+    body = b"\x00\x03a/b" + b"\x02\x01\x00" + b"text"
+
+    assert packets.read_publish(packets.Packet(3, 0, body), packets.V5) == ("a/b", b"text")
+
+
+@pytest.mark.parametrize(("flags", "body"), [(2, b"\x00\x01a\x00\x01"), (0, b"\x00\x09a"), (0, b"")])
+def test_publish_that_cannot_be_read_is_refused(flags: int, body: bytes) -> None:
+    with pytest.raises(packets.PacketError):
+        packets.read_publish(packets.Packet(3, flags, body), packets.V311)
