@@ -24,6 +24,7 @@ from ingest.ledger import Ledger
 from ingest.ports import Ports
 from ingest.protocols import PROTOCOLS, served_by
 from ingest.quarantine import Quarantine
+from ingest.rates import RateLimits
 from ingest.replay import Replayer
 from ingest.reports import SEND_S, Reports
 from ingest.service import IngestService
@@ -80,7 +81,8 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
         limits = config.spool_limit_bytes, config.spool_floor_bytes
         commit = GroupCommit(open_spool(spool, limit_bytes=limits[0], floor_bytes=limits[1]))
         closing.callback(commit.close)
-        ports = Ports(Gate(registry), Intake(field_types), commit, quarantine, Reports(registry))
+        rates = RateLimits(config.device_rate_limit, config.tenant_rate_limit)
+        ports = Ports(Gate(registry), Intake(field_types), commit, quarantine, Reports(registry), rates)
         return ports, closing.pop_all()
     raise AssertionError
 

@@ -14,6 +14,7 @@ from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_MESSAGE_BYTES
 from ingest.quarantine import Item, Kept, RawMessage, Refused
+from ingest.rates import LIMITED, Wait
 from ingest.readings import Reading
 from ingest.reports import AuditEntry
 from wire import topics
@@ -45,6 +46,7 @@ class BatchSorting:
         self._found = Found({}, frozenset())
         self._held: list[_Held] = []  # in the order of `refused`
         self._readings: list[tuple[int, list[Reading]]] = []
+        self._late: Counter[str] = Counter()  # device -> messages of it that are over its rate
 
     def find_devices(self, deliveries: Iterable[Delivery]) -> None:
         """Ask the gate for all senders at once."""
@@ -98,11 +100,18 @@ class BatchSorting:
                 device, protocol, delivery.payload, delivery.received_ns, "mqtt", delivery.topic,
                 delivery.mid, delivery.dup, delivery.retain, self._bridge,
             )  # fmt: skip
-            self._sort(index, message)
+            self._sort(index, message, is_surplus=delivery.is_surplus)
 
-    def _sort(self, index: int, message: Message) -> None:
+    def _sort(self, index: int, message: Message, *, is_surplus: bool) -> None:
         checker = self._ports.gate.checker_of(message.device)
+        rates, rate = self._ports.rates, checker.rate if checker else None
+        is_limited = rates.is_on or rate is not None
+        if is_limited and (wait := rates.take(message.whose, rate, ahead=self._late[message.device.id])).seconds:
+            self._put_off(index, message, wait, is_surplus=is_surplus)
+            return
         found = self._ports.intake.sort(message, checker)
+        if is_limited:
+            rates.charge(message.whose, rate, found.count)
         self._ports.reports.note_seen(message.device.id, message.received_ns)
         refused = to_refused(message, checker, found)
         if refused is None:
@@ -112,6 +121,19 @@ class BatchSorting:
             self._refuse(index, message.protocol.name, "too_large", found.items[0].detail)
         else:
             self._hold(_Held(index, message.protocol.name, found.readings, found.items), refused.message)
+
+    def _put_off(self, index: int, message: Message, wait: Wait, *, is_surplus: bool) -> None:
+        """Let the bridge come again with a message over a rate; keep in the quarantine what it has no room for.
+
+        The broker has acknowledged it to the device, so it cannot be refused as over HTTP.
+        """
+        self._late[message.device.id] += 1
+        LIMITED.labels(wait.scope, "quarantined" if is_surplus else "deferred").inc()
+        if is_surplus:
+            raw = message.to_raw(self._ports.gate.checker_of(message.device), is_readable=True)
+            self._hold(_Held(index, message.protocol.name, [], [Item(None, "rate_limited", wait.in_words())]), raw)
+        else:
+            self.endings.append(Ending(index, "deferred", "rate_limited", retry_s=wait.seconds))
 
     def _hold(self, held: _Held, message: RawMessage) -> None:
         self._held.append(held)

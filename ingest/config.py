@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import logs
+from wire.devices import RateLimit
 
 GIB = 1024**3
 MIB = 1024**2
@@ -27,4 +28,6 @@ class IngestConfig(BaseModel):
     devices_url: str = "http://127.0.0.1:8101"
     spool_limit_bytes: int = Field(default=4 * GIB, ge=MIB)
     spool_floor_bytes: int = Field(default=256 * MIB, ge=0)
+    device_rate_limit: RateLimit = ""  # readings of each device, such as 20:1,600:60; empty: no limit
+    tenant_rate_limit: RateLimit = ""  # of all devices of a tenant together
     quarantine_limit_bytes: int = Field(default=GIB, ge=64 * 1024)

@@ -17,6 +17,7 @@ class Delivery(msgspec.Struct, array_like=True, frozen=True, gc=False):
     mid: int = 0  # broker's message id; 0 for QoS 0
     dup: bool = False
     retain: bool = False
+    is_surplus: bool = False  # of a device over its rate, and the bridge has no room to let it wait
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):
@@ -34,6 +35,8 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str = ""
     detail: str = ""
     record: int | None = None  # index inside the message
+    field: str | None = None  # where only this field of the record is at fault
+    retry_s: float = 0.0  # of "deferred": when to send it again; 0: the bridge decides
 
 
 class Verdict(msgspec.Struct, frozen=True):

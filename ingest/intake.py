@@ -38,6 +38,11 @@ class Message:
     is_retained: bool = False
     bridge: str = ""  # with the name of the broker's session, which `mid` is of
 
+    @property
+    def whose(self) -> tuple[str, str]:
+        """Tenant and device."""
+        return self.device.tenant, self.device.id
+
     def to_raw(self, checker: TypeChecker | None, *, is_readable: bool) -> RawMessage:
         """Give what the quarantine keeps."""
         return RawMessage(
@@ -55,6 +60,11 @@ class Sorted:
     records: list[int] = field(default_factory=list)  # of each reading, its index in the message
     items: list[Item] = field(default_factory=list)
     is_readable: bool = True
+
+    @property
+    def count(self) -> int:
+        """How many readings the message held."""
+        return len(self.readings) + sum(item.is_whole for item in self.items)
 
 
 class Intake:

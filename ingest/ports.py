@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingest.gate import Gate
 from ingest.intake import Intake, Message, Sorted
 from ingest.quarantine import Quarantine, Refused
+from ingest.rates import RateLimits
 from ingest.readings import Reading
 from ingest.reports import Reports
 from ingest.validation import TypeChecker
@@ -39,6 +40,7 @@ class Ports:
     commit: Commit
     quarantine: Quarantine
     reports: Reports
+    rates: RateLimits = field(default_factory=RateLimits)
 
 
 def to_refused(message: Message, checker: TypeChecker | None, found: Sorted) -> Refused | None:

@@ -7,6 +7,7 @@ refuses, what was just quarantined is taken back, because the sender will come a
 from __future__ import annotations
 
 import threading
+from math import ceil
 from typing import NamedTuple
 
 from chassis import parking
@@ -17,6 +18,7 @@ from ingest.intake import Message
 from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
 from ingest.quarantine import Item, Kept, Refused
+from ingest.rates import LIMITED
 from ingest.readings import Reading
 from wire.errors import TooLarge, TooManyRequests, Unavailable
 
@@ -44,11 +46,18 @@ class IngestService:
 
         Raises:
             TooLarge: it is over a limit as a whole; refused.
-            TooManyRequests: all of it would have to be quarantined, but the device's share is full; refused.
+            TooManyRequests: the device is over its rate; or all of it would have to be quarantined, but the device's
+                share is full; refused.
             Unavailable: nothing was kept.
         """
         checker = self._ports.gate.checker_of(message.device)
+        rates, rate, whose = self._ports.rates, checker.rate if checker else None, message.whose
+        if (rates.is_on or rate is not None) and (wait := rates.take(whose, rate)).seconds:
+            LIMITED.labels(wait.scope, "refused").inc()
+            raise TooManyRequests(wait.in_words(), retry_after_s=ceil(wait.seconds))
         found = self._ports.intake.sort(message, checker)
+        if rates.is_on or rate is not None:
+            rates.charge(whose, rate, found.count)
         if not found.is_readable and found.items[0].code == "too_large":
             raise TooLarge(found.items[0].detail)
         refused = to_refused(message, checker, found)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
 from pydantic.types import Strict
 
+from ingest.rates import to_bands
 from wire.devices import DeviceType, FieldSpec
 from wire.points import INT64_MIN, UINT64_MAX, FieldValue
 
@@ -39,6 +40,7 @@ class TypeChecker:
 
     def __init__(self, spec: DeviceType) -> None:
         self.spec = spec
+        self.rate = to_bands(spec.rate_limit) if spec.rate_limit is not None else None
         self.model = build_model(spec)
         self.declared = frozenset(spec.fields)
         self._required = frozenset(name for name, field in spec.fields.items() if field.required)

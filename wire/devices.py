@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,6 +14,8 @@ FieldType = Literal["float", "int", "bool", "string"]
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do all that those before it may
 TENANT = "default"
+MAX_BANDS = 4  # of one rate limit
+_BAND = re.compile(r"[1-9]\d{0,8}:[1-9]\d{0,6}", re.ASCII)
 
 
 def _check_device_id(text: str) -> str:
@@ -21,6 +24,24 @@ def _check_device_id(text: str) -> str:
     return text
 
 
+def read_rate_limit(notation: str) -> tuple[tuple[int, int], ...]:
+    """Read a rate limit such as `20:1,600:60`: 20 in a second and 600 in a minute; empty: no limit.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    parts = [part.strip() for part in notation.split(",")] if notation.strip() else []
+    if len(parts) > MAX_BANDS or not all(_BAND.fullmatch(part) for part in parts):
+        raise ValueError(f"a rate limit is COUNT:SECONDS, up to {MAX_BANDS} of them with commas, such as 20:1,600:60")
+    pairs = (part.split(":") for part in parts)
+    return tuple((int(count), int(seconds)) for count, seconds in pairs)
+
+
+def _check_rate_limit(notation: str) -> str:
+    return ",".join(f"{count}:{seconds}" for count, seconds in read_rate_limit(notation))
+
+
+RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 DeviceId = Annotated[str, AfterValidator(_check_device_id)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -57,6 +78,7 @@ class DeviceTypeSpec(Model):
     time_key: str | None = Field(default=None, max_length=64)
     time_policy: Literal["guarded", "exact"] = "guarded"
     expected_interval_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    rate_limit: RateLimit | None = None  # readings of each device; None: that of the installation, "": none
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
     description: str = Field(default="", max_length=1024)
 

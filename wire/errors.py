@@ -165,6 +165,7 @@ REASONS: dict[str, int] = {
     "bad_topic": 400,
     "retained": 422,
     "store_refused": 422,
+    "rate_limited": 429,
 }
 
 TITLES: dict[str, str] = {

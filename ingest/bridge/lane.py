@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -19,13 +19,13 @@ import msgspec
 from chassis import logs
 from chassis.peers import Peer
 from ingest.bridge.config import Limits
+from ingest.bridge.holds import Holds
 from ingest.bridge.metrics import BATCHES, DEFERRED, REFUSED
 from ingest.framing import Batch, Delivery, Ending, Verdict, encode_batch
 from wire.errors import HeadwaterError, RetryLater
 
 log = logs.get(__name__)
 PATH = "/internal/batch"
-OVERHEAD_BYTES = 256  # of a message in memory, beside topic and payload
 SHRINK_AFTER = 4  # failures in a row before smaller batches are tried: one message may be what fails
 SET_ASIDE_AFTER = 3  # failures of a batch of one before its device has to wait
 OF_THE_DATA = (400, 413, 415, 422)  # answers that blame the content of a batch, not the moment or the configuration
@@ -42,15 +42,6 @@ class Settled:
     is_acceptable: bool = True  # False: the messages went stale and were given up
 
 
-@dataclass(slots=True)
-class _Hold:
-    """Messages of one device that wait for a better moment, oldest first."""
-
-    delay_s: float
-    due_s: float
-    waiting: deque[Delivery] = field(default_factory=deque)
-
-
 class Lane:
     """`put` and `cut` are called by the network thread, `run` is the lane's own thread.
 
@@ -64,7 +55,7 @@ class Lane:
         self._limits = limits
         self._ready = threading.Condition()
         self._queue: deque[Delivery] = deque()
-        self._holds: dict[str, _Hold] = {}
+        self._holds = Holds(limits)
         self._epoch = 0
         self._in_flight: tuple[int, list[Delivery]] = (0, [])
         self._is_stopping = False
@@ -90,9 +81,8 @@ class Lane:
         with self._ready:
             in_flight = self._in_flight[1] if self._in_flight[0] == self._epoch else []
             self._epoch = epoch
-            waiting = [*self._queue, *(each for hold in self._holds.values() for each in hold.waiting)]
+            waiting = [*self._queue, *self._holds.clear()]
             self._queue = deque(each for each in waiting if not each.mid)
-            self._holds.clear()
         return [each for each in waiting if each.mid], [each for each in in_flight if each.mid]
 
     def name_session(self, name: str) -> None:
@@ -129,27 +119,21 @@ class Lane:
         return self._is_stopping or bool(self._queue) or self._nap_s() == 0.0
 
     def _nap_s(self) -> float | None:
-        if not self._holds:
-            return None
-        due_s = min((hold.due_s for hold in self._holds.values() if hold.waiting), default=None)
-        return None if due_s is None else max(0.0, due_s - time.monotonic())
+        return self._holds.nap_s() if self._holds else None
 
     def _linger(self) -> None:
         self._ready.wait_for(lambda: self._is_stopping or len(self._queue) >= self._size, self._limits.linger_s)
 
     def _take(self) -> list[Delivery]:
         room = _Room(self._size, self._limits.batch_bytes)
-        now_s = time.monotonic()
-        for hold in [hold for hold in self._holds.values() if hold.due_s <= now_s]:
-            while hold.waiting and room.fits(hold.waiting[0]):
-                room.add(hold.waiting.popleft())
+        if self._holds:
+            self._holds.fill(room)
         while self._queue and (self._queue[0].device in self._holds or room.fits(self._queue[0])):
             delivery = self._queue.popleft()
-            held = self._holds.get(delivery.device)
-            if held is None:
-                room.add(delivery)
+            if delivery.device in self._holds:
+                self._holds.put(delivery)
             else:
-                held.waiting.append(delivery)
+                room.add(delivery)
         return room.taken
 
     def _send(self, epoch: int, batch: list[Delivery]) -> None:
@@ -173,42 +157,37 @@ class Lane:
             self._in_flight = (self._epoch, [])
 
     def _finish(self, epoch: int, batch: list[Delivery], verdict: Verdict) -> None:
-        deferred = {ending.index for ending in verdict.endings if ending.end == "deferred"}
+        deferred = {ending.index: ending.retry_s for ending in verdict.endings if ending.end == "deferred"}
         endings = [(batch[each.index], each) for each in verdict.endings if each.index not in deferred]
         done = [each for index, each in enumerate(batch) if index not in deferred] if deferred else batch
         if deferred:
             DEFERRED.inc(len(deferred))
         if self._holds or deferred:
-            self._return(epoch, [batch[index] for index in sorted(deferred)], hold=True)
+            late = sorted(deferred)
+            self._return(epoch, [batch[index] for index in late], [deferred[index] for index in late])
             self._release({each.device for each in batch} - {batch[index].device for index in deferred})
         self._settle(Settled(epoch, done, endings))
 
     def _release(self, devices: set[str]) -> None:
         with self._ready:
-            for device in devices & self._holds.keys():
-                if not self._holds[device].waiting:
-                    del self._holds[device]
+            self._holds.release(devices)
 
-    def _return(self, epoch: int, batch: list[Delivery], *, hold: bool = False) -> None:
-        """Put messages back to the front of where they came from, or behind a wait of their devices."""
+    def _return(self, epoch: int, batch: list[Delivery], waits_s: Sequence[float] = ()) -> None:
+        """Put messages back to the front of where they came from, or (`waits_s` of each) let their devices wait."""
         with self._ready:
-            stale = [each for each in batch if each.mid] if epoch != self._epoch else []
-            if stale:
-                batch = [each for each in batch if not each.mid]
-            for device in {each.device for each in batch} if hold else ():
-                self._postpone(device)
-            for delivery in reversed(batch):
-                held = self._holds.get(delivery.device)
-                (self._queue if held is None else held.waiting).appendleft(delivery)
+            is_stale = epoch != self._epoch
+            kept = [(each, wait_s) for each, wait_s in zip_longest(batch, waits_s) if not (is_stale and each.mid)]
+            first = {each.device: wait_s for each, wait_s in reversed(kept) if wait_s is not None}
+            for device, wait_s in first.items():
+                self._holds.postpone(device, wait_s)
+            for delivery, wait_s in reversed(kept):
+                if delivery.device in self._holds:
+                    self._holds.put_back(delivery, wait_s or 0.0)
+                else:
+                    self._queue.appendleft(delivery)
+        stale = [each for each in batch if each.mid] if is_stale else []
         if stale:
             self._settle(Settled(epoch, stale, is_acceptable=False))
-
-    def _postpone(self, device: str) -> None:
-        hold = self._holds.get(device)
-        if hold is None:
-            hold = self._holds[device] = _Hold(self._limits.retry_first_s, 0.0)
-        hold.due_s = time.monotonic() + hold.delay_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        hold.delay_s = min(hold.delay_s * 2, self._limits.retry_most_s)
 
     def _failed(self, epoch: int, batch: list[Delivery], error: HeadwaterError) -> None:
         is_of_the_data = error.status in OF_THE_DATA
@@ -222,7 +201,7 @@ class Lane:
         elif self._failures >= SHRINK_AFTER:
             self._size = max(1, min(self._size, len(batch)) // 2)
         is_alone = len(batch) == 1 and self._failures >= SHRINK_AFTER + SET_ASIDE_AFTER
-        self._return(epoch, batch, hold=is_alone)
+        self._return(epoch, batch, [0.0] if is_alone else ())
         log.warning("batch_failed", messages=len(batch), failures=self._failures, code=error.code, detail=error.detail)
         if not is_of_the_data:
             self._back_off(error)
@@ -261,11 +240,6 @@ class _Room:
     def add(self, delivery: Delivery) -> None:
         self.taken.append(delivery)
         self._bytes -= len(delivery.payload) + len(delivery.topic)
-
-
-def size_of(delivery: Delivery) -> int:
-    """Bytes that a held message counts for."""
-    return len(delivery.payload) + len(delivery.topic) + OVERHEAD_BYTES
 
 
 def _check(answer: Any, messages: int) -> Verdict:

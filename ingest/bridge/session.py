@@ -25,8 +25,9 @@ from chassis.settings import split_address
 from ingest.bridge import metrics
 from ingest.bridge.client import BulkClient
 from ingest.bridge.config import BridgeConfig, Limits
+from ingest.bridge.holds import size_of
 from ingest.bridge.identity import SessionName
-from ingest.bridge.lane import Lane, Settled, size_of
+from ingest.bridge.lane import Lane, Settled
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.notices import Notices
 from ingest.framing import Delivery, Ending

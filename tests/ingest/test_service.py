@@ -10,6 +10,7 @@ import pytest
 from ingest.framing import Batch, Delivery
 from ingest.intake import Message
 from ingest.protocols import PROTOCOLS
+from ingest.quarantine import Selection
 from tests.ingest.intake_support import World
 from wire import clock
 from wire.errors import SpoolFull, TooManyRequests, Unavailable
@@ -228,3 +229,56 @@ def test_full_quarantine_keeps_nothing_and_says_later(tmp_path) -> None:
     assert send(world, deliver(b'[{"a":1},5]'), deliver(b'{"a":2}')) == (1, [(0, "deferred", "quarantine_full")])
     assert [reading.fields["a"] for reading in world.commit.readings] == [2]
     world.close()
+
+
+def test_message_over_the_rate_is_refused_over_http_with_the_time_to_wait(world) -> None:
+    world.registry.put_type(name="t", rate_limit="2:10")
+    world.registry.add("d3", type="t")
+    for _ in range(2):
+        world.service.accept(message(world, b'{"a":1}', device="d3"))
+
+    with pytest.raises(TooManyRequests) as refused:
+        world.service.accept(message(world, b'{"a":1}', device="d3"))
+
+    assert refused.value.retry_after_s == 5
+    assert len(world.commit.readings) == 2
+    assert world.service.accept(message(world, b'{"a":1}')).accepted == 1
+
+
+def test_every_reading_of_a_message_counts_for_the_rate(world) -> None:
+    world.registry.put_type(name="t", rate_limit="3:60")
+    world.registry.add("d3", type="t")
+
+    world.service.accept(message(world, b'[{"a":1},{"a":2},{"a":3},5]', device="d3"))
+
+    with pytest.raises(TooManyRequests) as refused:
+        world.service.accept(message(world, b'{"a":1}', device="d3"))
+    assert refused.value.retry_after_s == 40  # one was a debt
+
+
+def test_messages_over_the_rate_are_deferred_each_by_its_turn(world) -> None:
+    world.registry.put_type(name="t", rate_limit="2:2")
+    world.registry.add("d3", type="t")
+    deliveries = [deliver(b'{"a":1}', device="d3") for _ in range(4)]
+
+    verdict = world.service.accept_batch(Batch("b", [*deliveries, deliver(b'{"a":1}')]))
+
+    assert verdict.accepted == 3
+    assert [(each.index, each.end, each.code) for each in verdict.endings] == [
+        (2, "deferred", "rate_limited"),
+        (3, "deferred", "rate_limited"),
+    ]
+    assert [each.retry_s for each in verdict.endings] == pytest.approx([1.0, 2.0], abs=0.1)
+
+
+def test_surplus_of_a_device_over_its_rate_waits_in_the_quarantine_and_replays(world) -> None:
+    world.registry.put_type(name="t", rate_limit="1:3600")
+    world.registry.add("d3", type="t")
+    send(world, deliver(b'{"a":1}', device="d3"))
+
+    ends = send(world, deliver(b'[{"a":2},{"a":3}]', device="d3", is_surplus=True))
+    replayed = world.replayer.replay_selection(Selection(device="d3"))
+
+    assert ends == (0, [(0, "quarantined", "rate_limited")])
+    assert (replayed.replayed, replayed.failed) == (1, [])
+    assert [reading.fields["a"] for reading in world.commit.readings] == [1.0, 2.0, 3.0]

@@ -297,3 +297,35 @@ def test_wrong_service_token_never_refuses_messages(lane):
 
     wait_until(lambda: len(lane.peer.tried) > 10, what="many attempts")
     assert lane.settled == []
+
+
+def test_device_over_its_rate_comes_again_at_its_time_and_beyond_its_share_as_surplus():
+    fixture = Fixture(Limits(linger_s=0.001, window_messages=160)).start()  # a share is 10 messages
+    is_over = True
+
+    def behave(batch: Batch) -> Verdict:
+        endings = [
+            Ending(index, "deferred", retry_s=0.05)
+            for index, each in enumerate(batch.deliveries)
+            if each.device == "noisy" and is_over and not each.is_surplus
+        ]
+        return Verdict(len(batch.deliveries) - len(endings), endings)
+
+    fixture.peer.behave = behave
+    try:
+        fixture.lane.put([Delivery("noisy", "t", b"{}", 0, mid) for mid in range(1, 11)])
+        wait_until(lambda: fixture.peer.tried, 5)
+        fixture.lane.put([Delivery("noisy", "t", b"{}", 0, mid) for mid in range(11, 31)])
+        fixture.lane.put([Delivery("quiet", "t", b"{}", 0, mid) for mid in range(31, 41)])
+        wait_until(lambda: len(fixture.done()) == 30, 5)
+        surplus = {each.mid for each in fixture.peer.taken if each.is_surplus}
+        is_over = False
+        wait_until(lambda: len(fixture.done()) == 40, 5)
+    finally:
+        fixture.lane.stop()
+        fixture.thread.join()
+
+    assert surplus == set(range(11, 31))
+    assert [each.mid for each in fixture.peer.taken if each.device == "noisy" and not each.is_surplus] == list(
+        range(1, 11)
+    )

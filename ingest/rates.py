@@ -1,0 +1,134 @@
+"""How much one device, and one tenant, may send: token buckets, asked before a message is decoded. Knows no transport.
+
+A bucket counts readings, but how many a message holds is known only after decoding: it is let in while a token is
+there, and the rest of its readings are taken as a debt that the next message waits for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from chassis.metrics import Counter
+from wire.devices import read_rate_limit
+
+MAX_BUCKETS = 100_000  # of devices; about 250 bytes each
+LIMITED = Counter(
+    "headwater_ingest_rate_limited", "Messages over a rate limit, each time they come", ["scope", "outcome"]
+)
+
+Bands = tuple[tuple[float, float], ...]  # (tokens at most, tokens a second), all of which hold at once
+Whose = tuple[str, str]  # tenant, device
+
+
+class Wait(NamedTuple):
+    """How long until a token is there; 0 s: it was taken."""
+
+    seconds: float
+    scope: str  # "device" or "tenant", whichever is later
+
+    def in_words(self) -> str:
+        """Say it to a device."""
+        whose = "this device" if self.scope == "device" else "all devices of its tenant together"
+        return f"over the rate limit of {whose}; a token is there in {self.seconds:.2f} s"
+
+
+ADMITTED = Wait(0.0, "")
+
+
+def to_bands(notation: str) -> Bands:
+    """Give the bands of `20:1,600:60`. Raises ValueError."""
+    return tuple((float(tokens), tokens / per_s) for tokens, per_s in read_rate_limit(notation))
+
+
+class _Bucket:
+    __slots__ = ("at_s", "bands", "levels")
+
+    def __init__(self, bands: Bands, now_s: float) -> None:
+        self.bands = bands
+        self.levels = [most for most, _ in bands]
+        self.at_s = now_s
+
+    def wait_s(self, now_s: float, ahead: int) -> float:
+        """Refill, and tell how long until there is a token beyond those for `ahead` others."""
+        elapsed_s, self.at_s, wait_s = now_s - self.at_s, now_s, 0.0
+        for index, (most, per_s) in enumerate(self.bands):
+            level = self.levels[index] = min(most, self.levels[index] + elapsed_s * per_s)
+            if level < ahead + 1:
+                wait_s = max(wait_s, (ahead + 1 - level) / per_s)
+        return wait_s
+
+    def take(self, tokens: int) -> None:
+        self.levels = [level - tokens for level in self.levels]
+
+    def is_full(self, now_s: float) -> bool:
+        return all(
+            level + (now_s - self.at_s) * per_s >= most
+            for level, (most, per_s) in zip(self.levels, self.bands, strict=True)
+        )
+
+
+class RateLimits:
+    """The buckets of one process. Thread-safe."""
+
+    def __init__(self, device: str = "", tenant: str = "", now_s: Callable[[], float] = time.monotonic) -> None:
+        """Set the installation's limits; a device type's own limit goes before that for devices."""
+        self._device, self._tenant = to_bands(device), to_bands(tenant)
+        self.is_on = bool(self._device or self._tenant)  # if not, only types of their own limit need be asked about
+        self._now_s = now_s
+        self._lock = threading.Lock()  # guards the buckets
+        self._devices: dict[Whose, _Bucket] = {}
+        self._tenants: dict[str, _Bucket] = {}
+
+    def take(self, whose: Whose, own: Bands | None, *, ahead: int = 0) -> Wait:
+        """Take a token for a message, or tell when to come again.
+
+        Args:
+            whose: the device that sends.
+            own: the limit of its type; None: that of the installation.
+            ahead: how many other messages of this device wait for a token too, before this one.
+        """
+        bands = self._device if own is None else own
+        if not bands and not self._tenant:
+            return ADMITTED
+        now_s = self._now_s()
+        with self._lock:
+            mine, all_of_us = self._bucket(whose, bands, now_s), self._tenant_bucket(whose[0], now_s)
+            mine_s, ours_s = mine.wait_s(now_s, ahead), all_of_us.wait_s(now_s, ahead)
+            if mine_s or ours_s:
+                return Wait(mine_s, "device") if mine_s >= ours_s else Wait(ours_s, "tenant")
+            mine.take(1)
+            all_of_us.take(1)
+        return ADMITTED
+
+    def charge(self, whose: Whose, own: Bands | None, readings: int) -> None:
+        """Take the tokens for all readings of a message that was let in; its first is paid."""
+        bands = self._device if own is None else own
+        if readings <= 1 or not (bands or self._tenant):
+            return
+        now_s = self._now_s()
+        with self._lock:
+            self._bucket(whose, bands, now_s).take(readings - 1)
+            self._tenant_bucket(whose[0], now_s).take(readings - 1)
+
+    def _bucket(self, whose: Whose, bands: Bands, now_s: float) -> _Bucket:
+        bucket = self._devices.get(whose)
+        if bucket is None or bucket.bands != bands:
+            if len(self._devices) >= MAX_BUCKETS:
+                self._forget(now_s)
+            bucket = self._devices[whose] = _Bucket(bands, now_s)
+        return bucket
+
+    def _tenant_bucket(self, tenant: str, now_s: float) -> _Bucket:
+        bucket = self._tenants.get(tenant)
+        if bucket is None:
+            bucket = self._tenants[tenant] = _Bucket(self._tenant, now_s)
+        return bucket
+
+    def _forget(self, now_s: float) -> None:
+        """Make room: a full bucket says no more than none; when none is full, all begin anew."""
+        self._devices = {key: bucket for key, bucket in self._devices.items() if not bucket.is_full(now_s)}
+        if len(self._devices) >= MAX_BUCKETS:
+            self._devices.clear()

@@ -1,0 +1,121 @@
+"""Token buckets: what they let in, when they say to come again, and that a type's own limit goes first."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest import rates
+from ingest.rates import RateLimits, to_bands
+
+D1, D2 = ("default", "d1"), ("default", "d2")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def admitted(limits: RateLimits, times: int, whose=D1, own=None) -> int:
+    return sum(not limits.take(whose, own).seconds for _ in range(times))
+
+
+def test_notation_is_that_of_thingsboard() -> None:
+    assert to_bands("20:1,600:60") == ((20.0, 20.0), (600.0, 10.0))
+    assert to_bands("") == ()
+
+
+@pytest.mark.parametrize("text", ["20", "20:", "0:1", "20:0", "1:1;2:2", "a:b", "1:1,,", "1:1,1:2,1:3,1:4,1:5", "-1:1"])
+def test_other_notations_are_refused(text) -> None:
+    with pytest.raises(ValueError, match="20:1,600:60"):
+        to_bands(text)
+
+
+def test_without_a_limit_everything_is_let_in(clock) -> None:
+    limits = RateLimits(now_s=clock)
+
+    assert admitted(limits, 10_000) == 10_000
+    assert not limits.is_on
+
+
+def test_every_band_holds(clock) -> None:
+    limits = RateLimits("20:1,30:60", now_s=clock)
+
+    assert admitted(limits, 100) == 20
+    clock.s += 1.0
+    assert admitted(limits, 100) == 10  # the minute's band is empty, but for the half token that a second brings
+    clock.s += 2.0
+    assert admitted(limits, 100) == 1
+
+
+def test_wait_is_exactly_until_the_token_is_there(clock) -> None:
+    limits = RateLimits("4:2", now_s=clock)
+    admitted(limits, 4)
+
+    wait = limits.take(D1, None)
+    clock.s += wait.seconds
+
+    assert wait == (0.5, "device")
+    assert limits.take(D1, None).seconds == 0.0
+    assert limits.take(D1, None, ahead=3).seconds == pytest.approx(2.0)
+
+
+def test_readings_of_one_message_are_a_debt_for_the_next(clock) -> None:
+    limits = RateLimits("10:1", now_s=clock)
+
+    assert limits.take(D1, None).seconds == 0.0
+    limits.charge(D1, None, 30)
+
+    assert limits.take(D1, None).seconds == pytest.approx(2.1)
+    clock.s += 2.1
+    assert admitted(limits, 5) == 1
+
+
+def test_one_device_leaves_the_others_alone(clock) -> None:
+    limits = RateLimits("5:1", now_s=clock)
+
+    assert admitted(limits, 100, D1) == 5
+    assert admitted(limits, 5, D2) == 5
+
+
+def test_tenant_bounds_all_its_devices_together(clock) -> None:
+    limits = RateLimits("", "5:1", now_s=clock)
+
+    assert admitted(limits, 3, D1) + admitted(limits, 3, D2) == 5
+    assert limits.take(D2, None).scope == "tenant"
+    assert admitted(limits, 3, ("other", "d1")) == 3
+
+
+def test_limit_of_the_type_goes_before_that_of_the_installation(clock) -> None:
+    limits = RateLimits("5:1", now_s=clock)
+
+    assert admitted(limits, 100, D1, own=to_bands("7:1")) == 7
+    assert admitted(limits, 100, D2, own=()) == 100
+
+
+def test_what_one_message_may_not_take_costs_nothing(clock) -> None:
+    limits = RateLimits("1:1", "100:1", now_s=clock)
+
+    assert admitted(limits, 500, D1) == 1
+    assert admitted(limits, 99, D2, own=()) == 99
+
+
+def test_buckets_are_bounded(clock, monkeypatch) -> None:
+    monkeypatch.setattr(rates, "MAX_BUCKETS", 10)
+    limits = RateLimits("2:1", now_s=clock)
+    admitted(limits, 2, D1)
+    for number in range(9):
+        limits.take(("default", f"x{number}"), None)
+    clock.s += 0.6  # the others are full again, d1 is not
+
+    limits.take(("default", "one more"), None)
+
+    assert len(limits._devices) == 2
+    assert admitted(limits, 5, D1) == 1
