@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.platform import Installation
-from tests.faults.rig import Site
+from tests.faults.rig import RiggedSite, Site
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +23,17 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def site(shared_site: Site) -> Iterator[Site]:
     yield shared_site
     shared_site.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def shared_rigged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RiggedSite]:
+    made = RiggedSite(tmp_path_factory.mktemp("rigged"), HEADWATER_WORKERS="2").start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def rigged(shared_rigged: RiggedSite) -> Iterator[RiggedSite]:
+    yield shared_rigged
+    shared_rigged.heal()
+    shared_rigged.wait_ready()

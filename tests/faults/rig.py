@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import shutil
 import signal
+import struct
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from random import Random
+
+import pytest
 
 from tests.e2e.platform import Installation
 from tests.faults.checker import api, verdict
 from tests.faults.checker.history import History
 from tests.faults.checker.probe import Probe, percentile
-from tests.faults.checker.senders import Load
+from tests.faults.checker.senders import Load, now_ms
+from tests.faults.proxy import Proxy
 from tests.support.waiting import wait_until
 
 SERVICES = ("devices", "ingest-json", "dashboard")  # gunicorn: a master and its workers
 VICTIMS = ("bridge", "ingest-json", "ingest-json worker", "writer", "devices", "dashboard", "gateway", "gateway worker")
 READY_S = 30.0
+Clock = Callable[[], int]
+INJECT = Path(__file__).parent / "inject"
 
 
 class Site:
@@ -31,8 +41,12 @@ class Site:
         self.installation = installation
         self.data = installation.data
         self.mqtt = ("127.0.0.1", installation.mqtt)
-        self.door = api.operator(installation.url, self.data / "secrets/operator.token")
+        self.device_door = self.mqtt  # where the checker's devices find the broker
         self._runs = 0
+
+    @cached_property
+    def door(self) -> api.Door:
+        return api.operator(self.installation.url, self.data / "secrets/operator.token")
 
     def stop(self) -> None:
         self.door.close()
@@ -43,6 +57,18 @@ class Site:
         master, _, part = name.partition(" ")
         pid = int(wait_until(lambda: _read(self.data / f"run/{master}.pid"), READY_S, f"{master} runs"))
         return wait_until(lambda: children(pid), READY_S, f"{master} has workers")[0] if part else pid
+
+    def is_ready(self, name: str) -> bool:
+        """Tell whether a process says that it is ready, on its own port."""
+        address = ("127.0.0.1", self.inner_port(name))
+        connection = http.client.HTTPConnection(*address, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except api.BROKEN:
+            return False
+        finally:
+            connection.close()
 
     def family(self, name: str) -> list[int]:
         pid = self.pid(name)
@@ -78,10 +104,88 @@ class Site:
         wait_until(lambda: _is_ready(self.data), within_s, "all processes run")
         wait_until(lambda: self.installation.call("GET", "/readyz").status == 200, within_s, "ready")
 
+    def restarts(self) -> dict[str, int]:
+        """How often each process was started again."""
+        shown = json.loads(_read(self.data / "run/state.json"))
+        return {process["name"]: process["restarts"] for process in shown["processes"]}
+
     def run(self, name: str) -> Run:
         """Begin a run of the checker; devices of different runs have different names."""
         self._runs += 1
         return Run(self, f"{name}-{self._runs}")
+
+
+class RiggedSite(Site):
+    """An installation with proxies on the wires and with what can be done inside a process from outside (inject/)."""
+
+    def __init__(self, folder: Path, **environ: str) -> None:
+        self.folder = folder
+        installation = Installation(folder / "data")
+        self.from_devices = Proxy(lambda: ("127.0.0.1", installation.mqtt))
+        self.to_broker = Proxy(lambda: ("127.0.0.1", installation.mqtt))  # the bridge's way
+        self.to_ingest = Proxy(lambda: ("127.0.0.1", self.inner_port("ingest-json")))
+        self._environ = self._injections() | environ
+        super().__init__(installation)
+        self.device_door = self.from_devices.address
+
+    def start(self) -> RiggedSite:
+        self.installation.start(**self._environ)
+        return self
+
+    def stop(self) -> None:
+        super().stop()
+        for proxy in (self.from_devices, self.to_broker, self.to_ingest):
+            proxy.close()
+
+    def heal(self) -> None:
+        """Take all faults away."""
+        for proxy in (self.from_devices, self.to_broker, self.to_ingest):
+            proxy.heal()
+        self.set_store("")
+        self.set_clock(0)
+        for switch in ("sync", "full"):
+            self.switch(switch, is_on=False)
+
+    def set_store(self, fault: str) -> None:
+        fresh = self.folder / "store.new"
+        fresh.write_text(fault)
+        fresh.rename(self.folder / "store")
+
+    def set_clock(self, offset_s: float) -> None:
+        """Set the wall clock of all processes of the platform ahead of the machine's."""
+        with (self.folder / "clock").open("r+b") as file:
+            file.write(struct.pack("<q", int(offset_s * 1e9)))
+
+    def switch(self, fault: str, *, is_on: bool) -> None:
+        """`sync`: fsync fails with EIO; `full`: writes fail with ENOSPC; both below the spool."""
+        path = self.folder / fault
+        path.touch() if is_on else path.unlink(missing_ok=True)
+
+    def _injections(self) -> dict[str, str]:
+        (self.folder / "clock").write_bytes(bytes(8))
+        self.set_store("")
+        return {
+            "PYTHONPATH": str(INJECT),
+            "LD_PRELOAD": str(preload(self.folder)),
+            "FAULT_FOLDER": str(self.folder / "data/spool"),
+            "FAULT_CLOCK": str(self.folder / "clock"),
+            "FAULT_SYNC": str(self.folder / "sync"),
+            "FAULT_FULL": str(self.folder / "full"),
+            "FAULT_STORE": str(self.folder / "store"),
+            "FAULT_BROKER": f"127.0.0.1:{self.to_broker.port}",
+            "FAULT_INGEST_URL": f"http://127.0.0.1:{self.to_ingest.port}",
+        }
+
+
+def preload(folder: Path) -> Path:
+    """Build the library of inject/faults.c; skips the test where there is no C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("faults of disk and clock need a C compiler (./test installs one)")
+    library = folder / "faults.so"
+    command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", str(library), str(INJECT / "faults.c"), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
 
 
 class Run:
@@ -90,14 +194,26 @@ class Run:
     def __init__(self, site: Site, name: str) -> None:
         self.site, self.name = site, name
         self.history = History(site.data.parent / "histories" / name)
-        self.load = Load(self.history, site.door, site.mqtt)
+        self.load = Load(self.history, site.door, site.device_door)
         self.recoveries: list[float] = []
 
-    def start(self, *, mqtt: int = 4, http: int = 2, per_tick: int = 1, **more: object) -> Run:
-        self.load.add(self.name, mqtt=mqtt, http=http, **more).start(per_tick)  # type: ignore[arg-type]
-        wait_until(lambda: self.load.is_connected, READY_S, "the devices are connected")
+    def start(self, *, mqtt: int = 4, http: int = 2, per_tick: int = 1, clock_ms: Clock = now_ms) -> Run:
+        """Send steadily; under way when this returns."""
+        self.connect(mqtt, http, clock_ms)
+        self.load.start(per_tick)
         self.wait_acked(20 * (mqtt + http))
         return self
+
+    def connect(self, mqtt: int = 0, http: int = 0, clock_ms: Clock = now_ms) -> Run:
+        """Make devices, and wait until all of them are connected (again)."""
+        self.load.add(self.name, mqtt=mqtt, http=http, clock_ms=clock_ms)
+        wait_until(lambda: self.load.is_connected, READY_S, "the devices are connected")
+        return self
+
+    def send(self, count: int) -> None:
+        """Send so many over each MQTT device and wait until they are acknowledged."""
+        self.load.publish(count)
+        wait_until(lambda: not self.load.waiting(), READY_S, "all are acknowledged")
 
     def wait_acked(self, count: int, within_s: float = READY_S) -> None:
         """Wait for so many more acknowledgements."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.checker.probe import Probe, percentile
-from tests.faults.rig import VICTIMS, Site, Storm
+from tests.faults.rig import Site, Storm
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
@@ -34,17 +34,6 @@ def test_random_kills_and_freezes_lose_and_repeat_nothing(site: Site, probe: Pro
     print(storm.figures(found))
     assert storm.kills + storm.freezes == FAULTS
     assert percentile(storm.recoveries, 50) < 30  # a bound against hanging; the figure itself is printed
-
-
-def test_each_process_killed_in_turn_loses_nothing(site: Site) -> None:
-    run = site.run("turn").start()
-
-    for victim in VICTIMS:
-        before = site.kill(victim)
-        wait_until(lambda victim=victim, before=before: site.pid(victim) != before, 30, f"{victim} is back")
-        run.wait_acked(40)
-
-    run.check()
 
 
 def test_freezes_lose_nothing(site: Site) -> None:

@@ -57,7 +57,11 @@ class Door:
 
     def register(self, device: str, **more: Any) -> dict[str, Any]:
         """Make a device and give its credential."""
-        status, body, _ = self.call("POST", "/v1/devices", json.dumps({"id": device} | more).encode())
+        for _ in range(10):
+            status, body, _ = self.call("POST", "/v1/devices", json.dumps({"id": device} | more).encode())
+            if status != 503:
+                break
+            time.sleep(1)  # as Retry-After says
         assert status == 201, (status, body[:300])
         credential: dict[str, Any] = json.loads(body)["credential"]
         return credential

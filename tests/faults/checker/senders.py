@@ -175,13 +175,22 @@ class Load:
     def is_connected(self) -> bool:
         return all(device.is_connected for device in self._mqtt_devices)
 
+    def waiting(self) -> int:
+        """Messages without a PUBACK."""
+        return sum(device.waiting() for device in self._mqtt_devices)
+
+    def publish(self, count: int) -> None:
+        """Send so many over each MQTT device, beside or instead of the steady rate."""
+        for device in self._mqtt_devices:
+            device.send(count)
+
     def finish(self, within_s: float = 60.0) -> None:
         """Begin nothing new, wait until everything begun is acknowledged."""
         self._finishing.set()
         deadline_s = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.1, deadline_s - time.monotonic()))
-        while (left := sum(device.waiting() for device in self._mqtt_devices)) and time.monotonic() < deadline_s:
+        while (left := self.waiting()) and time.monotonic() < deadline_s:
             time.sleep(0.02)
         self._stopping.set()
         for device in (*self._mqtt_devices, *self._http_devices):
@@ -193,8 +202,7 @@ class Load:
 
     def _publish(self, per_tick: int) -> None:
         while not self._finishing.wait(TICK_S):
-            for device in self._mqtt_devices:
-                device.send(per_tick)
+            self.publish(per_tick)
 
     def _post(self, device: HttpDevice, per_tick: int) -> None:
         is_done = True
