@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 from gunicorn.http.body import LengthReader
@@ -22,7 +23,7 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.http.wsgi import create
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from chassis.parking import QUICK, LoopWaiter, Request
+from chassis.parking import IS_WHOLE, QUICK, LoopWaiter, Request
 
 READ_BYTES = 64 * 1024
 QUICK_BYTES = 16 * 1024  # of a body: about 1 ms of decoding, for which all others wait
@@ -185,7 +186,8 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
 
     def _call(self, conn: Any, head: Any, answer: _Answer) -> bool:
         response, environ = create(head, answer, conn.client, conn.server, self.cfg)
-        environ["wsgi.multithread"] = True
+        environ["wsgi.multithread"] = environ[IS_WHOLE] = True
+        environ["wsgi.input"] = BytesIO(head.unreader.take_buffered())
         parts = self.wsgi(environ, response.start_response)
         if not self.alive:  # it may have become so while the request was parked
             response.force_close()

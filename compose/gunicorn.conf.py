@@ -47,6 +47,8 @@ limit_request_line = 8_190
 limit_request_fields = 64
 limit_request_field_size = 8_190
 forwarder_headers = ""  # no header may set SCRIPT_NAME or PATH_INFO
+secure_scheme_headers: dict[str, str] = {}  # chassis.web reads the scheme, whoever sends it
+forwarded_allow_ips = "*"  # it would be looked up for each request
 preload_app = False  # threads of create_app must live in the worker
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 import msgspec
 from flask import Response, request
 from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_options_header
 
 from chassis.web import Api, Call, answer, read_body
 from ingest.arrivals import Arrivals
@@ -124,7 +125,7 @@ class _Door:
             if self._gate.is_cached(device_id):  # a stranger's guesses of ids would fill the audit
                 self._note(device_id, "telemetry.credential_refused", device_id, error.detail, call)
             raise
-        named = request.args.get("device", device.id)
+        named = request.args.get("device", device.id) if request.environ.get("QUERY_STRING") else device.id
         if named != device.id:
             detail = f"the request names {named[:64]!r}, the credential is of {device.id}"
             self._note(device.id, "telemetry.identity_mismatch", named[:64], detail, call)
@@ -136,7 +137,8 @@ class _Door:
         """Take the body in and answer for it."""
         content = read_body(MAX_INFLATED_BYTES)
         received_ns = self._arrivals.take(len(content))
-        message = Message(device, protocol, content, received_ns, "http", request.headers.get("Content-Type", "")[:128])
+        source = request.environ.get("CONTENT_TYPE", "")[:128]
+        message = Message(device, protocol, content, received_ns, "http", source)
         return _render(self._service.accept(message))
 
     def _note(self, actor: str, action: str, named: str, detail: str, call: Call) -> None:
@@ -164,7 +166,7 @@ def _shown(item: Item) -> dict[str, Any]:
 
 
 def _credential() -> tuple[str, str] | None:
-    header = request.headers.get("Authorization", "")
+    header = request.environ.get("HTTP_AUTHORIZATION", "")
     if header[:7].lower() == "bearer ":
         return parse_bearer(header[7:].strip())
     given = request.authorization
@@ -173,8 +175,13 @@ def _credential() -> tuple[str, str] | None:
     return given.username, given.password or ""
 
 
+@lru_cache(256)
+def _media_of(content_type: str) -> str:
+    return parse_options_header(content_type)[0].lower()
+
+
 def _protocol_of_media(protocols: dict[str, Protocol]) -> Protocol:
-    media = request.mimetype
+    media = _media_of(request.environ.get("CONTENT_TYPE", ""))
     for protocol in protocols.values():
         if media in protocol.media_types or (not media and protocol.name == "json"):
             return protocol

@@ -7,6 +7,7 @@ refuses, what was just quarantined is taken back, because the sender will come a
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from ingest.readings import Reading
 from wire.errors import TooLarge, TooManyRequests, Unavailable
 
 READINGS = Counter("headwater_ingest_readings", "Readings by their end", ["end", "protocol"])
+_readings = lru_cache(64)(READINGS.labels)  # looking a label up costs more than counting
 
 
 class Receipt(NamedTuple):
@@ -118,7 +120,7 @@ class IngestService:
     def _count(self, protocol: str, end: str, readings: int) -> None:
         if not readings:
             return
-        READINGS.labels(end, protocol).inc(readings)
+        _readings(end, protocol).inc(readings)
         if end == "refused":
             with self._lock:
                 self._refused += readings
