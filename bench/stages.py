@@ -32,10 +32,12 @@ from ingest.quarantine import Quarantine  # noqa: E402
 from ingest.spool import segments  # noqa: E402
 from ingest.spool.batcher import GroupCommit  # noqa: E402
 from ingest.spool.reader import SpoolReader  # noqa: E402
-from ingest.writer.dedupe import Boots, Dedupe, Deliveries  # noqa: E402
+from ingest.writer.acks import AckBoard  # noqa: E402
+from ingest.writer.dedupe import Dedupe, Deliveries  # noqa: E402
 from ingest.writer.drain import Drain  # noqa: E402
-from ingest.writer.feed import FeedBuffer, to_messages  # noqa: E402
-from ingest.writer.state import WriterState  # noqa: E402
+from ingest.writer.feed import FeedBuffer, News, to_messages  # noqa: E402
+from ingest.writer.gaps import Boots  # noqa: E402
+from ingest.writer.state import BootReader, WriterState  # noqa: E402
 from tests.ingest.intake_support import FakeCommit, World  # noqa: E402
 from wire import clock  # noqa: E402
 
@@ -163,7 +165,14 @@ def measure_writer(folder: Path, options: argparse.Namespace, size: int) -> Cost
     reader = Timed(Limited(SpoolReader(folder / "spool", state.positions()), size), costs, {"take": "read the spool"})
     timed_state = Timed(state, costs, {"commit": "remember"})
     timed_store = Timed(store, costs, {"write": "store"})
-    drain = Drain(reader, timed_state, timed_store, quarantine, Timed(feed, costs, {"offer": "feed"}))
+    news = News(feed, AckBoard(BootReader(folder).read))
+    drain = Drain(
+        reader,
+        timed_state,
+        timed_store,
+        quarantine,
+        Timed(news, costs, {"offer": "feed", "note": "acks"}),
+    )
     drain._dedupe = Timed(Dedupe(Boots(state.load_boot), Deliveries([], 0)), costs, {"sift": "sift"})  # noqa: SLF001
     cpu_s, count = time.process_time(), 0
     while moved := drain.step():

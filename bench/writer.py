@@ -21,10 +21,11 @@ from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.reader import SpoolReader
+from ingest.writer.acks import AckBoard
 from ingest.writer.drain import Drain
-from ingest.writer.feed import FeedBuffer, to_messages
+from ingest.writer.feed import FeedBuffer, News, to_messages
 from ingest.writer.process import POLL_S
-from ingest.writer.state import WriterState
+from ingest.writer.state import BootReader, WriterState
 from wire import clock
 from wire.points import SERVER_TIME
 
@@ -51,13 +52,16 @@ class Bench:
         self.quarantine = Quarantine(data / "quarantine.db", limit_bytes=1 << 30)
         self.feed = FeedBuffer()
         reader = SpoolReader(data / "spool", self.state.positions())
-        self.drain = Drain(reader, self.state, self.store, self.quarantine, self.feed)
+        self.acks = AckBoard(BootReader(data).read)
+        self.drain = Drain(reader, self.state, self.store, self.quarantine, News(self.feed, self.acks))
 
     def run_dry(self) -> tuple[int, float]:
         count, begun_s = 0, time.perf_counter()
         while moved := self.drain.step():
             count += moved
             for _ in to_messages(self.feed.take(time.monotonic())):
+                pass
+            for _ in self.acks.take(time.monotonic()):
                 pass
         return count, time.perf_counter() - begun_s
 

@@ -22,6 +22,8 @@ class WriterConfig(BaseModel):
     store: str = "embedded:"
     retention_days: int | None = Field(default=None, ge=1)  # None: keep everything
     quarantine_limit_bytes: int = Field(default=1024**3, ge=64 * 1024)  # as the ingest services have it
+    devices_url: str = "http://127.0.0.1:8101"  # empty: deleted devices are not followed
+    service_token: str = ""
     broker: settings.Address = "127.0.0.1:1883"  # empty: no feed
     broker_username: str = "_writer"  # also the client id
     broker_password: str = ""

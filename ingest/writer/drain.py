@@ -10,6 +10,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Protocol
 
 import msgspec
@@ -51,9 +52,10 @@ class Refuge(Protocol):
     def add(self, refused: Sequence[Refused]) -> list[Kept]: ...
 
 
-class Viewers(Protocol):
-    """Who wants to see what was stored: `ingest.writer.feed.FeedBuffer`."""
+class Listeners(Protocol):
+    """Who wants to know what was committed: `ingest.writer.feed.News`."""
 
+    def note(self, boots: Sequence[BootChange]) -> None: ...
     def offer(self, points: Iterable[PointLike]) -> None: ...
 
 
@@ -71,16 +73,17 @@ class Drain:
     """Moves readings from the spools to the store. One thread; `oldest_received_ns` may be asked from others."""
 
     def __init__(
-        self, reader: SpoolReader, state: WriterState, store: SeriesWriter, quarantine: Refuge, viewers: Viewers
+        self, reader: SpoolReader, state: WriterState, store: SeriesWriter, quarantine: Refuge, listeners: Listeners
     ) -> None:
         self._reader = reader
         self._state = state
         self._store = store
         self._quarantine = quarantine
-        self._viewers = viewers
+        self._listeners = listeners
         self._dedupe = Dedupe(Boots(state.load_boot, state.unsettled_boots()), Deliveries(*state.deliveries()))
         self._held: _Batch | None = None
         self._unsaved: list[BootChange] = []  # of a commit between batches that failed
+        self._gone: SimpleQueue[set[str]] = SimpleQueue()
 
     def step(self) -> int:
         """Move one batch; give how many readings it had.
@@ -89,6 +92,7 @@ class Drain:
             Unavailable: the store or the quarantine cannot take it now; the next call tries the same batch again.
         """
         if self._held is None:
+            self._forget()
             self._held = self._take()
         batch = self._held
         if batch is None:
@@ -101,8 +105,18 @@ class Drain:
         self._state.commit(batch.progress)
         self._held = None
         self._reader.drop_consumed(batch.taken.positions)
+        self._listeners.note(batch.progress.boots)
         self._tell(batch, batch.outcome)
         return max(1, len(batch.taken.readings))
+
+    def forget_devices(self, devices: set[str]) -> None:
+        """Forget the numbers of devices that are no more, before the next batch; may be called by any thread."""
+        self._gone.put(devices)
+
+    @property
+    def has_forgotten_all(self) -> bool:
+        """Tell whether nothing waits to be forgotten."""
+        return self._gone.empty()
 
     def oldest_received_ns(self) -> int | None:
         """When the oldest reading that is not yet stored was received; None when all are."""
@@ -111,11 +125,23 @@ class Drain:
         waiting = self._reader.oldest_received_ns()
         return min([*times, waiting] if waiting is not None else times, default=None)
 
+    def _forget(self) -> None:
+        while not self._gone.empty():
+            devices = self._gone.get()
+            try:
+                self._state.forget_devices(devices)
+            except Unavailable:
+                self._gone.put(devices)
+                raise
+            self._dedupe.boots.forget(devices)
+            self._unsaved = [change for change in self._unsaved if change.key[1] not in devices]
+
     def _settle(self) -> None:
         """Keep which gaps became missing since the last batch."""
         self._unsaved += self._dedupe.boots.take_changes(time.monotonic())
         if self._unsaved:
             self._state.commit(Progress(boots=self._unsaved))
+            self._listeners.note(self._unsaved)
             self._unsaved = []
 
     def _take(self) -> _Batch | None:
@@ -202,7 +228,7 @@ class Drain:
         BATCH_SECONDS.observe(time.monotonic() - batch.begun_s)
         BATCH_SIZE.observe(len(batch.taken.readings))
         refused = {refusal.index for refusal in outcome.refused}
-        self._viewers.offer(point for index, point in enumerate(batch.points) if index not in refused)
+        self._listeners.offer(point for index, point in enumerate(batch.points) if index not in refused)
 
 
 def _as_message(taken: Taken, index: int) -> RawMessage:

@@ -1,4 +1,4 @@
-"""The feed: what was just stored, published for dashboards over MQTT QoS 0. Never makes the writer wait.
+"""What the writer publishes: the feed for dashboards (QoS 0), and acks for devices. Never makes the writer wait.
 
 What cannot be sent in time is conflated to the newest point of each series: viewers want the present. Points that do
 not move the latest value (history, retained) are no news and stay out.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 from paho.mqtt import client as mqtt
@@ -18,6 +18,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from chassis import logs
 from chassis.metrics import Counter
 from chassis.settings import split_address
+from ingest.writer.acks import AckBoard
+from ingest.writer.gaps import BootChange
 from wire import topics
 from wire.feed import MAX_FRAME_BYTES
 from wire.points import PointLike, point_to_json
@@ -114,11 +116,27 @@ def _wrap(parts: list[bytes]) -> bytes:
     return b'{"points":[' + b",".join(parts) + b"]}"
 
 
-class FeedPublisher:
-    """Sends a buffer to the broker from one thread of its own; the broker may be away for as long as it likes."""
+class News:
+    """What was just committed, on its way to the two who want it."""
 
-    def __init__(self, buffer: FeedBuffer, broker: str, username: str, password: str) -> None:
-        self._buffer = buffer
+    def __init__(self, feed: FeedBuffer, acks: AckBoard) -> None:
+        self.feed, self.acks = feed, acks
+
+    def offer(self, points: Iterable[PointLike]) -> None:
+        """Offer points to viewers."""
+        self.feed.offer(points)
+
+    def note(self, boots: Sequence[BootChange]) -> None:
+        """Note which numbers are durable now."""
+        if boots:
+            self.acks.note(boots, time.monotonic())
+
+
+class FeedPublisher:
+    """Sends a buffer, and the acks that are due, from one thread; the broker may be away for as long as it likes."""
+
+    def __init__(self, news: News, broker: str, username: str, password: str) -> None:
+        self._buffer, self._acks = news.feed, news.acks
         self._address = split_address(broker, topics.MQTT_PORT)
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=username, clean_session=True)
         self._client.connect_timeout = CONNECT_TIMEOUT_S
@@ -147,6 +165,8 @@ class FeedPublisher:
         was_connected = False
         while not stopping.is_set() and self._client.loop(timeout=FLUSH_S) == mqtt.MQTT_ERR_SUCCESS:
             if self._client.is_connected():
+                if not was_connected:
+                    self._acks.renew(time.monotonic())
                 was_connected = True
                 self._flush()
         if not stopping.is_set():
@@ -159,6 +179,8 @@ class FeedPublisher:
         for payload, count in to_messages(self._buffer.take(time.monotonic())):
             self._client.publish(topics.FEED, payload, qos=0)
             POINTS.labels("published").inc(count)
+        for topic, payload in self._acks.take(time.monotonic()):
+            self._client.publish(topic, payload, qos=1, retain=True)
 
     def _discard(self) -> None:
         """Nobody can see the points of an outage any more."""

@@ -20,13 +20,17 @@ from typing import TypeVar
 import series
 from chassis import logs, probes, settings
 from chassis.metrics import Counter, Gauge
+from chassis.peers import HttpPeer
 from chassis.workers import Workers
 from ingest.quarantine import Quarantine
 from ingest.spool.reader import SpoolReader
+from ingest.writer import departures
+from ingest.writer.acks import AckBoard
 from ingest.writer.config import WriterConfig
+from ingest.writer.departures import Departures
 from ingest.writer.drain import Drain
-from ingest.writer.feed import FeedBuffer, FeedPublisher
-from ingest.writer.state import BOOT_DAYS, WriterState
+from ingest.writer.feed import FeedBuffer, FeedPublisher, News
+from ingest.writer.state import BOOT_DAYS, BootReader, DeviceBoots, WriterState
 from series.port import SeriesWriter
 from wire import clock
 from wire.errors import Unavailable
@@ -67,7 +71,9 @@ class Writer:
         self._reader: SpoolReader | None = None
         self._drain: Drain | None = None
         self._trouble = "starting"  # "" when all is well
-        self.feed = FeedBuffer()
+        self._boots: BootReader | None = None
+        self._departures: Departures | None = None
+        self.news = News(FeedBuffer(), AckBoard(self._read_boots))
         self.refusal: settings.SettingsError | None = None  # why it cannot run at all
 
     def run(self) -> None:
@@ -106,6 +112,22 @@ class Writer:
         GAP_DEVICES.set(devices)
         MISSING.set(missing)
 
+    def follow_registry(self) -> None:
+        """Forget devices that are no more."""
+        if self._departures is None and self._drain is not None and self._state is not None:
+            peer = HttpPeer(self._config.devices_url, self._config.service_token)
+            self._departures = Departures(peer, self._state, self._forget, self._has_forgotten)
+        if self._departures is not None:
+            self._departures.poll()
+
+    def _forget(self, devices: set[str]) -> None:
+        if self._drain is not None:
+            self._drain.forget_devices(devices)
+        self.news.acks.forget(devices)
+
+    def _has_forgotten(self) -> bool:
+        return self._drain is not None and self._drain.has_forgotten_all and self.news.acks.has_cleared_all
+
     def keep_house(self) -> None:
         """Each hour, drop what is older than the retention."""
         while not self._stopping.is_set():
@@ -119,7 +141,7 @@ class Writer:
 
     def close(self) -> None:
         """Release everything; only when no thread of it runs any more."""
-        for part in (self._store, self._state, self._quarantine):
+        for part in (self._store, self._boots, self._state, self._quarantine):
             if part is not None:
                 part.close()
         if self._lock is not None:
@@ -136,7 +158,8 @@ class Writer:
         if self._store is None or self._state is None or self._quarantine is None:
             return None
         self._reader = SpoolReader(data / "spool", self._state.positions())
-        self._drain = Drain(self._reader, self._state, self._store, self._quarantine, self.feed)
+        self._boots = self._boots or BootReader(data)
+        self._drain = Drain(self._reader, self._state, self._store, self._quarantine, self.news)
         log.info("draining", store=self._config.store)
         return self._drain
 
@@ -170,6 +193,9 @@ class Writer:
     def _open_store(self) -> SeriesWriter:
         config = self._config
         return series.open_writer(config.store, config.data, retention_days=config.retention_days)
+
+    def _read_boots(self, device: str, tenant: str) -> DeviceBoots:
+        return self._boots.read(device, tenant) if self._boots else DeviceBoots([])
 
     def _open_quarantine(self) -> Quarantine:
         limit_bytes = self._config.quarantine_limit_bytes * RESERVE
@@ -216,8 +242,10 @@ def start(writer: Writer, workers: Workers, config: WriterConfig) -> list[thread
         workers.start("retention", writer.keep_house),
         workers.every("lag", LAG_S, writer.watch_lag),
     ]
+    if config.devices_url:
+        threads.append(workers.every("registry", departures.POLL_S, writer.follow_registry))
     if config.broker:
-        publisher = FeedPublisher(writer.feed, config.broker, config.broker_username, config.broker_password)
+        publisher = FeedPublisher(writer.news, config.broker, config.broker_username, config.broker_password)
         threads.append(workers.start("feed", lambda: publisher.run(workers.stopping)))
     return threads
 

@@ -62,6 +62,7 @@ _COUNT_OLD_BOOTS = (
 _DROP_OLD_BOOTS = f"DELETE{_OLD_BOOTS}"
 _READ_BOOTS = "SELECT boot_id, ranges, seen_ns FROM boots WHERE tenant = ? AND device = ? ORDER BY seen_ns DESC"
 _GAPS = "SELECT count(DISTINCT tenant || '/' || device), coalesce(sum(missing), 0) FROM boots WHERE missing > 0"
+_REVISION = "registry_revision"  # kept beside the counters
 _PUT_DELIVERIES = "INSERT OR REPLACE INTO deliveries VALUES (?, ?)"
 
 
@@ -114,6 +115,20 @@ class WriterState:
     def unsettled_boots(self) -> list[BootKey]:
         """Give the boots with gaps that had their grace when they were kept."""
         return list(self._database.read("SELECT tenant, device, boot_id FROM boots WHERE NOT is_settled"))
+
+    def registry_revision(self) -> int:
+        """Give how far the registry was read for devices that are no more; 0: never."""
+        rows = self._database.read("SELECT value FROM counters WHERE name = ?", (_REVISION,))
+        return int(rows[0][0]) if rows else 0
+
+    def set_registry_revision(self, revision: int) -> None:
+        """Keep how far the registry was read. Raises Unavailable when the disk refuses."""
+        with _answering(), self._database.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (_REVISION, revision))
+
+    def numbered_devices(self) -> list[str]:
+        """Give all devices of which boots are kept."""
+        return [row[0] for row in self._database.read("SELECT DISTINCT device FROM boots")]
 
     def gaps(self) -> tuple[int, int]:
         """Count the devices with missing numbers, and these numbers."""
@@ -199,6 +214,22 @@ def _read_state(data: Path) -> tuple[dict[str, int], dict[str, Position]]:
         return counters, _positions(database)
     finally:
         database.close()
+
+
+class BootReader:
+    """Reads the numbers of devices again and again, beside the writing thread; its file must exist."""
+
+    def __init__(self, data: Path) -> None:
+        self._database = Database(data / FILE, read_only=True)
+
+    def read(self, device: str, tenant: str) -> DeviceBoots:
+        """Give the numbers of one device. Raises Unavailable when the file cannot be used."""
+        with _answering():
+            return _boots_of(self._database, device, tenant)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
 
 
 def read_boots(data: Path, device: str, tenant: str) -> DeviceBoots:

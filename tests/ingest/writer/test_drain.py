@@ -16,6 +16,7 @@ from ingest.replay import decode_reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import SpoolReader
 from ingest.writer.drain import Drain
+from ingest.writer.gaps import BootChange
 from ingest.writer.state import WriterState, read_counters
 from series.port import Capabilities, Refusal, WriteOutcome
 from wire.errors import StoreUnavailable, Unavailable
@@ -74,8 +75,13 @@ class Seen:
     def __init__(self) -> None:
         self.points: list[Point] = []
 
+        self.boots: list[BootChange] = []
+
     def offer(self, points: Iterable[Point]) -> None:
         self.points += points
+
+    def note(self, boots: Sequence[BootChange]) -> None:
+        self.boots += boots
 
 
 class Line:
@@ -376,6 +382,32 @@ def test_a_failed_commit_of_gaps_is_made_up_by_the_next(line: Line, monkeypatch:
     line.drain.step()
 
     assert missing(line) == 1
+
+
+def test_numbers_are_told_after_they_are_durable_and_not_before(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.append(*numbered(1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(line.state, "commit", failing(Unavailable("disk full")))
+        with pytest.raises(Unavailable):
+            line.drain.step()
+    assert line.seen.boots == []
+
+    line.run()
+
+    assert [change.key[2] for change in line.seen.boots] == ["b"]
+
+
+def test_a_deleted_device_begins_anew(line: Line) -> None:
+    line.append(*numbered(1, 2))
+    line.run()
+
+    line.drain.forget_devices({"d1"})
+    assert not line.drain.has_forgotten_all
+    line.append(*numbered(1))
+    line.run()
+
+    assert line.drain.has_forgotten_all
+    assert line.counters() == {"stored": 3}
 
 
 def test_real_quarantine_takes_what_the_store_refuses(tmp_path: Path) -> None:

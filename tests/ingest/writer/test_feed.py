@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from ingest.writer.feed import FeedBuffer, FeedPublisher, to_messages
+from ingest.writer.acks import AckBoard
+from ingest.writer.feed import FeedBuffer, FeedPublisher, News, to_messages
+from ingest.writer.gaps import Boot, BootChange
+from ingest.writer.state import BootAccount, DeviceBoots
 from tests.ingest.bridge.support import Broker
 from tests.support.waiting import wait_until
 from wire import topics
@@ -116,10 +120,14 @@ def test_message_is_the_public_shape_of_points() -> None:
     }  # fmt: skip
 
 
+def no_boots(device: str, tenant: str) -> DeviceBoots:
+    return DeviceBoots([])
+
+
 @contextmanager
-def publishing(address: str, buffer: FeedBuffer):
+def publishing(address: str, buffer: FeedBuffer, board: AckBoard | None = None):
     stopping = threading.Event()
-    publisher = FeedPublisher(buffer, address, "_writer", "secret")
+    publisher = FeedPublisher(News(buffer, board or AckBoard(no_boots)), address, "_writer", "secret")
     thread = threading.Thread(target=publisher.run, args=(stopping,))
     thread.start()
     try:
@@ -182,7 +190,7 @@ class StalledClient:
 def test_nothing_is_handed_to_a_connection_that_stalls() -> None:
     buffer = FeedBuffer()
     buffer.offer([point(1)])
-    publisher = FeedPublisher(buffer, "127.0.0.1:1", "_writer", "")
+    publisher = FeedPublisher(News(buffer, AckBoard(no_boots)), "127.0.0.1:1", "_writer", "")
     publisher._client = StalledClient()  # type: ignore[assignment]
 
     publisher._flush()
@@ -212,3 +220,27 @@ def test_frozen_broker_makes_the_feed_conflate_not_grow(mosquitto: Broker) -> No
         assert len(buffer._newest) + len(buffer._queue) <= max(size, 1_000)
         mosquitto.send_signal(signal.SIGCONT)
         wait_until(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], what="the feed flows again")
+
+
+def test_devices_are_told_and_told_again_when_the_broker_forgot(mosquitto: Broker) -> None:
+    boots = DeviceBoots([BootAccount("b", Boot([1], [7]), 0)])
+    board = AckBoard(lambda device, tenant: boots)
+    news = News(FeedBuffer(), board)
+    news.note([BootChange(("default", "d1", "b"), b"", True, 0, 0, True, 0)])
+    with publishing(mosquitto.address, news.feed, board):
+        wait_until(lambda: retained(mosquitto)["newest"] == 7, what="the device is told")
+        mosquitto.stop(signal.SIGKILL)
+        (mosquitto.folder / "mosquitto.db").unlink(missing_ok=True)
+        mosquitto.start()
+
+        wait_until(lambda: retained(mosquitto)["newest"] == 7, what="the device is told again")
+
+        board.forget(["d1"])
+        wait_until(lambda: not retained(mosquitto, within_s=1)["newest"], what="the topic is cleared")
+
+
+def retained(mosquitto: Broker, within_s: int = 5) -> dict[str, int]:
+    """Give what a device finds on its topic when it connects."""
+    command = ["mosquitto_sub", "-p", str(mosquitto.port), "-t", "devices/d1/acks", "-C", "1", "-W", str(within_s)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+    return json.loads(found or '{"newest":0}')
