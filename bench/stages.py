@@ -27,7 +27,7 @@ import load  # noqa: E402
 import series  # noqa: E402
 from ingest.batches import BatchSorting  # noqa: E402
 from ingest.framing import Batch, Delivery, decode_batch, encode_batch  # noqa: E402
-from ingest.intake import Message  # noqa: E402
+from ingest.message import Message  # noqa: E402
 from ingest.quarantine import Quarantine  # noqa: E402
 from ingest.spool import segments  # noqa: E402
 from ingest.spool.batcher import GroupCommit  # noqa: E402
@@ -98,17 +98,12 @@ def measure_mqtt(folder: Path, options: argparse.Namespace, size: int) -> Costs:
         batch = costs.of("take apart", lambda content=content: decode_batch(content))
         sorting = BatchSorting(ports, world.service.protocols, batch.bridge)
         costs.of("gate", lambda sorting=sorting, batch=batch: sorting.find_devices(batch.deliveries))
-        costs.of("decode and check", lambda sorting=sorting, batch=batch: sort_all(sorting, batch))
+        costs.of("decode and check", lambda sorting=sorting, batch=batch: sorting.take_all(batch.deliveries))
         readings = costs.of("settle", lambda sorting=sorting: sorting.settle([]))
         costs.of("spool, fsync", lambda readings=readings: group.append(readings))
     group.close()
     world.close()
     return costs
-
-
-def sort_all(sorting: BatchSorting, batch: Batch) -> None:
-    for index, delivery in enumerate(batch.deliveries):
-        sorting.take(index, delivery)
 
 
 def measure_lines(folder: Path, options: argparse.Namespace, size: int) -> Costs:

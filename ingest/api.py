@@ -16,7 +16,7 @@ from chassis.web import Api, Call, answer, read_body
 from ingest.arrivals import Arrivals
 from ingest.framing import decode_batch, encode_verdict
 from ingest.gate import Gate, Known
-from ingest.intake import Message
+from ingest.message import Message
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_INFLATED_BYTES
 from ingest.quarantine import Item

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from ingest.framing import Delivery, Ending
 from ingest.gate import Found
-from ingest.intake import Message
+from ingest.message import Message
 from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_MESSAGE_BYTES
 from ingest.quarantine import Item, Kept, RawMessage, Refused
-from ingest.rates import LIMITED, Wait
+from ingest.rates import LIMITED, Bands
 from ingest.readings import Reading
 from ingest.reports import AuditEntry
+from ingest.validation import TypeChecker
 from wire import topics
 
 MAX_TOPICS = 20_000  # topics whose parts are remembered: parsing one costs as much as decoding its payload
@@ -34,7 +35,7 @@ class _Held(NamedTuple):
 
 
 class BatchSorting:
-    """The state of sorting one batch. Use: `find_devices`, `take` each, keep `refused`, `settle`, keep its readings."""
+    """The state of sorting one batch. Use: `find_devices`, `take_all`, keep `refused`, `settle`, keep its readings."""
 
     def __init__(self, ports: Ports, protocols: dict[str, Protocol], bridge: str) -> None:
         self.endings: list[Ending] = []
@@ -45,27 +46,47 @@ class BatchSorting:
         self._bridge = bridge
         self._found = Found({}, frozenset())
         self._held: list[_Held] = []  # in the order of `refused`
-        self._readings: list[tuple[int, list[Reading]]] = []
+        self._readings: list[Reading] = []
+        self._positions: list[int] = []  # in the batch, of each reading
+        self._accepted: defaultdict[str, int] = defaultdict(int)  # by protocol
+        self._seen: dict[str, int] = {}  # device -> time of its newest message
         self._late: Counter[str] = Counter()  # device -> messages of it that are over its rate
 
     def find_devices(self, deliveries: Iterable[Delivery]) -> None:
         """Ask the gate for all senders at once."""
-        device_ids = {delivery.device for delivery in deliveries if topics.is_device_id(delivery.device)}
-        self._found = self._ports.gate.find(device_ids)
+        gate = self._ports.gate
+        names = {delivery.device for delivery in deliveries}
+        self._found = gate.find(name for name in names if gate.is_cached(name) or topics.is_device_id(name))
 
-    def take(self, index: int, delivery: Delivery) -> None:
-        """Sort one message."""
-        if not delivery.payload:
-            return  # a deleted retained message: no reading was sent
-        topic = _parse(delivery.topic)
-        if topic is None or topic.channel != "telemetry":
-            self._hold_unknown(index, delivery, "", "bad_topic", "not a telemetry topic")
-        elif topic.device_id != delivery.device:
-            self._refuse_stranger(index, delivery, topic.device_id)
-        elif delivery.device in self._found.unanswered:
-            self.endings.append(Ending(index, "deferred", "peer_unavailable", "the registry is away"))
-        else:
-            self._take_known(index, delivery, topic.rest or DEFAULT_PROTOCOL)
+    def take_all(self, deliveries: Iterable[Delivery]) -> None:
+        """Sort all messages, each for itself."""
+        known, protocols, bridge = self._found.known, self._protocols, self._bridge
+        rates, checker_of = self._ports.rates, self._ports.gate.checker_of
+        for index, delivery in enumerate(deliveries):
+            device_id, topic = delivery.device, delivery.topic
+            named, protocol_name = _route(topic)
+            device, protocol = known.get(device_id), protocols.get(protocol_name)
+            size = len(delivery.payload)
+            if device is None or protocol is None or named != device_id or not 0 < size <= MAX_MESSAGE_BYTES:
+                self._turn_away(index, delivery)
+                continue
+            if not device.is_active:
+                self._refuse(index, protocol_name, "device_disabled", f"{device.id} is disabled")
+                continue
+            message = Message(
+                device, protocol, delivery.payload, delivery.received_ns, "mqtt", topic,
+                delivery.mid, delivery.dup, delivery.retain, bridge,
+            )  # fmt: skip
+            checker = checker_of(device)
+            rate = checker.rate if checker is not None else None
+            is_limited = rates.is_on or rate is not None
+            if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
+                continue
+            self._seen[device_id] = delivery.received_ns
+            count = self._read(index, message, checker)
+            if is_limited:
+                rates.charge(message.whose, rate, count)
+        self._ports.reports.note_all_seen(self._seen)
 
     def settle(self, kept: Sequence[Kept]) -> list[Reading]:
         """Give the readings to keep, in receipt order, now that it is known what the quarantine took."""
@@ -73,60 +94,47 @@ class BatchSorting:
             if outcome.state == "full":
                 self.endings.append(Ending(held.position, "deferred", "quarantine_full", "the quarantine is full"))
                 continue
-            self._readings.append((held.position, held.readings))
+            self._put(held.position, held.protocol, held.readings)
             end = "quarantined" if outcome.state == "kept" else "refused"
             for item in held.items:
                 detail = item.detail if outcome.state == "kept" else f"{item.detail}; {DEVICE_FULL}"
                 self.endings.append(Ending(held.position, end, item.code, detail, item.record))
             self.counts[held.protocol, end] += len(held.items)
-            self.counts[held.protocol, "accepted"] += len(held.readings)
-        if self._held:
-            self._readings.sort(key=lambda each: each[0])
-        return [reading for _, readings in self._readings for reading in readings]
+        self.counts |= {(protocol, "accepted"): count for protocol, count in self._accepted.items()}
+        if not self._held:
+            return self._readings
+        ordered = sorted(range(len(self._readings)), key=self._positions.__getitem__)
+        return [self._readings[place] for place in ordered]
 
-    def _take_known(self, index: int, delivery: Delivery, name: str) -> None:
-        device, protocol = self._found.known.get(delivery.device), self._protocols.get(name)
-        if device is None:
-            self._hold_unknown(index, delivery, name, "unknown_device", f"no device {delivery.device}")
-        elif protocol is None:
-            self._hold_unknown(index, delivery, name, "unsupported", f"no protocol {name[:64]!r} here")
-        elif not device.is_active:
-            self._refuse(index, name, "device_disabled", f"{device.id} is disabled")
-        elif len(delivery.payload) > MAX_MESSAGE_BYTES:
-            detail = f"message of {len(delivery.payload)} bytes, limit {MAX_MESSAGE_BYTES}"
-            self._refuse(index, name, "too_large", detail)
-        else:
-            message = Message(
-                device, protocol, delivery.payload, delivery.received_ns, "mqtt", delivery.topic,
-                delivery.mid, delivery.dup, delivery.retain, self._bridge,
-            )  # fmt: skip
-            self._sort(index, message, is_surplus=delivery.is_surplus)
+    def _put(self, position: int, protocol: str, readings: list[Reading]) -> None:
+        self._readings += readings
+        self._positions += [position] * len(readings)
+        self._accepted[protocol] += len(readings)
 
-    def _sort(self, index: int, message: Message, *, is_surplus: bool) -> None:
-        checker = self._ports.gate.checker_of(message.device)
-        rates, rate = self._ports.rates, checker.rate if checker else None
-        is_limited = rates.is_on or rate is not None
-        if is_limited and (wait := rates.take(message.whose, rate, ahead=self._late[message.device.id])).seconds:
-            self._put_off(index, message, wait, is_surplus=is_surplus)
-            return
+    def _read(self, index: int, message: Message, checker: TypeChecker | None) -> int:
+        """Take a message in; give how many readings it held."""
+        readings = self._ports.intake.read(message, checker)
+        if readings is not None:
+            self._put(index, message.protocol.name, readings)
+            return len(readings)
         found = self._ports.intake.sort(message, checker)
-        if is_limited:
-            rates.charge(message.whose, rate, found.count)
-        self._ports.reports.note_seen(message.device.id, message.received_ns)
         refused = to_refused(message, checker, found)
         if refused is None:
-            self._readings.append((index, found.readings))
-            self.counts[message.protocol.name, "accepted"] += len(found.readings)
+            self._put(index, message.protocol.name, found.readings)
         elif not found.is_readable and found.items[0].code == "too_large":
             self._refuse(index, message.protocol.name, "too_large", found.items[0].detail)
         else:
             self._hold(_Held(index, message.protocol.name, found.readings, found.items), refused.message)
+        return found.count
 
-    def _put_off(self, index: int, message: Message, wait: Wait, *, is_surplus: bool) -> None:
-        """Let the bridge come again with a message over a rate; keep in the quarantine what it has no room for.
+    def _is_admitted(self, index: int, message: Message, rate: Bands | None, *, is_surplus: bool) -> bool:
+        """Take a token, or let the bridge come again; keep in the quarantine what it has no room for.
 
         The broker has acknowledged it to the device, so it cannot be refused as over HTTP.
         """
+        wait = self._ports.rates.take(message.whose, rate, ahead=self._late[message.device.id])
+        if not wait.seconds:
+            return True
         self._late[message.device.id] += 1
         LIMITED.labels(wait.scope, "quarantined" if is_surplus else "deferred").inc()
         if is_surplus:
@@ -134,6 +142,26 @@ class BatchSorting:
             self._hold(_Held(index, message.protocol.name, [], [Item(None, "rate_limited", wait.in_words())]), raw)
         else:
             self.endings.append(Ending(index, "deferred", "rate_limited", retry_s=wait.seconds))
+        return False
+
+    def _turn_away(self, index: int, delivery: Delivery) -> None:
+        """Say why a message is not sorted."""
+        if not delivery.payload:
+            return  # a deleted retained message: no reading was sent
+        named, protocol = _route(delivery.topic)
+        if not named:
+            self._hold_unknown(index, delivery, "", "bad_topic", "not a telemetry topic")
+        elif named != delivery.device:
+            self._refuse_stranger(index, delivery, named)
+        elif delivery.device in self._found.unanswered:
+            self.endings.append(Ending(index, "deferred", "peer_unavailable", "the registry is away"))
+        elif delivery.device not in self._found.known:
+            self._hold_unknown(index, delivery, protocol, "unknown_device", f"no device {delivery.device}")
+        elif protocol not in self._protocols:
+            self._hold_unknown(index, delivery, protocol, "unsupported", f"no protocol {protocol[:64]!r} here")
+        else:
+            detail = f"message of {len(delivery.payload)} bytes, limit {MAX_MESSAGE_BYTES}"
+            self._refuse(index, protocol, "too_large", detail)
 
     def _hold(self, held: _Held, message: RawMessage) -> None:
         self._held.append(held)
@@ -157,5 +185,9 @@ class BatchSorting:
 
 
 @lru_cache(maxsize=MAX_TOPICS)
-def _parse(topic: str) -> topics.DeviceTopic | None:
-    return topics.parse_device_topic(topic)
+def _route(topic: str) -> tuple[str, str]:
+    """Give the device and the protocol that a topic names; both empty when it is not one of telemetry."""
+    parsed = topics.parse_device_topic(topic)
+    if parsed is None or parsed.channel != "telemetry":
+        return "", ""
+    return parsed.device_id, parsed.rest or DEFAULT_PROTOCOL

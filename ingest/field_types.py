@@ -26,7 +26,21 @@ _SCHEMA = (
     ),
 )
 
-Shape = dict[str, type]
+Types = dict[str, type]
+Key = tuple[str, str, str]  # tenant, device, measurement
+
+
+class Shape:
+    """The types of a series, shared by all series that have the same ones."""
+
+    __slots__ = ("plain", "types")
+
+    def __init__(self, types: Types) -> None:
+        self.types = types
+        self.plain = {name: kind for name, kind in types.items() if "." not in name}  # a key that is its name
+
+
+_NOTHING: Types = {}
 
 
 class Conflict(NamedTuple):
@@ -46,29 +60,34 @@ class FieldTypes:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, schema=_SCHEMA)
         self._lock = threading.Lock()  # guards all below
-        self._shapes: OrderedDict[str, Shape] = OrderedDict()  # series -> types, those of the file
+        self._shapes: OrderedDict[Key, Shape] = OrderedDict()  # series -> types, those of the file
         self._shared: dict[frozenset[tuple[str, type]], Shape] = {}
-        self._unsaved: dict[str, Shape] = {}
+        self._unsaved: dict[Key, Types] = {}
         self._is_saving = False
 
-    def fit(self, series: str, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
+    def plain_types(self, series: Key) -> Types:
+        """Give the types of those fields that are named as their JSON member is, as far as they are at hand."""
+        shape = self._shapes.get(series)
+        return shape.plain if shape is not None else _NOTHING
+
+    def fit(self, series: Key, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
         """Bring fields to their recorded types in place; those that do not fit are taken out and reported.
 
         Args:
-            series: key of tenant, device and measurement.
+            series: tenant, device and measurement.
             fields: the fields of one reading.
             is_typed: the protocol tells integers from floats; otherwise a whole number fits an int field.
         """
         shape = self._shapes.get(series)
         if shape is not None:
+            types = shape.types
             for name, value in fields.items():
-                if shape.get(name) is not type(value):
+                if types.get(name) is not type(value):
                     break
             else:
                 return []  # every message of a fleet but the first few
         with self._lock:
-            shape = self._load(series)
-            return self._fit(series, shape, fields, is_typed=is_typed)
+            return self._fit(series, self._load(series), fields, is_typed=is_typed)
 
     def save(self) -> None:
         """Record new types durably.
@@ -95,12 +114,12 @@ class FieldTypes:
             finally:
                 self._is_saving = False
 
-    def _fit(self, series: str, shape: Shape, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
+    def _fit(self, series: Key, types: Types, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
         conflicts: list[Conflict] = []
-        fresh: Shape = {}
+        fresh: Types = {}
         for name, value in list(fields.items()):
-            kind = shape.get(name)
-            if kind is None and len(shape) + len(fresh) >= MAX_FIELDS:
+            kind = types.get(name)
+            if kind is None and len(types) + len(fresh) >= MAX_FIELDS:
                 conflicts.append(Conflict(name, "too_many_fields", f"more than {MAX_FIELDS} names of one device"))
                 del fields[name]
             elif kind is None:
@@ -108,28 +127,30 @@ class FieldTypes:
             elif kind is not type(value):
                 conflicts += _convert(fields, name, kind, is_typed=is_typed)
         if fresh:
-            self._remember(series, shape | fresh)
+            self._remember(series, types | fresh)
             self._unsaved.setdefault(series, {}).update(fresh)
         return conflicts
 
-    def _load(self, series: str) -> Shape:
+    def _load(self, series: Key) -> Types:
         shape = self._shapes.get(series)
-        if shape is None:
-            rows = self._database.read("SELECT field, type FROM field_types WHERE series = ?", (series,))
-            shape = self._unsaved.get(series, {}) | {field: _KINDS[kind] for field, kind in rows}
-            self._remember(series, shape)
-        return shape
+        if shape is not None:
+            return shape.types
+        rows = self._database.read("SELECT field, type FROM field_types WHERE series = ?", (_column(series),))
+        types = self._unsaved.get(series, {}) | {field: _KINDS[kind] for field, kind in rows}
+        self._remember(series, types)
+        return types
 
-    def _remember(self, series: str, shape: Shape) -> None:
+    def _remember(self, series: Key, types: Types) -> None:
         if len(self._shared) >= MAX_SHAPES:
             self._shared.clear()
-        self._shapes[series] = self._shared.setdefault(frozenset(shape.items()), shape)
+        form = frozenset(types.items())
+        self._shapes[series] = self._shared.get(form) or self._shared.setdefault(form, Shape(types))
         self._shapes.move_to_end(series)
         if len(self._shapes) > MAX_CACHED:
             self._shapes.popitem(last=False)
 
-    def _write(self, fresh: dict[str, Shape]) -> None:
-        rows = [(series, name, NAMES[kind]) for series, shape in fresh.items() for name, kind in shape.items()]
+    def _write(self, fresh: dict[Key, Types]) -> None:
+        rows = [(_column(series), name, NAMES[kind]) for series, types in fresh.items() for name, kind in types.items()]
         if not rows:
             return
         with self._database.write() as connection:
@@ -138,9 +159,8 @@ class FieldTypes:
             self._shapes.pop(series, None)  # another process may have been first: read what stands in the file
 
 
-def series_key(tenant: str, device: str, measurement: str) -> str:
-    """Give the key of a series of types; the parts hold no line feed."""
-    return f"{tenant}\n{device}\n{measurement}"
+def _column(series: Key) -> str:
+    return "\n".join(series)  # the parts hold no line feed
 
 
 def _convert(fields: dict[str, FieldValue], name: str, kind: type, *, is_typed: bool) -> list[Conflict]:

@@ -6,50 +6,20 @@ Knows no transport and no store; what it gives is not yet kept anywhere.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 from chassis import logs
 from chassis.metrics import Counter
-from ingest.field_types import FieldTypes, series_key
-from ingest.gate import Known
-from ingest.protocols import Protocol
+from ingest import quick
+from ingest.field_types import FieldTypes
+from ingest.message import Message
 from ingest.protocols.base import Context, Decoded, Fault, Record
-from ingest.quarantine import Item, RawMessage
+from ingest.quarantine import Item
 from ingest.readings import Reading
 from ingest.validation import TypeChecker
 from wire.points import REDELIVERED, RETAINED, SERVER_TIME, FieldValue
 
 log = logs.get(__name__)
 DROPPED = Counter("headwater_ingest_fields_dropped", "Fields dropped because the device type says so", ["type"])
-
-
-@dataclass(slots=True)  # not frozen: that doubles the cost of making one
-class Message:
-    """One message and who sent it."""
-
-    device: Known
-    protocol: Protocol
-    content: bytes
-    received_ns: int
-    transport: str = "http"
-    source: str = ""  # topic, or content type
-    mid: int = 0  # broker's message id; 0 unless MQTT QoS >= 1
-    is_redelivered: bool = False
-    is_retained: bool = False
-    bridge: str = ""  # with the name of the broker's session, which `mid` is of
-
-    @property
-    def whose(self) -> tuple[str, str]:
-        """Tenant and device."""
-        return self.device.tenant, self.device.id
-
-    def to_raw(self, checker: TypeChecker | None, *, is_readable: bool) -> RawMessage:
-        """Give what the quarantine keeps."""
-        return RawMessage(
-            self.device.id, self.protocol.name, self.transport, self.content, self.received_ns, self.source,
-            self.device.tenant, checker.spec.name if checker else None, checker.spec.version if checker else None,
-            is_readable,
-        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -85,6 +55,10 @@ class Intake:
             log.fault("decoder_fault", protocol=message.protocol.name, device=message.device.id)
             return Sorted(items=[Item(None, "internal", "an error of ours; it was logged")])
 
+    def read(self, message: Message, checker: TypeChecker | None) -> list[Reading] | None:
+        """Give the readings of an ordinary message; None sends it to `sort`, which takes any."""
+        return quick.read(message, checker, self._field_types)
+
     def save(self) -> None:
         """Record the types of new fields durably. Raises Unavailable."""
         self._field_types.save()
@@ -98,7 +72,6 @@ class _Sorting:
         self._checker = checker
         self._field_types = field_types
         self._sorted = Sorted()
-        self._measurement, self._series = "", ""
         self._content: int | None = None
         self._flags = (REDELIVERED if message.is_redelivered else 0) | (RETAINED if message.is_retained else 0)
 
@@ -151,10 +124,8 @@ class _Sorting:
         return {name: value for name, value in verdict.fields.items() if name in checker.declared} | free
 
     def _fit(self, record: Record, fields: dict[str, FieldValue], items: list[Item]) -> None:
-        if record.measurement != self._measurement:
-            self._measurement = record.measurement
-            self._series = series_key(self._message.device.tenant, self._message.device.id, record.measurement)
-        conflicts = self._field_types.fit(self._series, fields, is_typed=self._message.protocol.is_typed)
+        series = (self._message.device.tenant, self._message.device.id, record.measurement)
+        conflicts = self._field_types.fit(series, fields, is_typed=self._message.protocol.is_typed)
         items += [Item(record.index, each.code, each.detail, each.field, is_whole=False) for each in conflicts]
 
     def _reading(self, record: Record, fields: dict[str, FieldValue]) -> Reading:
@@ -171,9 +142,6 @@ class _Sorting:
         )  # fmt: skip
 
     def _hash_content(self) -> int:
-        """Hash session, topic and payload to signed 64 bits (SQLite's integer)."""
         if self._content is None:
-            digest = blake2b(self._message.source.encode(errors="replace"), digest_size=8)
-            digest.update(f"\0{self._message.bridge}\0".encode(errors="replace") + self._message.content)
-            self._content = int.from_bytes(digest.digest(), signed=True)
+            self._content = self._message.hash_content()
         return self._content

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingest.gate import Gate
-from ingest.intake import Intake, Message, Sorted
+from ingest.intake import Intake, Sorted
+from ingest.message import Message
 from ingest.quarantine import Quarantine, Refused
 from ingest.rates import RateLimits
 from ingest.readings import Reading

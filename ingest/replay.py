@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingest.gate import Known
-from ingest.intake import Message, Sorted
+from ingest.intake import Sorted
+from ingest.message import Message
 from ingest.ports import Ports
 from ingest.protocols import Protocol
 from ingest.quarantine import Entry, Item, RawMessage, Refused, Selection

@@ -58,6 +58,10 @@ class Reports:
         self._http[device_id] = received_ns
         self._credentials[credential_id] = received_ns
 
+    def note_all_seen(self, received_ns: dict[str, int]) -> None:
+        """Note for many devices when they last sent something over MQTT."""
+        self._mqtt.update(received_ns)
+
     def note_deed(self, entry: AuditEntry) -> None:
         """Note what an operator did, for the audit."""
         with self._lock:

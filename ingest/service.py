@@ -15,7 +15,8 @@ from chassis import parking
 from chassis.metrics import Counter
 from ingest.batches import DEVICE_FULL, BatchSorting
 from ingest.framing import Batch, Verdict
-from ingest.intake import Message
+from ingest.intake import Sorted
+from ingest.message import Message
 from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
 from ingest.quarantine import Item, Kept, Refused
@@ -57,7 +58,8 @@ class IngestService:
         if (rates.is_on or rate is not None) and (wait := rates.take(whose, rate)).seconds:
             LIMITED.labels(wait.scope, "refused").inc()
             raise TooManyRequests(wait.in_words(), retry_after_s=ceil(wait.seconds))
-        found = self._ports.intake.sort(message, checker)
+        readings = self._ports.intake.read(message, checker)
+        found = self._ports.intake.sort(message, checker) if readings is None else Sorted(readings)
         if rates.is_on or rate is not None:
             rates.charge(whose, rate, found.count)
         if not found.is_readable and found.items[0].code == "too_large":
@@ -79,8 +81,7 @@ class IngestService:
         """
         sorting = BatchSorting(self._ports, self.protocols, batch.bridge)
         sorting.find_devices(batch.deliveries)
-        for index, delivery in enumerate(batch.deliveries):
-            sorting.take(index, delivery)
+        sorting.take_all(batch.deliveries)
         self._ports.intake.save()
         kept = self._ports.quarantine.add(sorting.refused) if sorting.refused else []
         readings = sorting.settle(kept)

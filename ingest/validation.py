@@ -11,6 +11,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
 from pydantic.types import Strict
 
+from ingest.protocols import times
+from ingest.protocols.json.decoder import time_keys_of
 from ingest.rates import to_bands
 from wire.devices import DeviceType, FieldSpec
 from wire.points import INT64_MIN, UINT64_MAX, FieldValue
@@ -35,6 +37,32 @@ class Verdict(NamedTuple):
     dropped: int = 0  # fields the type does not name and says to drop
 
 
+class Rules(NamedTuple):
+    """What a device type says of a reading, as the quick way of ordinary readings asks it (`ingest.quick`)."""
+
+    types: dict[str, type]  # of the declared fields that are named as their JSON member is
+    required: frozenset[str]
+    bounds: tuple[tuple[str, float, float], ...]
+    takes_others: bool  # fields that the type does not name
+    time_keys: tuple[str, ...]
+    unit: times.Unit
+    policy: times.Policy
+
+    @classmethod
+    def of(cls, spec: DeviceType | None) -> Rules:
+        """Give the rules of a device type, or of devices without one."""
+        if spec is None:
+            return cls({}, frozenset(), (), True, time_keys_of(None), "auto", "guarded")
+        ranges = {name: _Range.of(field) for name, field in spec.fields.items()}
+        return cls(
+            {name: each.kind for name, each in ranges.items() if "." not in name},
+            frozenset(name for name, field in spec.fields.items() if field.required),
+            tuple((name, each.low, each.high) for name, each in ranges.items() if each.is_bounded),
+            spec.unknown_fields == "accept",
+            time_keys_of(spec), spec.time_unit, spec.time_policy,
+        )  # fmt: skip
+
+
 class TypeChecker:
     """Checks readings of one version of one device type. Immutable, so thread-safe."""
 
@@ -42,14 +70,14 @@ class TypeChecker:
         self.spec = spec
         self.rate = to_bands(spec.rate_limit) if spec.rate_limit is not None else None
         self.model = build_model(spec)
+        self.rules = Rules.of(spec)
         self.declared = frozenset(spec.fields)
-        self._required = frozenset(name for name, field in spec.fields.items() if field.required)
         self._ranges = {name: _Range.of(field) for name, field in spec.fields.items()}
         self._names = {f"f{position}": name for position, name in enumerate(spec.fields)}
 
     def check(self, fields: dict[str, FieldValue]) -> Verdict:
         """Give the fields that fit, brought to their declared types, and the faults of the others."""
-        if self._required <= fields.keys():
+        if self.rules.required <= fields.keys():
             fitting = self._pass(fields)
             if fitting is not None:
                 return Verdict(fitting, [])
@@ -153,3 +181,6 @@ class _Range(NamedTuple):
         low = field.min if field.min is not None else float("-inf")
         high = field.max if field.max is not None else float("inf")
         return cls(kind, is_bounded, low, high)
+
+
+UNTYPED = Rules.of(None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingest.framing import Batch, Delivery
-from ingest.intake import Message
+from ingest.message import Message
 from ingest.protocols import PROTOCOLS
 from ingest.readings import Reading
 from tests.ingest.intake_support import World, case_folders, load_case

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.field_types import MAX_FIELDS, FieldTypes, series_key
+from ingest.field_types import MAX_FIELDS, FieldTypes
 
-SERIES = series_key("default", "d1", "telemetry")
+SERIES = ("default", "d1", "telemetry")
 
 
 def fit(types: FieldTypes, fields: dict, *, is_typed: bool = False) -> tuple[dict, list[tuple[str, str]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingest.framing import Batch, Delivery
-from ingest.intake import Message
+from ingest.message import Message
 from ingest.protocols import PROTOCOLS
 from ingest.quarantine import Selection
 from tests.ingest.intake_support import World

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from ingest.protocols import parse, times
 from ingest.protocols.base import MAX_MESSAGE_BYTES, MAX_RECORDS, Context, Decoded, Fault, Record
 from ingest.protocols.flatten import Refused, flatten, is_name
 from ingest.protocols.times import Inexact
+from wire.devices import DeviceType
 from wire.points import INT64_MAX, UNCERTAIN
 
 TIME_KEYS = ("ts", "time", "timestamp", "Time")
 ENVELOPE_KEYS = frozenset(("ts", "values", "boot_id", "seq"))  # an object with any other key is one of plain fields
 MAX_BOOT_ID_CHARS = 64
+KNOWN_BOOTS = 4_096
 
+Opened = tuple[dict[str, Any], Any, str | None, int | None]  # fields, time, boot_id, seq
 Take = Callable[[Any, int, bool], None]
 
 
@@ -122,7 +126,7 @@ class Reader:
         spec = context.type
         self.decoded = Decoded()
         self._received_ns = context.received_ns
-        self._time_keys = (spec.time_key,) if spec is not None and spec.time_key else TIME_KEYS
+        self._time_keys = time_keys_of(spec)
         self._unit: times.Unit = spec.time_unit if spec is not None else "auto"
         self._policy: times.Policy = spec.time_policy if spec is not None else "guarded"
 
@@ -140,14 +144,8 @@ class Reader:
     def _take(self, value: Any, index: int, *, is_exact: bool) -> None:
         if type(value) is not dict:
             raise Refused("bad_structure", "a reading is a JSON object")
-        record, members = Record(index, {}), value
-        if _is_envelope(value):
-            members, token = value["values"], value.get("ts")
-            record.boot_id, record.seq = _identity_of(value)
-        else:
-            token = self._pop_time(value)
-            if "seq" in value and "boot_id" in value:
-                _move_identity(value, record)
+        record = Record(index, {})
+        members, token, record.boot_id, record.seq = open_object(value, self._time_keys)
         if token is not None:
             self._set_time(record, token, is_exact=is_exact)
         record.fields, faults = flatten(members, is_exact=is_exact)
@@ -155,12 +153,6 @@ class Reader:
         if not record.fields and not faults:
             raise Refused("no_values", "the reading holds no values")
         self.decoded.records.append(record)
-
-    def _pop_time(self, value: dict[str, Any]) -> Any:
-        for key in self._time_keys:
-            if key in value:
-                return value.pop(key)
-        return None
 
     def _set_time(self, record: Record, token: Any, *, is_exact: bool) -> None:
         try:
@@ -172,10 +164,26 @@ class Reader:
             record.flags |= UNCERTAIN
 
 
-def _is_envelope(value: dict[str, Any]) -> bool:
-    if type(value.get("values")) is not dict or not ENVELOPE_KEYS.issuperset(value):
-        return False
-    return "ts" in value or ("seq" in value and "boot_id" in value)
+def time_keys_of(spec: DeviceType | None) -> tuple[str, ...]:
+    """Give the names under which a plain object may hold its time, the first found being it."""
+    return (spec.time_key,) if spec is not None and spec.time_key else TIME_KEYS
+
+
+def open_object(value: dict[str, Any], time_keys: tuple[str, ...]) -> Opened:
+    """Tell an object's members that are fields from its time (None: it has none), boot_id and seq. May change it.
+
+    Raises:
+        Refused: an envelope whose boot_id or seq cannot be one.
+    """
+    members = value.get("values")
+    if type(members) is dict and ENVELOPE_KEYS.issuperset(value) and ("ts" in value or _has_identity(value)):
+        return members, value.get("ts"), *_identity_of(value)
+    token = next((value.pop(key) for key in time_keys if key in value), None)
+    return value, token, *(_take_identity(value) if _has_identity(value) else (None, None))
+
+
+def _has_identity(value: dict[str, Any]) -> bool:
+    return "seq" in value and "boot_id" in value
 
 
 def _identity_of(envelope: dict[str, Any]) -> tuple[str | None, int | None]:
@@ -185,15 +193,19 @@ def _identity_of(envelope: dict[str, Any]) -> tuple[str | None, int | None]:
     return (None, None) if boot_id is None or seq is None else (str(boot_id), seq)
 
 
-def _move_identity(members: dict[str, Any], record: Record) -> None:
+def _take_identity(members: dict[str, Any]) -> tuple[str | None, int | None]:
     if _is_boot_id(members["boot_id"]) and _is_seq(members["seq"]):
-        record.boot_id, record.seq = str(members.pop("boot_id")), members.pop("seq")
+        return str(members.pop("boot_id")), members.pop("seq")
+    return None, None  # then they are fields like others
 
 
 def _is_boot_id(value: Any) -> bool:
-    if type(value) is int:
-        return -INT64_MAX <= value <= INT64_MAX
-    return type(value) is str and 0 < len(value) <= MAX_BOOT_ID_CHARS and is_name(value)
+    if type(value) is str:
+        return len(value) <= MAX_BOOT_ID_CHARS and _is_known_name(value)
+    return type(value) is int and -INT64_MAX <= value <= INT64_MAX
+
+
+_is_known_name = lru_cache(maxsize=KNOWN_BOOTS)(is_name)  # a device sends the same one again and again
 
 
 def _is_seq(value: Any) -> bool:
