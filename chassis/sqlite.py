@@ -50,8 +50,12 @@ class Database:
         self.connection.set_busy_timeout(BUSY_MS)
         if read_only:
             return
-        with self._naming():
-            self._prepare(schema)
+        try:
+            with self._naming():
+                self._prepare(schema)
+        except BaseException:
+            self.close()
+            raise
 
     def _prepare(self, schema: tuple[str, ...]) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", f"cache_size=-{CACHE_KIB}", "temp_store=MEMORY"):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import urllib3
 from pydantic import BaseModel, ConfigDict
 
 from chassis import settings
 from chassis.peers import HttpPeer, Peer
 from compose import state
 from compose.folder import Folder, StartError
+from wire.errors import HeadwaterError, PeerUnavailable
 
 TIMEOUT_S = 120.0  # an import of 10,000 devices answers when it is done
 PAGE = 500
+OK = 200
+CHUNK_BYTES = 64 * 1024
 
 
 class ClientConfig(BaseModel):
@@ -73,6 +78,25 @@ def connect(given: argparse.Namespace) -> Peer:
     """
     folder = folder_of(given)
     return HttpPeer(_url(given, folder), _token(given, folder), timeout_s=TIMEOUT_S)
+
+
+def stream(given: argparse.Namespace, path: str) -> Iterator[bytes]:
+    """Get what is too large to be held at once, part by part.
+
+    Raises:
+        HeadwaterError: the platform refuses it, or does not answer.
+    """
+    folder = folder_of(given)
+    url, headers = f"{_url(given, folder)}{path}", {"Authorization": f"Bearer {_token(given, folder)}"}
+    try:
+        with urllib3.PoolManager(retries=False, timeout=TIMEOUT_S) as pool:
+            answer = pool.request("GET", url, headers=headers, preload_content=False)
+            if answer.status != OK:
+                problem = json.loads(answer.data or b"{}")
+                raise HeadwaterError(problem.get("detail", f"{url} answered {answer.status}"), code=problem.get("code"))
+            yield from answer.stream(CHUNK_BYTES)
+    except urllib3.exceptions.HTTPError as error:
+        raise PeerUnavailable(f"{url} broke off: {type(error).__name__}") from error
 
 
 def path(*parts: str, **query: Any) -> str:

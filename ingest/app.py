@@ -31,7 +31,12 @@ from ingest.service import IngestService
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.segments import accepted_total, open_spool
 from ingest.writer.state import read_boots, read_counters
+from wire import clock
+from wire.errors import Unavailable
 
+log = logs.get(__name__)
+PRUNE_S = 600.0
+DAY_NS = 86_400 * clock.NS_PER_S
 SPOOL_BYTES = Gauge("headwater_ingest_spool_bytes", "Bytes in this process' spool slot", multiprocess_mode="livesum")
 
 
@@ -64,6 +69,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     app.extensions[QUICK] = ("/v1/telemetry", "/api/v1/")
     closing.callback(workers.stop)
     _start(workers, service, ports)
+    _start_pruning(workers, config, ports.quarantine)
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.close"] = closing.close
     return app
@@ -76,7 +82,8 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
     with ExitStack() as closing:
         field_types = FieldTypes(folder / "fieldtypes.db")
         closing.callback(field_types.close)
-        quarantine = Quarantine(config.data / "quarantine.db", limit_bytes=config.quarantine_limit_bytes)
+        bounds = {"limit_bytes": config.quarantine_limit_bytes, "limit_entries": config.quarantine_limit_entries}
+        quarantine = Quarantine(config.data / "quarantine.db", **bounds)
         closing.callback(quarantine.close)
         limits = config.spool_limit_bytes, config.spool_floor_bytes
         commit = GroupCommit(open_spool(spool, limit_bytes=limits[0], floor_bytes=limits[1]))
@@ -105,3 +112,20 @@ def _start(workers: Workers, service: IngestService, ports: Ports) -> None:
 
     workers.start("gate-poll", poll_until_stopped)
     workers.start("reports", report_until_stopped)
+
+
+def _start_pruning(workers: Workers, config: IngestConfig, quarantine: Quarantine) -> None:
+    def prune_until_stopped() -> None:
+        while True:
+            now_ns, keep_days = clock.now_ns(), config.quarantine_keep_days
+            try:
+                quarantine.prune(
+                    waiting_before_ns=None if keep_days is None else now_ns - keep_days * DAY_NS,
+                    replayed_before_ns=now_ns - config.quarantine_replayed_days * DAY_NS,
+                )
+            except Unavailable as error:
+                log.warning("quarantine_not_pruned", detail=error.detail)
+            if workers.stopping.wait(PRUNE_S):
+                return
+
+    workers.start("quarantine-prune", prune_until_stopped)

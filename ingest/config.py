@@ -7,10 +7,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import logs
+from ingest.quarantine import MAX_ENTRIES
 from wire.devices import RateLimit
 
 GIB = 1024**3
 MIB = 1024**2
+MAX_DAYS = 36_500
 
 
 class IngestConfig(BaseModel):
@@ -30,4 +32,7 @@ class IngestConfig(BaseModel):
     spool_floor_bytes: int = Field(default=256 * MIB, ge=0)
     device_rate_limit: RateLimit = ""  # readings of each device, such as 20:1,600:60; empty: no limit
     tenant_rate_limit: RateLimit = ""  # of all devices of a tenant together
-    quarantine_limit_bytes: int = Field(default=GIB, ge=64 * 1024)
+    quarantine_limit_bytes: int = Field(default=GIB, ge=64 * 1024)  # of each tenant
+    quarantine_limit_entries: int = Field(default=MAX_ENTRIES, ge=1_000)
+    quarantine_keep_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)  # what waits; None: until somebody acts
+    quarantine_replayed_days: int = Field(default=7, ge=1, le=MAX_DAYS)  # what was replayed stays listed so long

@@ -1,53 +1,38 @@
 """Where refused messages wait with their reason, durably, until an operator replays them. Knows no decoder.
 
 One file for all ingestion services and the writer. A message's bytes are kept once, however many of its records or
-fields wait; they go when the last of these was replayed. Bounded in all and per device; nothing is dropped.
+fields wait; they go when the last of these was replayed. Bounded for each tenant and device: what has no room is
+answered "later", never dropped. Only age ends what waits, where an installation says so, and that is counted.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import apsw
 
-from chassis.sqlite import UNUSABLE, Database
+from chassis import logs
+from chassis.metrics import Counter
+from ingest.quarantine_file import QuarantineFile
 from wire.devices import TENANT
-from wire.errors import NotFound, Unavailable
+from wire.errors import NotFound
+
+log = logs.get(__name__)
+PRUNED = Counter("headwater_quarantine_pruned", "Entries that went because of their age", ["state"])
 
 UNREADABLE_BYTES = 4 * 1024  # of a message that cannot be decoded, its head is kept
 PACK_FROM_BYTES = 4 * 1024
 ENTRY_BYTES = 256  # what a row costs beside the bytes of its message
-DEVICE_SHARE = 16  # one device may use this part of the limit, so that it cannot fill it for all others
+MAX_ENTRIES = 1_000_000
+DEVICE_SHARE = 16  # one device may use this part of a limit, so that it cannot fill it for all others
 HEAD_BYTES = 4 * 1024  # of each message on a page: thousands of entries may wait of messages that inflate to megabytes
 PACKED_HEAD_BYTES = 16 * 1024  # always holds a head: deflate needs less than two bytes for one
 MAX_FREED = 5_000  # entries a transaction marks: longer ones keep the other services waiting
 
-_SCHEMA = (
-    (
-        "CREATE TABLE messages (id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL,"
-        " protocol TEXT NOT NULL, transport TEXT NOT NULL, source TEXT NOT NULL, type TEXT, type_version INTEGER, "
-        " received_ns INTEGER NOT NULL, raw BLOB, raw_bytes INTEGER NOT NULL, is_packed INTEGER NOT NULL, "
-        " cost INTEGER NOT NULL, waiting INTEGER NOT NULL, key TEXT UNIQUE)"
-    ),
-    (
-        "CREATE TABLE entries (id INTEGER PRIMARY KEY AUTOINCREMENT, message INTEGER NOT NULL REFERENCES messages,"
-        " tenant TEXT NOT NULL, device TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL, record INTEGER,"
-        " field TEXT, is_whole INTEGER NOT NULL, replayed_ns INTEGER)"
-    ),
-    "CREATE INDEX entries_by_device ON entries (device, id)",
-    "CREATE INDEX entries_by_code ON entries (code, id)",
-    "CREATE INDEX entries_by_message ON entries (message)",
-    "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    (
-        "CREATE TABLE devices (tenant TEXT NOT NULL, device TEXT NOT NULL, waiting INTEGER NOT NULL,"
-        " cost INTEGER NOT NULL, PRIMARY KEY (tenant, device)) WITHOUT ROWID"
-    ),
-)
 _SELECT = (
     "SELECT e.id, e.tenant, e.device, m.protocol, m.transport, m.source, m.type, m.type_version, e.code, e.detail,"
     " e.record, e.field, e.is_whole, m.received_ns, e.replayed_ns, substr(m.raw, 1, ?), m.raw_bytes, m.is_packed, m.id"
@@ -55,7 +40,17 @@ _SELECT = (
 )
 _ALL_BYTES = 2**31  # more than a value of SQLite can hold
 _IS_OF = "SELECT count(*) FROM entries WHERE id = ? AND tenant = ?"
+_DROP_MESSAGE = "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entries WHERE message = ?1)"
+_OLD_WAITING = (
+    "SELECT e.id FROM messages m JOIN entries e ON e.message = m.id"
+    " WHERE m.received_ns < ? AND e.replayed_ns IS NULL ORDER BY m.received_ns LIMIT ?"
+)
+_OLD_REPLAYED = "SELECT id, message FROM entries WHERE replayed_ns < ? LIMIT ?"
 _ADD_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+_ADD_TENANT = (
+    "INSERT INTO tenants VALUES (?, ?, ?) ON CONFLICT (tenant)"
+    " DO UPDATE SET waiting = waiting + excluded.waiting, cost = cost + excluded.cost"
+)
 _ADD_DEVICE = (
     "INSERT INTO devices VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device)"
     " DO UPDATE SET waiting = waiting + excluded.waiting, cost = cost + excluded.cost"
@@ -134,6 +129,10 @@ class Selection:
     device: str | None = None
     code: str | None = None
     protocol: str | None = None
+    type: str | None = None
+    type_version: int | None = None
+    start_ns: int | None = None  # start <= time of arrival < end
+    end_ns: int | None = None
     state: Literal["waiting", "replayed", "all"] = "waiting"
     tenant: str = TENANT
 
@@ -141,19 +140,19 @@ class Selection:
 class Quarantine:
     """The quarantine file. Safe for threads and processes. All methods raise Unavailable when the disk refuses."""
 
-    def __init__(self, path: Path, *, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        with _answering():
-            self._database = Database(path, schema=_SCHEMA)
+    def __init__(self, path: Path, *, limit_bytes: int, limit_entries: int = MAX_ENTRIES) -> None:
+        """Open the file; the limits hold for each tenant."""
+        self._limits = limit_entries, limit_bytes
+        self._file = QuarantineFile(path)
 
     def add(self, refused: Sequence[Refused]) -> list[Kept]:
         """Keep refused data durably, each message wholly or not at all."""
-        with _answering(), self._database.write() as connection:
+        with self._file.write() as connection:
             return [self._add(connection, *each) for each in refused]
 
     def undo(self, ids: Sequence[int]) -> None:
         """Take back entries just added, because the request as a whole is answered with "try again"."""
-        with _answering(), self._database.write() as connection:
+        with self._file.write() as connection:
             for id_ in ids:
                 self._delete(connection, id_)
 
@@ -162,9 +161,8 @@ class Quarantine:
         where, bindings = _where(selection)
         if before is not None:
             where, bindings = f"{where} AND e.id < ?", [*bindings, before]
-        with _answering():
-            sql = f"{_SELECT} WHERE {where} ORDER BY e.id DESC LIMIT ?"
-            return [_entry(row, HEAD_BYTES) for row in self._database.read(sql, [PACKED_HEAD_BYTES, *bindings, limit])]
+        sql = f"{_SELECT} WHERE {where} ORDER BY e.id DESC LIMIT ?"
+        return [_entry(row, HEAD_BYTES) for row in self._file.read(sql, [PACKED_HEAD_BYTES, *bindings, limit])]
 
     def get(self, id_: int, *, tenant: str = TENANT) -> Entry:
         """Give one entry with all that was kept of its message. Raises NotFound."""
@@ -177,7 +175,7 @@ class Quarantine:
     def mark_replayed(self, ids: Sequence[int], now_ns: int) -> None:
         """Count entries as no longer waiting; a message's bytes go with the last of its entries."""
         for start in range(0, len(ids), MAX_FREED):
-            with _answering(), self._database.write() as connection:
+            with self._file.write() as connection:
                 for id_ in ids[start : start + MAX_FREED]:
                     self._release(connection, id_)
                     connection.execute("UPDATE entries SET replayed_ns = ? WHERE id = ?", (now_ns, id_))
@@ -186,37 +184,63 @@ class Quarantine:
         """Delete waiting entries for good, on an operator's word; they count as refused. Give how many there were."""
         discarded = 0
         for start in range(0, len(ids), MAX_FREED):
-            with _answering(), self._database.write() as connection:
+            with self._file.write() as connection:
                 part = [id_ for id_ in ids[start : start + MAX_FREED] if _one(connection, _IS_OF, (id_, tenant))]
                 deleted = sum(self._delete(connection, id_) for id_ in part)
                 connection.execute(_ADD_COUNT, ("refused", deleted))
                 discarded += deleted
         return discarded
 
+    def prune(self, *, waiting_before_ns: int | None, replayed_before_ns: int) -> int:
+        """End what waited since before a time (it counts as refused), forget what was replayed before another.
+
+        Give how many waiting entries went. A bounded number goes in one transaction; the rest in the next.
+        """
+        pruned = 0
+        while waiting_before_ns is not None:
+            with self._file.write() as connection:
+                ids = [id_ for (id_,) in connection.execute(_OLD_WAITING, (waiting_before_ns, MAX_FREED))]
+                deleted = sum(self._delete(connection, id_) for id_ in ids)
+                connection.executemany(_ADD_COUNT, [("refused", deleted), ("pruned", deleted)])
+            pruned += deleted
+            if len(ids) < MAX_FREED:
+                break
+        if pruned:
+            PRUNED.labels("waiting").inc(pruned)
+            log.warning("quarantine_pruned", entries=pruned)
+        while self._forget_replayed(replayed_before_ns) == MAX_FREED:
+            continue
+        return pruned
+
     def count_refused(self, readings: int) -> None:
         """Add to the number of readings that were refused with a reply and not kept."""
-        with _answering(), self._database.write() as connection:
+        with self._file.write() as connection:
             connection.execute(_ADD_COUNT, ("refused", readings))
 
     def totals(self) -> dict[str, int]:
-        """Give `quarantined` (entries waiting), `refused` and `bytes`."""
-        with _answering():
-            found = dict(self._database.read("SELECT name, value FROM counters"))
-        return {name: int(found.get(name, 0)) for name in ("quarantined", "refused", "bytes")}
+        """Give `quarantined` (entries waiting), `refused` (of them `pruned`: they waited too long) and `bytes`."""
+        found = dict(self._file.read("SELECT name, value FROM counters"))
+        return {name: int(found.get(name, 0)) for name in ("quarantined", "refused", "pruned", "bytes")}
 
     def count_by_code(self, device: str, *, tenant: str = TENANT) -> dict[str, int]:
         """Give how many entries of a device wait, by reason code."""
         sql = "SELECT code, count(*) FROM entries WHERE device = ? AND tenant = ? AND replayed_ns IS NULL GROUP BY code"
-        with _answering():
-            return {str(code): int(count) for code, count in self._database.read(sql, (device, tenant))}
+        return {str(code): int(count) for code, count in self._file.read(sql, (device, tenant))}
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        self._file.close()
+
+    def _forget_replayed(self, before_ns: int) -> int:
+        with self._file.write() as connection:
+            rows = list(connection.execute(_OLD_REPLAYED, (before_ns, MAX_FREED)))
+            connection.executemany("DELETE FROM entries WHERE id = ?", [(id_,) for id_, _ in rows])
+            connection.executemany(_DROP_MESSAGE, [(message,) for message in {message for _, message in rows}])
+        PRUNED.labels("replayed").inc(len(rows))
+        return len(rows)
 
     def _get(self, id_: int, tenant: str, read_bytes: int, head_bytes: int) -> Entry:
-        with _answering():
-            rows = self._database.read(f"{_SELECT} WHERE e.id = ? AND e.tenant = ?", (read_bytes, id_, tenant))
+        rows = self._file.read(f"{_SELECT} WHERE e.id = ? AND e.tenant = ?", (read_bytes, id_, tenant))
         if not rows:
             raise NotFound(f"no quarantined entry {id_}")
         return _entry(rows[0], head_bytes)
@@ -227,11 +251,12 @@ class Quarantine:
         raw, is_packed = _pack(message)
         cost = len(raw) + ENTRY_BYTES * (len(items) + 1)
         whose = (message.tenant, message.device)
-        if _one(connection, "SELECT value FROM counters WHERE name = ?", ("bytes",)) + cost > self._limit_bytes:
+        used = _used(connection, "SELECT waiting, cost FROM tenants WHERE tenant = ?", whose[:1])
+        if not self._has_room(used, len(items), cost, 1):
             return Kept("full")
-        used = _one(connection, "SELECT cost FROM devices WHERE tenant = ? AND device = ?", whose)
+        used = _used(connection, "SELECT waiting, cost FROM devices WHERE tenant = ? AND device = ?", whose)
         was_acknowledged = message.key is not None  # the writer's: it cannot be refused any more
-        if not was_acknowledged and used + cost > self._limit_bytes // DEVICE_SHARE:
+        if not was_acknowledged and not self._has_room(used, len(items), cost, DEVICE_SHARE):
             return Kept("device_full")
         connection.execute(
             "INSERT INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -240,17 +265,19 @@ class Quarantine:
         )  # fmt: skip
         id_ = connection.last_insert_rowid()
         ids = tuple(_add_item(connection, id_, whose, item) for item in items)
-        connection.execute(_ADD_DEVICE, (*whose, len(items), cost))
-        connection.executemany(_ADD_COUNT, [("quarantined", len(items)), ("bytes", cost)])
+        _account(connection, whose, len(items), cost)
         return Kept("kept", ids)
+
+    def _has_room(self, used: tuple[int, int], entries: int, cost: int, share: int) -> bool:
+        limit_entries, limit_bytes = self._limits
+        return used[0] + entries <= limit_entries // share and used[1] + cost <= limit_bytes // share
 
     def _delete(self, connection: apsw.Connection, id_: int) -> int:
         """Delete a waiting entry, and its message with the last one; give 1, or 0 when it does not wait."""
         self._release(connection, id_)
         sql = "DELETE FROM entries WHERE id = ? AND replayed_ns IS NULL RETURNING message"
         for (message,) in list(connection.execute(sql, (id_,))):
-            sql = "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entries WHERE message = ?1)"
-            connection.execute(sql, (message,))
+            connection.execute(_DROP_MESSAGE, (message,))
             return 1
         return 0
 
@@ -265,8 +292,17 @@ class Quarantine:
                 "UPDATE messages SET waiting = waiting - 1, cost = cost - ?, raw = iif(?, NULL, raw) WHERE id = ?",
                 (freed, freed > 0, message),
             )
-            connection.execute(_ADD_DEVICE, (tenant, device, -1, -freed))
-            connection.executemany(_ADD_COUNT, [("quarantined", -1), ("bytes", -freed)])
+            _account(connection, (tenant, device), -1, -freed)
+
+
+def _account(connection: apsw.Connection, whose: tuple[str, str], entries: int, cost: int) -> None:
+    connection.execute(_ADD_DEVICE, (*whose, entries, cost))
+    connection.execute(_ADD_TENANT, (whose[0], entries, cost))
+    connection.executemany(_ADD_COUNT, [("quarantined", entries), ("bytes", cost)])
+
+
+def _used(connection: apsw.Connection, sql: str, bindings: tuple[str, ...]) -> tuple[int, int]:
+    return next(((int(waiting), int(cost)) for waiting, cost in connection.execute(sql, bindings)), (0, 0))
 
 
 def _add_item(connection: apsw.Connection, message: int, whose: tuple[str, str], item: Item) -> int:
@@ -278,11 +314,20 @@ def _add_item(connection: apsw.Connection, message: int, whose: tuple[str, str],
 
 
 def _where(selection: Selection) -> tuple[str, list[Any]]:
-    where, bindings = ["e.tenant = ?"], [selection.tenant]
-    given = {"e.device": selection.device, "e.code": selection.code, "m.protocol": selection.protocol}
-    for column, value in given.items():
+    where: list[str] = ["e.tenant = ?"]
+    bindings: list[Any] = [selection.tenant]
+    given: dict[str, str | int | None] = {
+        "e.device = ?": selection.device,
+        "e.code = ?": selection.code,
+        "m.protocol = ?": selection.protocol,
+        "m.type = ?": selection.type,
+        "m.type_version = ?": selection.type_version,
+        "m.received_ns >= ?": selection.start_ns,
+        "m.received_ns < ?": selection.end_ns,
+    }
+    for condition, value in given.items():
         if value is not None:
-            where.append(f"{column} = ?")
+            where.append(condition)
             bindings.append(value)
     if selection.state != "all":
         where.append(f"e.replayed_ns IS {'NOT ' if selection.state == 'replayed' else ''}NULL")
@@ -306,11 +351,3 @@ def _pack(message: RawMessage) -> tuple[bytes, bool]:
 def _one(connection: apsw.Connection, sql: str, bindings: tuple[Any, ...]) -> int:
     row = next(iter(connection.execute(sql, bindings)), None)
     return int(row[0]) if row else 0
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except UNUSABLE as error:
-        raise Unavailable(f"the quarantine cannot be used: {error}") from error

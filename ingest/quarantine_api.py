@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Literal, Self
 
+from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chassis.sheets import to_csv
 from chassis.web import Api, Call
 from ingest.ledger import DeviceLedgerModel, Ledger, LedgerModel
 from ingest.ports import Ports
@@ -18,6 +22,7 @@ from wire.devices import Model
 from wire.points import TimeNs
 
 MAX_ID = 2**63 - 1
+EXPORT_PAGE = 500
 
 State = Literal["waiting", "replayed", "all"]
 
@@ -28,6 +33,23 @@ class QuarantineFilter(Model):
     device: str | None = None
     code: str | None = None
     protocol: str | None = None
+    type: str | None = None  # the device's type when the message came
+    type_version: Annotated[int, Field(ge=1, le=MAX_ID)] | None = None
+    start: TimeNs | None = None  # start <= time of arrival < end
+    end: TimeNs | None = None
+
+    def selection(self, tenant: str, state: State = "waiting") -> Selection:
+        """Give it as the quarantine takes it."""
+        return Selection(
+            self.device, self.code, self.protocol, self.type, self.type_version, self.start, self.end, state, tenant
+        )
+
+
+class ExportQuery(QuarantineFilter):
+    """Entries to export, newest first."""
+
+    state: State = "waiting"
+    format: Literal["ndjson", "csv"] = "ndjson"
 
 
 class QuarantineQuery(QuarantineFilter):
@@ -97,10 +119,14 @@ class DiscardedModel(BaseModel):
 
 
 class ReplayedModel(BaseModel):
-    """Outcome of a replay; `more`: the filter holds entries that this request did not get to, send it again."""
+    """Outcome of a replay: `failed` go on waiting, `duplicates` had been replayed before and were passed over.
+
+    `more`: the filter holds entries that this request did not get to, send it again.
+    """
 
     replayed: int
     failed: list[FailureModel]
+    duplicates: int
     more: bool
 
 
@@ -116,7 +142,7 @@ def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
     def list_quarantine(call: Call) -> EntryPage:
         """List refused data with its reason and the first bytes of its message."""
         query: QuarantineQuery = call.query
-        selection = Selection(query.device, query.code, query.protocol, query.state, call.actor.tenant)
+        selection = query.selection(call.actor.tenant, query.state)
         before = _parse_cursor(query.cursor) if query.cursor is not None else None
         found = quarantine.page(selection, before=before, limit=query.limit + 1)
         more = _cursor(found[query.limit - 1].id) if len(found) > query.limit else None
@@ -126,6 +152,20 @@ def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
     def show_quarantined(call: Call) -> EntryModel:
         """Show one entry with all of its message."""
         return _shown(quarantine.get(_parse_id(call.path["id"]), tenant=call.actor.tenant))
+
+    @api.route("GET", "/v1/quarantine:export", "viewer", query=ExportQuery)
+    def export_quarantine(call: Call) -> Response:
+        """Export entries with their whole messages as a stream, NDJSON or CSV."""
+        asked: ExportQuery = call.query
+        entries = _walk(quarantine, asked.selection(call.actor.tenant, asked.state))
+        encode = _to_csv if asked.format == "csv" else _to_ndjson
+        head = to_csv([tuple(EntryModel.model_fields)]) if asked.format == "csv" else b""
+        first = next(entries, None)  # read before the status is sent: trouble must be a 503, not a cut stream
+        rest = entries if first is None else chain((first,), entries)
+        content_type = "text/csv; charset=utf-8" if asked.format == "csv" else "application/x-ndjson"
+        response = Response(chain((head,), map(encode, rest)), content_type=content_type)
+        response.headers["Content-Disposition"] = f'attachment; filename="headwater-quarantine.{asked.format}"'
+        return response
 
     @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel})
     def show_ledger(_call: Call) -> LedgerModel:
@@ -149,7 +189,7 @@ def _add_changing(api: Api, ports: Ports, replayer: Replayer) -> None:
             outcome = replayer.replay_selection(_selection(body, call))
         ports.reports.note_deed(_deed(call, "quarantine.replay", outcome.replayed))
         failed = [FailureModel(id=str(each.id), code=each.code, detail=each.detail) for each in outcome.failed]
-        return ReplayedModel(replayed=outcome.replayed, failed=failed, more=outcome.more)
+        return ReplayedModel(replayed=outcome.replayed, failed=failed, duplicates=outcome.duplicates, more=outcome.more)
 
     @api.route("POST", "/v1/quarantine:discard", "operator", body=ChoiceBody, answers={200: DiscardedModel})
     def discard_quarantined(call: Call) -> DiscardedModel:
@@ -165,7 +205,28 @@ def _add_changing(api: Api, ports: Ports, replayer: Replayer) -> None:
 
 def _selection(body: ChoiceBody, call: Call) -> Selection:
     assert body.filter is not None
-    return Selection(body.filter.device, body.filter.code, body.filter.protocol, tenant=call.actor.tenant)
+    return body.filter.selection(call.actor.tenant)
+
+
+def _walk(quarantine: Quarantine, selection: Selection) -> Iterator[EntryModel]:
+    """Give entries with their whole messages, one at a time: a page of large messages would not fit the memory."""
+    before: int | None = None
+    while page := quarantine.page(selection, before=before, limit=EXPORT_PAGE):
+        for entry in page:
+            try:
+                is_whole = entry.raw is None or len(entry.raw) == entry.raw_bytes
+                yield _shown(entry if is_whole else quarantine.get(entry.id, tenant=entry.tenant))
+            except errors.NotFound:  # discarded since the page was read
+                continue
+        before = page[-1].id
+
+
+def _to_ndjson(entry: EntryModel) -> bytes:
+    return entry.model_dump_json().encode() + b"\n"
+
+
+def _to_csv(entry: EntryModel) -> bytes:
+    return to_csv([tuple(entry.model_dump(mode="json").values())])
 
 
 def _deed(call: Call, action: str, entries: int) -> AuditEntry:

@@ -49,6 +49,7 @@ class Replayed(NamedTuple):
     replayed: int
     failed: list[Failure]
     more: bool = False
+    duplicates: int = 0  # entries that had been replayed before
 
 
 class _Again(NamedTuple):
@@ -111,7 +112,8 @@ class Replayer:
                 failed.append(Failure(id_, error.code, error.detail))
         entries.sort(key=lambda entry: entry.id, reverse=True)  # those of one message side by side
         part, stop = self._replay(entries, time.monotonic() + TIME_S)
-        return Replayed(part.replayed, failed + part.failed, more=stop is not None)
+        duplicates = sum(entry.replayed_ns is not None for entry in entries)
+        return Replayed(part.replayed, failed + part.failed, more=stop is not None, duplicates=duplicates)
 
     def replay_selection(self, selection: Selection) -> Replayed:
         """Replay what waits and fits the selection, newest first, within bounds.

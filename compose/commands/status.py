@@ -16,6 +16,7 @@ from wire.errors import HeadwaterError
 
 PROBE_S = 2.0
 OK = 200
+SET_ASIDE = "quarantine.db.damaged-*[0-9]"
 COLUMNS = ("name", "state", "pid", "restarts")
 
 
@@ -42,6 +43,7 @@ def collect(folder: Folder) -> dict[str, Any]:
     running = state.read(folder) if folder.is_held() else None
     shown: dict[str, Any] = {"ready": False, "data": str(folder.root), "processes": [], "ledger": {}, "lag_s": 0.0}
     shown |= {"spool_bytes": _size(folder.root / "spool"), "quarantine_bytes": _size(folder.root, "quarantine.db*")}
+    shown["quarantine_set_aside"] = sorted(path.name for path in folder.root.glob(SET_ASIDE))
     if running is None:
         return shown
     shown |= {"url": running.url, "mqtt": running.mqtt, "supervisor_pid": running.supervisor_pid}
@@ -100,3 +102,5 @@ def _print(found: dict[str, Any]) -> None:
         print("\nLedger   " + "  ".join(f"{name} {count:,}" for name, count in found["ledger"].items()))
         print(f"Lag      {found['lag_s']:.3f} s")
     print(f"Spool    {found['spool_bytes']:,} bytes\nQuarantine {found['quarantine_bytes']:,} bytes")
+    for name in found["quarantine_set_aside"]:
+        print(f"DAMAGED: {name} was set aside with what waited in it; a new quarantine was begun")

@@ -198,8 +198,9 @@ class Writer:
         return self._boots.read(device, tenant) if self._boots else DeviceBoots([])
 
     def _open_quarantine(self) -> Quarantine:
-        limit_bytes = self._config.quarantine_limit_bytes * RESERVE
-        return Quarantine(self._config.data / "quarantine.db", limit_bytes=limit_bytes)
+        limit_bytes, limit_entries = self._config.quarantine_limit_bytes, self._config.quarantine_limit_entries
+        path = self._config.data / "quarantine.db"
+        return Quarantine(path, limit_bytes=limit_bytes * RESERVE, limit_entries=limit_entries * RESERVE)
 
     def _say(self, trouble: str) -> None:
         """Log a change of state, not each retry."""

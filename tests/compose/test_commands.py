@@ -202,7 +202,7 @@ def test_quarantine_show_cannot_command_the_terminal(gateway: Gateway, capsys: p
 
 
 def test_quarantine_replay_needs_to_know_which(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
-    gateway.answers["POST /v1/quarantine:replay"] = {"replayed": 2, "failed": [], "more": False}
+    gateway.answers["POST /v1/quarantine:replay"] = {"replayed": 2, "failed": [], "duplicates": 0, "more": False}
 
     assert run(gateway, "quarantine", "replay") == 1
     assert "say which entries" in capsys.readouterr().err

@@ -283,10 +283,10 @@ def test_replay_over_http_after_the_type_was_mended(client, post, registry) -> N
         body = {"ids": [found[0]["id"]]}
         return client.post("/v1/quarantine:replay", json=body, headers=role("operator")).get_json()
 
-    wait_until(lambda: replay() == {"replayed": 1, "failed": [], "more": False})
+    wait_until(lambda: replay() == {"replayed": 1, "failed": [], "duplicates": 0, "more": False})
 
     assert found[0]["code"] == "out_of_range"
-    assert replay() == {"replayed": 0, "failed": [], "more": False}
+    assert replay() == {"replayed": 0, "failed": [], "duplicates": 1, "more": False}
     assert ledger(client)["accepted"] == 1
     assert ledger(client)["quarantined"] == 0
 
@@ -380,3 +380,39 @@ def test_readings_without_a_time_never_share_one(post, tmp_path: Path, monkeypat
 
     spooled = SpoolReader(tmp_path / "spool", {}).take(100).readings
     assert len({reading.time_ns for reading in spooled}) == len(spooled) == 60
+
+
+def test_quarantine_is_filtered_by_type_version_and_time(client, post, registry) -> None:
+    registry.put_type(name="t", version=3, fields={"a": {"max": 1}})
+    registry.add("d2", type="t")
+    post({"a": 2}, Authorization=f"Bearer d2.{SECRET}")
+    post(b"{")
+
+    def found(query: str) -> list[str]:
+        listed = client.get(f"/v1/quarantine?{query}", headers=role("viewer")).get_json()
+        return [entry["code"] for entry in listed["items"]]
+
+    assert found("type=t&type_version=3") == ["out_of_range"]
+    assert found("type=t&type_version=2") == []
+    assert found("start=2020-01-01T00:00:00Z") == ["bad_syntax", "out_of_range"]
+    assert found("end=2020-01-01T00:00:00Z") == []
+
+
+def test_quarantine_is_exported_with_whole_messages(client, post) -> None:
+    large = json.dumps([{"a": "=1", "pad": "x" * 20_000}, 5]).encode()
+    post(large)
+    post(b"{")
+
+    lines = client.get("/v1/quarantine:export", headers=role("viewer")).data.splitlines()
+    table = client.get("/v1/quarantine:export?format=csv&code=bad_syntax", headers=role("viewer"))
+
+    entries = [json.loads(line) for line in lines]
+    assert [(entry["code"], entry["raw_truncated"]) for entry in entries] == [
+        ("bad_syntax", False),
+        ("bad_structure", False),
+    ]
+    assert b64decode(entries[1]["raw_base64"]) == large
+    head, row = table.text.splitlines()
+    assert head.startswith("id,device,protocol,")
+    assert row.startswith("2,d1,json,http,")
+    assert client.get("/v1/quarantine:export?code=none", headers=role("viewer")).data == b""

@@ -70,7 +70,7 @@ def test_bytes_go_with_the_last_entry_replayed(quarantine) -> None:
 
     assert between == b"{"
     assert quarantine.get(kept.ids[0]).raw is None
-    assert quarantine.totals() == {"quarantined": 0, "refused": 0, "bytes": 0}
+    assert quarantine.totals() == {"quarantined": 0, "refused": 0, "pruned": 0, "bytes": 0}
 
 
 def test_marking_twice_counts_once(quarantine) -> None:
@@ -93,7 +93,7 @@ def test_undo_leaves_nothing(quarantine) -> None:
     quarantine.undo(kept.ids)
 
     assert quarantine.page(Selection(state="all")) == []
-    assert quarantine.totals() == {"quarantined": 0, "refused": 0, "bytes": 0}
+    assert quarantine.totals() == {"quarantined": 0, "refused": 0, "pruned": 0, "bytes": 0}
 
 
 def test_page_is_newest_first_and_selected(quarantine) -> None:
@@ -149,7 +149,7 @@ def test_discarded_entries_count_as_refused(quarantine) -> None:
 
     assert quarantine.discard(kept.ids, tenant="other") == 0
     assert quarantine.discard([*kept.ids, 4711]) == 2
-    assert quarantine.totals() == {"quarantined": 0, "refused": 2, "bytes": 0}
+    assert quarantine.totals() == {"quarantined": 0, "refused": 2, "pruned": 0, "bytes": 0}
     assert quarantine.discard(kept.ids) == 0
 
 
@@ -184,3 +184,80 @@ def measured(work: Callable[[], T_]) -> tuple[T_, int]:
         return work(), tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def test_entries_are_found_by_type_version_and_time(quarantine) -> None:
+    for version, second in ((1, 0), (2, 1), (2, 2)):
+        raw = RawMessage("d1", "json", "http", b"{", T + second * 10**9, type="g", type_version=version)
+        quarantine.add([Refused(raw, [Item(0, "bad_time", "no time")])])
+
+    def found(**wanted) -> list[int]:
+        return [entry.id for entry in quarantine.page(Selection(**wanted))]
+
+    assert found(type="g", type_version=2) == [3, 2]
+    assert found(type="other") == []
+    assert found(start_ns=T + 10**9, end_ns=T + 2 * 10**9) == [2]
+    assert found(start_ns=T + 2 * 10**9 + 1) == []
+
+
+def test_quota_of_entries_says_later_and_drops_nothing(tmp_path) -> None:
+    small = Quarantine(tmp_path / "small.db", limit_bytes=1 << 30, limit_entries=32)  # two of each device
+
+    states = [small.add([refused(device=f"d{number // 3}")])[0].state for number in range(6)]
+    filled = [small.add([refused(device=f"e{number}")])[0].state for number in range(30)]
+
+    assert states == ["kept", "kept", "device_full"] * 2
+    assert filled == ["kept"] * 28 + ["full"] * 2
+    assert small.totals()["quarantined"] == 32
+    small.close()
+
+
+def test_quota_is_of_each_tenant(tmp_path) -> None:
+    small = Quarantine(tmp_path / "small.db", limit_bytes=1 << 30, limit_entries=16)
+    for number in range(16):
+        small.add([refused(device=f"d{number}")])
+
+    assert small.add([refused(device="more")])[0].state == "full"
+    assert small.add([refused(device="more", tenant="other")])[0].state == "kept"
+    small.close()
+
+
+def test_what_waits_too_long_is_counted_as_refused(quarantine) -> None:
+    for second in range(3):
+        quarantine.add([refused(device=f"d{second}", items=2)])
+    late = Refused(RawMessage("late", "json", "http", b"{", T + 10), [Item(0, "bad_time", "no time")])
+    quarantine.add([late])
+
+    assert quarantine.prune(waiting_before_ns=None, replayed_before_ns=0) == 0
+    assert quarantine.prune(waiting_before_ns=T + 10, replayed_before_ns=0) == 6
+
+    totals = quarantine.totals()
+    assert (totals["quarantined"], totals["refused"], totals["pruned"]) == (1, 6, 6)
+    assert [entry.device for entry in quarantine.page(Selection())] == ["late"]
+    assert quarantine.count_by_code("d0") == {}
+
+
+def test_what_was_replayed_is_forgotten_after_its_age(quarantine) -> None:
+    [kept] = quarantine.add([refused(items=3)])
+    quarantine.mark_replayed(kept.ids[:2], T)
+
+    quarantine.prune(waiting_before_ns=None, replayed_before_ns=T)
+    before = quarantine.page(Selection(state="all"))
+    quarantine.prune(waiting_before_ns=None, replayed_before_ns=T + 1)
+
+    assert len(before) == 3
+    assert [entry.id for entry in quarantine.page(Selection(state="all"))] == [kept.ids[2]]
+    assert quarantine.get(kept.ids[2]).raw == b"{"
+    quarantine.mark_replayed(kept.ids[2:], T)
+    quarantine.prune(waiting_before_ns=None, replayed_before_ns=T + 1)
+    assert quarantine._file.read("SELECT count(*) FROM messages") == [(0,)]
+
+
+def test_pruning_takes_a_bounded_number_at_once(quarantine, monkeypatch) -> None:
+    monkeypatch.setattr("ingest.quarantine.MAX_FREED", 3)
+    [kept] = quarantine.add([refused(items=8)])
+    quarantine.add([refused(device="d2", items=8)])
+    quarantine.mark_replayed(kept.ids, T)
+
+    assert quarantine.prune(waiting_before_ns=T + 1, replayed_before_ns=T + 1) == 8
+    assert quarantine.page(Selection(state="all")) == []

@@ -80,7 +80,7 @@ def test_second_replay_changes_nothing(world) -> None:
     widen(world)
     replay(world)
 
-    assert world.replayer.replay_ids(ids, tenant="default") == (0, [], False)
+    assert world.replayer.replay_ids(ids, tenant="default") == (0, [], False, 1)
     assert len(world.commit.readings) == 1
 
 
@@ -188,4 +188,4 @@ def test_entry_discarded_in_the_meantime_is_passed_over(world, monkeypatch) -> N
 
     monkeypatch.setattr(world.gate, "find", find_slowly)
 
-    assert replay(world) == (0, [], False)
+    assert replay(world) == (0, [], False, 0)

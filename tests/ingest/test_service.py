@@ -48,7 +48,7 @@ def test_full_spool_takes_back_what_was_quarantined(world) -> None:
     with pytest.raises(SpoolFull):
         world.service.accept(message(world, b'[{"a":1},5]'))
 
-    assert world.quarantine.totals() == {"quarantined": 0, "refused": 0, "bytes": 0}
+    assert world.quarantine.totals() == {"quarantined": 0, "refused": 0, "pruned": 0, "bytes": 0}
 
 
 def test_full_spool_keeps_nothing_of_a_batch(world) -> None:
