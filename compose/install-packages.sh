@@ -4,12 +4,19 @@
 #   install-packages.sh PACKAGE...
 #
 # Only services of packages that this call installs are held back; whatever was installed or ran before is left alone.
+# A call that was killed half-way leaves its policy behind: it names what it held, and the next call ends that work.
 # POLICY_RC_D exists for the tests (sudo does not pass it on).
 set -eu
 
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 saved=$policy.headwater-saved
 mark='# headwater: holds back the services of packages that are being installed'
+if [ -n "${POLICY_RC_D:-}" ]; then lock=$POLICY_RC_D.lock; else lock=/run/headwater-packages.lock; fi
+log=
+
+is_installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
 
 restore() {
     if [ -e "$saved" ] || [ -L "$saved" ]; then
@@ -19,18 +26,45 @@ restore() {
     fi
 }
 
-is_installed() {
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+# The packages' scripts enable their units for the next boot whatever the policy says.
+disable() {
+    for package in $new; do
+        case $package in mosquitto | nginx | postgresql) ;; *) continue ;; esac
+        is_installed "$package" || continue
+        for command in "systemctl disable $package.service" "deb-systemd-helper disable $package.service" \
+            "update-rc.d $package disable"; do
+            if command -v "${command%% *}" >/dev/null 2>&1; then
+                $command >/dev/null 2>&1 || true # without systemd the first may fail, without SysV init the last
+            fi
+        done
+    done
 }
 
+# Also after ctrl-C: apt lets dpkg end what it has begun, so the packages may well be there.
+finish() {
+    trap '' HUP INT TERM
+    disable
+    restore
+    rm -f "$log"
+}
+
+apt() {
+    apt-get -y -q -o DPkg::Lock::Timeout=120 --no-install-recommends "$@" >"$log" 2>&1 9>&-
+}
+
+exec 9>"$lock"
+flock 9 # two at once: the second finds the work done
 new=
 for package in "$@"; do
     is_installed "$package" || new="$new $package"
 done
-[ -n "$new" ] || exit 0
+if grep -qF "$mark" "$policy" 2>/dev/null; then
+    new="$new $(sed -n 's/^    \([^ ]*\) | .*) exit 101 ;;$/\1/p' "$policy" | tr '\n' ' ')"
+    restore
+fi
+[ -n "${new# }" ] || exit 0
 
-restore # what a killed earlier call left
-trap restore EXIT
+trap finish EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -50,22 +84,11 @@ chmod 755 "$policy"
 log=$(mktemp)
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # a list of names
-if ! apt-get install -y -q --no-install-recommends $new >"$log" 2>&1; then
-    if ! { apt-get update -q && apt-get install -y -q --no-install-recommends $new; } >"$log" 2>&1; then
+if ! apt install $new; then
+    # Empty lists of packages, or an earlier dpkg that was interrupted: apt asks for exactly this.
+    { dpkg --configure -a && apt-get update -q; } >"$log" 2>&1 9>&- || true
+    apt install $new || {
         cat "$log" >&2
-        rm -f "$log"
         exit 1
-    fi
+    }
 fi
-rm -f "$log"
-
-# The packages' scripts enable their units for the next boot whatever the policy says.
-for package in $new; do
-    case $package in mosquitto | nginx | postgresql) ;; *) continue ;; esac
-    for disable in "systemctl disable $package.service" "deb-systemd-helper disable $package.service" \
-        "update-rc.d $package disable"; do
-        if command -v "${disable%% *}" >/dev/null 2>&1; then
-            $disable >/dev/null 2>&1 || true # without systemd the first may fail, without SysV init the last
-        fi
-    done
-done

@@ -11,46 +11,86 @@ fail() {
 prepare() {
     kind=$1
     shift
-    need_programs mosquitto=mosquitto nginx=nginx "$@"
     case $kind in dev) lock=requirements-dev.lock ;; *) lock=requirements.lock ;; esac
     stamp=$here/.venv/.prepared-$kind
     wanted=$(cd "$here" && printf '%s\n' "$here" && sha256sum pyproject.toml "$lock")
-    if [ -x "$here/.venv/bin/headwater" ] && [ -x "$here/.venv/bin/python" ] && [ -r "$stamp" ] &&
-        [ "$(cat "$stamp")" = "$wanted" ]; then
-        return 0
+    if is_prepared; then venv=there; else venv=missing; fi
+    packages=
+    add_missing_programs mosquitto=mosquitto nginx=nginx "$@"
+    [ $venv = there ] || add_missing_python
+    # shellcheck disable=SC2086 # a list of names
+    [ -z "$packages" ] || install_debian $packages
+    mend_interrupted_apt
+    [ $venv = there ] || prepare_venv
+}
+
+is_prepared() {
+    [ -x "$here/.venv/bin/headwater" ] && [ -r "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] &&
+        "$here/.venv/bin/python" -I -c 'import wire' >/dev/null 2>&1 # not so when the machine's Python became another
+}
+
+prepare_venv() {
+    for folder in "$here" "$here/.venv"; do
+        [ ! -e "$folder" ] || [ -w "$folder" ] ||
+            fail "$folder belongs to $(stat -c %U "$folder"), who has to start ./run first; or make a clone of your own"
+    done
+    exec 9>"$here/.venv.lock"
+    if command -v flock >/dev/null 2>&1 && ! flock -n 9; then
+        say "Another start prepares this folder; waiting for it ..."
+        flock 9
     fi
-    install_python_packages
-    printf '%s\n' "$wanted" >"$stamp"
+    if ! is_prepared; then
+        install_python_packages 9>&-
+        printf '%s\n' "$wanted" >"$stamp"
+    fi
+    exec 9>&-
 }
 
 has_program() {
     command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/usr/local/sbin/$1" ]
 }
 
-need_programs() {
-    packages= programs=
+add_missing_programs() {
     for pair in "$@"; do
-        has_program "${pair%%=*}" || {
-            packages="$packages ${pair#*=}"
-            programs="$programs ${pair%%=*}"
-        }
+        has_program "${pair%%=*}" || packages="$packages ${pair#*=}"
     done
-    # shellcheck disable=SC2086 # a list of names
-    [ -z "$packages" ] || install_debian $packages
+}
+
+add_missing_python() {
+    if find_python; then
+        has_uv || "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || packages="$packages python3-venv"
+    elif command -v python3 >/dev/null 2>&1; then
+        fail "Python 3.11 or later is needed; python3 is $(python3 -c 'import platform; print(platform.python_version())')"
+    else
+        packages="$packages python3 python3-venv"
+    fi
 }
 
 install_debian() {
     command -v apt-get >/dev/null 2>&1 ||
         fail "this is no Debian: install these with your package manager, then start again: $*"
     say "Installing $* (apt) ..."
+    as_root "$@" || fail "these packages are needed; as root: sh '$here/compose/install-packages.sh' $*"
+}
+
+# The policy that a killed installation left would hold services back for ever.
+mend_interrupted_apt() {
+    ! grep -qs '^# headwater:' /usr/sbin/policy-rc.d || as_root ||
+        say "headwater: an earlier installation was interrupted; as root: sh '$here/compose/install-packages.sh'"
+}
+
+as_root() {
     if [ "$(id -u)" = 0 ]; then
-        sh "$here/compose/install-packages.sh" "$@" || fail "apt could not install: $*"
+        sh "$here/compose/install-packages.sh" "$@"
     elif command -v sudo >/dev/null 2>&1; then
-        sudo sh "$here/compose/install-packages.sh" "$@" ||
-            fail "these packages are needed: as root, apt-get install $*"
+        sudo sh "$here/compose/install-packages.sh" "$@"
     else
-        fail "these packages are needed, and there is no sudo: as root, apt-get install $*"
+        return 1
     fi
+}
+
+has_uv() {
+    command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1
 }
 
 is_new_enough() {
@@ -67,43 +107,43 @@ find_python() {
 }
 
 install_python_packages() {
-    if ! find_python; then
-        command -v python3 >/dev/null 2>&1 &&
-            fail "Python 3.11 or later is needed; python3 is $(python3 -c 'import platform; print(platform.python_version())')"
-        install_debian python3 python3-venv
-        find_python || fail "Python 3.11 or later is needed; this Debian has an older one"
-    fi
+    find_python || fail "Python 3.11 or later is needed; this Debian has an older one"
     say "Installing Python packages into .venv, this once (about a minute) ..."
     cd_back=$(pwd)
     cd "$here"
-    if [ -d .venv ] && ! { [ -x .venv/bin/python ] && is_new_enough .venv/bin/python; }; then
-        rm -rf .venv # its Python is gone or too old
-    fi
-    if command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1; then
-        install_with_uv
-    else
-        install_with_pip
-    fi
+    # Else its installation was killed half-way, or it was moved here, or its Python is gone, too old or another one.
+    { [ "$(cat .venv/.whole 2>/dev/null)" = "$here" ] && is_whole_python .venv/bin/python; } || rm -rf .venv
+    rm -f .venv/.whole
+    if has_uv; then install_with_uv; else install_with_pip; fi
     # uv leaves compiling to the first start, and each start pays for it where Python may write no bytecode.
     quietly .venv/bin/python -m compileall -q -j 0 .venv/lib wire chassis series ingest devices firmware dashboard_api \
         simulators compose
+    printf '%s\n' "$here" >.venv/.whole
     cd "$cd_back"
 }
 
+is_whole_python() {
+    is_new_enough "$1" && "$1" -I -c 'import os, site, sys; sys.exit(not os.path.isdir(site.getsitepackages()[0]))'
+}
+
 install_with_uv() {
-    [ -x .venv/bin/python ] || quietly uv venv -q --python "$(command -v "$python")" .venv
-    quietly uv pip install -q --python .venv/bin/python --require-hashes -r "$lock"
+    [ -d .venv ] || quietly uv venv -q --python "$(command -v "$python")" .venv
+    uv pip install -q --python .venv/bin/python --require-hashes -r "$lock" || fail_to_fetch
     quietly uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation --offline -e .
 }
 
 install_with_pip() {
-    "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || install_debian python3-venv
-    .venv/bin/python -m pip --version >/dev/null 2>&1 || quietly "$python" -m venv .venv
+    [ -d .venv ] || quietly "$python" -m venv .venv
     pip_options='-q --disable-pip-version-check --no-input'
     # shellcheck disable=SC2086 # a list of options
-    quietly .venv/bin/python -m pip install $pip_options --require-hashes -r "$lock"
+    .venv/bin/python -m pip install $pip_options --require-hashes -r "$lock" || fail_to_fetch
     # shellcheck disable=SC2086
     quietly .venv/bin/python -m pip install $pip_options --no-deps --no-build-isolation --no-index -e .
+}
+
+fail_to_fetch() {
+    fail "the Python packages could not be installed (why stands above). They come from the network, this once;" \
+        "where a mirror has to be used, PIP_INDEX_URL names it (with uv: UV_DEFAULT_INDEX)"
 }
 
 quietly() {
