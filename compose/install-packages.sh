@@ -14,8 +14,19 @@ mark='# headwater: holds back the services of packages that are being installed'
 if [ -n "${POLICY_RC_D:-}" ]; then lock=$POLICY_RC_D.lock; else lock=/run/headwater-packages.lock; fi
 log=
 
+state() {
+    dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null || true
+}
+
 is_installed() {
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+    [ "$(state "$1")" = installed ]
+}
+
+is_half_done() {
+    for package in $new; do
+        case $(state "$package") in unpacked | half-*) return 0 ;; esac
+    done
+    return 1
 }
 
 restore() {
@@ -44,7 +55,7 @@ disable() {
 finish() {
     trap '' HUP INT TERM
     disable
-    restore
+    is_half_done || restore # else the policy stays until the next call has ended the work
     rm -f "$log"
 }
 
@@ -88,7 +99,7 @@ if ! apt install $new; then
     # Empty lists of packages, or an earlier dpkg that was interrupted: apt asks for exactly this.
     { dpkg --configure -a && apt-get update -q; } >"$log" 2>&1 9>&- || true
     apt install $new || {
-        cat "$log" >&2
+        { grep '^E: ' "$log" || cat "$log"; } | tail -n 3 >&2
         exit 1
     }
 fi

@@ -70,7 +70,8 @@ install_debian() {
     command -v apt-get >/dev/null 2>&1 ||
         fail "this is no Debian: install these with your package manager, then start again: $*"
     say "Installing $* (apt) ..."
-    as_root "$@" || fail "these packages are needed; as root: sh '$here/compose/install-packages.sh' $*"
+    as_root "$@" ||
+        fail "these packages are needed; as root, with network: sh '$here/compose/install-packages.sh' $*"
 }
 
 # The policy that a killed installation left would hold services back for ever.

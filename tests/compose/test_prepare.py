@@ -31,7 +31,7 @@ case $verb in install)
     ;;
 update) rm -f "$BOX/lists-are-empty" ;; esac
 """
-FAKE_DPKG_QUERY = '#!/bin/sh\nfor name; do :; done\ngrep -qx "$name" "$BOX/installed" && printf installed\n'
+FAKE_DPKG_QUERY = '#!/bin/sh\nfor name; do :; done\ngrep -qx "$name" "$BOX/installed" && printf installed || cat "$BOX/$name" 2>/dev/null\n'
 FAKE_DPKG = '#!/bin/sh\necho "dpkg $*" >>"$JOURNAL"\nrm -f "$BOX/dpkg-was-interrupted"\n'
 FAKE_TOOL = '#!/bin/sh\necho "${0##*/} $*" >>"$JOURNAL"\n'
 
@@ -187,6 +187,20 @@ def test_killed_installation_is_ended_by_the_next(box: Box) -> None:
     assert box.policy.read_text() == "#!/bin/sh\nexit 0\n"
 
 
+def test_policy_stays_while_a_package_is_half_done(box: Box) -> None:
+    (box.root / "apt-fails").touch()
+    (box.root / "mosquitto").write_text("half-configured")
+
+    assert box.install("mosquitto") == 1
+    assert "mosquitto.service) exit 101" in box.policy.read_text()
+    (box.root / "apt-fails").unlink()
+
+    (box.root / "mosquitto").unlink()
+    assert box.install() == 0
+    assert "systemctl disable mosquitto.service" in box.events()
+    assert not box.policy.exists()
+
+
 def test_two_installations_at_once_are_one(box: Box) -> None:
     (box.root / "apt-goes-on").touch()
     with box.start("mosquitto") as first, box.start("mosquitto") as second:
@@ -224,7 +238,7 @@ def test_ordinary_user_without_sudo_is_told_all_in_one_line(box: Box) -> None:
     script = f"'{box.root}/compose/install-packages.sh'"
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        f"headwater: these packages are needed; as root: sh {script} some-package python3 python3-venv"
+        f"headwater: these packages are needed; as root, with network: sh {script} some-package python3 python3-venv"
     )
 
 
