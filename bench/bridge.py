@@ -103,12 +103,12 @@ def is_ready(port: int) -> bool:
 
 
 @contextmanager
-def mosquitto(folder: Path, inflight: int) -> Iterator[tuple[int, int]]:
+def mosquitto(folder: Path, inflight: int, autosave: int) -> Iterator[tuple[int, int]]:
     port = free_port()
     config = folder / "mosquitto.conf"
     lines = [
         f"listener {port} 127.0.0.1", "allow_anonymous true", "persistence true", f"persistence_location {folder}/",
-        "autosave_on_changes true", "autosave_interval 100000", "max_queued_messages 10000000",
+        "autosave_on_changes true", f"autosave_interval {autosave}", "max_queued_messages 10000000",
         f"max_inflight_messages {inflight}", "log_dest none", "set_tcp_nodelay true",
     ]  # fmt: skip
     if os.geteuid() == 0:
@@ -182,12 +182,11 @@ def main() -> None:
     parser.add_argument("--publishers", type=int, default=4)
     parser.add_argument("--rate", type=float, default=0, help="messages/s in all; 0 = as fast as answered")
     parser.add_argument("--inflight", type=int, default=30_000, help="the broker's max_inflight_messages")
+    parser.add_argument("--autosave", type=int, default=100, help="changes between two saves of the broker")
     arguments = parser.parse_args()
     machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
     print(f"{time.strftime('%Y-%m-%d')}, {machine}, load generator on the same cores")
-    print(
-        f"mosquitto with persistence, max_inflight_messages {arguments.inflight}; QoS 1, {len(PAYLOAD % 0)}-byte JSON"
-    )
+    print(f"mosquitto saving each {arguments.autosave} changes; QoS 1, {len(PAYLOAD % 0)}-byte JSON")
     ours, theirs = multiprocessing.Pipe()
     taken = multiprocessing.Value("q", 0)
     ingest = multiprocessing.Process(target=serve_nothing, args=(theirs, taken), daemon=True)
@@ -195,7 +194,7 @@ def main() -> None:
     port = ours.recv()
     with (
         tempfile.TemporaryDirectory() as folder,
-        mosquitto(Path(folder), arguments.inflight) as broker,
+        mosquitto(Path(folder), arguments.inflight, arguments.autosave) as broker,
         bridge(broker[0], port) as pid,
     ):
         measure(arguments, broker, pid, taken)

@@ -2,8 +2,8 @@
 
 Stock paho spends 20 us on a message (a select, four recv calls, locks, a callback); parsing a receive buffer at once
 costs about 1 us (bench/bridge.py). Everything but PUBLISH and PUBACK is still paho's: connecting, CONNACK, subscribing,
-publishing, TLS. Three private names of paho are used, `_sock_recv`, `_sock_close` and
-`_packet_queue`; tests/ingest/bridge/test_client.py fails when a new paho no longer has them.
+publishing, TLS. Four private names of paho are used, `_sock_recv`, `_sock_send`,
+`_sock_close` and `_packet_queue`; tests/ingest/bridge/test_client.py fails when a new paho no longer has them.
 """
 
 from __future__ import annotations
@@ -92,6 +92,16 @@ class BulkClient(paho.Client):
             return None
         except OSError:
             return b""
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        # A broker that was killed may leave us messages in the socket. So a write that fails does not end the
+        # connection: reading does, after the last of them.
+        try:
+            return super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return len(buf)
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if self._unread:

@@ -43,7 +43,8 @@ class Limits:
     window_bytes: int = 32 * 1024 * 1024
     batch_messages: int = 1_000
     batch_bytes: int = 1024 * 1024
-    linger_s: float = 0.005  # larger batches beat faster code (bench/bridge.py)
+    linger_s: float = 0.005  # how long a batch waits for more messages,
+    busy_linger_s: float = 0.025  # and under load: larger batches beat faster code (bench/bridge.py)
     keepalive_s: int = 30
     answer_timeout_s: float = 10.0  # of one batch; a spool commit takes milliseconds
     retry_first_s: float = 0.1

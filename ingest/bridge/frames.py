@@ -11,7 +11,8 @@ from wire import clock
 
 PUBLISH = 0x30
 MAX_PACKET_BYTES = 1024 * 1024  # larger ones are refused unread: the broker should not have let them in
-MAX_ROUTES = 50_000  # topics remembered decoded; about 15 MB
+MAX_ROUTES = 50_000  # topics remembered decoded; about 15 MB, since long ones are not
+ROUTE_BYTES = 256
 HEAD_BYTES = 2 + 65_535 + 2  # of a PUBLISH before its payload: topic length, topic, message id
 CLOCK_STEP_NS = clock.NS_PER_S
 
@@ -110,7 +111,8 @@ class Frames:
         route = (parts[1] if len(parts) > 1 and parts[0] == "devices" else "", topic)
         if len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
-        self._routes[name] = route
+        if len(name) <= ROUTE_BYTES:
+            self._routes[name] = route
         return route
 
     def _refuse_oversized(self) -> None:

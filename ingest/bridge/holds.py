@@ -137,5 +137,10 @@ def size_of(delivery: Delivery) -> int:
     return len(delivery.payload) + len(delivery.topic) + OVERHEAD_BYTES
 
 
+def size_of_all(deliveries: list[Delivery]) -> int:
+    """Bytes that held messages count for."""
+    return sum([len(each.payload) + len(each.topic) for each in deliveries]) + OVERHEAD_BYTES * len(deliveries)
+
+
 def _due_s(hold: _Hold) -> float:
     return max(hold.due_s, hold.waiting[0][0])

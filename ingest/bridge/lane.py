@@ -1,7 +1,9 @@
 """One lane per ingest service: collects messages into batches, posts them one at a time, in order per device.
 
 Knows no MQTT. A message leaves a lane only as part of a `Settled`: after a 200 with a verdict, when it is refused, or
-when the connection it came over is gone (the broker will send it again).
+when the connection it came over is gone and its device must wait (the broker will send it again). What waits when the
+connection breaks is still posted, before all that comes over the next one: a broker that was killed may not have it
+any more.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from wire.errors import HeadwaterError, RetryLater
 
 log = logs.get(__name__)
 PATH = "/internal/batch"
+BUSY_MESSAGES = 32  # a batch that large means load: the next one is waited for longer
 SHRINK_AFTER = 4  # failures in a row before smaller batches are tried: one message may be what fails
 SET_ASIDE_AFTER = 3  # failures of a batch of one before its device has to wait
 OF_THE_DATA = (400, 413, 415, 422)  # answers that blame the content of a batch, not the moment or the configuration
@@ -45,7 +48,7 @@ class Settled:
 class Lane:
     """`put` and `cut` are called by the network thread, `run` is the lane's own thread.
 
-    The lock of `_ready` guards _queue, _holds, _in_flight, _epoch and _is_stopping.
+    The lock of `_ready` guards _queue, _left, _holds, _in_flight, _epoch and _is_stopping.
     """
 
     def __init__(self, peer: Peer, bridge: str, settle: Callable[[Settled], None], limits: Limits) -> None:
@@ -56,7 +59,10 @@ class Lane:
         self._ready = threading.Condition()
         self._queue: deque[Delivery] = deque()
         self._holds = Holds(limits)
+        self._left: deque[Delivery] = deque()  # of an earlier connection, which had the number and the sender below
+        self._left_epoch, self._left_sender = -1, bridge
         self._epoch = 0
+        self._linger_s = limits.linger_s
         self._in_flight: tuple[int, list[Delivery]] = (0, [])
         self._is_stopping = False
         self._size = limits.batch_messages  # messages tried at once: shrinks while batches fail
@@ -70,20 +76,24 @@ class Lane:
             if was_idle or len(self._queue) >= self._size:
                 self._ready.notify()
 
-    def cut(self, epoch: int) -> tuple[list[Delivery], list[Delivery]]:
-        """Begin a new connection: give up what the broker will send again.
+    def cut(self, epoch: int) -> list[Delivery]:
+        """Begin a new connection and give the messages of the last one that are still here, in flight ones included.
 
-        Messages of QoS 0 stay: nobody sends them again.
-
-        Returns:
-            the messages given up, and those of the last connection that are in flight (they will be settled).
+        They are posted all the same and settled under their old number. While there are some of a connection before
+        that, the last one's are given up instead, which bounds them: the broker sends them again. Messages of QoS 0
+        stay with the new ones: nobody sends them again.
         """
         with self._ready:
             in_flight = self._in_flight[1] if self._in_flight[0] == self._epoch else []
-            self._epoch = epoch
-            waiting = [*self._queue, *self._holds.clear()]
+            waiting = [*self._holds.clear(), *self._queue]
             self._queue = deque(each for each in waiting if not each.mid)
-        return [each for each in waiting if each.mid], [each for each in in_flight if each.mid]
+            found = [each for each in waiting if each.mid]
+            if not self._left:
+                self._left = deque(found)
+                self._left_epoch, self._left_sender = self._epoch, self._sender
+                self._ready.notify()
+            self._epoch = epoch
+        return [*(each for each in in_flight if each.mid), *found]
 
     def name_session(self, name: str) -> None:
         """Say which session of the broker the next messages are of; after `cut`, so that no others are held."""
@@ -110,22 +120,28 @@ class Lane:
             while not self._is_stopping:
                 self._ready.wait_for(self._has_work, timeout=self._nap_s())
                 self._linger()
-                self._in_flight = (self._epoch, [] if self._is_stopping else self._take())
+                self._in_flight = (self._epoch, []) if self._is_stopping else self._take()
                 if self._in_flight[1]:
                     return self._in_flight
             return None
 
     def _has_work(self) -> bool:
-        return self._is_stopping or bool(self._queue) or self._nap_s() == 0.0
+        return self._is_stopping or bool(self._queue or self._left) or self._nap_s() == 0.0
 
     def _nap_s(self) -> float | None:
         return self._holds.nap_s() if self._holds else None
 
     def _linger(self) -> None:
-        self._ready.wait_for(lambda: self._is_stopping or len(self._queue) >= self._size, self._limits.linger_s)
+        # A batch costs what 100 messages cost, so under load a longer wait is repaid (bench/bridge.py); a lone message
+        # is not kept waiting for company that does not come.
+        self._ready.wait_for(lambda: self._is_stopping or len(self._queue) >= self._size, self._linger_s)
 
-    def _take(self) -> list[Delivery]:
+    def _take(self) -> tuple[int, list[Delivery]]:
         room = _Room(self._size, self._limits.batch_bytes)
+        if self._left:
+            while self._left and room.fits(self._left[0]):
+                room.add(self._left.popleft())
+            return self._left_epoch, room.taken
         if self._holds:
             self._holds.fill(room)
         while self._queue and (self._queue[0].device in self._holds or room.fits(self._queue[0])):
@@ -134,10 +150,12 @@ class Lane:
                 self._holds.put(delivery)
             else:
                 room.add(delivery)
-        return room.taken
+        is_busy = len(room.taken) >= BUSY_MESSAGES
+        self._linger_s = self._limits.busy_linger_s if is_busy else self._limits.linger_s
+        return self._epoch, room.taken
 
     def _send(self, epoch: int, batch: list[Delivery]) -> None:
-        content = encode_batch(Batch(self._sender, batch))
+        content = encode_batch(Batch(self._left_sender if epoch == self._left_epoch else self._sender, batch))
         try:
             verdict = _check(self._peer.call("POST", PATH, content), len(batch))
         except HeadwaterError as error:
@@ -185,9 +203,21 @@ class Lane:
                     self._holds.put_back(delivery, wait_s or 0.0)
                 else:
                     self._queue.appendleft(delivery)
-        stale = [each for each in batch if each.mid] if is_stale else []
+            stale = self._give_up(epoch, [each for each in batch if each.mid], bool(waits_s)) if is_stale else []
         if stale:
             self._settle(Settled(epoch, stale, is_acceptable=False))
+
+    def _give_up(self, epoch: int, stale: list[Delivery], must_wait: bool) -> list[Delivery]:
+        """Put messages of the last connection back, or give them up when their devices must wait; gives the latter."""
+        if epoch != self._left_epoch:
+            return stale
+        if not must_wait:
+            self._left.extendleft(reversed(stale))
+            return []
+        late = {each.device for each in stale}  # with all that follows of the same devices: the broker keeps the order
+        stale += [each for each in self._left if each.device in late]
+        self._left = deque(each for each in self._left if each.device not in late)
+        return stale
 
     def _failed(self, epoch: int, batch: list[Delivery], error: HeadwaterError) -> None:
         is_of_the_data = error.status in OF_THE_DATA

@@ -25,7 +25,7 @@ from chassis.settings import split_address
 from ingest.bridge import metrics
 from ingest.bridge.client import BulkClient
 from ingest.bridge.config import BridgeConfig, Limits
-from ingest.bridge.holds import size_of
+from ingest.bridge.holds import size_of_all
 from ingest.bridge.identity import SessionName
 from ingest.bridge.lane import Lane, Settled
 from ingest.bridge.mailbox import Mailbox
@@ -38,8 +38,9 @@ DROPPED = "$SYS/broker/publish/messages/dropped"
 SUBSCRIBE_TIMEOUT_S = 5.0  # from connecting to SUBACK; a frozen broker accepts connections but says nothing
 STEADY_S = 2.0  # a connection that lived so long starts the next back-off anew
 TICK_S = 0.25  # longest sleep: bounds how late a ping or a stop is noticed
-READ_GAP_S = 0.002  # between reads that did not fill the buffer: mosquitto writes message by message, and a turn for
-# each costs 20 us; this saves two thirds of the CPU under load and hides behind the lanes' linger (bench/bridge.py)
+READ_GAP_S = 0.008  # between reads that did not fill the buffer: mosquitto writes message by message, and a turn for
+# each costs 20 us; this saves two thirds of the CPU under load, and a message after a silence does not wait
+# (bench/bridge.py)
 TELEMETRY_LEVELS = 4  # devices/{id}/telemetry/{protocol}
 
 
@@ -163,9 +164,9 @@ class Session:
         self._is_connected = False
         self._epoch += 1  # from here on no ack of the old connection is sent, however the batch in flight ends
         for lane in self._lanes.values():
-            waiting, in_flight = lane.cut(self._epoch)
-            self._release(waiting)
-            self._held.update((each.mid, each) for each in (*in_flight, *waiting))
+            held = lane.cut(self._epoch)
+            self._release(held)
+            self._held.update((each.mid, each) for each in held)
 
     def _drop(self, reason: str) -> None:
         """Close the connection from this side without a word; the broker keeps what was not acknowledged."""
@@ -225,7 +226,7 @@ class Session:
         parts = self._divide(deliveries)  # first what may raise: the counts below must match what the lanes hold
         metrics.MESSAGES.inc(len(deliveries))
         self._unacked += len(deliveries)
-        self._unacked_bytes += sum(map(size_of, deliveries))
+        self._unacked_bytes += size_of_all(deliveries)
         metrics.UNACKED.set(self._unacked)
         for lane, part in parts:
             lane.put(part)
@@ -250,9 +251,10 @@ class Session:
             self._note(*frames.notices.pop(0))
 
     def _settle_one(self, settled: Settled) -> None:
-        self._release(settled.deliveries)
+        is_current = settled.epoch == self._epoch  # else all but those of QoS 0 were released with their connection
+        self._release(settled.deliveries if is_current else [each for each in settled.deliveries if not each.mid])
         mids = [each.mid for each in settled.deliveries if each.mid]
-        if not settled.is_acceptable or settled.epoch != self._epoch or self._client.socket() is None:
+        if not settled.is_acceptable or not is_current or self._client.socket() is None:
             self._go_stale(settled)
         elif mids:
             self._client.acknowledge(mids)
@@ -269,7 +271,7 @@ class Session:
 
     def _release(self, deliveries: list[Delivery]) -> None:
         self._unacked -= len(deliveries)
-        self._unacked_bytes -= sum(map(size_of, deliveries))
+        self._unacked_bytes -= size_of_all(deliveries)
         metrics.UNACKED.set(self._unacked)
 
     def _refuse(self, delivery: Delivery) -> None:

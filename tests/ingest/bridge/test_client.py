@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 import pytest
 from paho.mqtt import client as paho
@@ -52,7 +53,7 @@ def client(server, received):
     client.abandon()
 
 
-@pytest.mark.parametrize("name", ["_sock_recv", "_sock_close", "_packet_queue"])
+@pytest.mark.parametrize("name", ["_sock_recv", "_sock_send", "_sock_close", "_packet_queue"])
 def test_paho_still_has_the_names(name):
     assert callable(getattr(paho.Client, name))
 
@@ -116,3 +117,20 @@ def test_message_cut_off_by_the_end_is_not_handed_on(client, server, received):
         client.loop_read()
 
     assert received == []
+
+
+def test_messages_of_a_broker_that_died_are_read_although_writing_fails(client, server, received):
+    server.accept()
+    server.connection.sendall(CONNACK)
+    while not client.is_connected():
+        client.loop_read()
+    server.connection.sendall(b"\x32\x08\x00\x01a\x00\x05{}!" * 3)
+    server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # resets, as a kill may
+    server.connection.close()
+
+    client.acknowledge([1])
+    client.acknowledge([2])
+    while client.socket() is not None:
+        client.loop_read()
+
+    assert len(received) == 3

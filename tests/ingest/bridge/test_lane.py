@@ -212,15 +212,55 @@ def test_stopped_service_costs_no_order_and_no_message(lane):
         assert mids == sorted(mids)
 
 
-def test_cut_gives_up_what_waits_and_keeps_quality_zero(lane):
+def test_what_waits_at_a_cut_is_posted_first_and_settled_under_its_old_number(lane):
     lane.lane.put([message(1), Delivery("d", "devices/d/telemetry", b"q0", 2, 0), message(3)])
 
-    waiting, in_flight = lane.lane.cut(1)
+    held = lane.lane.cut(1)
+    lane.lane.put([message(1), message(4)])
     lane.start()
 
-    assert ([each.mid for each in waiting], in_flight) == ([1, 3], [])
+    wait_until(lambda: len(lane.done()) == 5, what="settled")
+    assert [each.mid for each in held] == [1, 3]
+    assert lane.done() == [1, 3, 0, 1, 4]
+    assert [settled.epoch for settled in lane.settled] == [0, 1]
+
+
+def test_what_waits_at_a_cut_survives_an_ingest_that_is_away(lane):
+    answers = iter([PeerUnavailable("away")] * 3)
+    lane.peer.behave = lambda batch: raise_or_take(next(answers, None), batch)
+    lane.lane.put([message(1), message(2)])
+
+    lane.lane.cut(1)
+    lane.start()
+
+    wait_until(lambda: lane.done() == [1, 2], what="settled")
+    assert lane.peer.tried == [2, 2, 2, 2]
+
+
+def test_second_cut_gives_up_what_came_between(lane):
+    lane.lane.put([message(1)])
+    lane.lane.cut(1)
+    lane.lane.put([message(1), message(2)])
+
+    held = lane.lane.cut(2)
+    lane.start()
+
     wait_until(lambda: lane.settled, what="settled")
-    assert [each.payload for each in lane.peer.taken] == [b"q0"]
+    assert [each.mid for each in held] == [1, 2]
+    assert lane.done() == [1]
+
+
+def test_deferred_device_of_an_earlier_connection_is_given_up_in_order(lane):
+    late = iter([True])
+    lane.peer.behave = defer_if(lambda each: each.device == "d" and next(late, False))
+    lane.lane.put([message(1), message(2, "e"), message(3, "d", b"x" * 2_000_000)])
+
+    lane.lane.cut(1)
+    lane.start()
+
+    wait_until(lambda: len(lane.done()) == 3, what="settled")
+    assert [each.device for each in lane.peer.taken] == ["e"]
+    assert [each.is_acceptable for each in lane.settled] == [False, True]
 
 
 def test_batch_in_flight_is_settled_under_its_old_number(lane):
@@ -236,11 +276,11 @@ def test_batch_in_flight_is_settled_under_its_old_number(lane):
     lane.lane.put([message(1)])
     assert sent.wait(10)
 
-    _, in_flight = lane.lane.cut(1)
+    held = lane.lane.cut(1)
     go_on.set()
 
     wait_until(lambda: lane.settled, what="settled")
-    assert [each.mid for each in in_flight] == [1]
+    assert [each.mid for each in held] == [1]
     assert [settled.epoch for settled in lane.settled] == [0]
 
 
@@ -249,16 +289,18 @@ def test_settled_batch_is_no_longer_in_flight(lane):
     lane.start()
     wait_until(lambda: lane.settled, what="settled")
 
-    assert lane.lane.cut(1) == ([], [])
+    assert lane.lane.cut(1) == []
 
 
-def test_batch_that_fails_after_a_cut_is_given_up(lane):
+def test_batch_that_fails_after_a_cut_is_tried_again_and_never_acked(lane):
     sent, go_on = threading.Event(), threading.Event()
 
     def behave(batch: Batch) -> Verdict:
         sent.set()
         assert go_on.wait(10)
-        raise PeerUnavailable("away")
+        if len(lane.peer.tried) == 1:
+            raise PeerUnavailable("away")
+        return take_all(batch)
 
     lane.peer.behave = behave
     lane.start()
@@ -269,8 +311,8 @@ def test_batch_that_fails_after_a_cut_is_given_up(lane):
     go_on.set()
 
     wait_until(lambda: lane.settled, what="settled")
-    assert lane.settled == [Settled(0, [message(1)], is_acceptable=False)]
-    assert lane.peer.tried == [1]
+    assert lane.settled == [Settled(0, [message(1)])], "its number is of the connection that is gone"
+    assert lane.peer.tried == [1, 1]
 
 
 def test_fault_of_ours_puts_the_batch_back(lane):

@@ -128,6 +128,23 @@ def test_acks_into_a_dead_connection_cost_no_message(mosquitto, bridge_ingest, b
     assert first == again, "a redelivered reading keeps its time, and so stays one point"
 
 
+def test_what_the_bridge_holds_outlives_a_broker_that_lost_it(mosquitto, bridge_ingest, bridge_start, bridge_publisher):
+    bridge_ingest.behave = lambda batch: (503, b"")
+    process = bridge_start(**SLOW).wait_ready()
+    bridge_publisher.send_numbers(500)
+    bridge_publisher.wait_acked()
+    wait_until(lambda: b"headwater_bridge_unacked 500.0" in probe(process.probe_port(), "/metrics")[1], what="held")
+
+    mosquitto.stop(signal.SIGKILL)
+    mosquitto.forget()
+    mosquitto.start()
+    wait_until(lambda: process.events_of_last_start().count("subscribed") == 2, what="subscribed again")
+    bridge_ingest.behave = take_all
+
+    wait_until(lambda: len(bridge_ingest.payloads()) == 500, what="all are taken")
+    assert [numbers for numbers in bridge_ingest.by_device().values() if numbers != sorted(numbers)] == []
+
+
 def test_broker_restarts_are_survived(mosquitto, bridge_ingest, bridge_start, bridge_publisher):
     bridge_start(**SLOW).wait_ready()
 
