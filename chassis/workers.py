@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from chassis import logs
 from chassis.metrics import Counter
+from wire.errors import Unavailable
 
 log = logs.get(__name__)
 FAULTS = Counter("headwater_worker_faults", "Faults that ended a background thread's turn", ["thread"])
+SAY_AGAIN_S = 60.0  # of the same trouble
 RESTART_AFTER_S = 1.0  # long enough not to spin on a persistent fault
 
 
@@ -21,7 +24,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
 
     def start(self, name: str, target: Callable[[], None]) -> threading.Thread:
-        """Run `target` in a thread; when it raises, log, count and run it again until stopped."""
+        """Run `target` in a thread; when it raises, log and run it again until stopped."""
         thread = threading.Thread(target=self._keep, args=(name, target), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -48,12 +51,17 @@ class Workers:
                 thread.join(timeout_s)
 
     def _keep(self, name: str, target: Callable[[], None]) -> None:
+        said, said_s = "", 0.0
         while not self.stopping.is_set():
             try:
                 target()
+            except Unavailable as error:  # a full disk, a service that is away: nothing is wrong with the thread
+                if error.detail != said or time.monotonic() - said_s > SAY_AGAIN_S:
+                    said, said_s = error.detail, time.monotonic()
+                    log.warning("worker_waits", thread=name, why=said)
             except Exception:
                 FAULTS.labels(name).inc()
                 log.fault("worker_fault", thread=name)
-                self.stopping.wait(RESTART_AFTER_S)
             else:
                 return
+            self.stopping.wait(RESTART_AFTER_S)

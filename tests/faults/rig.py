@@ -143,8 +143,8 @@ class RiggedSite(Site):
             proxy.heal()
         self.set_store("")
         self.set_clock(0)
-        for switch in ("sync", "full"):
-            self.switch(switch, is_on=False)
+        for call in ("sync", "write"):
+            (self.folder / call).unlink(missing_ok=True)
 
     def set_store(self, fault: str) -> None:
         fresh = self.folder / "store.new"
@@ -156,10 +156,11 @@ class RiggedSite(Site):
         with (self.folder / "clock").open("r+b") as file:
             file.write(struct.pack("<q", int(offset_s * 1e9)))
 
-    def switch(self, fault: str, *, is_on: bool) -> None:
-        """`sync`: fsync fails with EIO; `full`: writes fail with ENOSPC; both below the spool."""
-        path = self.folder / fault
-        path.touch() if is_on else path.unlink(missing_ok=True)
+    def fail(self, call: str, code: int, below: str = "") -> None:
+        """Make `write` or `sync` fail with this errno below a path of the data folder, until `heal`."""
+        fresh = self.folder / f"{call}.new"
+        fresh.write_text(f"{code} {below}")
+        fresh.rename(self.folder / call)
 
     def _injections(self) -> dict[str, str]:
         (self.folder / "clock").write_bytes(bytes(8))
@@ -167,10 +168,10 @@ class RiggedSite(Site):
         return {
             "PYTHONPATH": str(INJECT),
             "LD_PRELOAD": str(preload(self.folder)),
-            "FAULT_FOLDER": str(self.folder / "data/spool"),
+            "FAULT_FOLDER": str(self.folder / "data"),
             "FAULT_CLOCK": str(self.folder / "clock"),
             "FAULT_SYNC": str(self.folder / "sync"),
-            "FAULT_FULL": str(self.folder / "full"),
+            "FAULT_WRITE": str(self.folder / "write"),
             "FAULT_STORE": str(self.folder / "store"),
             "FAULT_BROKER": f"127.0.0.1:{self.to_broker.port}",
             "FAULT_INGEST_URL": f"http://127.0.0.1:{self.to_ingest.port}",

@@ -61,7 +61,7 @@ def keep_what_was_synced(folder: Path, survivors: Path) -> int:
 def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
     survivors = tmp_path / "survivors"
     survivors.mkdir()
-    site = RiggedSite(tmp_path, FAULT_SURVIVES=str(survivors), FAULT_FOLDER=str(tmp_path / "data")).start()
+    site = RiggedSite(tmp_path, FAULT_SURVIVES=str(survivors)).start()
     run = site.run("power").start(mqtt=0, http=4)
     with site.frozen("writer"):  # some of it is in the store, some in the spool only
         run.wait_acked(50)

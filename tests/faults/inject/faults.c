@@ -1,8 +1,9 @@
 /* What a disk and a clock can do to a process, preloaded into it (LD_PRELOAD). Each part sleeps until its variable is set.
  *
  * FAULT_CLOCK=FILE     8 bytes, mapped: nanoseconds added to CLOCK_REALTIME; the monotonic clock is left alone.
- * FAULT_SYNC=FILE      while the file exists, fsync and fdatasync of files below FAULT_FOLDER fail with EIO.
- * FAULT_FULL=FILE      while the file exists, writes to files below FAULT_FOLDER fail with ENOSPC.
+ * FAULT_SYNC=FILE      while the file exists, fsync and fdatasync below FAULT_FOLDER fail.
+ * FAULT_WRITE=FILE     while the file exists, writes below FAULT_FOLDER fail. Both files say `ERRNO PREFIX`: with which
+ *                      error, and which paths, relative to FAULT_FOLDER.
  * FAULT_SURVIVES=DIR   what a power cut would leave of FAULT_FOLDER: each file as its last fsync saw it, each folder
  *                      with the names its last fsync saw (in `.names`). Nothing unsynced survives: the strictest disk.
  */
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *folder, *sync_switch, *full_switch, *survives;
+static const char *folder, *sync_switch, *write_switch, *survives;
 static volatile long long *offset_ns;
 static int (*real_clock)(clockid_t, struct timespec *);
 static int (*real_fsync)(int), (*real_fdatasync)(int);
@@ -39,7 +40,7 @@ __attribute__((constructor)) static void begin(void) {
     real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
     folder = getenv("FAULT_FOLDER");
     sync_switch = getenv("FAULT_SYNC");
-    full_switch = getenv("FAULT_FULL");
+    write_switch = getenv("FAULT_WRITE");
     survives = getenv("FAULT_SURVIVES");
     if (clock_file) {
         int file = open(clock_file, O_RDONLY | O_CLOEXEC);
@@ -92,7 +93,18 @@ static const char *inside(int file, char path[PATH_MAX]) {
     return path[length] ? path + length + 1 : path + length;
 }
 
-static int is_on(const char *file) { return file && access(file, F_OK) == 0; }
+/* Tell whether the switch is on for this path, and set errno to what it says. */
+static int fails(const char *control, const char *relative) {
+    char prefix[256] = "";
+    int code = 0;
+    FILE *said = control && access(control, F_OK) == 0 ? fopen(control, "re") : NULL;
+    if (!said) return 0;
+    int got = fscanf(said, "%d %255s", &code, prefix);
+    fclose(said);
+    if (got < 1 || strncmp(relative, prefix, strlen(prefix))) return 0;
+    errno = code;
+    return 1;
+}
 
 static void make_parents(char *path) {
     for (char *at = path + strlen(survives) + 1; (at = strchr(at, '/')); at++) {
@@ -153,10 +165,7 @@ static int synced(int file, int (*real)(int)) {
     char path[PATH_MAX];
     const char *relative = inside(file, path);
     struct stat what;
-    if (relative && is_on(sync_switch)) {
-        errno = EIO;
-        return -1;
-    }
+    if (relative && fails(sync_switch, relative)) return -1;
     if (!relative || !survives || fstat(file, &what)) return real(file);
     /* What is in the file now is on disk when the call returns; what others write meanwhile may be, and is not kept. */
     pthread_mutex_lock(&copying);
@@ -169,19 +178,19 @@ static int synced(int file, int (*real)(int)) {
 int fsync(int file) { return synced(file, real_fsync); }
 int fdatasync(int file) { return synced(file, real_fdatasync); }
 
-static int is_full(int file) {
+static int is_refused(int file) {
     char path[PATH_MAX];
-    if (!full_switch || !is_on(full_switch) || !inside(file, path)) return 0;
-    errno = ENOSPC;
-    return 1;
+    if (!write_switch || access(write_switch, F_OK)) return 0;
+    const char *relative = inside(file, path);
+    return relative && fails(write_switch, relative);
 }
 
 ssize_t write(int file, const void *content, size_t size) {
-    return is_full(file) ? -1 : real_write(file, content, size);
+    return is_refused(file) ? -1 : real_write(file, content, size);
 }
 ssize_t pwrite(int file, const void *content, size_t size, off_t at) {
-    return is_full(file) ? -1 : real_pwrite(file, content, size, at);
+    return is_refused(file) ? -1 : real_pwrite(file, content, size, at);
 }
 ssize_t pwrite64(int file, const void *content, size_t size, off_t at) {
-    return is_full(file) ? -1 : real_pwrite(file, content, size, at);
+    return is_refused(file) ? -1 : real_pwrite(file, content, size, at);
 }
