@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from series.embedded.catalog import Catalog, Series
@@ -24,11 +24,30 @@ class Batch:
         self.days: dict[int, Rows] = {}
         self.refused: list[Refusal] = []
         self.accepted = 0
-        # (sid, field names) -> newest point of that form: a batch often holds many points of a series.
-        self._newest: dict[tuple[int, tuple[str, ...]], tuple[int, int, Series, dict[str, FieldValue]]] = {}
+        # (sid, form) -> newest point of that form: a batch often holds many points of a series.
+        self._newest: dict[tuple[int, Plan], tuple[int, int, Series, dict[str, FieldValue]]] = {}
 
-    def add(self, index: int, point: PointLike) -> None:
-        """Take a point, or note why not."""
+    def add_all(self, points: Iterable[PointLike]) -> None:
+        """Take points, or note why not."""
+        known, days = self._catalog.known, self.days
+        for index, point in enumerate(points):
+            fields, time_ns = point.fields, point.time_ns
+            series = None if point.tags else known.get((point.tenant, point.device, point.measurement, ""))
+            plan = series.shape.plans.get(tuple(fields)) if series is not None else None
+            values = plan.encode(fields) if plan is not None else None
+            if series is None or plan is None or values is None or not MIN_NS <= time_ns <= MAX_NS:
+                self._add(index, point)  # new, tagged, or not as it should be
+                continue
+            self.accepted += 1
+            rows, key = days.get(time_ns // DAY_NS), (series.sid, time_ns)
+            if rows is None or key in rows:
+                self._place(series, time_ns, plan, values)
+            else:
+                rows[key] = plan, values
+            if point.moves_latest:
+                self._note_newest(index, time_ns, series, plan, fields)
+
+    def _add(self, index: int, point: PointLike) -> None:
         try:
             series = self._check(point)
         except Unfit as unfit:
@@ -48,9 +67,13 @@ class Batch:
         self.accepted += 1
         self._place(series, point.time_ns, plan, values)
         if point.moves_latest:
-            newest = self._newest.get((series.sid, names))
-            if newest is None or point.time_ns >= newest[0]:
-                self._newest[series.sid, names] = (point.time_ns, index, series, fields)
+            self._note_newest(index, point.time_ns, series, plan, fields)
+
+    def _note_newest(self, index: int, time_ns: int, series: Series, plan: Plan, fields: dict[str, FieldValue]) -> None:
+        key = series.sid, plan
+        newest = self._newest.get(key)
+        if newest is None or time_ns >= newest[0]:
+            self._newest[key] = time_ns, index, series, fields
 
     def moves(self) -> list[tuple[Series, int, dict[str, FieldValue]]]:
         """Candidates for the latest values, in the order of the batch."""

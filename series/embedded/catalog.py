@@ -6,6 +6,7 @@ rows whose numbers mean something else later; sids are never used twice. All of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,11 @@ class Catalog:
             given = dict(self.database.read("SELECT name, seq FROM sqlite_sequence"))
             self._next_sid = int(given.get("series", 0)) + 1
             self._next_measurement = int(given.get("measurements", 0)) + 1
+
+    @property
+    def known(self) -> Mapping[Key, Series]:
+        """Series at hand: all that were written lately."""
+        return self._series
 
     def find(self, point: PointLike) -> Series:
         """Give the series of a point; a new one stays outside the catalog until `extend`.

@@ -51,8 +51,7 @@ class EmbeddedWriter:
         """Store a batch durably; `timeout_s` bounds the wait for another writer."""
         with self._exclusive(timeout_s):
             batch = Batch(self._catalog)
-            for index, point in enumerate(points):
-                batch.add(index, point)
+            batch.add_all(points)
             self._catalog.flush()
             for day, rows in sorted(batch.days.items()):
                 self._days.get(day).upsert(rows_of_day(day, rows), {sid for sid, _ in rows})
