@@ -16,9 +16,11 @@ from ingest.protocols.base import Context, Decoded, Fault, Record
 from ingest.quarantine import Item
 from ingest.readings import Reading
 from ingest.validation import TypeChecker
-from wire.points import REDELIVERED, RETAINED, SERVER_TIME, FieldValue
+from wire import clock
+from wire.points import FUTURE, HISTORICAL, REDELIVERED, RETAINED, SERVER_TIME, FieldValue
 
 log = logs.get(__name__)
+TIMES = Counter("headwater_ingest_times", "Readings whose time is not like the others'", ["judged"])
 DROPPED = Counter("headwater_ingest_fields_dropped", "Fields dropped because the device type says so", ["type"])
 
 
@@ -98,6 +100,8 @@ class _Sorting:
         fields = record.fields
         if self._checker is not None:
             fields = self._check(self._checker, record, items)
+            if record.ahead_ns is not None and fields:
+                fields = self._tell_skew(self._checker.spec.time_skew_field, record, fields, items)
         else:
             self._fit(record, fields, items)
         if fields:
@@ -123,6 +127,16 @@ class _Sorting:
         self._fit(record, free, items)
         return {name: value for name, value in verdict.fields.items() if name in checker.declared} | free
 
+    def _tell_skew(
+        self, name: str | None, record: Record, fields: dict[str, FieldValue], items: list[Item]
+    ) -> dict[str, FieldValue]:
+        """Add the field that says by how much a device's clock was off, where the device type names one."""
+        if name is None or record.ahead_ns is None:
+            return fields
+        told: dict[str, FieldValue] = {name: record.ahead_ns / clock.NS_PER_S}
+        self._fit(record, told, items)
+        return fields | told
+
     def _fit(self, record: Record, fields: dict[str, FieldValue], items: list[Item]) -> None:
         series = (self._message.device.tenant, self._message.device.id, record.measurement)
         conflicts = self._field_types.fit(series, fields, is_typed=self._message.protocol.is_typed)
@@ -131,6 +145,8 @@ class _Sorting:
     def _reading(self, record: Record, fields: dict[str, FieldValue]) -> Reading:
         message, device = self._message, self._message.device
         time_ns, flags, content = record.time_ns, record.flags | self._flags, 0
+        if record.flags:
+            _count_time(record)
         if time_ns is None:
             # Records of one message without a time stay apart: the same time would make them one point.
             time_ns, flags = message.received_ns + record.index, flags | SERVER_TIME
@@ -145,3 +161,12 @@ class _Sorting:
         if self._content is None:
             self._content = self._message.hash_content()
         return self._content
+
+
+def _count_time(record: Record) -> None:
+    if record.ahead_ns is not None:
+        TIMES.labels("clamped").inc()
+    elif record.flags & FUTURE:
+        TIMES.labels("ahead").inc()
+    elif record.flags & HISTORICAL:
+        TIMES.labels("late").inc()

@@ -30,7 +30,13 @@ class _Odd(Exception):  # noqa: N818 - a signal: take the exact way
     """Something is not ordinary."""
 
 
-NOT_ORDINARY = (_Odd, Refused, times.Inexact, ValueError)  # orjson's and the times' are ValueErrors
+NOT_ORDINARY = (
+    _Odd,
+    Refused,
+    times.Inexact,
+    times.OutsideWindow,
+    ValueError,
+)  # orjson's and the times' are ValueErrors
 
 
 def read(message: Message, checker: TypeChecker | None, field_types: FieldTypes) -> list[Reading] | None:
@@ -74,16 +80,10 @@ def _read(value: Any, index: int, message: Message, rules: Rules, types: Types) 
     if type(value) is not dict:
         raise _Odd
     fields, token, boot_id, seq = open_object(value, rules.time_keys)
-    received_ns, flags, content = message.received_ns, 0, 0
-    time_ns, is_certain = None, True
-    if token is not None:
-        time_ns, is_certain = times.read(token, rules.unit, is_exact=False)
-        time_ns, flags = times.place(time_ns, received_ns, rules.policy)
-    if not is_certain:
-        raise _Odd
+    received_ns, content = message.received_ns, 0
+    flags = REDELIVERED if message.is_redelivered else 0
+    time_ns = None if token is None else _read_time(token, received_ns, rules)
     _fit(fields, rules, types)
-    if message.is_redelivered:
-        flags |= REDELIVERED
     if time_ns is None:
         time_ns, flags = received_ns + index, flags | SERVER_TIME
         if message.mid > 0 and seq is None:
@@ -92,6 +92,14 @@ def _read(value: Any, index: int, message: Message, rules: Rules, types: Types) 
         message.device.id, MEASUREMENT, time_ns, received_ns, fields, {}, flags,
         boot_id, seq, message.protocol.name, message.device.tenant, message.mid or None, content,
     )  # fmt: skip
+
+
+def _read_time(token: Any, received_ns: int, rules: Rules) -> int | None:
+    time_ns, is_certain = times.read(token, rules.unit, is_exact=False)
+    placed_ns, flags = times.place(time_ns, received_ns, rules.policy)
+    if flags or not is_certain:
+        raise _Odd
+    return placed_ns
 
 
 def _fit(fields: dict[str, Any], rules: Rules, types: Types) -> None:

@@ -52,14 +52,14 @@ class Rules(NamedTuple):
     def of(cls, spec: DeviceType | None) -> Rules:
         """Give the rules of a device type, or of devices without one."""
         if spec is None:
-            return cls({}, frozenset(), (), True, time_keys_of(None), "auto", "guarded")
+            return cls({}, frozenset(), (), True, time_keys_of(None), "auto", times.GUARDED)
         ranges = {name: _Range.of(field) for name, field in spec.fields.items()}
         return cls(
             {name: each.kind for name, each in ranges.items() if "." not in name},
             frozenset(name for name, field in spec.fields.items() if field.required),
             tuple((name, each.low, each.high) for name, each in ranges.items() if each.is_bounded),
             spec.unknown_fields == "accept",
-            time_keys_of(spec), spec.time_unit, spec.time_policy,
+            time_keys_of(spec), spec.time_unit, times.policy_of(spec),
         )  # fmt: skip
 
 

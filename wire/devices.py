@@ -69,6 +69,9 @@ class FieldSpec(Model):
 FieldName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+Span = Annotated[float, Field(ge=0, le=1_000 * 365 * 86_400, allow_inf_nan=False)]  # seconds
+
+
 class DeviceTypeSpec(Model):
     """What a device type says about the messages of its devices."""
 
@@ -77,6 +80,11 @@ class DeviceTypeSpec(Model):
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
     time_key: str | None = Field(default=None, max_length=64)
     time_policy: Literal["guarded", "exact"] = "guarded"
+    time_skew_s: Span = 600  # a clock ahead by no more is taken at its word; beyond, `time_policy` says
+    time_ahead_s: Span | None = None  # a reading further ahead of its arrival is quarantined as `too_new`
+    time_back_s: Span | None = None  # an older one as `too_old`
+    time_late_s: Span | None = None  # an older one is history: stored, never the latest value
+    time_skew_field: FieldName | None = None  # gets the seconds by which a clock was off whose time was not taken
     expected_interval_s: float | None = Field(default=None, gt=0, le=31_536_000)
     rate_limit: RateLimit | None = None  # readings of each device; None: that of the installation, "": none
     retention_days: int | None = Field(default=None, ge=1, le=36_500)

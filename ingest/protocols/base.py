@@ -36,6 +36,7 @@ class Record:
     fields: dict[str, FieldValue]
     time_ns: int | None = None  # None: the device sent no time
     flags: int = 0  # wire.points flags
+    ahead_ns: int | None = None  # of the device's clock, where its time was not taken
     measurement: str = "telemetry"
     tags: dict[str, str] = field(default_factory=dict)
     boot_id: str | None = None

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from wire import clock
-from wire.points import FUTURE, UNCERTAIN
+from wire.devices import DeviceType, DeviceTypeSpec
+from wire.points import FUTURE, HISTORICAL, UNCERTAIN
 
 Unit = Literal["auto", "s", "ms", "us", "ns"]
-Policy = Literal["guarded", "exact"]
 
 YEAR_2000_NS = 946_684_800 * clock.NS_PER_S  # an older time means a clock that was never set
-AHEAD_NS = 600 * clock.NS_PER_S  # a later time than arrival + 10 min means the same
 NS_PER: dict[str, int] = {"s": clock.NS_PER_S, "ms": clock.NS_PER_MS, "us": 1_000, "ns": 1}
 SECONDS_BELOW, MILLIS_BELOW, MICROS_BELOW = 10**11, 10**14, 10**17
 UNIT_BOUND = 10**20  # beyond int64 ns in every unit; stops huge exponents before they become integers
 EXACT_DIGITS = 17  # a float written with as many digits may have been rounded by the parser
 
 _NUMBER = re.compile(r"-?\d{1,19}(?:\.\d{1,12})?")
+
+
+class Policy(NamedTuple):
+    """What a device type says of times, against that of arrival; None: any."""
+
+    is_exact: bool
+    skew_ns: int  # a clock ahead by no more is taken at its word
+    ahead_ns: int | None  # further ahead: refused
+    back_ns: int | None  # older: refused
+    late_ns: int | None  # older: history
+
+
+class OutsideWindow(Exception):  # noqa: N818 - an answer about the reading
+    """A time that the device type does not take; `code` is a reason code."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail = code, detail
 
 
 class Inexact(Exception):  # noqa: N818 - a signal to parse once more, exactly
@@ -50,18 +67,44 @@ def read(token: Any, unit: Unit = "auto", *, is_exact: bool = True) -> tuple[int
     return clock.parse_rfc3339(token)
 
 
+def policy_of(spec: DeviceType | None, *, is_exact: bool = False) -> Policy:
+    """Give the policy of a device type, or of devices without one; `is_exact`: the protocol keeps times as given."""
+    given = spec or _DEFAULTS
+    return Policy(
+        is_exact or given.time_policy == "exact",
+        round(given.time_skew_s * clock.NS_PER_S),
+        _to_ns(given.time_ahead_s), _to_ns(given.time_back_s), _to_ns(given.time_late_s),
+    )  # fmt: skip
+
+
 def place(time_ns: int, received_ns: int, policy: Policy) -> tuple[int | None, int]:
     """Judge a device's time against the arrival.
 
     Returns:
         The time to use (None: that of arrival, because the device's clock is not set), and flags of wire.points.
+
+    Raises:
+        OutsideWindow: the device type does not take it.
     """
-    is_ahead = time_ns > received_ns + AHEAD_NS
-    if policy == "exact":
-        return time_ns, (UNCERTAIN | FUTURE) if is_ahead else 0
-    if is_ahead or time_ns < YEAR_2000_NS:
+    is_exact, skew_ns, most_ahead_ns, most_back_ns, late_ns = policy
+    ahead_ns = time_ns - received_ns
+    if most_ahead_ns is not None and ahead_ns > most_ahead_ns:
+        raise OutsideWindow("too_new", f"{_say(ahead_ns)} ahead of its arrival, limit {_say(most_ahead_ns)}")
+    if ahead_ns > skew_ns:
+        return (time_ns, UNCERTAIN | FUTURE) if is_exact else (None, UNCERTAIN)
+    if time_ns < YEAR_2000_NS and not is_exact:
         return None, UNCERTAIN
-    return time_ns, 0
+    if most_back_ns is not None and -ahead_ns > most_back_ns:
+        raise OutsideWindow("too_old", f"{_say(-ahead_ns)} before its arrival, limit {_say(most_back_ns)}")
+    return time_ns, HISTORICAL if late_ns is not None and -ahead_ns > late_ns else 0
+
+
+def _to_ns(span_s: float | None) -> int | None:
+    return None if span_s is None else round(span_s * clock.NS_PER_S)
+
+
+def _say(span_ns: int) -> str:
+    return f"{span_ns / clock.NS_PER_S:.15g} s"
 
 
 def _read_float(value: float, unit: Unit, *, is_exact: bool) -> int:
@@ -106,3 +149,7 @@ def _check(time_ns: int) -> int:
 
 def _name(token: Any) -> str:
     return {bool: "a boolean", dict: "an object", list: "an array"}.get(type(token), "that")
+
+
+_DEFAULTS = DeviceTypeSpec()
+GUARDED = policy_of(None)

@@ -282,3 +282,30 @@ def test_surplus_of_a_device_over_its_rate_waits_in_the_quarantine_and_replays(w
     assert ends == (0, [(0, "quarantined", "rate_limited")])
     assert (replayed.replayed, replayed.failed) == (1, [])
     assert [reading.fields["a"] for reading in world.commit.readings] == [1.0, 2.0, 3.0]
+
+
+def test_type_names_the_field_that_tells_a_clock_is_off(world) -> None:
+    rules = {"time_skew_s": 0, "time_skew_field": "clock_ahead_s", "unknown_fields": "quarantine"}
+    world.registry.put_type(name="t", fields={"a": {}}, **rules)
+    world.registry.add("d3", type="t")
+    content = b'[{"ts":%d,"a":1},{"ts":%d,"a":2},{"a":3},{"ts":86400,"a":4}]' % (T // 10**6 + 2_500, T // 10**6)
+
+    receipt = world.service.accept(message(world, content, device="d3"))
+
+    assert receipt == (4, [])
+    found = [(reading.time_ns - T, reading.fields) for reading in world.commit.readings]
+    assert found[:3] == [(0, {"a": 1.0, "clock_ahead_s": 2.5}), (0, {"a": 2.0}), (2, {"a": 3.0})]
+    assert found[3][1]["clock_ahead_s"] < -50 * 365 * 86_400
+
+
+def test_reading_outside_the_window_of_its_type_waits_in_the_quarantine(world) -> None:
+    world.registry.put_type(name="t", time_back_s=60, time_ahead_s=700)
+    world.registry.add("d3", type="t")
+    now_ms = T // 10**6
+    content = b'[{"ts":%d,"a":1},{"ts":%d,"a":2},{"ts":%d,"a":3}]' % (now_ms - 61_000, now_ms, now_ms + 701_000)
+
+    receipt = world.service.accept(message(world, content, device="d3"))
+
+    assert receipt.accepted == 1
+    assert [(item.record, item.code) for item in receipt.quarantined] == [(0, "too_old"), (2, "too_new")]
+    assert receipt.quarantined[0].detail == "61 s before its arrival, limit 60 s"

@@ -128,7 +128,7 @@ class Reader:
         self._received_ns = context.received_ns
         self._time_keys = time_keys_of(spec)
         self._unit: times.Unit = spec.time_unit if spec is not None else "auto"
-        self._policy: times.Policy = spec.time_policy if spec is not None else "guarded"
+        self._policy = times.policy_of(spec) if spec is not None else times.GUARDED
 
     def take(self, value: Any, index: int, is_exact: bool) -> None:
         """Add the record or the faults that a parsed value gives.
@@ -159,9 +159,23 @@ class Reader:
             time_ns, is_certain = times.read(token, self._unit, is_exact=is_exact)
         except ValueError as error:
             raise Refused("bad_time", str(error)) from None
-        record.time_ns, record.flags = times.place(time_ns, self._received_ns, self._policy)
+        place(record, time_ns, self._received_ns, self._policy)
         if not is_certain:
             record.flags |= UNCERTAIN
+
+
+def place(record: Record, time_ns: int, received_ns: int, policy: times.Policy) -> None:
+    """Give a record its time.
+
+    Raises:
+        Refused: the device type does not take it.
+    """
+    try:
+        record.time_ns, record.flags = times.place(time_ns, received_ns, policy)
+    except times.OutsideWindow as error:
+        raise Refused(error.code, error.detail) from None
+    if record.time_ns is None:
+        record.ahead_ns = time_ns - received_ns
 
 
 def time_keys_of(spec: DeviceType | None) -> tuple[str, ...]:

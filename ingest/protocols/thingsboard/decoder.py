@@ -11,7 +11,7 @@ from typing import Any
 from ingest.protocols import parse, times
 from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Fault, Record
 from ingest.protocols.flatten import Refused, check_text, compact, is_name, number
-from ingest.protocols.json.decoder import read_value, unreadable
+from ingest.protocols.json.decoder import place, read_value, unreadable
 from wire.points import FieldValue
 
 
@@ -29,6 +29,7 @@ class _Reader:
     def __init__(self, context: Context) -> None:
         self.decoded = Decoded()
         self._received_ns = context.received_ns
+        self._policy = times.policy_of(context.type, is_exact=True)
 
     def take(self, value: Any, index: int, is_exact: bool) -> None:
         """Add the record or the faults of one object; see ingest.protocols.json.decoder.Reader.take."""
@@ -59,7 +60,7 @@ class _Reader:
             time_ns, _ = times.read(token, "ms", is_exact=is_exact)
         except ValueError as error:
             raise Refused("bad_time", str(error)) from None
-        record.time_ns, record.flags = times.place(time_ns, self._received_ns, "exact")
+        place(record, time_ns, self._received_ns, self._policy)
 
 
 def _put(record: Record, name: str, value: Any, *, is_exact: bool) -> Fault | None:
