@@ -19,10 +19,13 @@ from compose import procfs
 
 READY_POLL_S = 0.03
 PROBE_TIMEOUT_S = 2.0
+SILENT_PROBES = 12  # in a row without any answer, spread over a process's patience: counted, so that a machine which
+# slept does not blame its processes
 KILL_S = 1.0  # SIGKILL needs microseconds, unless the process hangs in the kernel
 CHUNK_BYTES = 64 * 1024
 LINE_BYTES = 16 * 1024  # a longer line of output is cut into pieces
 LAST_WORDS, LAST_CHARS = 8, 200
+OK = b"200"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None)
 
@@ -40,6 +43,9 @@ class Spec:
     ready: str = ""  # http://host:port/path that answers 200, tcp://host:port that accepts, or "" = once it runs
     after: tuple[str, ...] = ()  # names that must be ready first
     stage: int = 0  # higher stages are stopped first
+    patience_s: float = (
+        60.0  # a process that was ready and then answers nothing for so long is ended; tcp:// always does
+    )
     is_vital: bool = True  # the start has failed when this does not come up
     filter: Callable[[str], str | None] = lambda line: line  # what of its output is shown
 
@@ -95,6 +101,19 @@ class Child:
         """Wait until the process answers its readiness probe."""
         while not await is_ready(self.spec.ready):  # noqa: ASYNC110 - another process cannot set an event here
             await asyncio.sleep(READY_POLL_S)
+
+    async def wait_silent(self) -> None:
+        """Wait until the process, once ready, answers nothing any more; a refusal is an answer."""
+        probe = self.spec.ready.replace("/readyz", "/livez")
+        step_s = self.spec.patience_s / SILENT_PROBES / 2
+        missed = 0
+        while missed < SILENT_PROBES:
+            await asyncio.sleep(step_s)
+            missed = 0 if await _status(probe, step_s) else missed + 1
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._signal_leader(signal.SIGKILL)
 
     async def stop(self, grace_s: float) -> None:
         """End the process and all it started: SIGTERM, and SIGKILL after the grace."""
@@ -172,23 +191,26 @@ class Child:
 
 async def is_ready(probe: str) -> bool:
     """Ask a readiness probe once."""
-    if not probe:
-        return True
+    return not probe or await _status(probe, PROBE_TIMEOUT_S) == OK
+
+
+async def _status(probe: str, limit_s: float) -> bytes:
+    """Give the HTTP status that a probe is answered with; b"" for no answer."""
     try:
-        return await asyncio.wait_for(_ask(probe), PROBE_TIMEOUT_S)
+        return await asyncio.wait_for(_ask(probe), limit_s)
     except (TimeoutError, OSError, ValueError):
-        return False
+        return b""
 
 
-async def _ask(probe: str) -> bool:
+async def _ask(probe: str) -> bytes:
     where = urlsplit(probe)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     try:
         if where.scheme == "tcp":
-            return True
+            return OK
         writer.write(f"GET {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
         answer = await reader.readline()
-        return answer.split(b" ", 2)[1:2] == [b"200"]
+        return b"".join(answer.split(b" ", 2)[1:2])
     finally:
         writer.close()
         with suppress(OSError):

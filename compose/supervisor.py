@@ -156,6 +156,11 @@ class Supervisor:
             self._console.say(f"{child.spec.name} is back")
         self._ready[child.spec.name].set()
         self._note(child, "running")
+        if not child.spec.ready:
+            return
+        await child.wait_silent()
+        self._console.say(f"{child.spec.name} answers nothing; ending it", level="warning")
+        child.kill()
 
     def _gives_up(self, child: Child) -> bool:
         is_hopeless = child.spec.is_vital and not self._ready[child.spec.name].is_set()

@@ -54,6 +54,21 @@ def test_killed_process_comes_back(supervise: Start) -> None:
     assert "one was killed by SIGKILL" in supervised.finish()[1]
 
 
+def test_process_that_answers_nothing_any_more_is_replaced(supervise: Start) -> None:
+    supervised = supervise(stand_in("one", patience_s=2.4), stand_in("two", patience_s=2.4))
+    supervised.wait_ready()
+    first = supervised.record("one")["pid"]
+
+    os.kill(first, signal.SIGSTOP)
+
+    again = wait_until(
+        lambda: (r := supervised.record("one"))["state"] == "running" and r["restarts"] == 1 and r, 60, "it is back"
+    )
+    assert again["pid"] != first
+    assert supervised.record("two")["restarts"] == 0
+    assert "one answers nothing" in supervised.finish()[1]
+
+
 def test_workers_of_a_killed_master_are_ended(supervise: Start) -> None:
     supervised = supervise(stand_in("one"))
     supervised.wait_ready()
