@@ -121,7 +121,7 @@ def start_service(registry: int) -> tuple[float, float, float]:
         own = {"DATA": folder, "PORT": str(port), "DEVICES_URL": f"http://127.0.0.1:{registry}", "SERVICE_TOKEN": "t"}
         own |= {"LOG_LEVEL": "warning"}
         environ = os.environ | {f"HEADWATER_{name}": value for name, value in own.items()}
-        environ |= {"MALLOC_ARENA_MAX": "2"}  # as the supervisor sets it
+        environ |= {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}  # as the supervisor sets it
         argv = [sys.executable, "-P", "-m", "compose", "serve", "ingest", "--protocol", "json"]
         began = time.monotonic()
         process = subprocess.Popen(argv, env=environ, start_new_session=True)

@@ -94,13 +94,17 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         super().run()
 
     def accept(self, listener: Any) -> None:
-        """Take a connection in; it costs no thread before something was sent on it."""
-        try:
-            sock, client = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
+        """Take connections in; one costs no thread before something was sent on it."""
+        server = listener.getsockname()
+        while self.nr_conns < self.worker_connections:
+            try:
+                sock, client = listener.accept()
+            except OSError:  # nobody there any more, or no file is free: the next turn tries again
+                return
+            self._take(TConn(self.cfg, sock, client, server))
+
+    def _take(self, conn: Any) -> None:
         self.nr_conns += 1
-        conn = TConn(self.cfg, sock, client, listener.getsockname())
         conn.is_busy = False
         conn.set_timeout()
         self.keepalived_conns.append(conn)

@@ -167,20 +167,34 @@ def problem(error: errors.HeadwaterError) -> Response:
 
 
 def read_body(max_inflated_bytes: int) -> bytes:
-    """Read the request's body, inflating gzip up to a cap.
+    """Read the request's body, inflating gzip up to a cap. Raises as `read_raw_body` and `inflate`."""
+    content, is_gzip = read_raw_body()
+    return inflate(content, max_inflated_bytes) if is_gzip else content
+
+
+def read_raw_body() -> tuple[bytes, bool]:
+    """Read the request's body as it came; tell whether it is gzip.
 
     Raises:
-        TooLarge: more than the cap; inflation stops there.
-        BadRequest: `Content-Encoding: gzip` but not gzip.
         UnsupportedMedia: another content encoding.
     """
     environ = request.environ
     content = environ["wsgi.input"].read() if IS_WHOLE in environ else request.get_data(cache=False)
     encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if encoding in ("", "identity"):
-        return content
+        return content, False
     if encoding != "gzip":
         raise errors.UnsupportedMedia(f"content encoding {encoding[:40]!r}; gzip and identity are known")
+    return content, True
+
+
+def inflate(content: bytes, max_inflated_bytes: int) -> bytes:
+    """Inflate a gzip body.
+
+    Raises:
+        TooLarge: more than the cap; inflation stops there.
+        BadRequest: it is not gzip, or cut off.
+    """
     inflater = zlib.decompressobj(wbits=31)
     try:
         inflated = inflater.decompress(content, max_inflated_bytes + 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import threading
 import time
 from typing import Any
@@ -33,12 +34,13 @@ bind = f"{_config.host}:{_config.port or DEFAULT_PORTS[_service]}"
 workers = _config.workers
 worker_class = {"dashboard": "gevent", "ingest": "chassis.loop_worker.LoopWorker"}.get(_service, "gthread")
 threads = _config.threads
-worker_connections = 4_000
+worker_connections = min(12_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)  # one a request of the gateway
 control_socket_disable = True  # its default path is one per user: two masters would clash
 proc_name = f"headwater-{_config.name}"
 errorlog = None  # its lines go through the log configuration of the service: one format for all
 loglevel = _config.log_level
 accesslog = None
+backlog = 4_096  # all that may come at once after a pause of the network
 timeout = 60  # a worker that hangs this long is replaced
 graceful_timeout = 2 if _service == "dashboard" else 4  # open websockets never end by themselves
 keepalive = 75  # longer than the gateway keeps its side: whoever sends must not be the one who finds it closed

@@ -103,6 +103,9 @@ def environment(plan: Plan, **own: str) -> dict[str, str]:
         env.pop(f"HEADWATER_{bare}_FILE", None)
     env |= {f"HEADWATER_{name}": value for name, value in common.items()}
     env.setdefault("MALLOC_ARENA_MAX", "2")  # glibc keeps an arena per thread otherwise: 5-10 MB per service
+    env.setdefault(
+        "MALLOC_MMAP_THRESHOLD_", "262144"
+    )  # larger blocks go back at once: it would learn to keep them, 40 MB
     return env
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import parse_options_header
 
-from chassis.web import Api, Call, answer, read_body
+from chassis.web import Api, Call, answer, inflate, read_raw_body
 from ingest.arrivals import Arrivals
 from ingest.framing import decode_batch, encode_verdict
 from ingest.gate import Gate, Known
@@ -22,6 +23,7 @@ from ingest.protocols.base import MAX_INFLATED_BYTES
 from ingest.quarantine import Item
 from ingest.reports import AuditEntry, Reports
 from ingest.service import IngestService, Receipt
+from ingest.turns import LARGE_BYTES, Turns
 from wire import clock, errors
 from wire.devices import parse_bearer
 
@@ -98,6 +100,7 @@ class _Door:
         self._gate = gate
         self._reports = reports
         self._arrivals = Arrivals()
+        self._turns = Turns()
 
     def counting(self, handler: Handler) -> Handler:
         """Count requests that are refused, whatever refused them."""
@@ -134,8 +137,17 @@ class _Door:
         return device
 
     def accept(self, device: Known, protocol: Protocol) -> Response:
-        """Take the body in and answer for it."""
-        content = read_body(MAX_INFLATED_BYTES)
+        """Take the body in and answer for it; large ones in turn."""
+        content, is_gzip = read_raw_body()
+        if is_gzip:
+            with suppress(errors.TooLarge):
+                content, is_gzip = inflate(content, LARGE_BYTES), False
+        if not is_gzip and len(content) <= LARGE_BYTES:
+            return self._keep(device, protocol, content)
+        with self._turns.take():
+            return self._keep(device, protocol, inflate(content, MAX_INFLATED_BYTES) if is_gzip else content)
+
+    def _keep(self, device: Known, protocol: Protocol, content: bytes) -> Response:
         received_ns = self._arrivals.take(len(content))
         source = request.environ.get("CONTENT_TYPE", "")[:128]
         message = Message(device, protocol, content, received_ns, "http", source)

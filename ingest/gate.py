@@ -31,6 +31,7 @@ ABSENT_S = 2.0  # how long an unknown id is not asked for again; the feed ends i
 DOUBT_S = 0.25  # a refusal is checked with the registry again when the cached answer is older
 POLL_S = 0.5
 LOOKUP_IDS = 5_000  # what one lookup may ask
+TOGETHER_IDS = 500  # how many requests may wait for one lookup: a second of the registry's time
 
 LOOKUPS = Counter("headwater_ingest_gate_lookups", "Devices asked for at the gate", ["found"])
 _CACHED_LOOKUPS = LOOKUPS.labels("cached")
@@ -105,7 +106,7 @@ class Gate:
         for start in range(0, len(unknown), LOOKUP_IDS):
             part = unknown[start : start + LOOKUP_IDS]
             try:
-                known |= self._fetch(part) if len(part) > 1 else parking.aside(self._fetch_together, part[0])
+                known |= self._fetch(part) if len(part) > 1 else self._fetch_together(part[0])
             except PeerUnavailable:
                 kept = {device_id: self._devices[device_id] for device_id in part if device_id in self._devices}
                 known |= kept
@@ -154,7 +155,7 @@ class Gate:
     def _ask_again(self, device: Known) -> Known | None:
         """Fetch a device once more, because a refusal may rest on an old answer (a credential made just now)."""
         try:
-            return parking.aside(self._fetch_together, device.id).get(device.id)
+            return self._fetch_together(device.id).get(device.id)
         except PeerUnavailable:
             return device
 
@@ -165,15 +166,18 @@ class Gate:
         """
         with self._lock:
             future = self._wanted.setdefault(device_id, Future())
-        with self._asking:
-            if not future.done():  # else who held the lock before has asked for this one too
-                self._ask_for_wanted()
+        parking.aside(self._ask_until_done, future)
         device = future.result()
         return {} if device is None else {device_id: device}
 
+    def _ask_until_done(self, future: Future[Known | None]) -> None:
+        with self._asking:
+            while not future.done():  # else who held the lock before has asked for this one too
+                self._ask_for_wanted()
+
     def _ask_for_wanted(self) -> None:
         with self._lock:
-            wanted, self._wanted = self._wanted, {}
+            wanted = {device_id: self._wanted.pop(device_id) for device_id in list(self._wanted)[:TOGETHER_IDS]}
         try:
             fetched = self._fetch(list(wanted))
         except Exception as error:

@@ -6,6 +6,7 @@ import gzip
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ingest.app import create_app
 from ingest.config import IngestConfig
 from ingest.framing import Batch, Delivery, decode_verdict, encode_batch
 from ingest.spool.reader import SpoolReader
+from ingest.turns import Turns
 from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry
 from tests.support.waiting import wait_until
 from wire import clock
@@ -416,3 +418,24 @@ def test_quarantine_is_exported_with_whole_messages(client, post) -> None:
     assert head.startswith("id,device,protocol,")
     assert row.startswith("2,d1,json,http,")
     assert client.get("/v1/quarantine:export?code=none", headers=role("viewer")).data == b""
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_large_bodies_wait_for_each_other_and_small_ones_do_not(app, client, post, monkeypatch, is_gzip) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def take(turns: Turns) -> Iterator[None]:
+        seen.append("large")
+        yield
+
+    monkeypatch.setattr(Turns, "take", take)
+    line = json.dumps({"ts": NOW, "note": "x" * 900}).encode() + b"\n"
+    headers = {"Content-Encoding": "gzip"} if is_gzip else {}
+
+    for count in (10, 500):
+        body = line * count
+        answer = post(gzip.compress(body) if is_gzip else body, media="application/x-ndjson", **headers)
+        assert answer.get_json()["accepted"] == count
+
+    assert seen == ["large"]
