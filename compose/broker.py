@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from compose import autosave
 from compose.config import UpConfig
 from compose.folder import Folder, StartError, write_private
 
@@ -27,11 +28,17 @@ def write(folder: Folder, config: UpConfig, mqtt_port: int) -> Path:
         "QUEUE_BYTES": str(QUEUE_BYTES),
         "PACKET_BYTES": str(PACKET_BYTES),
         "LISTENERS": "\n".join(listeners),
+        "AUTOSAVE": str(autosave.interval(config.broker_autosave, autosave.state_bytes(state_file(folder)))),
     }
     write_private(folder.broker / "devices.acl", ACL.read_text())
     path = folder.broker / "mosquitto.conf"
     write_private(path, fill(TEMPLATE.read_text(), values))
     return path
+
+
+def state_file(folder: Folder) -> Path:
+    """Where the broker saves its state."""
+    return folder.broker / "mosquitto.db"
 
 
 def fill(template: str, values: dict[str, str]) -> str:

@@ -48,6 +48,7 @@ class Spec:
     )
     is_vital: bool = True  # the start has failed when this does not come up
     filter: Callable[[str], str | None] = lambda line: line  # what of its output is shown
+    tend: Callable[[int], None] | None = None  # called with the pid each second while it is ready; must not block
 
 
 class Child:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from compose import broker, gateway
+from compose import autosave, broker, gateway
 from compose.child import Spec, python
 from compose.config import LOOPBACK, UpConfig, join, near
 from compose.credentials import Secrets
@@ -147,6 +147,7 @@ def _broker(plan: Plan) -> Spec:
         ready=f"tcp://{plan.mqtt}",
         stage=BROKER_STAGE,
         filter=broker_filter(plan.config.log_level),
+        tend=autosave.tend(path, broker.state_file(plan.folder), plan.config.broker_autosave),
     )
 
 

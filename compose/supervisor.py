@@ -23,6 +23,7 @@ PATIENCE_S = 10.0  # then say who is being waited for
 STAGE_GRACE_S = 3.0
 STOP_LIMIT_S = 8.5  # of all stages together; then everything left is killed
 CLEAR_GRACE_S = 1.0
+TEND_S = 1.0
 
 
 class Supervisor:
@@ -143,12 +144,13 @@ class Supervisor:
         """Run the process once, from spawn to end."""
         child.spawn()
         self._note(child, "starting")
-        watch = asyncio.create_task(self._watch(child))
+        tasks = [asyncio.create_task(self._watch(child)), asyncio.create_task(self._tend(child))]
         assert child.ended is not None
         await child.ended
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def _watch(self, child: Child) -> None:
         await child.wait_ready()
@@ -161,6 +163,13 @@ class Supervisor:
         await child.wait_silent()
         self._console.say(f"{child.spec.name} answers nothing; ending it", level="warning")
         child.kill()
+
+    async def _tend(self, child: Child) -> None:
+        while child.spec.tend is not None:
+            await asyncio.sleep(TEND_S)
+            if child.pid is not None and self._records[child.spec.name].state == "running":
+                with suppress(OSError):  # a full disk, or a process that has just ended
+                    child.spec.tend(child.pid)
 
     def _gives_up(self, child: Child) -> bool:
         is_hopeless = child.spec.is_vital and not self._ready[child.spec.name].is_set()

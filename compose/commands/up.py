@@ -51,7 +51,7 @@ def configure(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything and stay until a signal."""
-    overrides = {name: getattr(arguments, name) for name in UpConfig.model_fields}
+    overrides = {name: getattr(arguments, name, None) for name in UpConfig.model_fields}  # some have no option
     config = settings.load(UpConfig, overrides)
     folder = Folder(config.data)
     folder.prepare()

@@ -45,7 +45,8 @@ from compose.folder import Folder
 from compose.supervisor import Supervisor, clear_leftovers
 folder = Folder(Path(sys.argv[1])); folder.prepare(); folder.hold()
 clear_leftovers(folder)
-specs = [Spec(**given, env=dict(os.environ)) for given in json.loads(sys.argv[2])]
+specs = [Spec(**given, env=dict(os.environ), tend=lambda pid: (folder.run / "tended").write_text(str(pid)))
+    for given in json.loads(sys.argv[2])]
 console = Console(sys.stderr)
 shown = state.State(supervisor_pid=os.getpid(), boot_id=procfs.boot_id(), url="u", near_url="u", mqtt="m")
 supervisor = Supervisor(specs, folder, shown, console)

@@ -30,6 +30,14 @@ def test_processes_start_after_those_they_need(supervise: Start) -> None:
     assert supervised.state()["ready"] is True
 
 
+def test_ready_process_is_tended_with_its_pid(supervise: Start) -> None:
+    supervised = supervise(stand_in("one"))
+    supervised.wait_ready()
+    tended = supervised.folder / "run" / "tended"
+
+    wait_until(lambda: tended.exists() and tended.read_text() == str(supervised.record("one")["pid"]))
+
+
 def test_pid_files_name_the_processes(supervise: Start) -> None:
     supervised = supervise(stand_in("one"))
     supervised.wait_ready()
