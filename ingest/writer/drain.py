@@ -2,12 +2,14 @@
 
 The order is the promise: nothing is remembered as consumed before the store (or the quarantine) has it durably, and no
 segment is deleted before that is remembered. A turn that fails keeps its batch and starts again with the same one.
+writer.db is told of several turns at once: what a crash makes it forget is written again, which changes nothing.
 """
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -20,7 +22,7 @@ from chassis.metrics import Counter, Histogram
 from ingest import replay
 from ingest.quarantine import Item, Kept, RawMessage, Refused
 from ingest.readings import Reading
-from ingest.spool.reader import SpoolReader, Taken
+from ingest.spool.reader import Position, SpoolReader, Taken
 from ingest.writer.dedupe import Dedupe, Deliveries
 from ingest.writer.gaps import BootChange, Boots
 from ingest.writer.state import Progress, WriterState
@@ -30,6 +32,7 @@ from wire.points import PointLike
 
 log = logs.get(__name__)
 BATCH_READINGS = 5_000
+REMEMBER_S = 0.5  # what a crash may make us write again; each time costs a row for every device heard of
 WRITE_TIMEOUT_S = 10.0
 STORED = Counter("headwater_writer_stored", "Readings stored")
 DUPLICATES = Counter("headwater_writer_duplicates", "Readings that had come before")
@@ -38,12 +41,15 @@ UNQUARANTINED = Counter("headwater_writer_unquarantined", "Refused by the store,
 DAMAGED = Counter("headwater_writer_damaged", "Readings lost to damage of the spool")
 POISON = Counter("headwater_writer_poison", "Readings on which the store engine failed, now in quarantine")
 BATCH_SECONDS = Histogram(
-    "headwater_writer_batch_seconds", "From taking a batch to its commit",
+    "headwater_writer_batch_seconds", "From taking a batch to the store's answer",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )  # fmt: skip
 BATCH_SIZE = Histogram(
     "headwater_writer_batch_readings", "Readings of a batch", buckets=(1, 10, 50, 100, 500, 1000, 2500, 5000)
 )
+
+
+METRICS = {"stored": STORED, "duplicates": DUPLICATES, "store_refused": STORE_REFUSED, "damaged": DAMAGED}
 
 
 class Refuge(Protocol):
@@ -64,7 +70,6 @@ class _Batch:
     taken: Taken
     fresh: list[int]  # indexes of the readings that are new
     points: list[Reading]  # these
-    progress: Progress
     begun_s: float
     outcome: WriteOutcome | None = None
 
@@ -82,7 +87,11 @@ class Drain:
         self._listeners = listeners
         self._dedupe = Dedupe(Boots(state.load_boot, state.unsettled_boots()), Deliveries(*state.deliveries()))
         self._held: _Batch | None = None
-        self._unsaved: list[BootChange] = []  # of a commit between batches that failed
+        # Of the turns since writer.db was last told, all of them stored:
+        self._positions: dict[str, Position] = {}
+        self._counts: Counts[str] = Counts()
+        self._told_s = 0.0
+        self._unsaved: Progress | None = None  # a commit that failed
         self._gone: SimpleQueue[set[str]] = SimpleQueue()
 
     def step(self) -> int:
@@ -92,22 +101,27 @@ class Drain:
             Unavailable: the store or the quarantine cannot take it now; the next call tries the same batch again.
         """
         if self._held is None:
+            if self._is_due():
+                self._remember()
             self._forget()
             self._held = self._take()
         batch = self._held
         if batch is None:
-            self._settle()
+            self._remember()
             return 0
         if batch.outcome is None:
             batch.outcome = self._write(batch.points) if batch.points else WriteOutcome(0)
-            self._count(batch, batch.outcome)
         self._quarantine_refused(batch, batch.outcome.refused)
-        self._state.commit(batch.progress)
         self._held = None
-        self._reader.drop_consumed(batch.taken.positions)
-        self._listeners.note(batch.progress.boots)
+        self._positions |= batch.taken.positions
+        self._count(batch, batch.outcome)
         self._tell(batch, batch.outcome)
         return max(1, len(batch.taken.readings))
+
+    def finish(self) -> None:
+        """Remember what is stored, before a stop in order: nothing is then written again. Raises Unavailable."""
+        if self._held is None:
+            self._remember()
 
     def forget_devices(self, devices: set[str]) -> None:
         """Forget the numbers of devices that are no more, before the next batch; may be called by any thread."""
@@ -134,15 +148,29 @@ class Drain:
                 self._gone.put(devices)
                 raise
             self._dedupe.boots.forget(devices)
-            self._unsaved = [change for change in self._unsaved if change.key[1] not in devices]
 
-    def _settle(self) -> None:
-        """Keep which gaps became missing since the last batch."""
-        self._unsaved += self._dedupe.boots.take_changes(time.monotonic())
-        if self._unsaved:
-            self._state.commit(Progress(boots=self._unsaved))
-            self._listeners.note(self._unsaved)
-            self._unsaved = []
+    def _is_due(self) -> bool:
+        readings = sum(self._counts.values())
+        is_late = bool(self._positions) and time.monotonic() - self._told_s >= REMEMBER_S
+        return is_late or readings >= BATCH_READINGS or self._unsaved is not None
+
+    def _remember(self) -> None:
+        """Keep what changed since the last time in one transaction, then let go of the segments.
+
+        Only between batches: what was sifted counts as seen, so all of it must be stored by now.
+        """
+        now_s = time.monotonic()
+        if self._unsaved is None:
+            boots, deliveries = self._dedupe.boots.take_changes(now_s), self._dedupe.deliveries
+            if not boots and not self._positions:
+                return
+            changes = deliveries.take_changes()
+            self._unsaved = Progress(self._positions, self._counts, boots, changes, deliveries.number)
+            self._positions, self._counts = {}, Counts()
+        self._state.commit(self._unsaved)
+        progress, self._unsaved, self._told_s = self._unsaved, None, now_s
+        self._reader.drop_consumed(progress.positions)
+        self._listeners.note(progress.boots)
 
     def _take(self) -> _Batch | None:
         taken = self._reader.take(BATCH_READINGS)
@@ -151,23 +179,19 @@ class Drain:
         begun_s = time.monotonic()
         readings = taken.readings
         fresh = self._dedupe.sift(readings, begun_s)
-        progress = Progress(
-            positions=taken.positions,
-            boots=self._unsaved + self._dedupe.boots.take_changes(begun_s),
-            deliveries=self._dedupe.deliveries.take_changes(),
-            delivery_number=self._dedupe.deliveries.number,
-        )
-        self._unsaved = []
-        return _Batch(taken, fresh, [readings[index] for index in fresh], progress, begun_s)
+        return _Batch(taken, fresh, [readings[index] for index in fresh], begun_s)
 
     def _count(self, batch: _Batch, outcome: WriteOutcome) -> None:
         refused = sum(refusal.field is None for refusal in outcome.refused)
-        batch.progress.counts = {
+        counts = {
             "stored": len(batch.points) - refused,
             "duplicates": len(batch.taken.readings) - len(batch.points),
             "store_refused": refused,
             "damaged": batch.taken.damaged,
         }
+        for name, metric in METRICS.items():
+            metric.inc(counts[name])
+            self._counts[name] += counts[name]
 
     def _write(self, points: list[Reading]) -> WriteOutcome:
         try:
@@ -220,11 +244,6 @@ class Drain:
                 log.error("refused_point_not_kept", device=each.message.device, code=each.items[0].code)
 
     def _tell(self, batch: _Batch, outcome: WriteOutcome) -> None:
-        counts = batch.progress.counts
-        STORED.inc(counts["stored"])
-        DUPLICATES.inc(counts["duplicates"])
-        STORE_REFUSED.inc(counts["store_refused"])
-        DAMAGED.inc(counts["damaged"])
         BATCH_SECONDS.observe(time.monotonic() - batch.begun_s)
         BATCH_SIZE.observe(len(batch.taken.readings))
         refused = {refusal.index for refusal in outcome.refused}

@@ -96,6 +96,9 @@ class Writer:
             self._say("")
             pause_s = RETRY_FIRST_S
             self._stopping.wait(rest_s(count, time.monotonic() - begun_s))
+        if drain is not None:
+            with suppress(Unavailable):
+                drain.finish()
 
     def checks(self) -> dict[str, str]:
         """Give the readiness checks."""

@@ -177,7 +177,7 @@ def test_crash_between_store_and_commit_counts_once(line: Line, monkeypatch: pyt
     line.append(*(reading(n, boot_id="b", seq=n) for n in range(5)))
     monkeypatch.setattr(line.state, "commit", failing(OSError("killed here")))
     with pytest.raises(OSError, match="killed"):
-        line.drain.step()
+        line.run()
 
     line.restart()
     line.run()
@@ -187,12 +187,53 @@ def test_crash_between_store_and_commit_counts_once(line: Line, monkeypatch: pyt
     assert line.counters() == {"stored": 5}
 
 
+def test_turns_are_remembered_together_and_written_again_after_a_crash(line: Line) -> None:
+    for turn in range(3):
+        line.append(*(reading(10 * turn + n, boot_id="b", seq=10 * turn + n) for n in range(10)))
+        assert line.drain.step() == 10
+        if not turn:
+            line.drain.finish()
+    assert line.counters() == {"stored": 10, "pending": 20}
+
+    line.restart()
+    line.run()
+
+    assert [len(batch) for batch in line.store.batches] == [10, 10, 10, 20]
+    assert line.counters() == {"stored": 30}
+
+
+def test_held_batch_is_not_remembered_as_seen(line: Line) -> None:
+    line.append(*numbered(1))
+    line.drain.step()
+    line.append(*numbered(2))
+    line.store.fault = failing(StoreUnavailable("away"))
+    with pytest.raises(StoreUnavailable):
+        line.drain.step()
+    line.drain.finish()
+    line.store.fault = lambda points: None
+
+    line.restart()
+    line.run()
+
+    assert line.counters() == {"stored": 2}
+
+
+def test_turns_of_a_busy_writer_are_remembered_in_time(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.writer.drain.REMEMBER_S", 0.0)
+    line.append(reading(1))
+    line.drain.step()
+    line.append(reading(2))
+    line.drain.step()
+
+    assert line.counters() == {"stored": 1, "pending": 1}
+
+
 def test_failed_commit_is_repeated_without_losing_or_dropping(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     line.append(*(reading(n, boot_id="b", seq=n) for n in range(5)))
     with monkeypatch.context() as patch:
         patch.setattr(line.state, "commit", failing(OSError("disk full")))
         with pytest.raises(OSError, match="full"):
-            line.drain.step()
+            line.run()
 
     line.run()
 
@@ -221,7 +262,7 @@ def test_refused_point_is_quarantined_once_although_written_again(line: Line, mo
     line.store.refuse = lambda point: None
     monkeypatch.setattr(line.state, "commit", failing(OSError("killed here")))
     with pytest.raises(OSError, match="killed"):
-        line.drain.step()
+        line.run()
     line.restart()
 
     line.run()
@@ -379,7 +420,7 @@ def test_a_failed_commit_of_gaps_is_made_up_by_the_next(line: Line, monkeypatch:
             line.drain.step()
 
     line.append(*numbered(4))
-    line.drain.step()
+    line.run()
 
     assert missing(line) == 1
 
@@ -389,7 +430,7 @@ def test_numbers_are_told_after_they_are_durable_and_not_before(line: Line, monk
     with monkeypatch.context() as patch:
         patch.setattr(line.state, "commit", failing(Unavailable("disk full")))
         with pytest.raises(Unavailable):
-            line.drain.step()
+            line.run()
     assert line.seen.boots == []
 
     line.run()
