@@ -68,7 +68,7 @@ def add_routes(api: Api, service: IngestService, gate: Gate, reports: Reports) -
         device = door.authenticate(_credential(), call)
         protocol = service.protocols.get(call.path["protocol"])
         if protocol is None:
-            raise errors.NotFound(f"no such protocol here; known: {', '.join(service.protocols)}")
+            raise errors.BadRequest(f"no protocol {call.path['protocol'][:64]!r} here", code="unsupported")
         return door.accept(device, protocol)
 
     if "thingsboard" in service.protocols:

@@ -97,8 +97,8 @@ class BatchSorting:
             self._put(held.position, held.protocol, held.readings)
             end = "quarantined" if outcome.state == "kept" else "refused"
             for item in held.items:
-                detail = item.detail if outcome.state == "kept" else f"{item.detail}; {DEVICE_FULL}"
-                self.endings.append(Ending(held.position, end, item.code, detail, item.record))
+                told = item if outcome.state == "kept" else not_kept(item)
+                self.endings.append(Ending(held.position, end, told.code, told.detail, told.record, told.field))
             self.counts[held.protocol, end] += len(held.items)
         self.counts |= {(protocol, "accepted"): count for protocol, count in self._accepted.items()}
         if not self._held:
@@ -182,6 +182,11 @@ class BatchSorting:
         self._ports.reports.note_attempt(
             AuditEntry(delivery.device, "telemetry.identity_mismatch", f"device:{named}", f"over MQTT: {detail}"),
         )
+
+
+def not_kept(item: Item) -> Item:
+    """Give what a device is told of data that is refused because its share of the quarantine is full."""
+    return item._replace(code="quarantine_full", detail=f"{item.code}: {item.detail}; {DEVICE_FULL}")
 
 
 @lru_cache(maxsize=MAX_TOPICS)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from chassis import parking
 from chassis.metrics import Counter
-from ingest.batches import DEVICE_FULL, BatchSorting
+from ingest.batches import BatchSorting, not_kept
 from ingest.framing import Batch, Verdict
 from ingest.intake import Sorted
 from ingest.message import Message
@@ -68,10 +68,10 @@ class IngestService:
         kept = self._keep(found.readings, [refused] if refused else [])
         is_kept = not kept or kept[0].state == "kept"
         if not is_kept and not found.readings:
-            raise TooManyRequests(DEVICE_FULL, retry_after_s=60)
+            raise TooManyRequests(not_kept(found.items[0]).detail, retry_after_s=60, code="quarantine_full")
         self._count(message.protocol.name, "accepted", len(found.readings))
         self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))
-        return Receipt(len(found.readings), found.items)
+        return Receipt(len(found.readings), found.items if is_kept else [not_kept(item) for item in found.items])
 
     def accept_batch(self, batch: Batch) -> Verdict:
         """Keep a bridge's messages, each for itself, with one commit for all.

@@ -34,11 +34,14 @@ class Notices:
         notice: dict[str, str | int] = {
             "code": ending.code,
             "detail": ending.detail[:MAX_DETAIL],
+            "end": ending.end,
             "time": clock.format_ns(delivery.received_ns),
             "topic": delivery.topic,
         }
-        if ending.record is not None:
-            notice["record"] = ending.record
+        if ending.end == "quarantined" or ending.record is not None:
+            notice["index"] = ending.record or 0  # as the list in the answer over HTTP
+        if ending.field is not None:
+            notice["field"] = ending.field
         self._publish(topics.errors(delivery.device), orjson.dumps(notice))
         return True
 

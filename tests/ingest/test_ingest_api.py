@@ -233,7 +233,7 @@ def test_registry_away_and_device_cached_goes_on(post, registry) -> None:
 def test_protocol_is_named_by_path(post) -> None:
     assert post(b'{"a":1}\n{"a":2}', "/v1/telemetry/ndjson").get_json()["accepted"] == 2
     assert post({"n": {"b": 1}}, "/v1/telemetry/thingsboard").status_code == 202
-    assert post({"a": 1}, "/v1/telemetry/nonsense").status_code == 404
+    assert post({"a": 1}, "/v1/telemetry/nonsense").get_json()["code"] == "unsupported"
 
 
 def test_thingsboard_answers_an_empty_200(client) -> None:

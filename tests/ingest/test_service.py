@@ -210,10 +210,12 @@ def test_one_device_cannot_fill_the_quarantine(tmp_path) -> None:
     while send(world, deliver(b"{"))[1][0][1] == "quarantined":
         pass
 
-    assert send(world, deliver(b'[{"a":1},5]')) == (1, [(0, "refused", "bad_structure")])
+    assert send(world, deliver(b'[{"a":1},5]')) == (1, [(0, "refused", "quarantine_full")])
     assert send(world, deliver(b"{", "d2")) == (0, [(0, "quarantined", "bad_syntax")])
-    with pytest.raises(TooManyRequests):
+    with pytest.raises(TooManyRequests, match=r"bad_syntax: .* share of the quarantine is full") as refused:
         world.service.accept(message(world, b"{"))
+    [told] = world.service.accept(message(world, b'[{"a":1},5]')).quarantined
+    assert (refused.value.code, told.code) == ("quarantine_full", "quarantine_full")
     world.close()
 
 

@@ -28,8 +28,8 @@ def test_notice_says_code_detail_time_and_topic():
     ((topic, payload),) = fixture.sent
     assert topic == "devices/d1/errors"
     assert orjson.loads(payload) == {
-        "code": "bad_syntax", "detail": "not JSON", "time": "1970-01-01T00:00:01.000000000Z",
-        "topic": "devices/d1/telemetry",
+        "code": "bad_syntax", "detail": "not JSON", "end": "quarantined", "index": 0,
+        "time": "1970-01-01T00:00:01.000000000Z", "topic": "devices/d1/telemetry",
     }  # fmt: skip
 
 
