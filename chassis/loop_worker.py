@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -21,23 +22,15 @@ from gunicorn.http.body import LengthReader
 from gunicorn.http.message import Request as Head
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.http.wsgi import create
+from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from chassis.parking import IS_WHOLE, QUICK, LoopWaiter, Request
+from chassis.refusals import Listener, as_problem
 
 READ_BYTES = 64 * 1024
 QUICK_BYTES = 16 * 1024  # of a body: about 1 ms of decoding, for which all others wait
 SWEEP_S = 0.5  # how often connections and parked requests are looked at for being overdue
-
-
-class _Answer:
-    """Stands for the socket while an answer is made, so that it leaves in one write."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def sendall(self, part: bytes) -> None:
-        self.parts.append(part)
 
 
 class LoopWorker(ThreadWorker):  # type: ignore[misc]
@@ -138,6 +131,13 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         super().finish_request(conn, fs)
         conn.is_watched = True
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that is wrong, or whose app failed."""
+        said = Listener()
+        super().handle_error(req, said, addr, exc)
+        with suppress(OSError):
+            write_nonblock(client, as_problem(b"".join(said.parts)))
+
     def murder_keepalived(self, force: bool = False) -> None:
         """Close connections that were idle for too long, resume parked requests whose time is over."""
         now_s = time.monotonic()
@@ -171,7 +171,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
     def _serve(self, conn: Any, head: Any) -> None:
         is_kept = False
         try:
-            answer = _Answer()
+            answer = Listener()  # so that it leaves in one write
             is_kept = self._call(conn, head, answer)
             whole = b"".join(answer.parts)
             is_kept = conn.sock.send(whole) == len(whole) and is_kept  # a few hundred bytes fit, or nobody reads
@@ -188,7 +188,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         if not conn.is_watched:
             self._watch(conn)
 
-    def _call(self, conn: Any, head: Any, answer: _Answer) -> bool:
+    def _call(self, conn: Any, head: Any, answer: Listener) -> bool:
         response, environ = create(head, answer, conn.client, conn.server, self.cfg)
         environ["wsgi.multithread"] = environ[IS_WHOLE] = True
         environ["wsgi.input"] = BytesIO(head.unreader.take_buffered())

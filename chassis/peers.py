@@ -10,7 +10,7 @@ import urllib3
 from wire.errors import HeadwaterError, NotFound, PeerUnavailable
 
 CONNECT_TIMEOUT_S = 1.0
-POOL = 32  # connections kept per peer: twice the threads of a service
+POOL = 32  # connections per peer: twice the threads of a service; of a dashboard's thousand viewers the others wait
 FIRST_SERVER_ERROR = 500
 NOT_FOUND = 404
 FIRST_ERROR = 400
@@ -19,6 +19,7 @@ _FAULTS = {
     "NameResolutionError": "the name of the host is not known",
     "ConnectTimeoutError": "no connection in time",
     "ReadTimeoutError": "no answer in time",
+    "EmptyPoolError": "too many calls wait for it",
     "ProtocolError": "the connection broke, or it is no HTTP server",
     "SSLError": "its certificate is not trusted",
 }
@@ -44,8 +45,10 @@ class HttpPeer:
     def __init__(self, base_url: str, token: str, *, timeout_s: float = 5.0) -> None:
         self.base_url = base_url.rstrip("/")
         self._token = token
+        self._timeout_s = timeout_s
         self._pool = urllib3.PoolManager(
             maxsize=POOL,
+            block=True,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=timeout_s),
             retries=False,
         )
@@ -67,7 +70,9 @@ class HttpPeer:
         tries = 2 if method == "GET" else 1  # a pooled connection may have been closed by a restarted peer
         for left in reversed(range(tries)):
             try:
-                return self._pool.request(method, self.base_url + path, body=content, headers=headers)
+                return self._pool.request(
+                    method, self.base_url + path, body=content, headers=headers, pool_timeout=self._timeout_s
+                )
             except urllib3.exceptions.HTTPError as error:
                 if not left:
                     raise PeerUnavailable(f"{self.base_url} does not answer: {_say(error)}") from error

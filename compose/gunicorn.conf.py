@@ -32,7 +32,9 @@ logs.configure(_config.name, style=_config.log_style, level=_config.log_level)
 
 bind = f"{_config.host}:{_config.port or DEFAULT_PORTS[_service]}"
 workers = _config.workers
-worker_class = {"dashboard": "gevent", "ingest": "chassis.loop_worker.LoopWorker"}.get(_service, "gthread")
+worker_class = {"dashboard": "chassis.gevent_worker.ProblemGeventWorker"}.get(
+    _service, "chassis.loop_worker.LoopWorker"
+)
 threads = _config.threads
 worker_connections = min(12_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)  # one a request of the gateway
 control_socket_disable = True  # its default path is one per user: two masters would clash

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from chassis import logs, parking
-from chassis.metrics import Counter
+from chassis.metrics import Counter, Histogram
 from ingest.readings import Reading
 from ingest.spool import frames
 from wire.errors import RetryLater, Unavailable
@@ -22,6 +22,11 @@ log = logs.get(__name__)
 QUEUE_BYTES = 32 * 1024 * 1024  # what may wait: at 100 MB/s of disk, a third of a second
 GROUP_BYTES = 8 * 1024 * 1024  # what one commit takes: bounds its time and what a full disk refuses at once
 WAIT_S = 10.0  # a request that waits longer answers 503: gateway and bridge give up at about that time
+GROUPS = Histogram(
+    "headwater_batcher_group_requests",
+    "Requests that shared one write and fdatasync",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+)
 REFUSED = Counter("headwater_batcher_refusals", "Appends that did not get to the spool", ["reason"])
 
 
@@ -132,6 +137,7 @@ class GroupCommit:
         error: Exception | None = Unavailable("the commit was broken off")
         try:
             if group:
+                GROUPS.observe(len(group))
                 self._spool.commit([body for ticket in group for body in ticket.bodies])
             error = None
         except RetryLater as refusal:

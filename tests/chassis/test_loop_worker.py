@@ -256,9 +256,9 @@ def test_wait_ends_at_its_time(connect: Connect) -> None:
 
 
 def test_app_that_fails_costs_its_request_only(connect: Connect) -> None:
-    status, _, _ = connect().send(post("/quick/broken")).answer()
+    status, _, body = connect().send(post("/quick/broken")).answer()
 
-    assert status == 500
+    assert (status, json.loads(body)["code"]) == (500, "internal")
     assert connect().send(post("/quick")).told()["on_loop"]
 
 
@@ -297,10 +297,26 @@ def test_request_of_two_readings_is_refused_and_the_connection_closed(
 ) -> None:
     client = connect().send(b"POST /quick HTTP/1.1\r\nHost: test\r\n" + rest + post("/quick", b"smuggled"))
 
-    answered, headers, _ = client.answer()
+    answered, headers, body = client.answer()
 
     assert (answered, headers["connection"]) == (status, "close")
+    assert (headers["content-type"], json.loads(body)["code"]) == ("application/problem+json", "bad_request")
     assert client.is_closed()
+
+
+@pytest.mark.parametrize("lane", ["/quick", "/other"])
+def test_limits_of_the_head_are_told_as_problems(connect: Connect, lane: str) -> None:
+    answers = [
+        connect().send(request).answer()
+        for request in (
+            post(lane, b"", *[f"X-{number}: 1" for number in range(120)]),
+            post(lane, b"", f"X-Long: {'a' * 9_000}"),
+            post(f"{lane}?{'a' * 9_000}"),
+        )
+    ]
+
+    told = [(status, json.loads(body)["code"]) for status, _, body in answers]
+    assert told == [(431, "header_too_large"), (431, "header_too_large"), (414, "uri_too_long")]
 
 
 def test_sigterm_lets_what_waits_be_answered(server: Server, connect: Connect) -> None:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from chassis import probes
-from chassis.peers import HttpPeer
+from chassis.peers import POOL, HttpPeer
 from wire.errors import HeadwaterError, NotFound, PeerUnavailable
 
 
@@ -29,9 +30,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 @pytest.fixture
 def peer() -> Iterator[HttpPeer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     peer = HttpPeer(f"http://127.0.0.1:{server.server_port}", "secret", timeout_s=2)
@@ -76,3 +81,11 @@ def test_probes_tell_ready_and_metrics() -> None:
     peer.close()
     server.shutdown()
     server.server_close()
+
+
+def test_more_calls_than_connections_wait_for_one(peer: HttpPeer, caplog: pytest.LogCaptureFixture) -> None:
+    with ThreadPoolExecutor(4 * POOL) as pool:
+        answers = list(pool.map(lambda number: peer.call("POST", "/x", {"n": number})["body"], range(8 * POOL)))
+
+    assert answers == [f'{{"n":{number}}}' for number in range(8 * POOL)]
+    assert "pool is full" not in caplog.text

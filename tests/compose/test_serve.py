@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -124,7 +125,20 @@ def test_dashboard_runs_on_gevent(start: Start) -> None:
 
     served.get()
 
-    assert "Using worker: gevent" in served.log.read_text()
+    assert "Using worker: chassis.gevent_worker" in served.log.read_text()
+
+
+@pytest.mark.parametrize("service", ["dashboard", "devices", "ingest"])
+def test_too_many_headers_are_a_problem_document(start: Start, service: str) -> None:
+    served = start(HEADWATER_SERVICE=service)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+
+    connection.request("GET", "/", headers={f"X-{number}": "1" for number in range(65)})
+    answer = connection.getresponse()
+
+    assert (answer.status, answer.headers["Content-Type"]) == (431, "application/problem+json")
+    assert json.loads(answer.read())["code"] == "header_too_large"
+    connection.close()
 
 
 def test_log_lines_have_one_format(start: Start) -> None:
