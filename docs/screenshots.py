@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import random
 import re
 import subprocess
 import sys
@@ -30,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from simulators import scenario
+from simulators.dice import Dice
 from simulators.registration import make_members, to_csv
 from simulators.scenario import Model
 from tests.dashboard_api.chromium import Browser
@@ -78,7 +78,7 @@ def installation(data: Path) -> Iterator[tuple[str, str]]:
 def register(http: urllib3.PoolManager, url: str, token: str) -> list[Thing]:
     """Make the device types and the devices."""
     headers = {"Authorization": f"Bearer {token}"}
-    kinds = [scenario.load(name) for name in SCENARIOS]
+    kinds = [group for name in SCENARIOS for group in scenario.load(name).groups]
     for kind in kinds:
         body = {name: part for name, part in kind.device_type(kind.type).items() if name != "name"}
         check(http.request("PUT", f"{url}/v1/device-types/{kind.type}", headers=headers, json=body))
@@ -88,7 +88,7 @@ def register(http: urllib3.PoolManager, url: str, token: str) -> list[Thing]:
     began_s = model_time(time.time() - PAST_S)
     return [
         Thing(member.device_id, bearers[member.device_id],
-              member.scenario.make(random.Random(number), began_s, member.number))
+              member.group.make(Dice(str(number)), began_s, member.number))
         for number, member in enumerate(members)
     ]  # fmt: skip
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -16,18 +16,21 @@ import orjson
 
 from simulators import scenario
 from simulators.conditions import NEED_VERIFY, Condition, parse_conditions
+from simulators.crew import WorkerError
 from simulators.device import PROTOCOLS
-from simulators.faults import FaultRates, parse_faults
+from simulators.faults import parse_faults
+from simulators.file_limit import raise_file_limit
 from simulators.options import Options
 from simulators.platform_api import PlatformError
 from simulators.report import to_text
+from simulators.squad import make_rhythms
 from simulators.units import parse_address, parse_duration, parse_rate
 from wire import topics
 
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 _DEFAULT_FAIL_IF = "lost>0,duplicates>0"  # with --verify
-_SPARE_FILES = 64
 _MQTT_PORT, _MQTTS_PORT = 1883, 8883
+_DEVICES, _DURATION_S = 100, 60.0
 _VERSIONS = {"4": 4, "3.1.1": 4, "5": 5}
 
 
@@ -59,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
     """Run what the parsed arguments say; gives the exit code."""
     try:
         options = to_options(args)
-        _raise_file_limit(options.devices)
+        raise_file_limit(-(-options.devices // options.processes))
     except ValueError as error:
         print(f"headwater sim run: {error}", file=sys.stderr)
         return BAD_ARGUMENTS
     try:
         return _conclude(options, _execute(options))
-    except (PlatformError, OSError) as error:
+    except (PlatformError, WorkerError, OSError) as error:
         print(f"headwater sim run: {error}", file=sys.stderr)
         return FAILED
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -86,12 +89,15 @@ def to_options(args: argparse.Namespace) -> Options:
         ValueError: one line that names the flag at fault.
     """
     mqtt, is_tls = _broker(args.mqtt)
+    scenarios = scenario.load_all(args.scenario.split(","))
+    devices, duration_s = _size(args, scenarios)
     settings = {name: _plain(value) for name, value in vars(args).items() if name in _SETTINGS}
     prefix = f"sim-{args.seed}-{int(time.time()):x}-" if args.prefix is None else args.prefix
     options = Options(
-        devices=args.devices,
+        devices=devices,
+        processes=args.processes,
         rate_hz=1000 / args.interval_ms if args.interval_ms else args.rate,
-        duration_s=None if args.forever else args.duration,
+        duration_s=duration_s,
         ramp_hz=1000 / args.ramp_interval_ms if args.ramp_interval_ms else args.ramp,
         transport=args.transport,
         protocol=args.protocol,
@@ -102,13 +108,14 @@ def to_options(args: argparse.Namespace) -> Options:
         batch=args.batch,
         window=args.inflight,
         outbox=args.outbox,
+        keepalive_s=args.keepalive,
         url=args.url,
         mqtt=mqtt,
         mqtt_tls=is_tls,
         ca=args.ca,
         token_file=args.token_file or _default_token_file(),
         register=args.register,
-        scenarios=tuple(args.scenario.split(",")),
+        scenarios=scenarios,
         prefix=prefix,
         type=args.type,
         credentials=args.credentials,
@@ -119,10 +126,19 @@ def to_options(args: argparse.Namespace) -> Options:
         drain_s=args.drain_timeout,
         report=args.report,
         fail_if=_conditions(args),
-        settings=settings | {"prefix": prefix},
+        metrics_port=args.metrics_port,
+        settings=settings | {"prefix": prefix, "devices": devices, "duration": duration_s},
     )
     _check(options)
     return options
+
+
+def _size(args: argparse.Namespace, scenarios: Sequence[scenario.Scenario]) -> tuple[int, float | None]:
+    """Give number of devices and duration: from the flags, else from the scenarios, else 100 and a minute."""
+    counted = sum(each.devices or 0 for each in scenarios)
+    lasting = max((each.duration_s or 0.0 for each in scenarios), default=0.0)
+    duration_s = args.duration if args.duration is not None else lasting or _DURATION_S
+    return args.devices or counted or _DEVICES, None if args.forever else duration_s
 
 
 _SETTINGS = frozenset(
@@ -142,6 +158,7 @@ _SETTINGS = frozenset(
         "batch",
         "inflight",
         "outbox",
+        "processes",
         "url",
         "mqtt",
         "scenario",
@@ -155,18 +172,26 @@ _SETTINGS = frozenset(
 
 def _add_load(group: argparse._ArgumentGroup) -> None:
     count, number = _at_least(1), _at_least(0)
-    group.add_argument("-c", "--devices", type=count, default=100, metavar="N", help="devices (100)")
+    group.add_argument("-c", "--devices", type=count, metavar="N", help="devices (100, or what the scenario says)")
     group.add_argument(
-        "--rate", type=_form(parse_rate), default=1.0, metavar="R", help="readings of each device: 1/s, 10/m (1/s)"
+        "--rate",
+        type=_form(parse_rate),
+        metavar="R",
+        help="readings of each device: 1/s, 10/m (1/s, or the scenario's)",
     )
     group.add_argument("-I", "--interval-ms", type=count, metavar="MS", help="time between readings, instead of --rate")
     group.add_argument(
-        "--duration", type=_form(parse_duration), default=60.0, metavar="T", help="each device sends for: 60s, 5m (60s)"
+        "--duration",
+        type=_form(parse_duration),
+        metavar="T",
+        help="each device sends for: 60s, 5m (60s, or the scenario's phases)",
     )
     group.add_argument(
         "--forever", action="store_true", help="until stopped; waits for the platform instead of giving up"
     )
-    group.add_argument("--ramp", type=_form(parse_rate), default=50.0, metavar="R", help="devices started: 50/s (50/s)")
+    group.add_argument(
+        "-R", "--ramp", type=_form(parse_rate), default=50.0, metavar="R", help="devices started: 50/s (50/s)"
+    )
     group.add_argument(
         "-i", "--ramp-interval-ms", type=count, metavar="MS", help="time between starts, instead of --ramp"
     )
@@ -177,7 +202,15 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
         "--batch", type=count, default=1, metavar="N", help="readings per request, as NDJSON; http only (1)"
     )
     group.add_argument(
-        "--inflight", type=count, default=100, metavar="N", help="unacknowledged messages of a device; mqtt only (100)"
+        "-F",
+        "--inflight",
+        type=count,
+        default=100,
+        metavar="N",
+        help="unacknowledged messages of a device; mqtt only (100)",
+    )
+    group.add_argument(
+        "--processes", type=count, default=1, metavar="N", help="share the devices out over so many processes (1)"
     )
     group.add_argument(
         "--outbox",
@@ -197,6 +230,9 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-t", "--topic", default=topics.telemetry("%i"), help="topic, %%i = device id (devices/%%i/telemetry)"
     )
+    group.add_argument(
+        "-k", "--keepalive", type=_at_least(0), default=30, metavar="S", help="MQTT keep-alive, 0 = none (30)"
+    )
     group.add_argument("--url", default="http://127.0.0.1:8080", help="gateway (http://127.0.0.1:8080)")
     group.add_argument(
         "--mqtt",
@@ -215,7 +251,10 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
 
 def _add_fleet(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--scenario", default="plain", metavar="S,...", help=f"{', '.join(scenario.NAMES)}; several take turns (plain)"
+        "--scenario",
+        default="plain",
+        metavar="S,...",
+        help=f"{', '.join(scenario.NAMES)}, or a FILE.toml; several take turns (plain)",
     )
     group.add_argument("--prefix", help="start of the device ids; default: a fresh one from seed and time")
     group.add_argument("--type", help="device type to register as, made when missing (the scenario's)")
@@ -226,11 +265,12 @@ def _add_fleet(group: argparse._ArgumentGroup) -> None:
         "--no-register", dest="register", action="store_false", help="connect without credentials (a bare broker)"
     )
     group.add_argument("--seed", type=int, default=1, help="same seed, same readings and faults (1)")
-    faults_help = "drop=1%%,dup=1%%,late=5%%,malformed=0.1%%,storm=30s (none)"
-    group.add_argument("--faults", type=_form(parse_faults), default=FaultRates(), metavar="F=P,...", help=faults_help)
+    faults_help = "drop=1%%,dup=1%%,late=5%%,malformed=0.1%%,clock=0.1%%,power=0.1%%,storm=30s (none)"
+    group.add_argument("--faults", type=_form(parse_faults), default={}, metavar="F=P,...", help=faults_help)
 
 
 def _add_verdict(group: argparse._ArgumentGroup) -> None:
+    count = _at_least(1)
     group.add_argument("--verify", action="store_true", help="compare what was acknowledged with what can be queried")
     group.add_argument(
         "--ledger", type=Path, metavar="FILE", help="keep the ledger of sent and acknowledged readings here"
@@ -238,6 +278,9 @@ def _add_verdict(group: argparse._ArgumentGroup) -> None:
     drain_help = "longest wait for acknowledgements, and again for the platform to store (60s)"
     group.add_argument("--drain-timeout", type=_form(parse_duration), default=60.0, metavar="T", help=drain_help)
     group.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON; - = standard output")
+    group.add_argument(
+        "--metrics-port", type=count, metavar="PORT", help="live figures for Prometheus on 127.0.0.1 (off)"
+    )
     fail_help = f"exit 1 if any comes true: lost>0,ack_p99>500ms ({_DEFAULT_FAIL_IF} with --verify)"
     group.add_argument("--fail-if", type=_form(parse_conditions), metavar="C,...", help=fail_help)
 
@@ -272,13 +315,14 @@ def _check(options: Options) -> None:
         raise UsageError("--no-register is for --transport mqtt")
     if options.duration_s == 0:
         raise UsageError("--duration is zero")
+    if options.processes > options.devices:
+        raise UsageError(f"--processes {options.processes} is more than the {options.devices} devices")
+    make_rhythms(options, options.groups)
     _check_names(options)
 
 
 def _check_names(options: Options) -> None:
-    for name in options.scenarios:
-        scenario.load(name)
-    longest = f"{options.prefix}{max(options.scenarios, key=len)}-{options.devices:02d}"
+    longest = f"{options.prefix}{max((group.name for group in options.groups), key=len)}-{options.devices:02d}"
     if not topics.is_device_id(longest):
         raise UsageError(
             f"--prefix makes device ids like {longest!r}: 1 to 64 of A-Z a-z 0-9 _ . -, not beginning with a sign"
@@ -317,16 +361,6 @@ def _default_token_file() -> Path:
     return Path(os.environ.get("HEADWATER_DATA") or "data") / "secrets" / "operator.token"
 
 
-def _raise_file_limit(devices: int) -> None:
-    """Allow a socket per device."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = devices + _SPARE_FILES
-    if hard != resource.RLIM_INFINITY and wanted > hard:
-        raise UsageError(f"--devices {devices} needs {wanted} open files, the limit here is {hard} (ulimit -Hn)")
-    if soft != resource.RLIM_INFINITY and wanted > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def _execute(options: Options) -> dict[str, Any]:
     import uvloop
 
@@ -350,6 +384,4 @@ def _conclude(options: Options, report: dict[str, Any]) -> int:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, FaultRates):
-        return {name: getattr(value, name) for name in value.__slots__ if getattr(value, name)}
     return str(value) if isinstance(value, Path) else value

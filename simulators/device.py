@@ -2,94 +2,118 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
 
-from simulators.faults import LATE_MS, FaultRates, spoil
+from simulators.dice import Dice
+from simulators.faults import CLOCK_JUMPS_MS, LATE_MS, FaultRates, spoil
 from simulators.outbox import Outgoing, Sender
 from simulators.scenario import Model
 
-Encoder = Callable[[dict[str, object]], bytes]
-PROTOCOLS: dict[str, Encoder] = {"json": orjson.dumps}
+PROTOCOLS = ("json",)
+RIGHT, LATE = 0, 1  # clocks: what a reading's time is off by; the rest of the list is of wrong device clocks
+_OFFSETS_MS = (0, -LATE_MS, *CLOCK_JUMPS_MS)
+_PAD = b',"pad":"%s"}}'
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
     """What all devices of a run share."""
 
-    faults: FaultRates
-    ts_ns: int = 1_000_000  # ns per unit of the time they send: ms, or us for devices faster than a reading per ms
+    ts_ns: int = 1_000_000  # ns per unit of the time they send: ms, or us for devices faster than a few readings a ms
     size: int = 0  # payloads are padded to this many bytes
     backlog_limit: int = 500  # readings a device keeps while it cannot send; further ones are not taken
-    protocol: str = "json"
     is_line: bool = False  # payloads travel as lines of a larger body
+    has_odd_times: bool = False  # late readings or wrong clocks occur
 
 
 class Device:
     """One device between its thing and its sender."""
 
-    def __init__(
-        self, index: int, device_id: str, boot_id: str, habits: Habits, model: Model, rng: random.Random
-    ) -> None:
-        self.index, self.device_id, self.boot_id = index, device_id, boot_id
-        self._habits, self._model, self._rng = habits, model, rng
-        self._encode = PROTOCOLS[habits.protocol]
-        self._seq = 0
-        self._last_ts = self._last_late_ts = 0
-        self._has_faults = habits.faults.drop + habits.faults.dup + habits.faults.late + habits.faults.malformed > 0
+    __slots__ = (
+        "_boot",
+        "_boots",
+        "_clock",
+        "_dice",
+        "_habits",
+        "_last_ts",
+        "_render",
+        "_seq",
+        "device_id",
+        "index",
+        "offered",
+        "sender",
+    )
+
+    def __init__(self, index: int, device_id: str, boot_id: str, habits: Habits, model: Model, dice: Dice) -> None:
+        self.index, self.device_id, self._boot = index, device_id, boot_id
+        self._habits, self._dice = habits, dice
+        self._render = _renderer(model)
+        self._seq = self._boots = 0
+        self._clock = RIGHT
+        self._last_ts = [0] * (len(_OFFSETS_MS) if habits.has_odd_times else 1)
         self.offered = 0  # readings handed to the sender, copies not counted
         self.sender: Sender | None = None
 
-    def fire(self, now_ns: int) -> bool:
-        """Take a reading and hand it to the sender; False when the device's memory is full and none was taken."""
-        assert self.sender is not None
-        if self.sender.backlog >= self._habits.backlog_limit:
+    def fire(self, now_ns: int, at_s: float, faults: FaultRates) -> bool:
+        """Take a reading and hand it to the sender; False when the device's memory is full and none was taken.
+
+        `now_ns` is what a right clock shows, `at_s` the time that the thing lives in.
+        """
+        sender, habits = self.sender, self._habits
+        assert sender is not None
+        if sender.backlog >= habits.backlog_limit:
             return False
-        self._seq += 1
-        values = self._model.values(now_ns / 1e9)
-        if not self._has_faults:
-            self.offered += 1
-            self.sender.offer(self._reading(self._next_ts(now_ns), values))
-        else:
-            self._fire_faulty(now_ns, values)
+        fault = faults.pick(self._dice.random()) if faults.share else ""
+        if fault == "power":
+            self._lose_power(sender)
+        elif fault == "clock":
+            self._clock = self._dice.choice([each for each in _CLOCKS if each != self._clock])
+        self._seq = seq = self._seq + 1
+        values = self._render(at_s)
+        if fault == "drop":
+            return True  # its number is used up: a gap that the platform can see
+        ts = self._next_ts(now_ns, LATE if fault == "late" else self._clock)
+        payload = b'{"ts":%d,"boot_id":"%s","seq":%d,"values":%s}' % (ts, self._boot.encode(), seq, values)
+        if habits.size > len(payload):
+            payload = payload[:-2] + _PAD % (b"x" * (habits.size - len(payload) - len(_PAD) + 4))
+        self.offered += 1
+        outgoing = Outgoing(self.index, seq, ts, payload, boot_id=self._boot)
+        if fault == "malformed":
+            outgoing.is_malformed = True
+            outgoing.payload = spoil(payload, self._dice, is_line=habits.is_line)
+        sender.offer(outgoing)
+        if fault == "dup":
+            sender.offer(outgoing)
         return True
 
-    def _fire_faulty(self, now_ns: int, values: dict[str, float | int | bool | str]) -> None:
-        assert self.sender is not None
-        faults, roll = self._habits.faults, self._rng.random
-        is_late, is_dropped, is_malformed, is_dup = (
-            roll() < share for share in (faults.late, faults.drop, faults.malformed, faults.dup)
-        )
-        if is_dropped:
-            return  # its number is used up: a gap that the platform can see
-        outgoing = self._reading(self._next_late_ts(now_ns) if is_late else self._next_ts(now_ns), values)
-        if is_malformed:
-            outgoing.is_malformed = True
-            outgoing.payload = spoil(outgoing.payload, self._rng, is_line=self._habits.is_line)
-        self.offered += 1
-        self.sender.offer(outgoing)
-        if is_dup and not is_malformed:
-            self.sender.offer(outgoing)
+    def _lose_power(self, sender: Sender) -> None:
+        """Begin another boot: numbers start again; readings taken before keep theirs and wait in the queue."""
+        self._boots += 1
+        self._boot = f"{self._boot.partition('-')[0]}-{self._boots}"
+        self._seq = 0
+        sender.lose_power()
 
-    def _reading(self, ts: int, values: dict[str, float | int | bool | str]) -> Outgoing:
-        body: dict[str, object] = {"ts": ts, "boot_id": self.boot_id, "seq": self._seq, "values": values}
-        payload = self._encode(body)
-        missing = self._habits.size - len(payload) - len(',"pad":""')
-        if missing > 0:
-            payload = self._encode(body | {"values": values | {"pad": "x" * missing}})
-        return Outgoing(self.index, self._seq, ts, payload, boot_id=self.boot_id)
+    def _next_ts(self, now_ns: int, clock: int) -> int:
+        """Give a time that this device never used before: verification tells readings apart by it.
 
-    def _next_ts(self, now_ns: int) -> int:
-        # A device never uses a time twice: verification tells readings apart by it. Late readings lie on odd times.
-        step = 2 if self._habits.faults.late else 1
-        ts = now_ns // self._habits.ts_ns
-        self._last_ts = max(ts - ts % step, self._last_ts + step)
-        return self._last_ts
+        Each clock has its own remainder, so that two of them never meet, and its own last time.
+        """
+        habits, last = self._habits, self._last_ts
+        if not habits.has_odd_times:
+            last[0] = ts = max(now_ns // habits.ts_ns, last[0] + 1)
+            return ts
+        ts, step = (now_ns + _OFFSETS_MS[clock] * 1_000_000) // habits.ts_ns, len(_OFFSETS_MS)
+        last[clock] = ts = max(ts - ts % step + clock, last[clock] + step)
+        return ts
 
-    def _next_late_ts(self, now_ns: int) -> int:
-        back = LATE_MS * 1_000_000 // self._habits.ts_ns
-        self._last_late_ts = max((now_ns // self._habits.ts_ns - back) | 1, self._last_late_ts + 2)
-        return self._last_late_ts
+
+_CLOCKS = tuple(each for each in range(len(_OFFSETS_MS)) if each != LATE)
+
+
+def _renderer(model: Model) -> Callable[[float], bytes]:
+    """Take a model's own way to JSON, or make one."""
+    own: Callable[[float], bytes] | None = getattr(model, "render", None)
+    return own or (lambda now_s: orjson.dumps(model.values(now_s)))

@@ -1,11 +1,10 @@
-"""The fleet: starts devices along the ramp, has each take its readings when due, waits for what is unacknowledged."""
+"""A fleet: starts devices along the ramp, has each take its readings when due, waits for what is unacknowledged."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
@@ -13,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulators.device import Device
+from simulators.faults import FaultRates
 from simulators.journal import Journal
 from simulators.outbox import Sender
+from simulators.rhythm import Rhythm
 from wire import clock
 
 _TURN_S = 0.002  # shortest nap of the scheduler: many small due times share one wake-up
@@ -25,18 +26,12 @@ _CLOSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a fleet starts and sends."""
+    """How fast a fleet starts and how long it sends."""
 
-    rate_hz: float
     ramp_hz: float
     duration_s: float | None
-    storm_s: float = 0.0
     join_s: float = 30.0  # a device that has not connected so long after ramp and duration is left out
-
-    @property
-    def readings(self) -> int | None:
-        """Readings of each device; None = no end."""
-        return None if self.duration_s is None else max(1, round(self.rate_hz * self.duration_s))
+    base_s: float = 0.0  # the time that things live in when their device begins
 
     def longest_s(self, devices: int) -> float:
         """Give the time after which a run ends even though some device could not begin."""
@@ -64,29 +59,55 @@ class Steady:
         return (self._end[1] - self._begin[1]) / (self._end[0] - self._begin[0])
 
 
-class Fleet:
-    """All devices of a run, on one event loop."""
+class Seat:
+    """A device's place in the fleet: where in its rhythm it is."""
 
-    def __init__(self, devices: Sequence[Device], pace: Pace, journal: Journal, rng: random.Random) -> None:
-        self._devices, self._pace, self._journal, self._rng = devices, pace, journal, rng
-        self._due: list[tuple[float, int, int]] = []  # (when, device, readings so far), a heap
+    __slots__ = ("at_s", "beat", "device", "faults", "left", "rhythm", "sender", "start")
+
+    def __init__(self, device: Device, sender: Sender, rhythm: Rhythm, first_beat: float) -> None:
+        self.device, self.sender, self.rhythm = device, sender, rhythm
+        self.beat = first_beat  # 0 to 1: devices spread over the first interval
+        self.at_s, self.faults = rhythm.at(first_beat)
+        self.left = math.inf  # readings still to take
+        self.start = 0.0
+
+    @property
+    def due(self) -> float:
+        """Time of the next reading, on the monotonic clock."""
+        return self.start + self.at_s
+
+    def advance(self) -> tuple[float, FaultRates]:
+        """Give the time and the faults of this reading and go on to the next."""
+        now = self.at_s, self.faults
+        self.beat += 1
+        self.left -= 1
+        self.at_s, self.faults = self.rhythm.at(self.beat)
+        return now
+
+
+class Fleet:
+    """The devices of one process, on one event loop."""
+
+    def __init__(self, seats: Sequence[Seat], pace: Pace, journal: Journal) -> None:
+        self._seats, self._pace, self._journal = seats, pace, journal
+        self._due: list[tuple[float, int]] = []  # (when, seat), a heap
         self._tasks: list[asyncio.Task[None]] = []  # one a device
         self._helpers: list[asyncio.Task[None]] = []
-        self._unfinished = len(devices)
-        self._joined = 0
+        self._unfinished = len(seats)
         self._is_stopping = asyncio.Event()
         self._failure: BaseException | None = None
+        self.joined = 0
         self.steady = Steady()
 
     @property
     def backlog(self) -> int:
         """Messages neither acknowledged nor refused."""
-        return sum(sender.backlog for sender in self._senders())
+        return sum(seat.sender.backlog for seat in self._seats)
 
     def shortfall(self) -> Counter[str]:
         """Count readings that were taken but not transmitted once, and devices that never got ready."""
-        never_sent = sum(device.offered for device in self._devices) - self._journal.sent_count
-        return +Counter(never_sent=never_sent, never_connected=len(self._devices) - self._joined)
+        never_sent = sum(seat.device.offered for seat in self._seats) - self._journal.sent_count
+        return +Counter(never_sent=never_sent, never_connected=len(self._seats) - self.joined)
 
     def stop(self) -> None:
         """End the taking of readings; what was taken is still delivered."""
@@ -95,9 +116,9 @@ class Fleet:
     async def run(self) -> None:
         """Send until every device has taken its readings, or until stopped."""
         self.beside(self._ramp_up(), "ramp")
-        if self._pace.storm_s:
-            self.beside(self._storm(), "storm")
-        last = time.monotonic() + self._pace.longest_s(len(self._devices))
+        for rhythm in {id(seat.rhythm): seat.rhythm for seat in self._seats}.values():
+            self.beside(self._storm(rhythm), "storm")
+        last = time.monotonic() + self._pace.longest_s(len(self._seats))
         try:
             while self._unfinished and not self._is_stopping.is_set() and time.monotonic() < last:
                 await asyncio.sleep(self._fire_due())
@@ -117,10 +138,10 @@ class Fleet:
 
     async def drain(self, deadline_s: float) -> bool:
         """Wait until all is acknowledged or refused, and nothing is in doubt; False when time ran out first."""
-        for sender in self._senders():
-            sender.flush()
+        for seat in self._seats:
+            seat.sender.flush()
         deadline = time.monotonic() + deadline_s
-        while self.backlog or any(sender.doubtful for sender in self._senders()):
+        while self.backlog or any(seat.sender.doubtful for seat in self._seats):
             if time.monotonic() > deadline:
                 return False
             self._raise_failure()
@@ -129,8 +150,8 @@ class Fleet:
 
     async def close(self) -> None:
         """Disconnect all in good order and end their tasks."""
-        for sender in self._senders():
-            sender.close()
+        for seat in self._seats:
+            seat.sender.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_S)
         await self._cancel(self._tasks)
@@ -140,9 +161,6 @@ class Fleet:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _senders(self) -> list[Sender]:
-        return [device.sender for device in self._devices if device.sender is not None]
-
     def _count(self) -> int:
         # QoS 0 knows no acknowledgement: there the rate is that of sending.
         return self._journal.settled_count or self._journal.sent_count
@@ -150,50 +168,61 @@ class Fleet:
     async def _ramp_up(self) -> None:
         start = time.monotonic()
         joining = []
-        for number, device in enumerate(self._devices):
+        for number, seat in enumerate(self._seats):
             wait_s = start + number / self._pace.ramp_hz - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            assert device.sender is not None
-            self._tasks.append(self.watch(asyncio.create_task(device.sender.run(), name=device.device_id)))
-            joining.append(asyncio.create_task(self._join(device)))
+            self._tasks.append(self.watch(asyncio.create_task(seat.sender.run(), name=seat.device.device_id)))
+            joining.append(asyncio.create_task(self._join(number)))
         await asyncio.gather(*joining)
         self.steady.begin(self._count())
 
-    async def _join(self, device: Device) -> None:
-        assert device.sender is not None
-        await device.sender.ready()
-        self._joined += 1
-        first = time.monotonic() + self._rng.random() / self._pace.rate_hz  # spread over the first interval
-        heapq.heappush(self._due, (first, device.index, 0))
+    async def _join(self, number: int) -> None:
+        seat = self._seats[number]
+        await seat.sender.ready()
+        self.joined += 1
+        seat.start = time.monotonic()
+        if self._pace.duration_s is not None:
+            seat.left = seat.rhythm.readings(self._pace.duration_s)
+        heapq.heappush(self._due, (seat.due, number))
 
     def _fire_due(self) -> float:
-        """Let all devices that are due take a reading; gives the seconds until the next is due."""
-        now, now_ns = time.monotonic(), clock.now_ns()
-        interval_s, wanted = 1 / self._pace.rate_hz, self._pace.readings
-        for _ in range(_TURN_READINGS):
+        """Let all devices that are due take their readings; gives the seconds until the next is due."""
+        now, now_ns, left = time.monotonic(), clock.now_ns(), _TURN_READINGS
+        while left > 0:
             if not self._due:
                 return _WATCH_S
-            when, index, taken = self._due[0]
+            when, number = self._due[0]
             if when > now:
                 return min(_WATCH_S, max(_TURN_S, when - now))
-            if not self._devices[index].fire(now_ns):
-                self._journal.error("not_taken")
-            taken += 1
-            if taken == wanted:
-                heapq.heappop(self._due)
-                self._unfinished -= 1
-                self.steady.end(self._count())
-            else:
-                heapq.heapreplace(self._due, (when + interval_s, index, taken))
+            seat = self._seats[number]
+            left -= self._take_readings(seat, now, now_ns)
+            if seat.left:
+                heapq.heapreplace(self._due, (seat.due, number))
+                continue
+            heapq.heappop(self._due)
+            self._unfinished -= 1
+            self.steady.end(self._count())
         return 0.0
 
-    async def _storm(self) -> None:
-        while True:
-            await asyncio.sleep(self._pace.storm_s)
+    def _take_readings(self, seat: Seat, now: float, now_ns: int) -> int:
+        """Let one device take all that it should have taken by now; gives how many."""
+        taken, base_s = 0, self._pace.base_s
+        while seat.left and seat.due <= now:
+            at_s, faults = seat.advance()
+            taken += 1
+            if not seat.device.fire(now_ns, base_s + at_s, faults):
+                self._journal.error("not_taken")
+        return taken
+
+    async def _storm(self, rhythm: Rhythm) -> None:
+        start = time.monotonic()
+        for at_s in rhythm.storms():
+            await asyncio.sleep(start + at_s - time.monotonic())
             self._journal.error("storms")
-            for sender in self._senders():
-                sender.break_connection()
+            for seat in self._seats:
+                if seat.rhythm is rhythm:
+                    seat.sender.break_connection()
 
     def _note_failure(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

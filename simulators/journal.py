@@ -10,6 +10,7 @@ from collections import Counter
 from simulators.ledger import Ledger
 from simulators.outbox import Outgoing
 from simulators.stats import Durations
+from simulators.tally import Tally
 
 _COMMIT_EVERY_S = 0.1
 
@@ -79,10 +80,18 @@ class Journal:
         """Let `keep` sync the rest, close the ledger and return."""
         self._ending.set()
 
-    def mean_rate(self) -> float:
-        """Give messages settled (QoS 0: sent) per second between the first transmission and the last event."""
-        count = self.settled_count or self.sent_count
-        return count / max(self._last_at - self._first_at, 0.001)
+    def tally(self) -> Tally:
+        """Give what is known so far."""
+        return Tally(
+            sent=self.sent_count,
+            acked=self.acked_count,
+            settled=self.settled_count,
+            quarantined=self.quarantined_count,
+            errors=self.errors,
+            ack_ms=self.ack_ms,
+            first_at=self._first_at,
+            last_at=self._last_at,
+        )
 
     async def _commit(self) -> None:
         if self._ledger is None:

@@ -1,7 +1,8 @@
 """The fsync'd ledger: an append-only file of what was sent and what was acknowledged, readable by a program of its own.
 
-Layout: one line of JSON (version, start_ns, ts_ns = ns per unit of ts, devices, boot_ids), then records of 17 bytes,
-little-endian: device index u32, seq u32, ts i64, kind u8. A torn last record is ignored.
+Layout: one line of JSON (version, start_ns, ts_ns = ns per unit of ts, devices, boot_ids of their first boots, fields =
+how many each reading has), then records of 17 bytes, little-endian: device index u32, seq u32, ts i64, kind u8. A torn
+last record is ignored. Several processes may append to one ledger: each write holds whole records.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ VERSION = 1
 
 
 class Ledger:
-    """Writer. `append` and `take` belong to the event loop, `write` may run in a thread of its own, one at a time."""
+    """Writer. `append` and `take` belong to the event loop, `write` may run in a thread of its own, one at a time.
 
-    def __init__(self, path: Path, head: dict[str, Any]) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    With a head the file begins anew, without one it is gone on with.
+    """
+
+    def __init__(self, path: Path, head: dict[str, Any] | None = None) -> None:
+        begin = os.O_CREAT | os.O_TRUNC if head is not None else 0
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | begin, 0o600)
         self._buffer = bytearray()
         self._acks = 0
-        self.write(orjson.dumps({"version": VERSION} | head) + b"\n")
+        if head is not None:
+            self.write(orjson.dumps({"version": VERSION} | head) + b"\n")
 
     def append(self, outgoing: Outgoing, *, is_ack: bool) -> None:
         """Note a transmission or an acknowledgement; it counts once written."""
@@ -81,6 +87,7 @@ class Accounts:
     start_ns: int
     ts_ns: int
     accounts: list[DeviceAccount]
+    fields: list[int]  # how many a reading has
 
 
 def read_ledger(path: Path) -> Accounts:
@@ -93,9 +100,9 @@ def read_ledger(path: Path) -> Accounts:
         head = orjson.loads(file.readline())
         if head.get("version") != VERSION:
             raise ValueError(f"ledger of version {head.get('version')}, expected {VERSION}")
-        accounts = Accounts(
-            head["devices"], head["start_ns"], head["ts_ns"], [DeviceAccount() for _ in head["devices"]]
-        )
+        devices = head["devices"]
+        own = [DeviceAccount() for _ in devices]
+        accounts = Accounts(devices, head["start_ns"], head["ts_ns"], own, head.get("fields") or [0] * len(devices))
         while chunk := file.read(_RECORD.size * _READ_RECORDS):
             _count(accounts.accounts, _records(chunk))
     return accounts

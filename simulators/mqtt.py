@@ -6,7 +6,6 @@ One instance per device on one event loop; not thread-safe. Knows nothing of wha
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from simulators import packets
+from simulators.dice import Dice
 from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, backoff_s
 from simulators.resend import HOLD_S, Unsettled
 from wire import topics
@@ -54,7 +54,7 @@ class MqttClient:
         settings: MqttSettings,
         login: Login,
         sink: Sink,
-        rng: random.Random,
+        rng: Dice,
         renew: Renew | None = None,
     ) -> None:
         self._settings, self._login, self._sink, self._rng, self._renew = settings, login, sink, rng, renew
@@ -103,6 +103,15 @@ class MqttClient:
         """Cut the connection as a lost radio link would: no DISCONNECT, so the last will speaks."""
         if self._link is not None:
             self._link.abort()
+
+    def lose_power(self) -> None:
+        """Forget the connection and its packet ids; what is unacknowledged goes out again as if for the first time."""
+        self.break_connection()
+        self._waiting.extendleft(reversed(self._inflight.values()))
+        self._inflight.clear()
+        self._resend.clear()
+        self._flying = 0
+        self._link = None
 
     def close(self) -> None:
         """Leave in good order: say offline, disconnect. What is unacknowledged stays so."""

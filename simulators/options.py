@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simulators.conditions import Condition
-from simulators.faults import FaultRates
+from simulators.scenario import Group, Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class Options:
     """Every flag of `headwater sim run`, checked."""
 
     devices: int
-    rate_hz: float  # readings per second of each device
+    processes: int
+    rate_hz: float | None  # readings per second of each device; None = as its group says
     duration_s: float | None  # None = until stopped
     ramp_hz: float  # devices started per second
     transport: str
@@ -27,21 +28,28 @@ class Options:
     batch: int
     window: int
     outbox: int | None  # acknowledged readings a device keeps; None = as many as a fleet of this size has memory for
+    keepalive_s: int
     url: str
     mqtt: tuple[str, int]
     mqtt_tls: bool
     ca: Path | None
     token_file: Path
     register: bool
-    scenarios: tuple[str, ...]
+    scenarios: tuple[Scenario, ...]
     prefix: str
     type: str | None
     credentials: Path | None
     seed: int
-    faults: FaultRates
+    faults: dict[str, float]  # these go before those of the scenario
     verify: bool
     ledger: Path | None
     drain_s: float
     report: Path | None
     fail_if: tuple[Condition, ...]
+    metrics_port: int | None
     settings: dict[str, Any]  # the flags as they go into the report
+
+    @property
+    def groups(self) -> list[Group]:
+        """All groups of all scenarios."""
+        return [group for scenario in self.scenarios for group in scenario.groups]

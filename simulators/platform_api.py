@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -20,6 +21,18 @@ _AGAIN_STATUS = frozenset({429, 500, 502, 503, 504})
 
 class PlatformError(Exception):
     """The platform refused an operator's request, or cannot be reached; the text is for the person at the terminal."""
+
+
+def read_token(path: Path) -> str:
+    """Read an operator's token.
+
+    Raises:
+        PlatformError: the file cannot be read.
+    """
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise PlatformError(f"operator token: {error.strerror}: {path} (see --token-file)") from error
 
 
 class PlatformApi:

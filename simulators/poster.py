@@ -7,13 +7,13 @@ again, no sooner than Retry-After says. Other 4xx = refused for good. Knows noth
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from dataclasses import dataclass
 
 import orjson
 
+from simulators.dice import Dice
 from simulators.http import Endpoint, HttpClient, Response
 from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, backoff_s
 
@@ -39,7 +39,7 @@ class HttpSender:
         settings: HttpSettings,
         login: Login,
         sink: Sink,
-        rng: random.Random,
+        rng: Dice,
         renew: Renew | None = None,
     ) -> None:
         self._settings, self._login, self._sink, self._rng, self._renew = settings, login, sink, rng, renew
@@ -79,6 +79,10 @@ class HttpSender:
 
     def break_connection(self) -> None:
         """Cut the connection, as a lost radio link would."""
+        self._client.close()
+
+    def lose_power(self) -> None:
+        """Cut the connection; HTTP has no state but that, and the queue outlives the power."""
         self._client.close()
 
     def close(self) -> None:

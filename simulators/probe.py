@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from simulators.faults import LATE_MS
 from simulators.journal import Journal
@@ -25,7 +25,7 @@ _GIVE_UP_S = 30.0
 class Probe:
     """Samples until cancelled."""
 
-    def __init__(self, api: PlatformApi, journal: Journal, device_ids: Sequence[str], ts_ns: int) -> None:
+    def __init__(self, api: PlatformApi, journal: Journal, device_ids: Mapping[int, str], ts_ns: int) -> None:
         self._api, self._journal, self._device_ids, self._ts_ns = api, journal, device_ids, ts_ns
         self.visible_ms = Durations()
 

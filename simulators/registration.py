@@ -14,7 +14,7 @@ import orjson
 
 from simulators.outbox import Login
 from simulators.platform_api import PlatformApi, PlatformError
-from simulators.scenario import Scenario
+from simulators.scenario import Group
 
 _IMPORT_ROWS = 1000
 
@@ -24,21 +24,34 @@ class Member:
     """A device of the fleet: its id, what it is, and the device type it is registered as."""
 
     device_id: str
-    scenario: Scenario
+    group: Group
     type: str
-    number: int
+    number: int  # within its group
 
 
-def make_members(scenarios: Sequence[Scenario], count: int, prefix: str, type_name: str | None) -> list[Member]:
-    """Name the devices of a fleet, the scenarios in turn: `{prefix}{scenario}-01`, `-02`, ..."""
-    width = max(2, len(str(-(-count // len(scenarios)))))
-    members = []
-    for index in range(count):
-        scenario, number = scenarios[index % len(scenarios)], index // len(scenarios)
-        members.append(
-            Member(f"{prefix}{scenario.name}-{number + 1:0{width}d}", scenario, type_name or scenario.type, number)
+def make_members(groups: Sequence[Group], count: int, prefix: str, type_name: str | None) -> list[Member]:
+    """Name the devices of a fleet: `{prefix}{group}-01`, `-02`, ...; groups take turns as their sizes say.
+
+    The order is fixed by groups and count, and every stretch of it holds the groups in about their shares.
+    """
+    weights = [group.devices or 1 for group in groups]
+    taken, total = [0] * len(groups), sum(weights)
+    order: list[tuple[int, int]] = []
+    for place in range(1, count + 1):
+        # The group that is furthest behind its share, the first of equals.
+        chosen = max(range(len(groups)), key=lambda each: (weights[each] * place - taken[each] * total, -each))
+        order.append((chosen, taken[chosen]))
+        taken[chosen] += 1
+    widths = [max(2, len(str(each))) for each in taken]
+    return [
+        Member(
+            f"{prefix}{groups[chosen].name}-{number + 1:0{widths[chosen]}d}",
+            groups[chosen],
+            type_name or groups[chosen].type,
+            number,
         )
-    return members
+        for chosen, number in order
+    ]
 
 
 class Registrar:
@@ -54,8 +67,8 @@ class Registrar:
         Raises:
             PlatformError: the registry refuses, or cannot be reached.
         """
-        for name, scenario in {member.type: member.scenario for member in members}.items():
-            await self._api.ensure_type(scenario.device_type(name))
+        for name, group in {member.type: member.group for member in members}.items():
+            await self._api.ensure_type(group.device_type(name))
         for first in range(0, len(members), _IMPORT_ROWS):
             for entry in await self._api.import_devices(to_csv(members[first : first + _IMPORT_ROWS])):
                 self._remember(entry["device"], entry)
@@ -94,12 +107,12 @@ class Registrar:
 
 def to_csv(members: Sequence[Member]) -> str:
     """Write the rows of an import: id, type, and a column for each tag that any member has."""
-    keys = sorted({key for member in members for key in member.scenario.tags})
+    keys = sorted({key for member in members for key in member.group.tags})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "type", *(f"tag.{key}" for key in keys)])
     for member in members:
-        tags = member.scenario.tags_of(member.number)
+        tags = member.group.tags_of(member.number)
         writer.writerow([member.device_id, member.type, *(tags.get(key, "") for key in keys)])
     return text.getvalue()
 

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulators.journal import Journal
 from simulators.options import Options
-from simulators.stats import Durations
+from simulators.tally import Tally
 from simulators.verify import Verdict
 
 
-def make_report(
-    options: Options,
-    journal: Journal,
-    rate: float,
-    visible_ms: Durations,
-    verdict: Verdict | None,
-) -> dict[str, Any]:
+def make_report(options: Options, tally: Tally, verdict: Verdict | None) -> dict[str, Any]:
     """Put the report together; what was not measured is null."""
-    errors = dict(sorted(journal.errors.items()))
+    errors = dict(sorted(tally.errors.items()))
     if verdict is not None and verdict.incomplete:
         errors["incomplete"] = verdict.incomplete
     if verdict is not None and not verdict.drained:
         errors["not_drained"] = 1
     return {
-        "sent": journal.sent_count,
-        "acked": journal.acked_count,
+        "sent": tally.sent,
+        "acked": tally.acked,
         "stored": verdict.stored if verdict else None,
         "lost": verdict.lost if verdict else None,
         "duplicates": verdict.duplicates if verdict else None,
-        "unacked": journal.sent_count - journal.acked_count,
-        "quarantined": verdict.quarantined if verdict else journal.quarantined_count,
-        "rate_s": round(rate, 1),
-        "ack_ms": journal.ack_ms.summary(),
-        "visible_ms": visible_ms.summary(),
+        "unacked": tally.sent - tally.acked,
+        "quarantined": verdict.quarantined if verdict else tally.quarantined,
+        "rate_s": round(tally.rate, 1),
+        "ack_ms": tally.ack_ms.summary(),
+        "visible_ms": tally.visible_ms.summary(),
         "errors": errors,
         "seed": options.seed,
         "settings": options.settings,

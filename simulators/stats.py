@@ -15,6 +15,7 @@ class Durations:
         self._buckets: dict[int, int] = {}
         self._max_ms = 0.0
         self.count = 0
+        self.total_ms = 0.0
 
     def add(self, ms: float) -> None:
         """Count one duration."""
@@ -22,6 +23,15 @@ class Durations:
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self._max_ms = max(self._max_ms, ms)
         self.count += 1
+        self.total_ms += ms
+
+    def merge(self, other: Durations) -> None:
+        """Count all that another one has counted."""
+        for bucket, count in other._buckets.items():
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+        self._max_ms = max(self._max_ms, other._max_ms)
+        self.count += other.count
+        self.total_ms += other.total_ms
 
     def percentile(self, share: float) -> float | None:
         """Give the duration that this share (0 to 1) does not exceed: the upper edge of its bucket."""

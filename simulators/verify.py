@@ -56,8 +56,8 @@ class Verdict:
 class Verifier:
     """Looks until nothing is missing, or nothing new appears while nothing is pending, or the deadline."""
 
-    def __init__(self, pages: Pages, accounts: Accounts, fields: list[int], deadline_s: float) -> None:
-        self._pages, self._accounts, self._fields = pages, accounts, fields
+    def __init__(self, pages: Pages, accounts: Accounts, deadline_s: float) -> None:
+        self._pages, self._accounts = pages, accounts
         self._deadline = time.monotonic() + deadline_s
         self._findings = [Finding() for _ in accounts.devices]
         self._slots = asyncio.Semaphore(_PARALLEL)
@@ -128,7 +128,7 @@ class Verifier:
                 if not is_ours and time_ns < start_ns:
                     continue  # of an earlier run with the same devices
                 counts.rows += 1
-                counts.incomplete += len(point["fields"]) < self._fields[index]
+                counts.incomplete += len(point["fields"]) < self._accounts.fields[index]
                 if is_ours:
                     counts.times.add(ts)
         return counts

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import Any
 
+import pytest
+
 from simulators.device import Device, Habits
-from simulators.faults import LATE_MS, FaultRates
+from simulators.dice import Dice
+from simulators.faults import CLOCK_JUMPS_MS, LATE_MS, FaultRates
 from simulators.outbox import Outgoing
 from simulators.scenario import load
 
 NOW_NS = 1_790_000_000_000_000_000
+MS, S = 1_000_000, 1_000_000_000
+CALM = FaultRates()
 
 
 class Basket:
@@ -19,6 +23,7 @@ class Basket:
 
     def __init__(self) -> None:
         self.kept: list[Outgoing] = []
+        self.power_losses = 0
 
     @property
     def backlog(self) -> int:
@@ -27,84 +32,130 @@ class Basket:
     def offer(self, outgoing: Outgoing) -> None:
         self.kept.append(outgoing)
 
+    def lose_power(self) -> None:
+        self.power_losses += 1
 
-def make(seed: int = 1, **habits: Any) -> tuple[Device, Basket]:
-    faults = habits.pop("faults", FaultRates())
-    rng, basket = random.Random(seed), Basket()
-    model = load("plain").make(rng, NOW_NS / 1e9)
-    device = Device(0, "d1", "boot", Habits(faults, **({"backlog_limit": 10**6} | habits)), model, rng)
-    device.sender = basket  # type: ignore[assignment]
-    return device, basket
+
+class Bench:
+    """A device on a workbench, with a sender that keeps."""
+
+    def __init__(self, seed: int = 1, faults: FaultRates = CALM, **habits: Any) -> None:
+        dice = Dice(str(seed))
+        self.faults, self.basket = faults, Basket()
+        odd = bool(faults.late or faults.clock)
+        model = load("plain").groups[0].make(dice, NOW_NS / 1e9)
+        wanted = Habits(**({"backlog_limit": 10**6, "has_odd_times": odd} | habits))
+        self.device = Device(0, "d1", "boot", wanted, model, dice)
+        self.device.sender = self.basket  # type: ignore[assignment]
+
+    def fire(self, after_ns: int = 0) -> bool:
+        now_ns = NOW_NS + after_ns
+        return self.device.fire(now_ns, now_ns / 1e9, self.faults)
+
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(outgoing.payload) for outgoing in self.basket.kept]
 
 
 def test_reading_has_the_shape_of_the_contract() -> None:
-    device, basket = make()
+    bench = Bench()
 
-    device.fire(NOW_NS)
+    bench.fire()
 
-    body = json.loads(basket.kept[0].payload)
-    assert (body["ts"], body["boot_id"], body["seq"]) == (NOW_NS // 1_000_000, "boot", 1)
-    assert set(body["values"]) == set(load("plain").fields)
+    body = bench.bodies()[0]
+    assert (body["ts"], body["boot_id"], body["seq"]) == (NOW_NS // MS, "boot", 1)
+    assert set(body["values"]) == set(load("plain").groups[0].fields)
 
 
 def test_times_are_unique_even_within_a_millisecond() -> None:
-    device, basket = make(faults=FaultRates(late=0.3, dup=0.0))
+    bench = Bench(faults=FaultRates(late=0.3))
     for number in range(2000):
-        device.fire(NOW_NS + number * 1000)
+        bench.fire(number * 1000)
 
-    times = [outgoing.ts for outgoing in basket.kept]
+    times = [outgoing.ts for outgoing in bench.basket.kept]
 
     assert len(set(times)) == 2000
-    assert 450 < sum(ts < NOW_NS // 1_000_000 - LATE_MS // 2 for ts in times) < 750
+    assert 450 < sum(ts < NOW_NS // MS - LATE_MS // 2 for ts in times) < 750
 
 
 def test_clock_that_goes_back_repeats_no_time() -> None:
-    device, basket = make()
+    bench = Bench()
     for step in (0, 5, -3_600, 1):
-        device.fire(NOW_NS + step * 1_000_000_000)
+        bench.fire(step * S)
 
-    times = [outgoing.ts for outgoing in basket.kept]
+    times = [outgoing.ts for outgoing in bench.basket.kept]
 
     assert times == sorted(set(times))
 
 
+def test_wrong_clocks_jump_both_ways_and_repeat_no_time() -> None:
+    bench = Bench(faults=FaultRates(clock=0.2, late=0.2))
+    for number in range(5000):
+        bench.fire(number * MS)
+
+    times = [outgoing.ts for outgoing in bench.basket.kept]
+    off = {round((ts - NOW_NS // MS) / 30_000) * 30_000 for ts in times}
+
+    assert len(set(times)) == 5000
+    assert {0, -LATE_MS, *CLOCK_JUMPS_MS} <= off
+
+
 def test_faults_happen_at_their_rates() -> None:
-    device, basket = make(faults=FaultRates(drop=0.1, dup=0.1, malformed=0.1))
+    bench = Bench(faults=FaultRates(drop=0.1, dup=0.1, malformed=0.1))
     for number in range(10_000):
-        device.fire(NOW_NS + number * 10_000_000)
+        bench.fire(number * 10 * MS)
 
-    distinct = {id(outgoing) for outgoing in basket.kept}
-    malformed = {id(outgoing) for outgoing in basket.kept if outgoing.is_malformed}
+    kept = bench.basket.kept
+    distinct = {id(outgoing) for outgoing in kept}
+    malformed = {id(outgoing) for outgoing in kept if outgoing.is_malformed}
 
-    assert 8800 < len(distinct) == device.offered < 9200
-    assert 700 < len(malformed) < 1000
-    assert 650 < len(basket.kept) - len(distinct) < 950
-    assert max(outgoing.seq for outgoing in basket.kept) > 9990
+    assert 8800 < len(distinct) == bench.device.offered < 9200
+    assert 850 < len(malformed) < 1150
+    assert 850 < len(kept) - len(distinct) < 1150
+    assert max(outgoing.seq for outgoing in kept) > 9990
+
+
+def test_power_loss_begins_another_boot_and_keeps_what_was_taken() -> None:
+    bench = Bench(faults=FaultRates(power=0.05))
+    for number in range(400):
+        bench.fire(number * S)
+
+    bodies = bench.bodies()
+    boots = list(dict.fromkeys(body["boot_id"] for body in bodies))
+
+    assert len(bodies) == 400
+    assert boots == ["boot", *(f"boot-{number}" for number in range(1, len(boots)))]
+    assert bench.basket.power_losses == len(boots) - 1 > 5
+    for boot in boots:
+        numbers = [body["seq"] for body in bodies if body["boot_id"] == boot]
+        assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_same_seed_gives_the_same_messages() -> None:
+    rates = FaultRates(drop=0.1, dup=0.1, late=0.1, malformed=0.1, clock=0.1, power=0.1)
     payloads = []
     for _ in range(2):
-        device, basket = make(seed=7, faults=FaultRates(drop=0.2, dup=0.2, late=0.2, malformed=0.2))
+        bench = Bench(seed=7, faults=rates)
         for number in range(200):
-            device.fire(NOW_NS + number * 1_000_000_000)
-        payloads.append([outgoing.payload for outgoing in basket.kept])
+            bench.fire(number * S)
+        payloads.append([outgoing.payload for outgoing in bench.basket.kept])
 
     assert payloads[0] == payloads[1]
 
 
-def test_payload_is_padded_to_its_size() -> None:
-    device, basket = make(size=300)
+@pytest.mark.parametrize("size", [150, 300])
+def test_payload_is_padded_to_its_size(size: int) -> None:
+    bench = Bench(size=size)
 
-    device.fire(NOW_NS)
+    bench.fire()
 
-    assert len(basket.kept[0].payload) == 300
+    assert len(bench.basket.kept[0].payload) == size
+    assert "pad" in bench.bodies()[0]["values"]
 
 
 def test_full_memory_takes_no_reading() -> None:
-    device, basket = make(backlog_limit=3)
+    bench = Bench(backlog_limit=3)
 
-    taken = [device.fire(NOW_NS + number * 1_000_000_000) for number in range(5)]
+    taken = [bench.fire(number * S) for number in range(5)]
 
     assert taken == [True, True, True, False, False]
-    assert [outgoing.seq for outgoing in basket.kept] == [1, 2, 3]
+    assert [outgoing.seq for outgoing in bench.basket.kept] == [1, 2, 3]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import math
 import time
 from typing import Any
 
 import pytest
 
 from simulators.device import Device, Habits
+from simulators.dice import Dice
 from simulators.faults import FaultRates
-from simulators.fleet import Fleet, Pace
+from simulators.fleet import Fleet, Pace, Seat
 from simulators.journal import Journal
 from simulators.outbox import Outgoing
+from simulators.rhythm import Rhythm, Stretch
 from simulators.scenario import load
 from tests.simulators.fakes import until
 
@@ -43,6 +45,8 @@ class Wire:
     def flush(self) -> None:
         self.kept.clear()
 
+    def lose_power(self) -> None: ...
+
     def break_connection(self) -> None:
         self.breaks += 1
 
@@ -60,16 +64,22 @@ class Wire:
         self._closed.set()
 
 
-def make(count: int, pace: Pace, *, keeps: bool = False, limit: int = 10) -> tuple[Fleet, Journal, list[Wire]]:
-    journal, habits = Journal(), Habits(FaultRates(), backlog_limit=limit)
+def steady(rate_hz: float, storm_s: float = 0.0) -> Rhythm:
+    return Rhythm([Stretch(math.inf, rate_hz, FaultRates(storm=storm_s))])
+
+
+def make(
+    count: int, rhythm: Rhythm, pace: Pace, *, keeps: bool = False, limit: int = 10
+) -> tuple[Fleet, Journal, list[Wire]]:
+    journal, habits = Journal(), Habits(backlog_limit=limit)
     wires = [Wire(journal, keeps=keeps) for _ in range(count)]
-    devices = []
+    seats = []
     for index, wire in enumerate(wires):
-        rng = random.Random(index)
-        device = Device(index, f"d{index}", "boot", habits, load("plain").make(rng, 0.0), rng)
+        dice = Dice(str(index))
+        device = Device(index, f"d{index}", "boot", habits, load("plain").groups[0].make(dice, 0.0), dice)
         device.sender = wire
-        devices.append(device)
-    return Fleet(devices, pace, journal, random.Random(1)), journal, wires
+        seats.append(Seat(device, wire, rhythm, dice.random()))
+    return Fleet(seats, pace, journal), journal, wires
 
 
 def play(fleet: Fleet) -> None:
@@ -84,7 +94,7 @@ def play(fleet: Fleet) -> None:
 
 
 def test_every_device_takes_its_readings() -> None:
-    fleet, journal, _ = make(7, Pace(50, 1000, 0.5))
+    fleet, journal, _ = make(7, steady(50), Pace(1000, 0.5))
 
     play(fleet)
 
@@ -94,7 +104,7 @@ def test_every_device_takes_its_readings() -> None:
 
 
 def test_devices_start_along_the_ramp() -> None:
-    fleet, _, wires = make(10, Pace(10, 50, 0.5))
+    fleet, _, wires = make(10, steady(10), Pace(50, 0.5))
 
     play(fleet)
 
@@ -104,7 +114,7 @@ def test_devices_start_along_the_ramp() -> None:
 
 
 def test_pace_is_kept() -> None:
-    fleet, _, _ = make(4, Pace(50, 1000, 0.5))
+    fleet, _, _ = make(4, steady(50), Pace(1000, 0.5))
     start = time.monotonic()
 
     play(fleet)
@@ -113,7 +123,7 @@ def test_pace_is_kept() -> None:
 
 
 def test_full_memory_is_counted_and_does_not_stop_the_run() -> None:
-    fleet, journal, _ = make(2, Pace(100, 1000, 0.3), keeps=True, limit=5)
+    fleet, journal, _ = make(2, steady(100), Pace(1000, 0.3), keeps=True, limit=5)
 
     play(fleet)
 
@@ -122,7 +132,7 @@ def test_full_memory_is_counted_and_does_not_stop_the_run() -> None:
 
 
 def test_storm_breaks_every_connection() -> None:
-    fleet, journal, wires = make(3, Pace(20, 1000, 0.5, storm_s=0.15))
+    fleet, journal, wires = make(3, steady(20, storm_s=0.15), Pace(1000, 0.5))
 
     play(fleet)
 
@@ -131,8 +141,8 @@ def test_storm_breaks_every_connection() -> None:
 
 
 def test_device_that_never_gets_ready_does_not_hold_up_the_run() -> None:
-    pace = Pace(20, 1000, 0.2)
-    fleet, journal, wires = make(2, pace)
+    pace = Pace(1000, 0.2)
+    fleet, journal, wires = make(2, steady(20), pace)
     wires[1].is_ready = _Never()  # type: ignore[assignment]
 
     async def scene() -> None:
@@ -156,7 +166,7 @@ class _Never:
 
 
 def test_failure_of_a_device_ends_the_run() -> None:
-    fleet, _, wires = make(2, Pace(10, 1000, 60.0))
+    fleet, _, wires = make(2, steady(10), Pace(1000, 60.0))
     wires[1].failure = RuntimeError("a fault of ours")
 
     with pytest.raises(RuntimeError, match="a fault of ours"):
@@ -164,7 +174,7 @@ def test_failure_of_a_device_ends_the_run() -> None:
 
 
 def test_failure_beside_the_fleet_ends_the_run() -> None:
-    fleet, _, _ = make(2, Pace(10, 1000, 60.0))
+    fleet, _, _ = make(2, steady(10), Pace(1000, 60.0))
 
     async def fail() -> None:
         raise OSError(28, "No space left on device")
@@ -181,7 +191,7 @@ def test_failure_beside_the_fleet_ends_the_run() -> None:
 
 
 def test_drain_gives_up_at_its_deadline() -> None:
-    fleet, _, wires = make(1, Pace(100, 1000, 0.1), keeps=True)
+    fleet, _, wires = make(1, steady(100), Pace(1000, 0.1), keeps=True)
     stuck: Any = wires[0]
     stuck.flush = lambda: None
 
@@ -195,7 +205,7 @@ def test_drain_gives_up_at_its_deadline() -> None:
 
 
 def test_drain_waits_for_what_is_in_doubt() -> None:
-    fleet, _, wires = make(1, Pace(50, 1000, 0.5))
+    fleet, _, wires = make(1, steady(50), Pace(1000, 0.5))
     wires[0].doubtful = 1
     assert not asyncio.run(fleet.drain(0.1))
 

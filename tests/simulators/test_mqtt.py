@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
 import ssl
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from paho.mqtt import publish
 
 from simulators import mqtt, packets
+from simulators.dice import Dice
 from simulators.mqtt import MqttClient, MqttSettings
 from simulators.outbox import Login, Outgoing
 from tests.simulators.fakes import DEADLINE_S, Books, Mosquitto, message, serving, until
@@ -26,7 +26,7 @@ from tests.simulators.fakes import DEADLINE_S, Books, Mosquitto, message, servin
 
 @asynccontextmanager
 async def connected(port: int, books: Books, login: Login | None = None, **settings: Any) -> AsyncIterator[MqttClient]:
-    client = MqttClient(MqttSettings("127.0.0.1", port, **settings), login or Login("d1"), books, random.Random(1))
+    client = MqttClient(MqttSettings("127.0.0.1", port, **settings), login or Login("d1"), books, Dice("1"))
     task = asyncio.create_task(client.run())
     try:
         yield client

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from simulators.dice import Dice
 from simulators.http import parse_url
 from simulators.outbox import Login, Outgoing
 from simulators.poster import HttpSender, HttpSettings
@@ -25,9 +25,7 @@ def reading(seq: int) -> Outgoing:
 @asynccontextmanager
 async def posting(platform: FakePlatform, books: Books, **settings: Any) -> AsyncIterator[HttpSender]:
     platform.devices.setdefault("d1", "s1")
-    sender = HttpSender(
-        HttpSettings(parse_url(platform.url), **settings), Login("d1", "s1", "d1.s1"), books, random.Random(1)
-    )
+    sender = HttpSender(HttpSettings(parse_url(platform.url), **settings), Login("d1", "s1", "d1.s1"), books, Dice("1"))
     task = asyncio.create_task(sender.run())
     try:
         yield sender

@@ -26,7 +26,7 @@ def test_time_until_a_query_shows_it_is_measured(platform: FakePlatform) -> None
 
     async def scene() -> Probe:
         api = PlatformApi(parse_url(platform.url), "operator")
-        probe = Probe(api, journal, ["d1"], 1_000_000)
+        probe = Probe(api, journal, {0: "d1"}, 1_000_000)
         outgoing = sent(journal, now_ms)
         task = asyncio.create_task(probe.run())
         await until(lambda: time.monotonic() - outgoing.sent_at > 0.4)
@@ -45,7 +45,7 @@ def test_time_until_a_query_shows_it_is_measured(platform: FakePlatform) -> None
 
 
 def test_late_reading_is_no_sample() -> None:
-    probe = Probe(PlatformApi(parse_url("http://127.0.0.1:9"), ""), Journal(), ["d1"], 1_000_000)
+    probe = Probe(PlatformApi(parse_url("http://127.0.0.1:9"), ""), Journal(), {0: "d1"}, 1_000_000)
     now_ms = clock.now_ns() // 1_000_000
 
     assert probe._is_late(Outgoing(0, 1, now_ms - LATE_MS, b""))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 
-from simulators.journal import Journal
 from simulators.progress import Progress
-from tests.simulators.fakes import message
+from simulators.tally import Tally
 
 
 class Terminal(io.StringIO):
@@ -15,14 +15,9 @@ class Terminal(io.StringIO):
 
 
 def test_line_names_what_matters() -> None:
-    journal = Journal()
-    outgoing = message(1)
-    outgoing.sent_at = 1.0
-    journal.sent(outgoing)
-    journal.error("reconnects")
-    journal.error("http_503")
+    tally = Tally(sent=1, waiting=3, errors=Counter(reconnects=1, http_503=1))
 
-    line = Progress(io.StringIO(), journal)._line(3)
+    line = Progress(io.StringIO())._line(tally)
 
     assert line.startswith("sent 1  acked 0  ")
     assert "waiting 3  reconnects 1  errors 1" in line
@@ -31,8 +26,8 @@ def test_line_names_what_matters() -> None:
 def test_terminal_line_is_replaced_and_text_keeps_its_own() -> None:
     plain, terminal = io.StringIO(), Terminal()
 
-    Progress(plain, Journal()).say("hello")
-    Progress(terminal, Journal()).say("hello")
+    Progress(plain).say("hello")
+    Progress(terminal).say("hello")
 
     assert plain.getvalue() == "hello\n"
     assert terminal.getvalue() == "\r\x1b[2Khello\n"

@@ -15,7 +15,7 @@ from simulators.registration import Registrar, make_members, to_csv
 from simulators.scenario import load
 from tests.simulators.fakes import FakePlatform
 
-MEMBERS = make_members([load("greenhouse"), load("pump")], 5, "demo-", None)
+MEMBERS = make_members([*load("greenhouse").groups, *load("pump").groups], 5, "demo-", None)
 
 
 def register(platform: FakePlatform, path: Path | None = None, token: str = "operator") -> list[Login]:
@@ -33,7 +33,7 @@ def test_members_take_turns_and_have_stable_names() -> None:
     assert [member.device_id for member in MEMBERS] == [
         "demo-greenhouse-01", "demo-pump-01", "demo-greenhouse-02", "demo-pump-02", "demo-greenhouse-03",
     ]  # fmt: skip
-    assert make_members([load("plain")], 1000, "", None)[-1].device_id == "plain-1000"
+    assert make_members(load("plain").groups, 1000, "", None)[-1].device_id == "plain-1000"
 
 
 def test_csv_names_type_and_tags() -> None:

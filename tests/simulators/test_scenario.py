@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from simulators import scenario
+from simulators.dice import Dice
 from simulators.models import Greenhouse
 from wire.registry import DeviceTypeCreate
 
@@ -16,7 +16,7 @@ MIDNIGHT_S = 1_790_035_200.0  # 2026-09-22T00:00:00Z
 
 
 def play(name: str, seed: int, hours: float = 24.0, every_s: float = 10.0) -> list[dict[str, Any]]:
-    model = scenario.load(name).make(random.Random(seed), MIDNIGHT_S)
+    model = scenario.load(name).groups[0].make(Dice(str(seed)), MIDNIGHT_S)
     return [model.values(MIDNIGHT_S + number * every_s) for number in range(int(hours * 3600 / every_s))]
 
 
@@ -29,14 +29,13 @@ def correlation(xs: list[float], ys: list[float]) -> float:
 
 @pytest.mark.parametrize("name", scenario.NAMES)
 def test_device_type_is_one_the_registry_takes(name: str) -> None:
-    loaded = scenario.load(name)
-
-    DeviceTypeCreate.model_validate(loaded.device_type(loaded.type))
+    for group in scenario.load(name).groups:
+        DeviceTypeCreate.model_validate(group.device_type(group.type))
 
 
 @pytest.mark.parametrize("name", scenario.NAMES)
 def test_every_reading_fits_its_device_type(name: str) -> None:
-    fields = scenario.load(name).fields
+    fields = scenario.load(name).groups[0].fields
     kinds = {"float": (float, int), "int": (int,), "bool": (bool,), "string": (str,)}
     for seed in range(3):
         for values in play(name, seed, every_s=30.0):
@@ -123,13 +122,13 @@ def test_pump_runs_hot_and_shakes_before_it_trips() -> None:
 
 
 def test_unknown_scenario_names_the_known() -> None:
-    with pytest.raises(ValueError, match="greenhouse, cold-chain, pump, plain"):
+    with pytest.raises(ValueError, match=r"cold-chain, .*greenhouse, .*pump"):
         scenario.load("volcano")
 
 
 def test_compartment_is_as_cold_as_its_cargo_wants_it() -> None:
-    cold = scenario.load("cold-chain")
+    cold = scenario.load("cold-chain").groups[0]
 
     for number in range(4):
-        setpoint = cold.make(random.Random(1), MIDNIGHT_S, number).values(MIDNIGHT_S)["setpoint"]
+        setpoint = cold.make(Dice("1"), MIDNIGHT_S, number).values(MIDNIGHT_S)["setpoint"]
         assert setpoint == {"frozen": -18.0, "chilled": 4.0}[cold.tags_of(number)["cargo"]]

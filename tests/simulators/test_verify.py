@@ -22,7 +22,13 @@ COUNT = 50
 
 def kept(tmp_path: Path, unacked: int = 0, malformed: int = 0) -> Accounts:
     """A ledger of two devices: of the first, the last few were not acknowledged."""
-    head = {"start_ns": START_MS * 1_000_000, "ts_ns": 1_000_000, "devices": ["d0", "d1"], "boot_ids": ["b", "b"]}
+    head: dict[str, Any] = {
+        "start_ns": START_MS * 1_000_000,
+        "ts_ns": 1_000_000,
+        "devices": ["d0", "d1"],
+        "boot_ids": ["b", "b"],
+    }
+    head["fields"] = [2, 2]
     ledger = Ledger(tmp_path / "ledger", head)
     for device in (0, 1):
         for seq in range(COUNT):
@@ -48,7 +54,7 @@ def verify(platform: FakePlatform, accounts: Accounts, settle_s: float = 0.1, de
     async def scene() -> Any:
         api = PlatformApi(parse_url(platform.url), "operator")
         try:
-            return await Verifier(api, accounts, [2, 2], deadline_s).verify(settle_s)
+            return await Verifier(api, accounts, deadline_s).verify(settle_s)
         finally:
             api.close()
 
@@ -159,7 +165,7 @@ def test_what_arrives_late_is_not_lost(platform: FakePlatform, tmp_path: Path) -
 
     async def scene() -> Verdict:
         api = PlatformApi(parse_url(platform.url), "operator")
-        task = asyncio.create_task(Verifier(api, kept(tmp_path), [2, 2], 10.0).verify(10.0))
+        task = asyncio.create_task(Verifier(api, kept(tmp_path), 10.0).verify(10.0))
         try:
             await until(lambda: platform.pending_polls <= -4)  # the verifier has looked and looks again
             platform.rows["d1"][-1] = last
