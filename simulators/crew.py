@@ -67,7 +67,7 @@ class Crew:
         """
         try:
             for order in self._orders:
-                self._workers.append(await _start(order))
+                await self._start(pack(order))
             if self._is_stopping:
                 self.stop()
             await asyncio.gather(*(self._listen(number) for number in range(len(self._workers))))
@@ -79,6 +79,17 @@ class Crew:
         finally:
             await self._end()
         return self.tally()
+
+    async def _start(self, order: bytes) -> None:
+        isolated = ["-P"] if sys.flags.safe_path else []
+        pipe = asyncio.subprocess.PIPE
+        command = (sys.executable, *isolated, "-m", "simulators.worker")
+        worker = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        self._workers.append(worker)
+        assert worker.stdin is not None
+        with contextlib.suppress(ConnectionError):  # it is dead already: listening to it will tell
+            worker.stdin.write(order)
+            await worker.stdin.drain()
 
     async def _listen(self, number: int) -> None:
         worker = self._workers[number]
@@ -106,19 +117,3 @@ class Crew:
                 worker.stdin.close()
         for worker in self._workers:
             await worker.wait()
-
-
-async def _start(order: Order) -> asyncio.subprocess.Process:
-    isolated = ["-P"] if sys.flags.safe_path else []
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *isolated,
-        "-m",
-        "simulators.worker",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert worker.stdin is not None
-    worker.stdin.write(pack(order))
-    await worker.stdin.drain()
-    return worker

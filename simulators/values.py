@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,9 +11,22 @@ from simulators.tables import Table
 from simulators.units import parse_duration
 
 Value = float | int | bool | str
-Fit = Callable[[float], Value]
 _MAX_STEP_S = 60.0
 _MAX_VALUES, _MAX_DIGITS = 64, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The last step of every number: within the field's limits, of its type, rounded."""
+
+    kind: str
+    low: float
+    high: float
+    digits: int
+
+    def __call__(self, number: float) -> Value:
+        number = min(max(number, self.low), self.high)
+        return round(number) if self.kind == "int" else round(float(number), self.digits)
 
 
 class Source(Protocol):
@@ -166,11 +178,13 @@ def read_source(table: Table, kind: str, low: float | None, high: float | None) 
         return _read_states(table, kind)
     if kind not in {"float", "int"}:
         raise table.error("model", f"{model!r} gives numbers, the field is of type {kind} (use states or constant)")
-    fit = _fit(kind, low, high, table.count("digits", 2, most=_MAX_DIGITS) if kind == "float" else 0)
+    digits = table.count("digits", 2, most=_MAX_DIGITS) if kind == "float" else 0
+    fit = Fit(kind, -math.inf if low is None else low, math.inf if high is None else high, digits)
     if model == "counter":
         return Counter(table.number("start", 0), table.number("step", 1), fit)
     if model == "walk":
-        floor, ceiling = table.number("low", low), table.number("high", high)
+        floor = table.number("low") if low is None else table.number("low", low)
+        ceiling = table.number("high") if high is None else table.number("high", high)
         if floor >= ceiling:
             raise table.error("high", f"{ceiling:g}, above low = {floor:g}")
         return Walk(table.number("start", (floor + ceiling) / 2), table.number("step", least=0), floor, ceiling, fit)
@@ -206,14 +220,3 @@ def _duration(table: Table, key: str, default: str) -> float:
     if duration_s <= 0:
         raise table.error(key, "is zero")
     return duration_s
-
-
-def _fit(kind: str, low: float | None, high: float | None, digits: int) -> Fit:
-    """Make the last step of every number: within the field's limits, of its type, rounded."""
-    floor, ceiling = -math.inf if low is None else low, math.inf if high is None else high
-
-    def fit(number: float) -> Value:
-        number = floor if number < floor else min(ceiling, number)
-        return round(number) if kind == "int" else round(float(number), digits)
-
-    return fit

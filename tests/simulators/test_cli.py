@@ -8,12 +8,15 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simulators.cli import main
+from simulators.ledger import read_ledger
+from tests.e2e.platform import free_ports
 from tests.simulators.fakes import FakePlatform, Mosquitto
 from tests.support.waiting import wait_until
 
@@ -85,6 +88,129 @@ def test_batches_of_lines_are_complete(platform: FakePlatform, token_file: Path)
     assert platform.posts <= 5 * 4
 
 
+def rows_of(platform: FakePlatform) -> dict[str, list[dict[str, Any]]]:
+    """What the platform stored of each device, in the order of sending, without the times of this run."""
+    return {device_id: [row["fields"] for row in rows] for device_id, rows in platform.rows.items()}
+
+
+def test_seed_gives_the_same_readings_however_many_processes(platform: FakePlatform, token_file: Path) -> None:
+    more = ["--verify", "--seed", "7", "--scenario", "pump,greenhouse", "--faults", "drop=20%", "--prefix", "one-"]
+    code, alone = http_run(platform, token_file, *more)
+    readings = rows_of(platform)
+    platform.rows.clear()
+
+    codes, shared = http_run(platform, token_file, *more, "--processes", "3")
+
+    assert (code, codes) == (0, 0)
+    assert alone["sent"] == alone["stored"] == shared["sent"] == shared["stored"]
+    assert shared["settings"]["processes"] == 3
+    assert rows_of(platform) == readings
+    assert len(readings) == 5
+
+
+def test_several_processes_give_one_exact_verdict(platform: FakePlatform, token_file: Path) -> None:
+    platform.lose, platform.double = {7, 19, 20}, {31, 55}
+    ledger = token_file.with_name("ledger")
+
+    code, report = http_run(
+        platform, token_file, "--verify", "--processes", "2", "--drain-timeout", "1s", "--ledger", str(ledger)
+    )
+
+    assert code == 1
+    assert [report[key] for key in ("sent", "acked", "stored", "lost", "duplicates")] == [100, 100, 97, 3, 2]
+    assert sum(len(account.acked) for account in read_ledger(ledger).accounts) == 100
+
+
+def test_faulty_fleet_in_several_processes_balances(platform: FakePlatform, token_file: Path) -> None:
+    faults = "drop=5%,dup=5%,late=5%,malformed=5%,clock=5%,power=5%,storm=300ms"
+
+    code, report = http_run(platform, token_file, "--verify", "--faults", faults, "--processes", "2")
+
+    assert code == 0
+    assert report["sent"] == report["acked"] == report["stored"] + report["quarantined"]
+    assert report["quarantined"] > 0
+    assert report["visible_ms"]["max"] is None, "where clocks are wrong the newest reading is not the latest"
+
+
+def test_process_that_dies_fails_the_run(broker: Mosquitto) -> None:
+    process = Process(
+        "-c", "4", "--rate", "20/s", "--duration", "1h", "--no-register", "--processes", "2",
+        "--mqtt", f"127.0.0.1:{broker.port}",
+    )  # fmt: skip
+    victim = wait_until(lambda: len(found := process.children()) == 2 and found[1])
+
+    os.kill(victim, signal.SIGKILL)
+    code, said = process.wait()
+
+    assert code == 1
+    assert "process 2 ended with -9" in said
+    assert process.children() == []
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_scenario_file_makes_the_fleet(platform: FakePlatform, token_file: Path, processes: str) -> None:
+    path = token_file.with_name("mine.toml")
+    path.write_text(
+        """
+        [[groups]]
+        name = "quick"
+        devices = 2
+        rate = "20/s"
+        fields.count = { type = "int", value = { model = "counter", start = 1 } }
+
+        [[groups]]
+        name = "slow"
+        devices = 4
+        rate = "5/s"
+        faults = { dup = "50%" }
+        fields.on = { type = "bool", value = { model = "states", hold = "1s" } }
+
+        [[phases]]
+        duration = "500ms"
+
+        [[phases]]
+        duration = "500ms"
+        groups = ["slow"]
+        rate = 2
+        """
+    )
+    target = ["--transport", "http", "--url", platform.url, "--token-file", str(token_file), "--verify"]
+    report_path = token_file.with_name("report.json")
+
+    code = main([
+        "run", "--scenario", str(path), "--prefix", "p-", *target, "--processes", processes,
+        "--report", str(report_path),
+    ])  # fmt: skip
+
+    report = json.loads(report_path.read_text())
+    assert code == 0
+    assert report["sent"] == report["stored"] == 2 * 20 + 4 * 8
+    assert (report["settings"]["devices"], report["settings"]["duration"]) == (6, 1.0)
+    assert set(platform.types) == {"quick", "slow"}
+    assert sorted(platform.rows) == ["p-quick-01", "p-quick-02", "p-slow-01", "p-slow-02", "p-slow-03", "p-slow-04"]
+
+
+def test_metrics_are_served_during_a_run(broker: Mosquitto) -> None:
+    port = free_ports(1)[0]
+    process = Process(
+        "-c", "4", "--rate", "20/s", "--duration", "1h", "--no-register", "--metrics-port", str(port),
+        "--mqtt", f"127.0.0.1:{broker.port}",
+    )  # fmt: skip
+
+    def sent() -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                found = re.search(r"^headwater_sim_sent_total (\d+)", answer.read().decode(), re.MULTILINE)
+        except OSError:
+            return 0
+        return int(found[1]) if found else 0
+
+    wait_until(lambda: sent() > 10)
+    code, said = process.interrupt(signal.SIGINT)
+
+    assert code == 0, said
+
+
 def test_failed_condition_gives_1_and_a_line(
     platform: FakePlatform, token_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +253,9 @@ def test_ledger_is_kept_where_told(broker: Mosquitto, tmp_path: Path) -> None:
         (["--faults", "rain=1%"], "--faults: unknown fault 'rain'"),
         (["--fail-if", "lost>0"], "--fail-if lost>0 needs --verify"),
         (["--fail-if", "lost"], "--fail-if: not a condition: 'lost'"),
+        (["-c", "2", "--processes", "3"], "--processes 3 is more than the 2 devices"),
+        (["--scenario", "nowhere.toml"], "nowhere.toml: No such file or directory"),
+        (["--faults", "late=60%,dup=60%"], "--faults: faults of 120% of all readings, limit 100%"),
         (["--scenario", "volcano"], "unknown scenario 'volcano'"),
         (["--prefix", "_x"], "--prefix makes device ids like '_xplain-100'"),
         (["--prefix", "x" * 60], "--prefix makes device ids"),
@@ -196,8 +325,17 @@ class Process:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.pid = self._process.pid
 
+    def children(self) -> list[int]:
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except OSError:
+            return []
+
     def interrupt(self, number: signal.Signals) -> tuple[int, str]:
         os.kill(self.pid, number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
         said, _ = self._process.communicate(timeout=20)
         return self._process.returncode, said
 
@@ -213,6 +351,20 @@ def test_interrupted_run_still_gives_its_verdict(platform: FakePlatform, token_f
 
     assert code == 0
     assert "lost 0" in said
+
+
+def test_interrupted_processes_still_give_their_verdict(platform: FakePlatform, token_file: Path) -> None:
+    process = Process(
+        "-c", "4", "--rate", "50/s", "--duration", "1h", "--transport", "http", "--verify", "--processes", "2",
+        "--url", platform.url, "--token-file", str(token_file),
+    )  # fmt: skip
+    wait_until(lambda: platform.posts > 20)
+
+    code, said = process.interrupt(signal.SIGINT)
+
+    assert code == 0
+    assert "lost 0" in said
+    assert "Traceback" not in said
 
 
 def test_standing_fleet_waits_for_the_platform_and_stops_cleanly(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_members_take_turns_and_have_stable_names() -> None:
         "demo-greenhouse-01", "demo-pump-01", "demo-greenhouse-02", "demo-pump-02", "demo-greenhouse-03",
     ]  # fmt: skip
     assert make_members(load("plain").groups, 1000, "", None)[-1].device_id == "plain-1000"
+
+
+def test_groups_take_turns_as_their_sizes_say() -> None:
+    groups = [
+        replace(load("pump").groups[0], name="a", devices=6),
+        replace(load("pump").groups[0], name="b", devices=2),
+    ]
+
+    names = [member.device_id for member in make_members(groups, 4, "", None)]
+
+    assert sorted(names) == ["a-01", "a-02", "a-03", "b-01"]
+    assert names[0] == "a-01"
 
 
 def test_csv_names_type_and_tags() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,10 @@ def correlation(xs: list[float], ys: list[float]) -> float:
     return together / spread**0.5
 
 
+THINGS = ("greenhouse", "cold-chain", "pump", "plain")
+FLEETS = ("dairy-fleet", "smart-building", "water-network")
+
+
 @pytest.mark.parametrize("name", scenario.NAMES)
 def test_device_type_is_one_the_registry_takes(name: str) -> None:
     for group in scenario.load(name).groups:
@@ -35,13 +40,14 @@ def test_device_type_is_one_the_registry_takes(name: str) -> None:
 
 @pytest.mark.parametrize("name", scenario.NAMES)
 def test_every_reading_fits_its_device_type(name: str) -> None:
-    fields = scenario.load(name).groups[0].fields
     kinds = {"float": (float, int), "int": (int,), "bool": (bool,), "string": (str,)}
-    for seed in range(3):
-        for values in play(name, seed, every_s=30.0):
+    for group in scenario.load(name).groups:
+        fields, model = group.fields, group.make(Dice("1"), MIDNIGHT_S)
+        for number in range(1000):
+            values = model.values(MIDNIGHT_S + number * 60)
             assert set(values) == set(fields)
             for field, value in values.items():
-                assert isinstance(value, kinds[fields[field]["type"]])
+                assert type(value) in kinds[fields[field]["type"]]
                 assert fields[field].get("min", value) <= value <= fields[field].get("max", value)
 
 
@@ -132,3 +138,108 @@ def test_compartment_is_as_cold_as_its_cargo_wants_it() -> None:
     for number in range(4):
         setpoint = cold.make(Dice("1"), MIDNIGHT_S, number).values(MIDNIGHT_S)["setpoint"]
         assert setpoint == {"frozen": -18.0, "chilled": 4.0}[cold.tags_of(number)["cargo"]]
+
+
+def test_shipped_fleets_are_whole_days_of_whole_fleets() -> None:
+    assert set(scenario.NAMES) == {*THINGS, *FLEETS}
+    for name in FLEETS:
+        fleet = scenario.load(name)
+        assert len(fleet.groups) == len(fleet.phases) == 3
+        assert fleet.devices is not None
+        assert fleet.devices >= 200
+        assert fleet.duration_s == 120
+        assert any(group.faults for group in fleet.groups)
+        assert any(phase.faults for phase in fleet.phases)
+
+
+GOOD = """
+[[groups]]
+name = "lorry"
+devices = 3
+rate = "10/m"
+tags = { site = ["a", "b"] }
+faults = { late = "5%" }
+
+[groups.fields.temp]
+type = "float"
+unit = "Cel"
+min = -40
+max = 50
+value = { model = "walk", step = 0.1 }
+
+[[phases]]
+duration = "1m"
+rate = 2
+groups = ["lorry"]
+faults = { storm = "10s" }
+"""
+
+
+def test_file_of_ones_own_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+
+    mine = scenario.load(str(path))
+
+    group = mine.groups[0]
+    assert (mine.name, mine.devices, mine.duration_s) == ("mine", 3, 60)
+    assert (group.type, group.rate_hz, group.faults) == ("lorry", 10 / 60, {"late": 0.05})
+    assert group.tags_of(1) == {"site": "b"}
+    assert group.fields == {"temp": {"type": "float", "unit": "Cel", "min": -40, "max": 50}}
+    assert mine.phases[0].faults == {"storm": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("devices = 3", "devices = 0", "groups[0].devices: 0, from 1 to 1000000"),
+        ("devices = 3", "devices = 2.5", "groups[0].devices: not a whole number: 2.5"),
+        ('name = "lorry"', 'name = "_lorry"', "groups[0].name: '_lorry' cannot begin a device id"),
+        ('name = "lorry"', "", "groups[0].name: is missing"),
+        ('rate = "10/m"', 'rate = "often"', "groups[0].rate: not a rate: 'often'"),
+        ('rate = "10/m"', "rate = true", "groups[0].rate: neither text nor number: True"),
+        ('rate = "10/m"', 'speed = "10/m"', "groups[0].speed: unknown key (known: description, devices"),
+        ('rate = "10/m"', 'model = "volcano"', "groups[0].model: unknown 'volcano' (known: greenhouse"),
+        ('rate = "10/m"', 'model = "pump"', "groups[0].fields.temp.value: the group has a model"),
+        ('["a", "b"]', '"a"', "groups[0].tags.site: not an array of texts: 'a'"),
+        ('late = "5%"', 'late = "500%"', "groups[0].faults: late: not a share: '500%'"),
+        ('late = "5%"', 'rain = "5%"', "groups[0].faults: unknown fault 'rain'"),
+        ('late = "5%"', 'late = "60%", dup = "60%"', "groups[0].faults: faults of 120% of all readings, limit 100%"),
+        ('type = "float"', 'type = "complex"', "groups[0].fields.temp.type: unknown 'complex'"),
+        ("max = 50", "max = -50", "groups[0].fields.temp.max: -50, at least min = -40"),
+        (", step = 0.1", "", "groups[0].fields.temp.value.step: is missing"),
+        ('duration = "1m"', 'duration = "0s"', "phases[0].duration: is zero"),
+        ("rate = 2", "rate = -1", "phases[0].rate: -1, at least 0"),
+        ("rate = 2", "rate = 0", "phases: all have rate = 0: nothing would ever be sent"),
+        (
+            'groups = ["lorry"]',
+            'groups = ["pump"]',
+            "phases[0].groups: not an array of groups: ['pump'] (known: lorry)",
+        ),
+        ("[[phases]]", "[phases]", "phases: not an array of tables: write [[phases]]"),
+        ("[[groups]]", "[[groups", "Expected ']]' at the end of an array declaration"),
+    ],
+)
+def test_error_in_a_file_names_file_key_and_limit(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    path = tmp_path / "mine.toml"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new, 1))
+
+    with pytest.raises(ValueError) as caught:
+        scenario.load(str(path))
+
+    assert str(caught.value).startswith(f"{path}: {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+def test_two_groups_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace("lorry", "pump"))
+
+    with pytest.raises(ValueError, match="two groups named 'pump' in pump,"):
+        scenario.load_all(["pump", str(path)])
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.toml: No such file"):
+        scenario.load("nowhere.toml")
