@@ -83,39 +83,21 @@ def to_options(args: argparse.Namespace) -> Options:
     settings = {name: _plain(value) for name, value in vars(args).items() if name in _SETTINGS}
     prefix = f"sim-{args.seed}-{int(time.time()):x}-" if args.prefix is None else args.prefix
     options = Options(
+        **{name: getattr(args, name) for name in _AS_GIVEN},
         devices=devices,
-        processes=args.processes,
         rate_hz=1000 / args.interval_ms if args.interval_ms else args.rate,
         duration_s=duration_s,
         ramp_hz=1000 / args.ramp_interval_ms if args.ramp_interval_ms else args.ramp,
-        transport=args.transport,
-        protocol=args.protocol,
-        qos=args.qos,
         version=VERSIONS[args.version],
-        topic=args.topic,
-        size=args.size,
-        batch=args.batch,
         window=args.inflight,
-        outbox=args.outbox,
         keepalive_s=args.keepalive,
-        url=args.url,
         mqtt=mqtt,
         mqtt_tls=is_tls,
-        ca=args.ca,
         token_file=args.token_file or _default_token_file(),
-        register=args.register,
         scenarios=scenarios,
         prefix=prefix,
-        type=args.type,
-        credentials=args.credentials,
-        seed=args.seed,
-        faults=args.faults,
-        verify=args.verify,
-        ledger=args.ledger,
         drain_s=args.drain_timeout,
-        report=args.report,
         fail_if=_conditions(args),
-        metrics_port=args.metrics_port,
         settings=settings | {"prefix": prefix, "devices": devices, "duration": duration_s},
     )
     _check(options)
@@ -130,31 +112,17 @@ def _size(args: argparse.Namespace, scenarios: Sequence[scenario.Scenario]) -> t
     return args.devices or counted or _DEVICES, None if args.forever else duration_s
 
 
+# Flags that are an option of the same name.
+_AS_GIVEN = (
+    *("processes", "transport", "protocol", "qos", "topic", "size", "batch", "outbox", "url", "ca", "register"),
+    *("type", "credentials", "seed", "faults", "verify", "ledger", "report", "metrics_port"),
+)
+# Flags that the report repeats.
 _SETTINGS = frozenset(
     {
-        "devices",
-        "rate",
-        "interval_ms",
-        "duration",
-        "forever",
-        "ramp",
-        "ramp_interval_ms",
-        "transport",
-        "protocol",
-        "qos",
-        "version",
-        "size",
-        "batch",
-        "inflight",
-        "outbox",
-        "processes",
-        "url",
-        "mqtt",
-        "scenario",
-        "type",
-        "faults",
-        "verify",
-        "drain_timeout",
+        *("devices", "rate", "interval_ms", "duration", "forever", "ramp", "ramp_interval_ms", "processes"),
+        *("transport", "protocol", "qos", "version", "size", "batch", "inflight", "outbox", "url", "mqtt"),
+        *("scenario", "type", "faults", "verify", "drain_timeout"),
     }
 )
 

@@ -87,7 +87,7 @@ class Crew:
         worker = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
         self._workers.append(worker)
         assert worker.stdin is not None
-        with contextlib.suppress(ConnectionError):  # it is dead already: listening to it will tell
+        with contextlib.suppress(OSError, RuntimeError):  # it is dead already: listening to it will tell
             worker.stdin.write(order)
             await worker.stdin.drain()
 
@@ -113,7 +113,8 @@ class Crew:
 
     async def _end(self) -> None:
         for worker in self._workers:
-            if worker.stdin is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                assert worker.stdin is not None
                 worker.stdin.close()
         for worker in self._workers:
             await worker.wait()

@@ -27,14 +27,16 @@ class Parser(argparse.ArgumentParser):
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add all flags of a run."""
-    _add_load(parser.add_argument_group("load (short flags as in emqtt-bench)"))
+    load = parser.add_argument_group("load (short flags as in emqtt-bench)")
+    _add_load(load)
+    _add_messages(load)
     _add_target(parser.add_argument_group("where to"))
     _add_fleet(parser.add_argument_group("fleet"))
     _add_verdict(parser.add_argument_group("verdict"))
 
 
 def _add_load(group: argparse._ArgumentGroup) -> None:
-    count, number = _at_least(1), _at_least(0)
+    count = _at_least(1)
     group.add_argument("-c", "--devices", type=count, metavar="N", help="devices (100, or what the scenario says)")
     group.add_argument(
         "--rate",
@@ -59,6 +61,13 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
         "-i", "--ramp-interval-ms", type=count, metavar="MS", help="time between starts, instead of --ramp"
     )
     group.add_argument(
+        "--processes", type=count, default=1, metavar="N", help="share the devices out over so many processes (1)"
+    )
+
+
+def _add_messages(group: argparse._ArgumentGroup) -> None:
+    count, number = _at_least(1), _at_least(0)
+    group.add_argument(
         "-s", "--size", type=number, default=0, metavar="BYTES", help="pad payloads to this size (as they are)"
     )
     group.add_argument(
@@ -71,9 +80,6 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
         default=100,
         metavar="N",
         help="unacknowledged messages of a device; mqtt only (100)",
-    )
-    group.add_argument(
-        "--processes", type=count, default=1, metavar="N", help="share the devices out over so many processes (1)"
     )
     group.add_argument(
         "--outbox",
