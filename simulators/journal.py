@@ -73,6 +73,7 @@ class Journal:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), _COMMIT_EVERY_S)
             await self._commit()
+        await self._commit()  # what came in while the last one was under way
         if self._ledger is not None:
             self._ledger.close()
 

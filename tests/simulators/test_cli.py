@@ -68,13 +68,20 @@ def test_losses_and_duplicates_are_reported_exactly(platform: FakePlatform, toke
     assert [report[key] for key in ("acked", "stored", "lost", "duplicates")] == [100, 97, 3, 2]
 
 
+def assert_balanced(report: dict[str, Any]) -> None:
+    """A malformed message that is posted again, since a storm cut off the answer, is quarantined again."""
+    again = report["errors"].get("resent", 0)
+    assert report["sent"] == report["acked"]
+    assert report["sent"] <= report["stored"] + report["quarantined"] <= report["sent"] + again
+
+
 def test_faulty_fleet_balances(platform: FakePlatform, token_file: Path) -> None:
     faults = "drop=10%,dup=10%,late=10%,malformed=10%,storm=300ms"
 
     code, report = http_run(platform, token_file, "--verify", "--faults", faults)
 
     assert code == 0
-    assert report["sent"] == report["acked"] == report["stored"] + report["quarantined"]
+    assert_balanced(report)
     assert 0 < report["quarantined"] < 25
     assert 75 < report["sent"] < 100
     assert report["settings"]["faults"]["drop"] == 0.1
@@ -127,7 +134,7 @@ def test_faulty_fleet_in_several_processes_balances(platform: FakePlatform, toke
     code, report = http_run(platform, token_file, "--verify", "--faults", faults, "--processes", "2")
 
     assert code == 0
-    assert report["sent"] == report["acked"] == report["stored"] + report["quarantined"]
+    assert_balanced(report)
     assert report["quarantined"] > 0
     assert report["visible_ms"]["max"] is None, "where clocks are wrong the newest reading is not the latest"
 

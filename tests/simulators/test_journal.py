@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -53,6 +54,38 @@ def test_acknowledgement_counts_once_it_is_on_disk(tmp_path: Path) -> None:
 
     assert journal.acked_count == 2
     assert len(read_ledger(tmp_path / "ledger").accounts[0].acked) == 2
+
+
+class SlowDisk(Ledger):
+    """Takes its time for the first write, until it is let go on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, HEAD)
+        self.is_writing, self.may_go_on = threading.Event(), threading.Event()
+
+    def write(self, data: bytes) -> None:
+        if hasattr(self, "is_writing") and not self.is_writing.is_set():
+            self.is_writing.set()
+            assert self.may_go_on.wait(10)
+        super().write(data)
+
+
+def test_acknowledgements_during_the_last_sync_count(tmp_path: Path) -> None:
+    ledger = SlowDisk(tmp_path / "ledger")
+    journal = Journal(ledger)
+
+    async def scene() -> None:
+        keeper = asyncio.create_task(journal.keep())
+        journal.acked(message(1))
+        await until(ledger.is_writing.is_set)
+        journal.acked(message(2))
+        journal.end()
+        ledger.may_go_on.set()
+        await keeper
+
+    asyncio.run(scene())
+
+    assert journal.acked_count == 2
 
 
 class FullDisk:
