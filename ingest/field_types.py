@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from chassis import parking
-from chassis.sqlite import UNUSABLE, Database
+from chassis import logs, parking
+from chassis.sqlite import DAMAGED, UNUSABLE, Database
+from wire import clock
 from wire.errors import Unavailable
 from wire.points import FieldValue
 
+log = logs.get(__name__)
 MAX_CACHED = 50_000  # devices of a fleet; devices of one shape share one dict, so an entry is small
 MAX_SHAPES = 4_096
 MAX_FIELDS = 1_024  # names one device may use over time: random names must not fill the disk
@@ -58,7 +61,8 @@ class FieldTypes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, schema=_SCHEMA)
+        self._path = path
+        self._database = _open(path)
         self._lock = threading.Lock()  # guards all below
         self._shapes: OrderedDict[Key, Shape] = OrderedDict()  # series -> types, those of the file
         self._shared: dict[frozenset[tuple[str, type]], Shape] = {}
@@ -107,7 +111,7 @@ class FieldTypes:
         with self._lock:
             self._is_saving = True
             try:
-                self._write(self._unsaved)
+                self._write_or_begin_anew()
                 self._unsaved = {}
             except UNUSABLE as error:
                 raise Unavailable(f"field types cannot be written: {error}", code="spool_full") from error
@@ -135,7 +139,11 @@ class FieldTypes:
         shape = self._shapes.get(series)
         if shape is not None:
             return shape.types
-        rows = self._database.read("SELECT field, type FROM field_types WHERE series = ?", (_column(series),))
+        try:
+            rows = self._database.read("SELECT field, type FROM field_types WHERE series = ?", (_column(series),))
+        except DAMAGED:
+            self._begin_anew()
+            rows = []
         types = self._unsaved.get(series, {}) | {field: _KINDS[kind] for field, kind in rows}
         self._remember(series, types)
         return types
@@ -149,6 +157,20 @@ class FieldTypes:
         if len(self._shapes) > MAX_CACHED:
             self._shapes.popitem(last=False)
 
+    def _write_or_begin_anew(self) -> None:
+        try:
+            self._write(self._unsaved)
+        except DAMAGED:
+            self._begin_anew()
+            self._write(self._unsaved)
+
+    def _begin_anew(self) -> None:
+        """Go on with a new file that holds what memory knows; what it does not know, the store still holds against."""
+        self._database.close()
+        _set_aside(self._path)
+        self._database = _open(self._path)
+        self._unsaved = {series: shape.types for series, shape in self._shapes.items()} | self._unsaved
+
     def _write(self, fresh: dict[Key, Types]) -> None:
         rows = [(_column(series), name, NAMES[kind]) for series, types in fresh.items() for name, kind in types.items()]
         if not rows:
@@ -157,6 +179,23 @@ class FieldTypes:
             connection.executemany("INSERT OR IGNORE INTO field_types VALUES (?, ?, ?)", rows)
         for series in fresh:
             self._shapes.pop(series, None)  # another process may have been first: read what stands in the file
+
+
+def _open(path: Path) -> Database:
+    """Open the file; a damaged one must not stop ingestion."""
+    try:
+        return Database(path, schema=_SCHEMA)
+    except DAMAGED:
+        _set_aside(path)
+        return Database(path, schema=_SCHEMA)
+
+
+def _set_aside(path: Path) -> None:
+    name = f"{path}.damaged-{clock.now_ns()}"
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):  # another worker was first
+            Path(f"{path}{suffix}").rename(f"{name}{suffix}")
+    log.error("field_types_set_aside", path=str(path), to=name)
 
 
 def _column(series: Key) -> str:

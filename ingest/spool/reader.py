@@ -48,6 +48,7 @@ class Taken:
     origins: list[tuple[str, int]] = field(default_factory=list)  # of each frame: name, index of its first reading
     positions: dict[str, Position] = field(default_factory=dict)
     damaged: int = 0
+    consumed: int = 0  # before, by a writer that nobody remembers
     size_bytes: int = 0
 
 
@@ -69,6 +70,7 @@ class SlotReader:
             return taken
         firsts = segments.first_numbers(self.folder)  # after the mark: see the rules of ingest.spool.segments
         position = self._start(mark, firsts)
+        self._count_known(position, taken)
         until = len(taken.readings) + limit
         while position.number < mark.number and len(taken.readings) < until and taken.size_bytes < TURN_BYTES:
             before = position
@@ -130,6 +132,12 @@ class SlotReader:
         if self.position is not None:
             log.warning("spool_slot_replaced", slot=self.name, consumed=self.position.number)
         return Position(mark.slot_id, min(firsts[0], mark.number) if firsts else mark.number)
+
+    def _count_known(self, position: Position, taken: Taken) -> None:
+        """Count what a writer consumed that remembered it in a file that is no more: its segments are deleted."""
+        if self.position is None and position.number:
+            log.warning("spool_position_lost", slot=self.name, consumed=position.number)
+            taken.consumed += position.number
 
     def _read_chunk(self, position: Position, bounds: _Bounds, taken: Taken, until: int) -> Position:
         if bounds.first is None:

@@ -1,6 +1,7 @@
 """The spool: a segment log per worker slot, fsynced before anybody is told that a reading is kept. Knows no store.
 
-    SPOOL/<protocol>/<slot>/lock                              flock of the process that appends; kill -9 frees it
+    SPOOL/<protocol>/<slot>/lock                              flock of the process that appends; kill -9 frees it.
+                                                              Its content: the slot's id, once more (see `mark`)
                            /mark                              number of the next reading: all before it are durable
                            /<first number, 20 digits>.seg     frames (ingest.spool.frames)
 
@@ -88,7 +89,8 @@ class Spool:
         self._lock = lock
         self._limits = limits
         self._files = files
-        self._number = recover(folder, files)
+        mark = recover(folder, files)
+        self._number, self._slot_id = mark.number, bytes.fromhex(mark.slot_id)
         self._mark = os.open(folder / "mark", os.O_RDWR | os.O_CLOEXEC)
         self._segment = -1  # descriptor; -1: the next append opens one
         self._offset = 0  # behind the last frame that is durable
@@ -184,10 +186,6 @@ class Spool:
             log.warning("spool_sync_failed", folder=str(self.folder), error=error.strerror)
             raise Unavailable(f"the spool cannot be synced: {error.strerror}", retry_after_s=1) from error
 
-    @property
-    def _slot_id(self) -> bytes:
-        return os.pread(self._mark, 8, 0)
-
     def _open_segment(self) -> None:
         path = segment_path(self.folder, self._number)
         path.unlink(missing_ok=True)  # only ever an empty or refused one: nothing of it is below the mark
@@ -251,11 +249,12 @@ def adopt(folder: Path) -> bool:
     return True
 
 
-def recover(folder: Path, files: Files) -> int:
-    """Bring a slot whose lock is held to order after a crash; give the number of its next reading.
+def recover(folder: Path, files: Files) -> Mark:
+    """Bring a slot whose lock is held to order after a crash; give its id and the number of its next reading.
 
     Whole frames behind the mark are kept (they were never acknowledged, but may be), a torn one is cut. What is
-    damaged below the mark stays where it is: the reader counts and reports it.
+    damaged below the mark stays where it is: the reader counts and reports it. A damaged mark costs nothing: the number
+    is that behind the segments, and the id, without which the writer would read them all again, stands in `lock` too.
     """
     mark = read_mark(folder)
     known = mark.number if mark else 0
@@ -263,7 +262,11 @@ def recover(folder: Path, files: Files) -> int:
     firsts = first_numbers(folder)
     if firsts:
         number = max(known, firsts[-1], _mend_tail(segment_path(folder, firsts[-1]), known, files))
-    slot_id = bytes.fromhex(mark.slot_id) if mark else secrets.token_bytes(8)
+    kept = mark or _read_record(folder / "lock")
+    if mark is None and (folder / "mark").exists():
+        log.error("spool_mark_damaged", slot=str(folder), number=number, has_id=kept is not None)
+    slot_id = bytes.fromhex(kept.slot_id) if kept else secrets.token_bytes(8)
+    _keep_id(folder / "lock", slot_id, files)
     descriptor = os.open(folder / "mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _write_mark(descriptor, slot_id, number)
@@ -271,7 +274,19 @@ def recover(folder: Path, files: Files) -> int:
     finally:
         os.close(descriptor)
     _sync_folder(folder)
-    return number
+    return Mark(slot_id.hex(), number)
+
+
+def _keep_id(path: Path, slot_id: bytes, files: Files) -> None:
+    held = _read_record(path)
+    if held is not None and held.slot_id == slot_id.hex():
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
+    try:
+        _write_mark(descriptor, slot_id, 0)
+        files.sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _mend_tail(path: Path, known: int, files: Files) -> int:
@@ -323,8 +338,12 @@ def slot_folders(folder: Path) -> list[Path]:
 
 def read_mark(folder: Path) -> Mark | None:
     """Read a slot's mark; None when the slot is only being made, or the mark is damaged."""
+    return _read_record(folder / "mark")
+
+
+def _read_record(path: Path) -> Mark | None:
     try:
-        content = (folder / "mark").read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     if len(content) != _MARK.size:

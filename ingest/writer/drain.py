@@ -184,7 +184,7 @@ class Drain:
     def _count(self, batch: _Batch, outcome: WriteOutcome) -> None:
         refused = sum(refusal.field is None for refusal in outcome.refused)
         counts = {
-            "stored": len(batch.points) - refused,
+            "stored": len(batch.points) - refused + batch.taken.consumed,
             "duplicates": len(batch.taken.readings) - len(batch.points),
             "store_refused": refused,
             "damaged": batch.taken.damaged,

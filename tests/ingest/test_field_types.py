@@ -79,3 +79,36 @@ def test_random_names_do_not_fill_the_disk(tmp_path: Path) -> None:
 
     assert fit(types, {"one_more": 1.0, "n0": 2.0}) == ({"n0": 2.0}, [("one_more", "too_many_fields")])
     types.close()
+
+
+def test_damaged_file_is_set_aside_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "t.db").write_bytes(b"no database at all" * 100)
+
+    types = FieldTypes(tmp_path / "t.db")
+
+    assert fit(types, {"a": 1.0}) == ({"a": 1.0}, [])
+    assert fit(types, {"a": "x"}) == ({}, [("a", "type_conflict")])
+    assert len(list(tmp_path.glob("t.db.damaged-*"))) == 1
+    types.close()
+
+
+def test_file_damaged_while_open_costs_nothing_that_is_in_memory(tmp_path: Path) -> None:
+    types = FieldTypes(tmp_path / "t.db")
+    fit(types, {"a": 1.0})
+    fit(types, {"a": 2.0})
+    types._database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with (tmp_path / "t.db").open("r+b") as file:
+        file.seek(4_096)
+        file.write(b"\xff" * 8_192)
+    other = ("default", "d2", "telemetry")
+    types._database.connection.execute("PRAGMA shrink_memory").fetchall()
+
+    types.fit(other, {"b": True}, is_typed=False)
+    types.save()
+    types.close()
+
+    assert len(list(tmp_path.glob("t.db.damaged-*"))) == 1
+    again = FieldTypes(tmp_path / "t.db")
+    assert fit(again, {"a": "x"}) == ({}, [("a", "type_conflict")])
+    assert again.fit(other, {"b": 1.0}, is_typed=False)[0].code == "type_conflict"
+    again.close()

@@ -378,3 +378,33 @@ def test_killed_process_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     assert set(acked) <= set(found)
     assert len(found) == len(set(found)) == log.number == segments.accepted_total(tmp_path)
     log.close()
+
+
+def test_damaged_mark_costs_neither_number_nor_name(tmp_path: Path) -> None:
+    log = open_spool(tmp_path)
+    append(log, 0, 1, 2)
+    mark = segments.read_mark(log.folder)
+    log.close()
+    whole = (log.folder / "mark").read_bytes()
+
+    for place in range(len(whole)):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :]
+        (log.folder / "mark").write_bytes(damaged[: place or None])
+        open_spool(tmp_path).close()
+
+        assert segments.read_mark(log.folder) == mark
+
+
+def test_mark_damaged_while_open_is_mended_by_the_next_commit(tmp_path: Path) -> None:
+    log = open_spool(tmp_path)
+    append(log, 0)
+    before = segments.read_mark(log.folder)
+    with (log.folder / "mark").open("r+b") as file:
+        file.write(b"\xff" * 8)
+
+    append(log, 1)
+    after = segments.read_mark(log.folder)
+    log.close()
+
+    assert before is not None
+    assert after == before._replace(number=2)

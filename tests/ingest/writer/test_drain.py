@@ -228,6 +228,40 @@ def test_turns_of_a_busy_writer_are_remembered_in_time(line: Line, monkeypatch: 
     assert line.counters() == {"stored": 1, "pending": 1}
 
 
+def test_damaged_mark_does_not_count_again(line: Line) -> None:
+    line.append(*(reading(n) for n in range(5)))
+    line.run()
+    line.log.close()
+    (line.log.folder / "mark").write_bytes(b"\xff" * 20)
+
+    line.log = segments.open_spool(line.data / "spool" / "json", limit_bytes=1 << 30, floor_bytes=0)
+    line.append(reading(5))
+    line.restart()
+    line.run()
+
+    assert line.counters() == {"stored": 6}
+    assert [len(batch) for batch in line.store.batches] == [5, 1]
+
+
+def test_lost_memory_of_the_writer_leaves_the_ledger_balanced(line: Line) -> None:
+    line.log.close()
+    line.log = segments.open_spool(line.data / "spool" / "json", limit_bytes=8_192, floor_bytes=0)
+    for number in range(0, 100, 10):  # in segments of 1 KiB: the first are deleted
+        line.append(*(reading(number + n) for n in range(10)))
+        line.run()
+    assert segments.first_numbers(line.log.folder)[0] > 0
+    line.state.close()
+    for path in line.data.glob("writer.db*"):
+        path.unlink()
+    line.state = WriterState(line.data)
+
+    line.restart()
+    line.run()
+
+    assert line.counters() == {"stored": 100}
+    assert segments.accepted_total(line.data / "spool") == 100
+
+
 def test_failed_commit_is_repeated_without_losing_or_dropping(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     line.append(*(reading(n, boot_id="b", seq=n) for n in range(5)))
     with monkeypatch.context() as patch:
