@@ -1,6 +1,9 @@
 # Shell functions that ./run and ./test share: everything they need is installed once. Sourced, with $here set.
 # shellcheck shell=sh
 
+# Under LC_ALL=C Python 3.11 cannot read the .pth file of a folder whose name is not ASCII.
+case ${LC_ALL:-} in C | POSIX) export LC_ALL=C.UTF-8 ;; esac
+
 say() { printf '%s\n' "$*" >&2; }
 fail() {
     say "headwater: $*"
