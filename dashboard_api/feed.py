@@ -92,6 +92,8 @@ class Feed:
         self._hub = hub
         self._tokens = tokens
         self._stopping = stopping
+        self._open = 0  # connections, also those that have not subscribed yet
+        self._lock = threading.Lock()  # guards _open
 
     def install(self, app: Flask) -> None:
         """Put the route into the app."""
@@ -119,7 +121,7 @@ class Feed:
             raise Unauthorized("a valid operator token is needed (Authorization: Bearer ... or a session)")
         if (by_cookie or "Origin" in request.headers) and not web.is_same_site():
             raise Forbidden("the feed is for pages of this site", code="foreign_origin")
-        if self._hub.viewers() >= MAX_VIEWERS:
+        if self._open >= MAX_VIEWERS:
             raise TooManyRequests(f"{MAX_VIEWERS} viewers are open, the limit", retry_after_s=30)
         _check_handshake()
         # Compression would hold about 300 KB a viewer; of subprotocols there are none.
@@ -131,6 +133,7 @@ class Feed:
 
     def _serve(self, browser: WebSocket) -> None:
         token = web.presented_token()[0]
+        self._count(+1)
         try:
             subscription = _subscription(browser.receive(timeout=SUBSCRIBE_WITHIN_S))
             while subscription is not None:
@@ -140,7 +143,12 @@ class Feed:
             browser.close(CLOSE_POLICY, error.code)
         finally:
             browser.thread.join(2 * LINGER_S)  # it reads what the reader still sends
+            self._count(-1)
             request.environ["headwater.start_s"] = time.perf_counter()  # hours of viewing are no slow request
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._open += change
 
     def _serve_viewer(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
         """Serve one subscription; give the next one, or None when the connection is to end."""

@@ -214,9 +214,9 @@ def _show_secret(given: argparse.Namespace, made: dict[str, Any], credential: di
     if given.json:
         tables.show_json(made)
         return 0
-    print(f"MQTT  user name {credential['username']}  password {credential['secret']}")
-    print(f"HTTP  Authorization: Bearer {credential['bearer']}")
-    print("The secret is shown only this once.", file=sys.stderr)
+    print(f"Secret  {credential['secret']}  (shown only this once)")
+    print(f"MQTT    user name {credential['username']}, the secret as password")
+    print(f"HTTP    Authorization: Bearer {credential['bearer']}")
     return 0
 
 

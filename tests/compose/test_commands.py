@@ -81,7 +81,7 @@ def test_device_add_shows_the_secret_once(gateway: Gateway, capsys: pytest.Captu
 
     assert gateway.body() == {"id": "d1", "type": "t", "tags": {"site": "a"}, "gateway": True}
     assert gateway.asked[-1][2] == "Bearer ttt"
-    assert "password sss" in capsys.readouterr().out
+    assert "Secret  sss" in capsys.readouterr().out
 
 
 def test_device_list_walks_the_pages(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:

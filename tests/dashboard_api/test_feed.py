@@ -14,6 +14,7 @@ import urllib3
 import websocket
 
 from chassis.web import SESSION_COOKIE
+from dashboard_api.feed import MAX_VIEWERS
 from dashboard_api.hub import MAX_QUEUED
 from tests.dashboard_api.conftest import Broker, Dashboard
 from tests.support.waiting import wait_until
@@ -274,6 +275,24 @@ def test_two_hundred_viewers_come_and_go_without_a_leak(connect, dashboard, brok
     wait_until(lambda: gauge(dashboard, "headwater_feed_viewers") == 0, what="all to go")
     wait_until(lambda: open_files(pid) <= descriptors + 3, what="descriptors closed")
     assert pss_kib(pid) - memory < 20_000
+
+
+def test_readers_that_never_subscribe_count_too(connect, dashboard):
+    opened = [connect() for _ in range(MAX_VIEWERS)]
+
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        connect()
+    assert refused.value.status_code == 429
+    opened[0].close()
+    wait_until(lambda: _is_let_in(connect), 10)
+
+
+def _is_let_in(connect) -> bool:
+    try:
+        connect()
+    except websocket.WebSocketBadStatusException:
+        return False
+    return True
 
 
 def test_memory_stays_within_the_budget(dashboard):
