@@ -13,6 +13,7 @@ import pytest
 import urllib3
 import websocket
 
+from chassis.peers import POOL
 from chassis.web import SESSION_COOKIE
 from dashboard_api.feed import MAX_VIEWERS
 from dashboard_api.hub import MAX_QUEUED
@@ -273,7 +274,8 @@ def test_two_hundred_viewers_come_and_go_without_a_leak(connect, dashboard, brok
             viewer.shutdown()  # gone without a word
 
     wait_until(lambda: gauge(dashboard, "headwater_feed_viewers") == 0, what="all to go")
-    wait_until(lambda: open_files(pid) <= descriptors + 3, what="descriptors closed")
+    # Connections to the registry stay open in their pool; how many there were at once depends on the machine's load.
+    wait_until(lambda: open_files(pid) <= descriptors + POOL, what="descriptors closed")
     assert pss_kib(pid) - memory < 20_000
 
 
