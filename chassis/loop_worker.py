@@ -42,6 +42,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         self._next_sweep_s = 0.0
         self._parked: dict[LoopWaiter, float] = {}  # those with a deadline (monotonic)
         self._woken: deque[LoopWaiter] = deque()
+        self._soon: deque[Callable[[], None]] = deque()
         self._has_rung = False
         self._bell = -1
 
@@ -55,16 +56,28 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
     def wake(self, waiter: LoopWaiter) -> None:
         """See chassis.parking.Loop."""
         self._woken.append(waiter)
-        if not self._has_rung:
-            self._has_rung = True
-            os.eventfd_write(self._bell, 1)
+        self._ring()
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """See chassis.parking.Loop."""
+        self._soon.append(work)
+        self._ring()
 
     def start(self, work: Callable[[], None]) -> None:
         """See chassis.parking.Loop."""
         self._aside.submit(work)
 
-    def _answer_bell(self, bell: int) -> None:
-        os.eventfd_read(bell)
+    def _ring(self) -> None:
+        if not self._has_rung:
+            self._has_rung = True
+            os.eventfd_write(self._bell, 1)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Run one turn: what is ready, then what was put off to its end, then the requests that this woke."""
+        super().wait_for_and_dispatch_events(timeout)
+        while self._soon:
+            self._has_rung = True  # it looks at once
+            self._soon.popleft()()
         self._has_rung = False  # before the look: who comes later rings again
         while self._woken:
             waiter = self._woken.popleft()
@@ -83,7 +96,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         """Run until SIGTERM."""
         quick: Iterable[str] = getattr(self.wsgi, "extensions", {}).get(QUICK, ())
         self._prefixes = tuple(f"POST {prefix}".encode() for prefix in quick)
-        self.poller.register(self._bell, selectors.EVENT_READ, self._answer_bell)
+        self.poller.register(self._bell, selectors.EVENT_READ, os.eventfd_read)
         super().run()
 
     def accept(self, listener: Any) -> None:

@@ -35,6 +35,10 @@ class Loop(Protocol):
         """Run `work` in a thread of the pool for what blocks."""
         ...
 
+    def soon(self, work: Callable[[], None]) -> None:
+        """Run `work` in the loop's thread, when all that was ready has had its turn. From any thread."""
+        ...
+
 
 class Request(greenlet):
     """A request that runs on an event loop."""
@@ -86,9 +90,10 @@ class LoopWaiter:
             self._request.switch()
 
 
-def is_on_loop() -> bool:
-    """Tell whether this runs on an event loop, where nothing may block."""
-    return isinstance(getcurrent(), Request)
+def loop() -> Loop | None:
+    """Give the event loop that this runs on, where nothing may block; None elsewhere."""
+    request = getcurrent()
+    return request.loop if isinstance(request, Request) else None
 
 
 def waiter() -> Waiter:

@@ -1,13 +1,14 @@
 """Group commit: many requests, one write and one fdatasync at a time. Knows the spool, no HTTP.
 
 The first request that finds nobody committing leads: it commits all that is queued, its own included, and hands the
-lead to the next that waits. A lone request so pays no thread switch. A request on an event loop may not block it:
-a thread leads in its place.
+lead to the next that waits. A lone request so pays no thread switch. A request on an event loop may not block it
+for long: it leads at the end of the loop's turn where the disk is quick, else a thread leads in its place.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -21,6 +22,8 @@ from wire.errors import RetryLater, Unavailable
 log = logs.get(__name__)
 QUEUE_BYTES = 32 * 1024 * 1024  # what may wait: at 100 MB/s of disk, a third of a second
 GROUP_BYTES = 8 * 1024 * 1024  # what one commit takes: bounds its time and what a full disk refuses at once
+QUICK_S = 0.003  # a last commit below this, of few bytes, means that the next may hold up an event loop
+QUICK_BYTES = 256 * 1024
 WAIT_S = 10.0  # a request that waits longer answers 503: gateway and bridge give up at about that time
 GROUPS = Histogram(
     "headwater_batcher_group_requests",
@@ -43,13 +46,13 @@ class Log(Protocol):
 class _Ticket:
     """One waiting append. `event` is set when it is done or when it shall lead."""
 
-    __slots__ = ("bodies", "error", "event", "is_done", "is_on_loop", "leads", "size")
+    __slots__ = ("bodies", "error", "event", "is_done", "leads", "loop", "size")
 
     def __init__(self, bodies: list[frames.Body], size: int) -> None:
         self.bodies = bodies
         self.size = size
         self.event = parking.waiter()
-        self.is_on_loop = parking.is_on_loop()
+        self.loop = parking.loop()
         self.is_done = self.leads = False
         self.error: Exception | None = None
 
@@ -66,7 +69,7 @@ class GroupCommit:
         self._queue: list[_Ticket] = []
         self._waiting_bytes = 0
         self._has_leader = False
-        self._is_closed = False
+        self._is_closed = self._is_quick = False
         self._substitute = ThreadPoolExecutor(1, "spool-commit")  # leads for requests on an event loop
 
     def append(self, readings: Sequence[Reading]) -> None:
@@ -138,7 +141,9 @@ class GroupCommit:
         try:
             if group:
                 GROUPS.observe(len(group))
+                began_s = time.monotonic()
                 self._spool.commit([body for ticket in group for body in ticket.bodies])
+                self._is_quick = time.monotonic() - began_s < QUICK_S
             error = None
         except RetryLater as refusal:
             error = refusal
@@ -175,11 +180,13 @@ class GroupCommit:
 
     def _appoint(self, ticket: _Ticket) -> None:
         """Make somebody lead, for this ticket and all behind it; _lock is held."""
-        if ticket.is_on_loop:
-            self._substitute.submit(self._lead)
-        else:
+        if ticket.loop is None:
             ticket.leads = True
             ticket.event.set()
+        elif self._is_quick and self._waiting_bytes <= QUICK_BYTES:
+            ticket.loop.soon(self._lead)
+        else:
+            self._substitute.submit(self._lead)
 
 
 def _own_copy(error: Exception) -> Exception:

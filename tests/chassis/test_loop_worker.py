@@ -36,7 +36,7 @@ class App:
             body = str(told).encode()
         elif path == "/quick/broken":
             raise ValueError("broken")
-        told = {"on_loop": parking.is_on_loop(), "thread": threading.current_thread().name, "size": len(body),
+        told = {"on_loop": parking.loop() is not None, "thread": threading.current_thread().name, "size": len(body),
                 "method": environ["REQUEST_METHOD"], "body": body[:20].decode("latin-1")}
         answer = json.dumps(told).encode()
         start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])

@@ -12,7 +12,7 @@ from tests.support.tiny_loop import TinyLoop
 
 def test_aside_off_a_loop_is_a_plain_call() -> None:
     assert parking.aside(threading.current_thread) is threading.current_thread()
-    assert not parking.is_on_loop()
+    assert parking.loop() is None
 
 
 def test_aside_on_a_loop_runs_in_a_thread_while_others_run() -> None:
@@ -23,7 +23,7 @@ def test_aside_on_a_loop_runs_in_a_thread_while_others_run() -> None:
         seen.append(parking.aside(lambda: gate.wait(10) and threading.current_thread().name))
 
     loop.begin(slow)
-    loop.begin(lambda: seen.append(parking.is_on_loop()))
+    loop.begin(lambda: seen.append(parking.loop() is loop))
     gate.set()
     loop.turn()
 

@@ -14,20 +14,27 @@ class TinyLoop:
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(2, "tiny")
-        self.woken: Queue[parking.LoopWaiter] = Queue()
+        self.woken: Queue[Callable[[], None]] = Queue()
         self.parked: list[float | None] = []
 
     def park(self, waiter: parking.LoopWaiter, timeout_s: float | None) -> None:
         self.parked.append(timeout_s)
 
     def wake(self, waiter: parking.LoopWaiter) -> None:
-        self.woken.put(waiter)
+        self.woken.put(waiter.resume)
 
     def start(self, work: Callable[[], None]) -> None:
         self.pool.submit(work)
+
+    def soon(self, work: Callable[[], None]) -> None:
+        self.woken.put(work)
 
     def begin(self, run: Callable[[], None]) -> None:
         parking.Request(run, self).switch()
 
     def turn(self) -> None:
-        self.woken.get(timeout=10).resume()
+        self.woken.get(timeout=10)()
+
+    def run_until(self, is_done: Callable[[], bool]) -> None:
+        while not is_done():
+            self.turn()

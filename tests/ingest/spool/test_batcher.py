@@ -234,8 +234,7 @@ def test_requests_on_a_loop_commit_together_and_never_block_it() -> None:
     log.entered.wait(10)  # a thread leads; the loop is free
     assert done == []
     log.gate.set()
-    for _ in range(4):
-        loop.turn()
+    loop.run_until(lambda: len(done) == 4)
 
     assert len(done) == 4
     assert sum(log.groups) == 4
@@ -254,7 +253,7 @@ def test_lead_goes_from_a_thread_to_a_loop_and_back() -> None:
         wait_until_queued(group, 2)
         log.gate.set()
         first.result(10)
-        loop.turn()
+        loop.run_until(lambda: len(done) == 1)
         second.result(10)
 
     assert sum(log.groups) == 3
@@ -275,8 +274,7 @@ def test_failed_commit_is_told_to_every_request_of_a_loop() -> None:
     for number in range(3):
         loop.begin(lambda number=number: append(number))
     log.gate.set()
-    for _ in range(3):
-        loop.turn()
+    loop.run_until(lambda: len(told) == 3)
 
     assert told == [7, 7, 7]
     group.close()
@@ -296,9 +294,49 @@ def test_request_on_a_loop_that_waited_too_long_leaves_the_queue() -> None:
     loop.begin(lambda: append(1))
     group._queue[0].event.resume()  # as the loop does at the deadline
     log.gate.set()
-    loop.turn()
+    loop.run_until(lambda: bool(told))
     group.append(readings(5))
 
     assert told == [0]
     assert sum(log.groups) == 2
+    group.close()
+
+
+def test_loop_leads_itself_where_the_disk_was_quick() -> None:
+    log, loop, done = SlowLog(), TinyLoop(), []
+    log.gate.set()
+    group = GroupCommit(log)
+    threads: list[str] = []
+    commit = log.commit
+
+    def noting(bodies: Sequence[frames.Body]) -> None:
+        threads.append(threading.current_thread().name)
+        commit(bodies)
+
+    log.commit = noting
+    for is_quick in (False, True):
+        group._is_quick = is_quick
+        for number in range(3):
+            loop.begin(lambda number=number: done.append(group.append(readings(number))))
+        wanted = len(done) + 3
+        loop.run_until(lambda wanted=wanted: len(done) == wanted)
+
+    assert threads[0].startswith("spool-commit")
+    assert threads[-1] == threading.current_thread().name
+    assert log.groups[-1] == 3
+    group.close()
+
+
+def test_slow_disk_and_large_groups_do_not_hold_up_a_loop() -> None:
+    log, loop, done = SlowLog(), TinyLoop(), []
+    group = GroupCommit(log)
+    group._is_quick = True
+    large = [Reading("d", "telemetry", number, number, {"s": "x" * 1000}) for number in range(400)]
+
+    loop.begin(lambda: done.append(group.append(large)))
+    assert log.entered.wait(10)  # a thread commits although this one has not turned
+    threading.Timer(0.01, log.gate.set).start()
+    loop.run_until(lambda: bool(done))
+
+    assert not group._is_quick
     group.close()
