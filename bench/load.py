@@ -152,7 +152,7 @@ def _length(size: int) -> bytes:
 # -- HTTP ----------------------------------------------------------------------------------------------------------
 
 
-class _Poster:
+class Poster:
     def __init__(self, address: tuple[str, int], login: Login, boot: str, batch: int) -> None:
         self._numbers = Numbers(boot)
         self._batch = batch
@@ -194,7 +194,7 @@ def post(address: tuple[str, int], logins: list[Login], seconds: float, boot: st
     result = Result()
     selector = selectors.DefaultSelector()
     for login in logins:
-        poster = _Poster(address, login, boot, batch)
+        poster = Poster(address, login, boot, batch)
         selector.register(poster.socket, selectors.EVENT_READ, poster)
     began_s = time.monotonic()
     posting = {key.fileobj for key in selector.get_map().values()}

@@ -13,6 +13,7 @@ from compose.folder import Folder, write_private
 from wire.errors import BadRequest, HeadwaterError, NotFound, TooLarge, Unavailable
 
 TEMPLATE = Path(__file__).with_name("gateway.conf")
+IN_FLIGHT = 1_024  # telemetry requests in the service at once: a second's worth on a small, busy machine
 RETRY_AFTER_S = 1  # a restarted service is back sooner than this on any machine
 LOG_LEVELS = {"debug": "info", "info": "error", "warning": "crit", "error": "crit"}  # `error` is a line per request
 
@@ -23,14 +24,21 @@ def write(folder: Folder, config: UpConfig, ports: Mapping[str, int]) -> Path:
         "USER": "user root root;" if os.geteuid() == 0 else "",
         "LOG_LEVEL": LOG_LEVELS[config.log_level],
         "INGEST_JSON": str(ports["ingest-json"]),
+        "IN_FLIGHT": str(IN_FLIGHT),
         "DEVICES": str(ports["devices"]),
         "DASHBOARD": str(ports["dashboard"]),
         "LISTEN": _listen(config, ports),
         "PROBLEMS": _problems(),
     }
+    shed_file(folder).unlink(missing_ok=True)
     path = folder.gateway / "nginx.conf"
     write_private(path, fill(TEMPLATE.read_text(), values))
     return path
+
+
+def shed_file(folder: Folder) -> Path:
+    """Give the file that gets a line for each telemetry request the gateway refused, from the start on."""
+    return folder.gateway / "shed.log"
 
 
 def near_url(config: UpConfig, ports: Mapping[str, int]) -> str:

@@ -119,6 +119,8 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
             "OPERATOR_TOKEN_FILE": str(plan.folder.secrets / "operator.token"),
             "ADMIN_HASH_FILE": str(plan.folder.secrets / "admin.hash"),
         }
+    if name.startswith("ingest-"):
+        return {"GATEWAY_SHED_FILE": str(gateway.shed_file(plan.folder))}
     return pid_file | {"BROKER_SESSION_FILE": str(plan.folder.broker / "bridge.session")} if name == "bridge" else {}
 
 

@@ -28,6 +28,7 @@ from ingest.rates import RateLimits
 from ingest.replay import Replayer
 from ingest.reports import SEND_S, Reports
 from ingest.service import IngestService
+from ingest.shed import ShedCount
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.segments import accepted_total, open_spool
 from ingest.writer.state import read_boots, read_counters
@@ -68,7 +69,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     app = web.create_app(edge, api, __name__)
     app.extensions[QUICK] = ("/v1/telemetry", "/api/v1/")
     closing.callback(workers.stop)
-    _start(workers, service, ports)
+    _start(workers, config, service, ports)
     _start_pruning(workers, config, ports.quarantine)
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.close"] = closing.close
@@ -94,9 +95,13 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
     raise AssertionError
 
 
-def _start(workers: Workers, service: IngestService, ports: Ports) -> None:
+def _start(workers: Workers, config: IngestConfig, service: IngestService, ports: Ports) -> None:
+    shed = ShedCount(config.gateway_shed_file) if config.gateway_shed_file else None
+
     def report() -> None:
         SPOOL_BYTES.set(ports.commit.size_bytes())
+        if shed is not None:
+            shed.read()
         ports.reports.send()
         service.save_counts()
 

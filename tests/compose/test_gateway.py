@@ -7,9 +7,11 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
@@ -27,8 +29,13 @@ class Echo(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     service = ""
+    held: ClassVar[set[str]] = set()  # paths of requests that wait for `release`
+    release = threading.Event()
 
     def do_GET(self) -> None:
+        if self.path.endswith("/hold"):
+            self.held.add(self.path)
+            self.release.wait(20)
         if self.headers.get("Upgrade"):
             self.send_response(101)
             self.send_header("Upgrade", self.headers["Upgrade"])
@@ -94,7 +101,12 @@ def _write(folder: Folder, config: UpConfig, upstreams: dict[str, ThreadingHTTPS
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    folder = Folder(tmp_path_factory.mktemp("gateway") / "data folder")
+    with _running(Folder(tmp_path_factory.mktemp("gateway") / "data folder")) as started:
+        yield started
+
+
+@contextmanager
+def _running(folder: Folder) -> Iterator[Door]:
     folder.prepare()
     upstreams = {}
     for name in SERVICES:
@@ -349,3 +361,29 @@ def test_what_nginx_itself_refuses_is_a_problem_document_too(door: Door, request
     reply = door.send(request_)
 
     assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
+
+
+def test_telemetry_beyond_what_can_wait_is_told_to_come_again_and_control_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "IN_FLIGHT", 3)
+    folder = Folder(tmp_path / "data")
+    with _running(folder) as door, ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(door.get, f"/v1/telemetry/{number}/hold", method="POST", body=b"{}") for number in range(3)]
+        wait_until(lambda: len(Echo.held) == 3, 5)
+        try:
+            refused = [door.get("/v1/telemetry", method="POST", body=b"{}") for _ in range(4)]
+            others = [door.get(path).status for path in ("/v1/ledger", "/v1/quarantine", "/v1/devices", "/")]
+        finally:
+            Echo.release.set()
+        answered = [each.result().status for each in held]
+        again = door.get("/v1/telemetry", method="POST", body=b"{}").status
+        wait_until(lambda: gateway.shed_file(folder).stat().st_size, 5, what="the note of the gateway")
+        noted = gateway.shed_file(folder).read_text()
+
+    assert [(reply.status, reply.body["code"], reply.headers["retry-after"]) for reply in refused] == [
+        (503, "unavailable", "1")
+    ] * 4
+    assert others == [200] * 4
+    assert (answered, again) == ([200] * 3, 200)
+    assert noted == "1\n" * 4
