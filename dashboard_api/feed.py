@@ -21,6 +21,7 @@ from simple_websocket import ConnectionClosed
 from chassis import web
 from chassis.tokens import TokenChecker
 from dashboard_api.hub import Hub, Viewer
+from wire import clock
 from wire.devices import allows
 from wire.errors import BadRequest, Forbidden, HeadwaterError, PeerUnavailable, TooManyRequests, Unauthorized, in_words
 from wire.feed import CLOSE_SLOW, SubscribeFrame
@@ -197,6 +198,7 @@ def _send(browser: WebSocket, viewer: Viewer, is_over: threading.Event) -> None:
             frame = viewer.take_frame(time.monotonic())
             if frame is not None:
                 browser.send(frame.decode())
+                viewer.note_sent(clock.now_ns())
             elif viewer.is_given_up:
                 browser.close(CLOSE_SLOW, "the reader is too slow")
                 return

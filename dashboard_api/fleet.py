@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from chassis.peers import Peer
-from dashboard_api.hub import Hub
+from dashboard_api.hub import SENT, Hub
 from dashboard_api.service import Directory
 from wire.errors import HeadwaterError
 
@@ -24,11 +24,20 @@ COUNTS = ("received", "accepted", "stored", "pending", "duplicates", "quarantine
 
 
 @dataclass(frozen=True, slots=True)
+class Gaps:
+    """Numbered readings that never came."""
+
+    readings: int
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """The ledger, and what its two sums are short of; 0 and 0 when every message ended in exactly one way."""
 
     counts: dict[str, int]
     lag_s: float | None = None  # age of the oldest reading that is accepted but not stored
+    gaps: Gaps | None = None
 
     @property
     def ends_short(self) -> int:
@@ -49,6 +58,17 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
+class Delay:
+    """How long readings of one class took lately, from their receipt; seconds."""
+
+    kind: str  # protocol/transport
+    way: str  # "stored" or "sent": to the store's commit, or to a viewer of the feed
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What the overview shows; None where a service did not answer."""
 
@@ -59,6 +79,8 @@ class Figures:
     balance: Balance | None = None
     rates: list[int] = field(default_factory=list)  # points of each second of the feed, oldest first
     missing: list[str] = field(default_factory=list)  # services that did not answer
+    gaps: Gaps | None = None
+    delays: list[Delay] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Render for GET /v1/overview."""
@@ -71,6 +93,8 @@ class Figures:
             "balanced": self.balance.is_balanced if self.balance else None,
             "rates": self.rates,
             "missing": self.missing,
+            "gaps": asdict(self.gaps) if self.gaps else None,
+            "delays": [asdict(delay) for delay in self.delays],
         }
 
 
@@ -99,7 +123,19 @@ class Fleet:
             missing.append("ingest")
         rates = self._hub.rates()
         lag_s = balance.lag_s if balance else None
-        return Figures(devices, online, self._rate_s(rates), lag_s, balance, rates, missing)
+        gaps = balance.gaps if balance else None
+        return Figures(devices, online, self._rate_s(rates), lag_s, balance, rates, missing, gaps, self._delays())
+
+    def _delays(self) -> list[Delay]:
+        """Give the delays of each class, to the store and to viewers in turn."""
+        stored = self._hub.delays()
+        sent = {kind: recent._asdict() for kind, recent in SENT.recent().items()}
+        return [
+            Delay(kind, way, found["p50"], found["p95"], found["p99"])
+            for kind in sorted(stored.keys() | sent.keys())
+            for way, found in (("stored", stored.get(kind)), ("sent", sent.get(kind)))
+            if found is not None
+        ]
 
     def _balance(self, token: str) -> Balance | None:
         with self._lock:
@@ -110,7 +146,8 @@ class Fleet:
                 ledger = self._ingest.call("GET", "/v1/ledger", token=token)
             except HeadwaterError:
                 return None
-            balance = Balance({name: int(ledger.get(name, 0)) for name in COUNTS}, ledger.get("lag_s"))
+            gaps = Gaps(int(ledger.get("missing", 0)), int(ledger.get("devices_with_gaps", 0)))
+            balance = Balance({name: int(ledger.get(name, 0)) for name in COUNTS}, ledger.get("lag_s"), gaps)
             self._known = (now_s, balance)
             if self._samples and balance.counts["received"] < self._samples[-1][1]:
                 self._samples.clear()  # the count began anew

@@ -14,12 +14,15 @@ from typing import Any
 
 import orjson
 
+from chassis.delays import DelayHistogram
 from chassis.metrics import Counter, Gauge
 from wire.feed import MAX_FRAME_BYTES, Subscription
 
 MAX_QUEUED = 2_000  # points kept one by one for a viewer (about 300 KB); more are conflated
 MAX_CONFLATED = 50_000  # (device, measurement, field) kept for a viewer (about 10 MB); more is given up
 MAX_STALL_S = 20.0  # how long a viewer may take nothing at all
+DELAYS_FRESH_S = 10.0  # the writer tells its percentiles each 2 s
+PERCENTILES = ("p50", "p95", "p99")
 RATE_SLOTS = 300  # seconds of the feed's rate that pages can show
 
 VIEWERS = Gauge("headwater_feed_viewers", "Open websocket readers", multiprocess_mode="livesum")
@@ -28,6 +31,7 @@ BAD = Counter("headwater_feed_bad_messages", "Feed messages that do not parse")
 CONFLATED = Counter("headwater_feed_conflated", "Values that a newer one replaced before a slow viewer took them")
 TOO_BIG = Counter("headwater_feed_too_big", "Values left out of the feed because no frame could hold them")
 GIVEN_UP = Counter("headwater_feed_given_up", "Viewers closed because they were too slow")
+SENT = DelayHistogram("headwater_feed_sent_delay_seconds", "From the receipt of a reading until its frame was sent")
 
 _HEAD, _TAIL = b'{"points":[', b"]}"
 _ROOM = MAX_FRAME_BYTES - len(_HEAD) - len(_TAIL)
@@ -38,10 +42,11 @@ Key = tuple[str, str, tuple[tuple[str, str], ...]]  # device, measurement, tags:
 class Item:
     """A point of the feed, encoded once for all viewers that take the whole of it."""
 
-    __slots__ = ("_pieces", "point")
+    __slots__ = ("_pieces", "oldest", "point")
 
-    def __init__(self, point: PointJson) -> None:
+    def __init__(self, point: PointJson, oldest: Mapping[str, int]) -> None:
         self.point = point
+        self.oldest = oldest  # of the feed message it came in: class of message -> receipt of the oldest point, ns
         self._pieces: list[bytes] = []
 
     def pieces(self) -> list[bytes]:
@@ -81,6 +86,7 @@ class Viewer:
         self._newest: dict[Key, dict[str, tuple[str, Any]]] = {}  # key -> field -> (time, value), when behind
         self._newest_size = 0
         self._encoded: deque[bytes] = deque()  # pieces of the point that is being sent
+        self._oldest: dict[str, int] = {}  # of what was taken and not yet noted as sent
         self._taken_s: float | None = None  # when the sender took a frame that it may still be busy with
 
     def offer(self, items: Iterable[Item], now_s: float) -> None:
@@ -111,6 +117,13 @@ class Viewer:
                 self.waiting.clear()
             return None
 
+    def note_sent(self, now_ns: int) -> None:
+        """Count how old the oldest points were of the frame that has just gone out; conflated ones do not count."""
+        with self._lock:
+            oldest, self._oldest = self._oldest, {}
+        for kind, received_ns in oldest.items():
+            SENT.add(kind, [received_ns], now_ns)
+
     def backlog(self) -> int:
         """Tell how many points or conflated values wait."""
         with self._lock:
@@ -122,7 +135,7 @@ class Viewer:
             if not kept:
                 return
             if len(kept) < len(item.point["fields"]):
-                item = Item(item.point | {"fields": kept})
+                item = Item(item.point | {"fields": kept}, item.oldest)
         if self._newest:
             self._conflate(item.point)
             return
@@ -159,7 +172,10 @@ class Viewer:
         """Encode the next point that waits; the newest values in turn, so that no device starves."""
         while not self._encoded and (self._newest or self._queue):
             if not self._newest:
-                self._encoded.extend(self._queue.popleft().pieces())
+                item = self._queue.popleft()
+                self._encoded.extend(item.pieces())
+                for kind, received_ns in item.oldest.items():
+                    self._oldest[kind] = min(received_ns, self._oldest.get(kind, received_ns))
                 continue
             key = next(iter(self._newest))
             fields = self._newest.pop(key)
@@ -186,6 +202,7 @@ class Hub:
         self._of_device: dict[str, set[Viewer]] = {}
         self._of_all: set[Viewer] = set()
         self._began = int(time.monotonic())
+        self._delays: tuple[float, Mapping[str, Mapping[str, float]]] = (-DELAYS_FRESH_S, {})
         self._rates: deque[tuple[int, int]] = deque(maxlen=RATE_SLOTS)  # (second of time.monotonic, points in it)
 
     def join(self, viewer: Viewer) -> None:
@@ -209,9 +226,11 @@ class Hub:
         """Hand the points of a feed message to whom they concern; a message that does not parse is counted."""
         try:
             parsed = orjson.loads(message)
-            items = [_item(point) for point in parsed["points"]]
+            oldest = {str(kind): int(received_ns) for kind, received_ns in parsed.get("oldest", {}).items()}
+            items = [_item(point, oldest) for point in parsed["points"]]
+            self._note_delays(parsed.get("delays"))
             offers = self._sort(items, int(parsed.get("stored", len(items))))
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
             BAD.inc()
             return
         POINTS.inc(len(items))
@@ -226,10 +245,23 @@ class Hub:
             known = dict(self._rates)
         return [known.get(second, 0) for second in range(max(self._began, now - RATE_SLOTS), now)]
 
+    def delays(self) -> Mapping[str, Mapping[str, float]]:
+        """Give the percentiles to the store that the writer told last, by class; none when it is silent."""
+        with self._lock:
+            told_s, delays = self._delays
+        return delays if time.monotonic() - told_s < DELAYS_FRESH_S else {}
+
     def viewers(self) -> int:
         """Tell how many viewers there are."""
         with self._lock:
             return len(self._of_all.union(*self._of_device.values()))
+
+    def _note_delays(self, told: Any) -> None:
+        if told is None:
+            return
+        delays = {str(kind): {name: float(each[name]) for name in PERCENTILES} for kind, each in told.items()}
+        with self._lock:
+            self._delays = (time.monotonic(), delays)
 
     def _memberships(self, viewer: Viewer) -> list[set[Viewer]]:
         if not viewer.devices:
@@ -254,12 +286,12 @@ class Hub:
         self._rates.append((second, stored))
 
 
-def _item(point: Any) -> Item:
+def _item(point: Any, oldest: Mapping[str, int]) -> Item:
     """Take a point in after a look at it: what is no point must fail here, not in the middle of a viewer's queue."""
     names = point["device"] + point["measurement"] + point["time"]
     if not isinstance(point["fields"], dict) or not isinstance(names, str):
         raise TypeError("not a point")
-    return Item(point)
+    return Item(point, oldest)
 
 
 def _points_of(key: Key, fields: Mapping[str, tuple[str, Any]]) -> list[PointJson]:

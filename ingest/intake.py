@@ -154,7 +154,7 @@ class _Sorting:
                 content = self._hash_content()
         return Reading(
             device.id, record.measurement, time_ns, message.received_ns, fields, record.tags, flags,
-            record.boot_id, record.seq, message.protocol.name, device.tenant, message.mid or None, content,
+            record.boot_id, record.seq, message.protocol.name, device.tenant, message.delivery, content,
         )  # fmt: skip
 
     def _hash_content(self) -> int:

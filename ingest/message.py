@@ -27,6 +27,11 @@ class Message(msgspec.Struct, gc=False):  # a struct: a dataclass takes three ti
     bridge: str = ""  # with the name of the broker's session, which `mid` is of
 
     @property
+    def delivery(self) -> int | None:
+        """Give what a reading keeps of the way it came: the broker's message id, 0 at QoS 0, None over HTTP."""
+        return self.mid if self.transport == "mqtt" else None
+
+    @property
     def whose(self) -> tuple[str, str]:
         """Tenant and device."""
         return self.device.tenant, self.device.id

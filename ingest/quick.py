@@ -90,7 +90,7 @@ def _read(value: Any, index: int, message: Message, rules: Rules, types: Types) 
             content = message.hash_content()
     return Reading(
         message.device.id, MEASUREMENT, time_ns, received_ns, fields, {}, flags,
-        boot_id, seq, message.protocol.name, message.device.tenant, message.mid or None, content,
+        boot_id, seq, message.protocol.name, message.device.tenant, message.delivery, content,
     )  # fmt: skip
 
 

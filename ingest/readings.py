@@ -26,8 +26,13 @@ class Reading(msgspec.Struct, array_like=True, frozen=True, gc=False):
     seq: int | None = None
     protocol: str = "json"
     tenant: str = "default"
-    delivery: int | None = None  # broker's message id, only over MQTT QoS >= 1
+    delivery: int | None = None  # over MQTT the broker's message id, 0 at QoS 0; else None
     content: int = 0  # 64-bit hash of topic and payload, with `delivery`, when it has neither a time nor a seq
+
+    @property
+    def kind(self) -> str:
+        """Give the class of the message it came in, as metrics of delays tell them apart: `protocol/transport`."""
+        return f"{self.protocol}/{'http' if self.delivery is None else 'mqtt'}"
 
     @property
     def moves_latest(self) -> bool:

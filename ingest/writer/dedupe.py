@@ -149,7 +149,7 @@ class Dedupe:
         if reading.content:  # neither a time nor a number of its own
             if self.deliveries.is_repeat(reading):
                 return True
-        elif reading.delivery is not None:
+        elif reading.delivery:
             self.deliveries.pass_by(reading)
         if reading.boot_id is not None and reading.seq is not None:
             return self.boots.is_repeat(reading)

@@ -24,11 +24,12 @@ from ingest.quarantine import Item, Kept, RawMessage, Refused
 from ingest.readings import Reading
 from ingest.spool.reader import Position, SpoolReader, Taken
 from ingest.writer.dedupe import Dedupe, Deliveries
+from ingest.writer.delays import note_stored
 from ingest.writer.gaps import BootChange, Boots
 from ingest.writer.state import Progress, WriterState
 from series.port import Refusal, SeriesWriter, WriteOutcome
+from wire import clock
 from wire.errors import StoreUnavailable, Unavailable
-from wire.points import PointLike
 
 log = logs.get(__name__)
 BATCH_READINGS = 5_000
@@ -62,7 +63,7 @@ class Listeners(Protocol):
     """Who wants to know what was committed: `ingest.writer.feed.News`."""
 
     def note(self, boots: Sequence[BootChange]) -> None: ...
-    def offer(self, points: Iterable[PointLike]) -> None: ...
+    def offer(self, points: Iterable[Reading]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -244,6 +245,7 @@ class Drain:
                 log.error("refused_point_not_kept", device=each.message.device, code=each.items[0].code)
 
     def _tell(self, batch: _Batch, outcome: WriteOutcome) -> None:
+        note_stored(batch.points, clock.now_ns())
         BATCH_SECONDS.observe(time.monotonic() - batch.begun_s)
         BATCH_SIZE.observe(len(batch.taken.readings))
         refused = {refusal.index for refusal in outcome.refused}

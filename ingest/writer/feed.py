@@ -18,16 +18,19 @@ from paho.mqtt.enums import CallbackAPIVersion
 from chassis import logs
 from chassis.metrics import Counter
 from chassis.settings import split_address
+from ingest.readings import Reading
 from ingest.writer.acks import AckBoard
+from ingest.writer.delays import STORED, by_kind
 from ingest.writer.gaps import BootChange
 from wire import topics
 from wire.feed import MAX_FRAME_BYTES
-from wire.points import PointLike, point_to_json
+from wire.points import point_to_json
 
 log = logs.get(__name__)
 POINTS_PER_S = 5_000  # JSON of a point costs about 5 us here and again at each dashboard
 FLUSH_S = 0.02
 BURST_S = 0.1  # allowance that may be saved up: conflation works on 100 ms
+DELAYS_S = 2.0  # how often dashboards are told the percentiles of delays
 CONNECT_TIMEOUT_S = 1.0
 RETRY_MOST_S = 5.0
 KEEPALIVE_S = 30
@@ -45,10 +48,10 @@ class FeedBuffer:
         self._allowed = float(self._burst)
         self._refilled_s: float | None = None
         self._lock = threading.Lock()  # guards _queue and _newest
-        self._queue: list[PointLike] = []
-        self._newest: dict[SeriesKey, PointLike] = {}
+        self._queue: list[Reading] = []
+        self._newest: dict[SeriesKey, Reading] = {}
 
-    def offer(self, points: Iterable[PointLike]) -> None:
+    def offer(self, points: Iterable[Reading]) -> None:
         """Take points; never blocks for longer than it takes to sort them in."""
         news = [point for point in points if point.moves_latest]
         with self._lock:
@@ -57,7 +60,7 @@ class FeedBuffer:
             conflated = self._conflate(news[room:])
         POINTS.labels("conflated").inc(conflated)
 
-    def take(self, now_s: float) -> list[PointLike]:
+    def take(self, now_s: float) -> list[Reading]:
         """Give what may go out now."""
         if self._refilled_s is not None:
             self._allowed = min(self._burst, self._allowed + (now_s - self._refilled_s) * self._rate)
@@ -70,7 +73,7 @@ class FeedBuffer:
         self._allowed -= len(points)
         return points
 
-    def _conflate(self, points: list[PointLike]) -> int:
+    def _conflate(self, points: list[Reading]) -> int:
         """Keep the newest of each series and set of fields; give how many fell out."""
         newest, fallen = self._newest, 0
         limit = self._rate * 10  # a fleet with more series than that shows a part of itself each round
@@ -88,32 +91,36 @@ class FeedBuffer:
         return fallen
 
 
-def to_messages(points: Iterable[PointLike]) -> Iterator[tuple[bytes, int]]:
+def to_messages(points: Iterable[Reading]) -> Iterator[tuple[bytes, int]]:
     """Encode points as payloads of at most MAX_FRAME_BYTES, each with its number of points.
 
+    `oldest` in a payload tells when the oldest of its points was received, by class of message, in ns since the epoch.
     A point that is larger alone (long strings) is left out and counted.
     """
     parts: list[bytes] = []
+    members: list[Reading] = []
     size = 0
     for point in points:
         part = orjson.dumps(point_to_json(point))
-        if len(part) + len(_WRAP) > MAX_FRAME_BYTES:
+        if len(part) > _ROOM:
             POINTS.labels("too_large").inc()
             continue
-        if size + len(part) + 1 + len(_WRAP) > MAX_FRAME_BYTES:
-            yield _wrap(parts), len(parts)
-            parts, size = [], 0
+        if size + len(part) + 1 > _ROOM:
+            yield _wrap(parts, members), len(parts)
+            parts, members, size = [], [], 0
         parts.append(part)
+        members.append(point)
         size += len(part) + 1
     if parts:
-        yield _wrap(parts), len(parts)
+        yield _wrap(parts, members), len(parts)
 
 
-_WRAP = b'{"points":[]}'
+_ROOM = MAX_FRAME_BYTES - 2_000  # the rest is for `oldest`: some 40 bytes a class
 
 
-def _wrap(parts: list[bytes]) -> bytes:
-    return b'{"points":[' + b",".join(parts) + b"]}"
+def _wrap(parts: list[bytes], members: list[Reading]) -> bytes:
+    oldest = {kind: min(point.received_ns for point in points) for kind, points in by_kind(members).items()}
+    return b'{"oldest":%s,"points":[%s]}' % (orjson.dumps(oldest), b",".join(parts))
 
 
 class News:
@@ -122,7 +129,7 @@ class News:
     def __init__(self, feed: FeedBuffer, acks: AckBoard) -> None:
         self.feed, self.acks = feed, acks
 
-    def offer(self, points: Iterable[PointLike]) -> None:
+    def offer(self, points: Iterable[Reading]) -> None:
         """Offer points to viewers."""
         self.feed.offer(points)
 
@@ -137,6 +144,7 @@ class FeedPublisher:
 
     def __init__(self, news: News, broker: str, username: str, password: str) -> None:
         self._buffer, self._acks = news.feed, news.acks
+        self._told_s = 0.0
         self._address = split_address(broker, topics.MQTT_PORT)
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=username, clean_session=True)
         self._client.connect_timeout = CONNECT_TIMEOUT_S
@@ -179,6 +187,10 @@ class FeedPublisher:
         for payload, count in to_messages(self._buffer.take(time.monotonic())):
             self._client.publish(topics.FEED, payload, qos=0)
             POINTS.labels("published").inc(count)
+        if time.monotonic() - self._told_s >= DELAYS_S:
+            self._told_s = time.monotonic()
+            delays = {kind: recent._asdict() for kind, recent in STORED.recent().items()}
+            self._client.publish(topics.FEED, orjson.dumps({"points": [], "delays": delays}), qos=0)
         for topic, payload in self._acks.take(time.monotonic()):
             self._client.publish(topic, payload, qos=1, retain=True)
 

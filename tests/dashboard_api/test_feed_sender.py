@@ -65,9 +65,9 @@ def serve(feed: Feed, browser: PlayedSocket) -> None:
 
 def test_viewer_that_was_given_up_is_closed_with_1013():
     viewer, browser = Viewer(Subscription()), PlayedSocket()
-    viewer.offer([Item(POINT)], 0.0)
+    viewer.offer([Item(POINT, {})], 0.0)
     viewer.take_frame(0.0)
-    viewer.offer([Item(POINT)], MAX_STALL_S + 1)
+    viewer.offer([Item(POINT, {})], MAX_STALL_S + 1)
 
     _send(browser, viewer, threading.Event())
 

@@ -152,12 +152,12 @@ def test_viewer_that_caught_up_gets_every_point_again():
 
 def test_viewer_that_takes_nothing_is_given_up():
     viewer = Viewer(Subscription())
-    viewer.offer([Item(point())], 0.0)
+    viewer.offer([Item(point(), {})], 0.0)
     assert viewer.take_frame(0.0)  # and the sender never comes back from sending it
 
-    viewer.offer([Item(point())], MAX_STALL_S - 1)
+    viewer.offer([Item(point(), {})], MAX_STALL_S - 1)
     assert not viewer.is_given_up
-    viewer.offer([Item(point())], MAX_STALL_S + 1)
+    viewer.offer([Item(point(), {})], MAX_STALL_S + 1)
 
     assert viewer.is_given_up
     assert viewer.waiting.is_set()
@@ -168,7 +168,7 @@ def test_viewer_that_takes_nothing_is_given_up():
 def test_backlog_over_too_many_series_is_given_up():
     viewer = Viewer(Subscription())
 
-    viewer.offer((Item(point(f"d{at}")) for at in range(MAX_CONFLATED + 1)), 0.0)
+    viewer.offer((Item(point(f"d{at}"), {}) for at in range(MAX_CONFLATED + 1)), 0.0)
 
     assert viewer.is_given_up
     assert viewer.backlog() == 0
@@ -212,7 +212,7 @@ def test_newest_values_survive_any_backlog(offered):
         if device not in expected or expected[device][0] <= second:
             expected[device] = (second, value)
 
-    viewer.offer([Item(point(device, second, temp=value)) for device, second, value in offered], 0.0)
+    viewer.offer([Item(point(device, second, temp=value), {}) for device, second, value in offered], 0.0)
 
     sent = {p["device"]: p["fields"]["temp"] for frame in drain(viewer) for p in frame if p["device"] != "z"}
     assert sent == {device: value for device, (_, value) in expected.items()}

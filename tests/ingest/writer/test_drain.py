@@ -77,7 +77,7 @@ class Seen:
 
         self.boots: list[BootChange] = []
 
-    def offer(self, points: Iterable[Point]) -> None:
+    def offer(self, points: Iterable[Reading]) -> None:
         self.points += points
 
     def note(self, boots: Sequence[BootChange]) -> None:

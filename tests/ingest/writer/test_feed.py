@@ -14,6 +14,7 @@ import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from ingest.readings import Reading
 from ingest.writer.acks import AckBoard
 from ingest.writer.feed import FeedBuffer, FeedPublisher, News, to_messages
 from ingest.writer.gaps import Boot, BootChange
@@ -22,11 +23,12 @@ from tests.ingest.bridge.support import Broker
 from tests.support.waiting import wait_until
 from wire import topics
 from wire.feed import MAX_FRAME_BYTES
-from wire.points import Point
+from wire.points import HISTORICAL
 
 
-def point(number: int, device: str = "d", **members: object) -> Point:
-    return Point(device, "telemetry", number, members.pop("fields", {"n": number}), **members)  # type: ignore[arg-type]
+def point(number: int, device: str = "d", **members: object) -> Reading:
+    fields = members.pop("fields", {"n": number})
+    return Reading(device, "telemetry", number, members.pop("received_ns", number), fields, **members)  # type: ignore[arg-type]
 
 
 def test_points_within_the_rate_come_as_they_were_offered() -> None:
@@ -90,7 +92,7 @@ def test_memory_is_bounded_for_any_number_of_series() -> None:
 def test_points_that_are_no_news_stay_out() -> None:
     buffer = FeedBuffer()
 
-    buffer.offer([point(1, moves_latest=False)])
+    buffer.offer([point(1, flags=HISTORICAL)])
 
     assert buffer.take(0.0) == []
 
@@ -108,9 +110,12 @@ def test_messages_hold_all_points_and_stay_below_the_limit() -> None:
 
 
 def test_message_is_the_public_shape_of_points() -> None:
-    ((payload, _),) = to_messages([Point("d1", "telemetry", 1, {"t": 1.5, "big": 2**64 - 1, "on": True}, {"k": "v"})])
+    ((payload, _),) = to_messages(
+        [Reading("d1", "telemetry", 1, 7, {"t": 1.5, "big": 2**64 - 1, "on": True}, {"k": "v"})]
+    )
 
     assert json.loads(payload) == {
+        "oldest": {"json/http": 7},
         "points": [
             {
                 "device": "d1", "measurement": "telemetry", "time": "1970-01-01T00:00:00.000000001Z",
@@ -136,6 +141,14 @@ def publishing(address: str, buffer: FeedBuffer, board: AckBoard | None = None):
         stopping.set()
         thread.join(5)
     assert not thread.is_alive()
+
+
+def test_message_tells_the_oldest_receipt_of_each_class() -> None:
+    readings = [point(n, received_ns=100 - n, delivery=n % 2 or None, protocol="json") for n in range(10)]
+
+    ((payload, _),) = to_messages(readings)
+
+    assert json.loads(payload)["oldest"] == {"json/mqtt": 91, "json/http": 92}
 
 
 @contextmanager
