@@ -11,6 +11,7 @@ from wire import clock
 from wire.clock import NS_PER_S
 
 SIGNIFICANT = 6
+SPANS = 5
 PREVIEW_CHARACTERS = 600
 PREVIEW_BYTES = 240  # of what is no text
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
@@ -92,6 +93,13 @@ def iso(shown: Any) -> str:
     return "" if time_ns is None else clock.format_ns(time_ns)[:23] + "Z"
 
 
+def spans(boot: Mapping[str, Any]) -> str:
+    """Write the first gaps of a boot's numbers, and that there are more."""
+    shown = [f"{first}" if first == last else f"{first}\N{EN DASH}{last}" for first, last in boot["missing_ranges"]]
+    is_cut = boot["is_truncated"] or len(shown) > SPANS
+    return ", ".join(shown[:SPANS]) + (" \N{HORIZONTAL ELLIPSIS}" if is_cut else "")
+
+
 def given(filters: Mapping[str, str]) -> dict[str, str]:
     """Leave out the empty ones of a form's fields."""
     return {name: text for name, text in filters.items() if text}
@@ -124,5 +132,5 @@ def preview(entry: Mapping[str, Any]) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "value": value, "count": count, "rate": rate, "seconds": seconds, "since": since, "moment": moment,
-    "preview": preview, "iso": iso, "given": given, "unit": unit,
+    "preview": preview, "spans": spans, "iso": iso, "given": given, "unit": unit,
 }  # fmt: skip

@@ -79,6 +79,7 @@ class DevicePage:
     fields: list[Shown]
     quarantine: list[Mapping[str, Any]] | None  # None: the ingest service does not answer
     charts: list[Shown] = field(default_factory=list)
+    delivery: Mapping[str, Any] | None = None  # its ledger; None: the ingest service does not answer
 
 
 class Views:
@@ -120,7 +121,9 @@ class Views:
         points = self._queries.latest(Selection([row.id]), limit=MAX_FIELDS).points
         fields = self._fields(token, row.type, row.id, points)
         charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
-        return DevicePage(row, details, fields, self._quarantine_of(token, row.id), charts)
+        return DevicePage(
+            row, details, fields, self._quarantine_of(token, row.id), charts, self._delivery_of(token, row.id)
+        )
 
     def quarantine(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Give a page of quarantined messages."""
@@ -140,6 +143,13 @@ class Views:
         except HeadwaterError:
             return None
         return items
+
+    def _delivery_of(self, token: str, device_id: str) -> Mapping[str, Any] | None:
+        try:
+            found: Mapping[str, Any] = self._ingest.call("GET", f"/v1/devices/{device_id}/ledger", token=token)
+        except HeadwaterError:
+            return None
+        return found
 
     def _row(self, item: Mapping[str, Any]) -> Row:
         return Row(

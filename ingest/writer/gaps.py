@@ -207,9 +207,11 @@ class Boots:
         return changes
 
     def forget(self, devices: set[str]) -> None:
-        """Forget devices that are no more, once nothing of them is to be kept."""
+        """Forget devices that are no more, with what was to be kept of them."""
         for key in [key for key in self._known if key[1] in devices]:
             self._drop(key)
+            self._touched.pop(key, None)
+            self._fresh.discard(key)
             self._waiting.pop(key, None)
 
     def _recall(self, key: BootKey, received_ns: int) -> Boot:

@@ -105,6 +105,18 @@ class MemoryReader:
         return int(cursor)
 
 
+NUMBERS_NOTHING = {"missing": 0, "duplicates": 0, "boots": [], "dropped": {"boots": 0, "missing": 0, "duplicates": 0}}
+
+
+def delivery(*boots: dict[str, Any], dropped: int = 0) -> dict[str, Any]:
+    plain = {"boot_id": "17", "is_current": True, "first": 1, "contiguous_to": 9, "newest": 5120, "missing": 0,
+             "missing_ranges": [], "is_truncated": False, "duplicates": 0, "restarts": 0, "jumps": 0,
+             "began": "2026-01-02T03:04:05Z", "seen": "2026-01-02T03:04:05Z"}  # fmt: skip
+    told = [plain | boot for boot in boots]
+    return {"missing": sum(boot["missing"] for boot in told), "duplicates": 0, "boots": told,
+            "dropped": {"boots": dropped, "missing": 3 * dropped, "duplicates": dropped}}  # fmt: skip
+
+
 @dataclass
 class Platform:
     """Registry and ingest in one, as the dashboard sees them."""
@@ -113,6 +125,7 @@ class Platform:
     types: dict[str, dict[str, Any]] = field(default_factory=dict)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     ledger: dict[str, float] = field(default_factory=dict)
+    deliveries: dict[str, dict[str, Any]] = field(default_factory=dict)  # by device: /v1/devices/{id}/ledger
     sessions: dict[str, str] = field(default_factory=lambda: {v: k for k, v in TOKENS.items()})  # token -> role
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     replays: list[Any] = field(default_factory=list)
@@ -123,6 +136,7 @@ class Platform:
         self.calls.append((method, parts.path, token))
         query = {name: found[-1] for name, found in parse_qs(parts.query).items()}
         is_ingest = parts.path.startswith(("/v1/quarantine", "/v1/ledger", "/v1/telemetry"))
+        is_ingest = is_ingest or parts.path.endswith("/ledger")
         if ("ingest" if is_ingest else "devices") in self.away:
             raise PeerUnavailable("away for the test")
         if parts.path.startswith("/internal/") and token != SERVICE_TOKEN:
@@ -142,6 +156,8 @@ class Platform:
         }
         if parts.path in routes:
             return routes[parts.path](query, body)
+        if parts.path.endswith("/ledger"):
+            return self.deliveries.get(parts.path.split("/")[3], NUMBERS_NOTHING)
         return self._one(parts.path)
 
     def _verify(self, _query: Any, body: Any) -> Any:
@@ -309,7 +325,12 @@ def demo() -> tuple[Platform, MemoryReader]:
         reader.points += [point_of(name, kind, seen_ns - s * NS_PER_S, at) for s in range(0, 3600, 5)]
     platform.devices["pump-18"]["state"] = "disabled"
     platform.ledger = {"received": 184_213, "accepted": 184_170, "stored": 184_101, "pending": 12, "duplicates": 57,
-                       "quarantined": 41, "refused": 2, "lag_s": 0.04}  # fmt: skip
+                       "quarantined": 41, "refused": 2, "lag_s": 0.04, "missing": 12, "devices_with_gaps": 3}  # fmt: skip
+    platform.deliveries["greenhouse-02"] = delivery(
+        {"missing": 12, "missing_ranges": [[7, 7], [100, 110]], "duplicates": 3, "seen": seen_iso()},
+        {"boot_id": "16", "is_current": False, "restarts": 1, "missing": 400, "missing_ranges": [[2, 401]] * 9},
+        dropped=4,
+    )
     platform.quarantine = [
         quarantined("901", "greenhouse-02", b'{"temperature": 21.5, "humidity": }'),
         quarantined(
@@ -329,6 +350,10 @@ def demo() -> tuple[Platform, MemoryReader]:
         ),
     ]
     return platform, reader
+
+
+def seen_iso() -> str:
+    return format_ns(now_ns() - NS_PER_S)
 
 
 def point_of(name: str, kind: str, time_ns: int, at: int = 0) -> Point:

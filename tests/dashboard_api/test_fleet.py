@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from dashboard_api import fleet as fleet_module
 from dashboard_api.directory import PeerDirectory
 from dashboard_api.fleet import COUNTS, Balance, Fleet
-from dashboard_api.hub import Hub
+from dashboard_api.hub import SENT, Hub
 from tests.dashboard_api.fakes import FakePeer, Platform, demo
 
 
@@ -24,6 +25,7 @@ def test_figures_of_a_whole_platform():
     found = fleet_of(demo()[0]).figures("viewer-token")
 
     assert (found.devices, found.online, found.lag_s, found.missing) == (20, 18, 0.04, [])
+    assert (found.gaps.readings, found.gaps.devices) == (12, 3)
     assert found.balance.is_balanced
 
 
@@ -79,3 +81,15 @@ def test_balance_tells_what_is_short(changed, short):
 
     assert (balance.ends_short, balance.stored_short) == short
     assert balance.is_balanced == (short == (0, 0))
+
+
+def test_delays_of_each_class_are_side_by_side():
+    platform, hub = demo()[0], Hub()
+    told = {"senml-test/mqtt": {"p50": 0.01, "p95": 0.02, "p99": 0.03}}
+    hub.publish(orjson.dumps({"points": [], "delays": told}))
+    SENT.add("senml-test/mqtt", [0], 1_000_000_000)
+
+    delays = fleet_of(platform, hub).figures("viewer-token").to_json()["delays"]
+
+    mine = [delay for delay in delays if delay["kind"] == "senml-test/mqtt"]
+    assert [(delay["way"], delay["p99"]) for delay in mine] == [("stored", 0.03), ("sent", 1.0)]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard_api import hub as hub_module
-from dashboard_api.hub import MAX_CONFLATED, MAX_QUEUED, MAX_STALL_S, Hub, Item, Viewer, encode
+from dashboard_api.hub import MAX_CONFLATED, MAX_QUEUED, MAX_STALL_S, SENT, Hub, Item, Viewer, encode
 from wire.feed import MAX_FRAME_BYTES, Subscription
 
 
@@ -216,3 +216,37 @@ def test_newest_values_survive_any_backlog(offered):
 
     sent = {p["device"]: p["fields"]["temp"] for frame in drain(viewer) for p in frame if p["device"] != "z"}
     assert sent == {device: value for device, (_, value) in expected.items()}
+
+
+def feed_message(*points, **more) -> bytes:
+    return orjson.dumps({"points": points} | more)
+
+
+def test_delay_is_counted_once_the_frame_is_out() -> None:
+    hub, viewer = Hub(), Viewer(Subscription())
+    hub.join(viewer)
+    hub.publish(feed_message(point(), oldest={"test-delay/mqtt": 2_000_000_000}))
+    hub.publish(feed_message(point(), oldest={"test-delay/mqtt": 1_000_000_000, "test-delay/http": 1_990_000_000}))
+
+    viewer.take_frame(0.0)
+    assert not [kind for kind in SENT.recent() if kind.startswith("test-delay/")]
+    viewer.note_sent(2_000_000_000)
+    viewer.note_sent(9_000_000_000)
+
+    found = SENT.recent()
+    assert found["test-delay/mqtt"] == (1, 1.0, 1.0, 1.0)
+    assert found["test-delay/http"] == (1, 0.01, 0.01, 0.01)
+    hub.leave(viewer)
+
+
+def test_delays_to_the_store_are_those_the_writer_told_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    assert hub.delays() == {}
+
+    hub.publish(feed_message(delays={"json/mqtt": {"readings": 7, "p50": 0.01, "p95": 0.02, "p99": 0.03}}))
+    hub.publish(feed_message(delays=["rubbish"]))
+    hub.publish(feed_message(delays={"json/mqtt": {"p50": "x"}}))
+
+    assert hub.delays() == {"json/mqtt": {"p50": 0.01, "p95": 0.02, "p99": 0.03}}
+    monkeypatch.setattr("dashboard_api.hub.DELAYS_FRESH_S", 0.0)
+    assert hub.delays() == {}

@@ -241,3 +241,32 @@ def test_charts_of_a_new_device_begin_with_a_short_span(client, platform, age_s,
     platform.devices["greenhouse-02"]["created"] = format_ns(now_ns() - age_s * 10**9)
 
     assert f'data-length-s="{length_s}"' in get(client, "/devices/greenhouse-02").text
+
+
+def test_overview_counts_what_never_came(client):
+    assert "never received: 12 , of 3 devices" in texts(get(client, "/"))
+
+
+def test_device_shows_its_numbers_by_boot(client):
+    shown = texts(get(client, "/devices/greenhouse-02"))
+
+    for text in (
+        "17 current",
+        "1 \N{EN DASH} 5120",
+        "7, 100\N{EN DASH}110",
+        "16 counted anew",
+        "400",
+        "…",
+        "4 boots before these",
+    ):
+        assert text in shown, text
+
+
+def test_device_that_numbers_nothing_is_told_how(client):
+    assert "does not number its readings" in texts(get(client, "/devices/greenhouse-01"))
+
+
+def test_device_without_ingest_says_that_delivery_is_unknown(client, platform):
+    platform.away.add("ingest")
+
+    assert "it is not known what arrived" in texts(get(client, "/devices/greenhouse-02"))

@@ -214,3 +214,15 @@ def test_photographs_can_be_taken(browser, dashboard, tmp_path: Path):
     browser.photograph(tmp_path / "overview.png")
 
     assert (tmp_path / "overview.png").stat().st_size > 20_000
+
+
+def test_delays_and_gaps_are_renewed(browser, dashboard, broker):
+    told = {"json/mqtt": {"p50": 0.02, "p95": 0.05, "p99": 0.126}}
+    browser.open(dashboard.url)
+
+    def is_shown() -> bool:
+        broker.publish(orjson.dumps({"points": [], "delays": told}))
+        return "126" in browser.run("document.querySelector('[data-delays]').innerText")
+
+    wait_until(is_shown, 15, "the delays")
+    assert browser.run("document.querySelector('[data-gaps=devices]').innerText") == "3"

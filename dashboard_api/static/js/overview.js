@@ -51,7 +51,26 @@ function show(figures) {
     set(chip, figures.balanced ? "balanced" : "differs");
     chip.className = figures.balanced ? "chip is-good" : "chip is-warn";
   }
+  for (const place of document.querySelectorAll("[data-gaps]")) set(place, count(figures.gaps?.[place.dataset.gaps]));
+  showDelays(figures.delays);
   drawRates(figures.rates);
+}
+
+function showDelays(delays) {
+  const table = document.querySelector("[data-delays]");
+  if (!table || !delays.length) return;
+  table.replaceChildren(...delays.map((delay) => {
+    const row = document.createElement("tr");
+    const name = document.createElement("th");
+    const way = document.createElement("span");
+    name.scope = "row";
+    way.className = "muted";
+    way.textContent = delay.way;
+    name.append(`${delay.kind} `, way);
+    row.append(name);
+    for (const share of ["p50", "p95", "p99"]) row.insertCell().textContent = seconds(delay[share]);
+    return row;
+  }));
 }
 
 async function renew() {

@@ -15,6 +15,7 @@ from ingest.readings import Reading
 from ingest.replay import decode_reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import SpoolReader
+from ingest.writer.delays import STORED
 from ingest.writer.drain import Drain
 from ingest.writer.gaps import BootChange
 from ingest.writer.state import WriterState, read_counters
@@ -457,6 +458,17 @@ def test_a_failed_commit_of_gaps_is_made_up_by_the_next(line: Line, monkeypatch:
     line.run()
 
     assert missing(line) == 1
+
+
+def test_delays_are_counted_by_class_and_not_of_copies(line: Line) -> None:
+    before = {kind: recent.readings for kind, recent in STORED.recent().items()}
+    line.append(reading(1, protocol="delay-test"), reading(1, protocol="delay-test"))
+    line.append(reading(2, protocol="delay-test", delivery=0), reading(3, protocol="delay-test", delivery=7))
+
+    line.run()
+
+    found = {kind: recent.readings for kind, recent in STORED.recent().items() if kind not in before}
+    assert found == {"delay-test/http": 1, "delay-test/mqtt": 2}
 
 
 def test_numbers_are_told_after_they_are_durable_and_not_before(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

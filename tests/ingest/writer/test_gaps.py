@@ -266,6 +266,7 @@ def test_a_forgotten_device_begins_anew() -> None:
     disk.take(1, 3)
     disk.commit(0.0)
 
+    disk.take(4)
     disk.kept.clear()
     disk.boots.forget({"d1"})
 
