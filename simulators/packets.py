@@ -63,6 +63,11 @@ class PacketReader:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether all that came has been given."""
+        return not self._buffer
+
     def feed(self, data: bytes) -> list[Packet]:
         """Take bytes, give the packets that are now complete.
 
@@ -103,6 +108,8 @@ class PacketReader:
 class Publisher:
     """Builds the PUBLISH packets of one topic; what does not change is encoded once."""
 
+    __slots__ = ("_properties", "_topic")
+
     def __init__(self, topic: str, version: int) -> None:
         self._topic = _text(topic)
         self._properties = b"\x00" if version == V5 else b""
@@ -114,9 +121,10 @@ class Publisher:
 
     def qos1(self, payload: bytes, packet_id: int, *, dup: bool = False) -> bytes:
         """Build a packet that is acknowledged by its id; `dup` marks a second delivery."""
-        body = b"".join((self._topic, packet_id.to_bytes(2, "big"), self._properties, payload))
-        first = PUBLISH << 4 | _QOS1 | (_DUP if dup else 0)
-        return bytes((first,)) + encode_length(len(body)) + body
+        topic, properties = self._topic, self._properties
+        length = len(topic) + 2 + len(properties) + len(payload)
+        head = _QOS1_HEADS[length] if not dup and length < len(_QOS1_HEADS) else _qos1_head(length, dup=dup)
+        return b"".join((head, topic, packet_id.to_bytes(2, "big"), properties, payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,13 @@ def encode_length(length: int) -> bytes:
         encoded.append(byte | 0x80 if length else byte)
         if not length:
             return bytes(encoded)
+
+
+def _qos1_head(length: int, *, dup: bool) -> bytes:
+    return bytes((PUBLISH << 4 | _QOS1 | (_DUP if dup else 0),)) + encode_length(length)
+
+
+_QOS1_HEADS = tuple(_qos1_head(length, dup=False) for length in range(1024))  # of nearly all telemetry there is
 
 
 def read_connack(body: bytes, version: int) -> Connack:

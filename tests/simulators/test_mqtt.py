@@ -174,6 +174,57 @@ def test_unacknowledged_are_sent_again_as_duplicates_first() -> None:
     assert books.errors == {"reconnects": 1, "resent": 3}
 
 
+def test_power_loss_keeps_the_queue_and_forgets_the_rest() -> None:
+    books, deaf = Books(), DeafBroker()
+
+    async def scene() -> None:
+        async with serving(deaf.serve) as port, connected(port, books, window=2) as client:
+            for seq in range(4):
+                client.offer(message(seq))
+            await until(lambda: len(deaf.heard) == 1 and len(deaf.heard[0]) == 2)
+            client.lose_power()
+            await until(lambda: client.backlog == 0)
+
+    asyncio.run(scene())
+
+    assert not any(packet.flags & 8 for packet in deaf.heard[1]), "its new life knows no earlier delivery"
+    assert [packet.body[-7:] for packet in deaf.heard[1]] == [message(seq).payload for seq in range(4)]
+    assert books.sent_seqs == books.acked_seqs == [0, 1, 2, 3]
+    assert books.errors["resent"] == 2
+
+
+def test_messages_of_one_turn_are_one_write(broker: Mosquitto) -> None:
+    books = Books()
+
+    async def scene() -> int:
+        async with connected(broker.port, books, window=50) as client:
+            await client.ready()
+            assert client._link is not None
+            writes = _Counted(client._link)
+            client._link = writes  # type: ignore[assignment]
+            for seq in range(20):
+                client.offer(message(seq))
+            await until(lambda: client.backlog == 0)
+            return writes.count
+
+    assert asyncio.run(scene()) == 1
+    assert books.acked_seqs == list(range(20))
+
+
+class _Counted:
+    """A link that counts what is written."""
+
+    def __init__(self, link: Any) -> None:
+        self._link, self.count = link, 0
+
+    def write(self, data: bytes) -> None:
+        self.count += 1
+        self._link.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+
 def test_receive_maximum_of_the_broker_is_kept() -> None:
     books, deaf = Books(), DeafBroker(receive_maximum=2)
 
