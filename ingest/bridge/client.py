@@ -1,72 +1,90 @@
-"""A paho client that reads whole buffers and acknowledges in bulk. Knows nothing of batches or services.
+"""The paho client of the bridge, with two ways of reading. Knows nothing of batches or services.
 
-Stock paho spends 20 us on a message (a select, four recv calls, locks, a callback); parsing a receive buffer at once
-costs about 1 us (bench/bridge.py). Everything but PUBLISH and PUBACK is still paho's: connecting, CONNACK, subscribing,
-publishing, TLS. Four private names of paho are used, `_sock_recv`, `_sock_send`,
-`_sock_close` and `_packet_queue`; tests/ingest/bridge/test_client.py fails when a new paho no longer has them.
+`BatchClient` reads whole buffers and acknowledges in bulk: stock paho spends 20 us on a message (a select, four recv
+calls, locks, a callback), parsing a receive buffer at once costs about 1 us (bench/bridge.py). Everything but PUBLISH
+and PUBACK is still paho's: connecting, CONNACK, subscribing, publishing, TLS. Four private names of paho are used,
+`_sock_recv`, `_sock_send`, `_sock_close` and `_packet_queue`; tests/ingest/bridge/test_client.py fails when a new paho
+no longer has them. `StockClient` reads as paho does, one packet after the other, and is there to fall back to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest.bridge.arrivals import DUP, RETAIN, Arrivals
 from ingest.bridge.frames import Frames
 from ingest.framing import Delivery
 
 READ_BYTES = 65_536
+STOCK_PACKETS = 300  # read in one turn by paho itself; about as many as a buffer holds
 PUBACK = b"\x40\x02"
 PINGREQ = b"\xc0\x00"
 CONNECT_TIMEOUT_S = 2.0
+SESSION_S = 7 * 24 * 3600  # as the broker's persistent_client_expiration, which bounds a session of MQTT 3.1.1
+NO_OLD_ONES = 2  # retain handling: send no retained messages at subscribing (MQTT 5.0 s. 3.8.3.1)
 Sink = Callable[[list[Delivery]], None]
 
 
-class BulkClient(paho.Client):
-    """Gives received messages to `sink` in lists; used by one thread only, which calls loop_read and loop_write.
+class Client(paho.Client):
+    """A durable session under a fixed client id; used by one thread only, which calls loop_read and loop_write.
 
-    Durable session: MQTT 3.1.1 with `clean_session=False` and a fixed client id. Nothing is acknowledged by itself.
+    Received messages are given to `sink` in lists. Nothing is acknowledged by itself. After `loop_read` the lists
+    `oversized` (messages without their payload) and those of `arrivals` may hold something.
     """
 
-    def __init__(self, client_id: str, sink: Sink) -> None:
+    def __init__(self, client_id: str, sink: Sink, *, version: int = 5) -> None:
+        """`version` is that of MQTT: 5, or 4 for 3.1.1."""
+        self.version = MQTTProtocolVersion(version)
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
-            clean_session=False,
-            protocol=MQTTProtocolVersion.MQTTv311,
+            clean_session=None if self.is_5 else False,
+            protocol=self.version,
             reconnect_on_failure=False,  # reconnecting is the session's business, with its own back-off
             manual_ack=True,
         )
         self.connect_timeout = CONNECT_TIMEOUT_S
-        self.frames = Frames()
+        self.oversized: list[Delivery] = []
         self.read_full = False  # whether the last read filled the buffer: more is waiting then
+        self.arrivals = Arrivals()
         self._sink = sink
-        self._unread = b""  # bytes of packets that paho is to read next
+
+    @property
+    def is_5(self) -> bool:
+        """Whether MQTT 5 is spoken."""
+        return self.version is MQTTProtocolVersion.MQTTv5
+
+    def aim(self, host: str, port: int, keepalive_s: int) -> None:
+        """Say where `renew` connects to."""
+        if not self.is_5:
+            self.connect_async(host, port, keepalive_s)
+            return
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_S
+        self.connect_async(host, port, keepalive_s, clean_start=False, properties=properties)
 
     def renew(self, held: dict[int, Delivery]) -> None:
-        """Connect anew with an empty stream (`held`: see Frames); raises OSError when the broker is not there."""
-        self.frames, self._unread = Frames(held), b""
+        """Connect anew with an empty stream (`held`: see Arrivals); raises OSError when the broker is not there."""
+        self.arrivals = Arrivals(held, shows_retained=self.is_5)
+        self.oversized = []
         self.reconnect()
 
-    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read one buffer: control packets go to paho first (CONNACK comes before all messages), then the messages."""
-        chunk = self._receive()
-        if chunk is None:
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
-        if not chunk:
-            self.abandon()
-            return MQTTErrorCode.MQTT_ERR_CONN_LOST
-        self.read_full = len(chunk) == READ_BYTES
-        deliveries = self.frames.feed(chunk)
-        while self.frames.others:
-            self._unread = self.frames.others.pop(0)
-            code = super().loop_read(max_packets)
-            if code or self.socket() is None:
-                return code
-        if deliveries:
-            self._sink(deliveries)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+    def take_in(self, filters: list[tuple[str, int]]) -> None:
+        """Subscribe."""
+        if not self.is_5:
+            self.subscribe(filters)
+            return
+        options = [
+            (name, SubscribeOptions(qos, retainAsPublished=True, retainHandling=NO_OLD_ONES)) for name, qos in filters
+        ]
+        self.subscribe(options)
 
     def abandon(self) -> None:
         """Close the connection from this side without a word: the broker keeps what was not acknowledged."""
@@ -85,14 +103,6 @@ class BulkClient(paho.Client):
         """Tell the broker that we live."""
         self._packet_queue(PINGREQ[0], PINGREQ, 0, 0)
 
-    def _receive(self) -> bytes | None:
-        try:
-            return super()._sock_recv(READ_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-
     def _sock_send(self, buf: bytes | bytearray) -> int:
         # A broker that was killed may leave us messages in the socket. So a write that fails does not end the
         # connection: reading does, after the last of them.
@@ -103,8 +113,96 @@ class BulkClient(paho.Client):
         except OSError:
             return len(buf)
 
+
+class BatchClient(Client):
+    """Cuts whole receive buffers itself and leaves to paho what is no PUBLISH."""
+
+    def __init__(self, client_id: str, sink: Sink, *, version: int = 5) -> None:
+        super().__init__(client_id, sink, version=version)
+        self._frames = Frames(self.arrivals)
+        self._unread = b""  # bytes of packets that paho is to read next
+
+    def renew(self, held: dict[int, Delivery]) -> None:
+        """See Client."""
+        self._unread = b""
+        super().renew(held)
+        self._frames = Frames(self.arrivals, has_properties=self.is_5)
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read one buffer: control packets go to paho first (CONNACK comes before all messages), then the messages."""
+        chunk = self._receive()
+        if chunk is None:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        if not chunk:
+            self.abandon()
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        self.read_full = len(chunk) == READ_BYTES
+        deliveries = self._frames.feed(chunk)
+        self.oversized += self._frames.oversized
+        self._frames.oversized.clear()
+        while self._frames.others:
+            self._unread = self._frames.others.pop(0)
+            code = super().loop_read(max_packets)
+            if code or self.socket() is None:
+                return code
+        if deliveries:
+            self._sink(deliveries)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _receive(self) -> bytes | None:
+        try:
+            return super()._sock_recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
     def _sock_recv(self, bufsize: int) -> bytes:
         if self._unread:
             taken, self._unread = self._unread[:bufsize], self._unread[bufsize:]
             return taken
         raise BlockingIOError
+
+
+class StockClient(Client):
+    """Lets paho read and call back for each message. A message of any size is held whole: the broker bounds it."""
+
+    def __init__(self, client_id: str, sink: Sink, *, version: int = 5) -> None:
+        super().__init__(client_id, sink, version=version)
+        self._taken: list[Delivery] = []
+        self._has_more = False
+        self.on_message = self._take
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read what is there, up to STOCK_PACKETS; a packet that is not whole yet stays with paho."""
+        self.arrivals.begin()
+        code, packets = MQTTErrorCode.MQTT_ERR_SUCCESS, 0
+        self._has_more = True
+        while self._has_more and not code and self.socket() is not None and packets < STOCK_PACKETS:
+            code = super().loop_read(max_packets)
+            packets += 1
+        self.read_full = packets == STOCK_PACKETS
+        if self._taken:
+            taken, self._taken = self._taken, []
+            self._sink(taken)
+        return code
+
+    def _take(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
+        try:
+            name = message.topic.encode()
+        except UnicodeDecodeError:  # the broker should have refused it; the service quarantines what has no topic
+            name = b""
+        first = (DUP if message.dup else 0) | (RETAIN if message.retain else 0)
+        delivery = self.arrivals.take(name, bytes(message.payload), message.mid, first)
+        if delivery is not None:
+            self._taken.append(delivery)
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        try:
+            return super()._sock_recv(bufsize)
+        except BlockingIOError:
+            self._has_more = False
+            raise
+
+
+READERS: dict[str, type[Client]] = {"batch": BatchClient, "paho": StockClient}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -22,6 +23,9 @@ class BridgeConfig(BaseModel):
     broker_password: str = ""
     broker_pid_file: Path | None = None  # where the broker runs on this machine: lets the bridge ask it to save
     broker_session_file: Path | None = None  # where the name of the broker's session is kept, beside its state
+    broker_ca: Path | None = None  # speak TLS with the broker and trust certificates of this authority (PEM) only
+    broker_protocol: Literal["5", "3.1.1"] = "5"
+    bridge_reader: Literal["batch", "paho"] = "batch"  # how the bridge reads MQTT; paho: its own way, ten times slower
     ingest_url: str = "http://127.0.0.1:8102"
     ingest_urls: str = ""  # "senml=http://127.0.0.1:8112,line=http://..": protocols with a service of their own
     service_token: str = ""

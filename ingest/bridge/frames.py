@@ -1,42 +1,34 @@
 """Cuts the broker's byte stream into messages, a whole receive buffer at a time. Knows no socket and no client.
 
-MQTT 3.1.1 only: under MQTT 5 every PUBLISH carries properties, which doubles the work per message and gives the
-bridge nothing it uses (the broker's `persistent_client_expiration` bounds the session's life instead).
+MQTT 3.1.1 and 5; of the properties that MQTT 5 adds to a PUBLISH none is of use here, so they are passed over.
 """
 
 from __future__ import annotations
 
+from ingest.bridge.arrivals import Arrivals
 from ingest.framing import Delivery
-from wire import clock
 
 PUBLISH = 0x30
 MAX_PACKET_BYTES = 1024 * 1024  # larger ones are refused unread: the broker should not have let them in
-MAX_ROUTES = 50_000  # topics remembered decoded; about 15 MB, since long ones are not
-ROUTE_BYTES = 256
 HEAD_BYTES = 2 + 65_535 + 2  # of a PUBLISH before its payload: topic length, topic, message id
-CLOCK_STEP_NS = clock.NS_PER_S
 
 
 class Frames:
     """One connection's incoming stream. Not thread-safe.
 
-    `feed` leaves what it found in `others` (whole packets that are not PUBLISH), `notices` (of `$SYS/`) and
-    `oversized` (messages without their payload); the caller empties them.
-
-    Args:
-        held: un-acked messages of the last connection by message id. When the broker sends one of them again, it keeps
-            its first `received_ns`: a reading without a time of its own stays the same point.
+    `feed` leaves what it found in `others` (whole packets that are not PUBLISH) and `oversized` (messages without their
+    payload); the caller empties them.
     """
 
-    def __init__(self, held: dict[int, Delivery] | None = None) -> None:
+    def __init__(self, arrivals: Arrivals, *, has_properties: bool = False) -> None:
+        """`has_properties`: the stream is MQTT 5."""
         self.others: list[bytes] = []
-        self.notices: list[tuple[str, bytes]] = []
         self.oversized: list[Delivery] = []
-        self._held = {} if held is None else held
+        self._take = arrivals.take
+        self._begin = arrivals.begin
+        self._has_properties = has_properties
         self._rest = b""
         self._skip = 0
-        self._last_ns = 0
-        self._routes: dict[bytes, tuple[str, str]] = {}
 
     def feed(self, chunk: bytes) -> list[Delivery]:
         """Take the next bytes and give the messages that are now complete, in order.
@@ -45,7 +37,7 @@ class Frames:
             ConnectionError: the bytes are not MQTT.
         """
         data = self._rest + chunk if self._rest else chunk
-        self._last_ns = self._next_ns()
+        self._begin()
         deliveries: list[Delivery] = []
         pos, end = self._pass_over(len(data)), len(data)
         while end - pos >= 2:  # noqa: PLR2004 - type and at least one byte of length (MQTT 3.1.1 s. 2.2)
@@ -65,55 +57,16 @@ class Frames:
             self._refuse_oversized()
         return deliveries
 
-    def _next_ns(self) -> int:
-        # Times are made unique by counting up from here: two readings of one device without a time of their own would
-        # otherwise share a point. Records of one message count up from its time, so each message is given as many ns
-        # as it has bytes: it cannot hold more records. A clock that was set back is followed, not held up.
-        now = clock.now_ns()
-        return now if now > self._last_ns or self._last_ns - now > CLOCK_STEP_NS else self._last_ns
-
     def _pass_over(self, available: int) -> int:
         passed = min(self._skip, available)
         self._skip -= passed
         return passed
 
     def _read(self, data: bytes, first: int, body: int, stop: int) -> Delivery | None:
-        start = body + 2 + (data[body] << 8 | data[body + 1]) if stop - body >= 2 else stop + 1  # noqa: PLR2004
-        mid = 0
-        if first & 6:
-            mid = data[start] << 8 | data[start + 1] if start + 2 <= stop else 0
-            start += 2
-        if start > stop:
-            raise ConnectionError("a PUBLISH shorter than its topic")
-        name = data[body + 2 : start - 2 if first & 6 else start]
-        device, topic = self._routes.get(name) or self._route(name)
-        payload = data[start:stop]
-        if not device and topic.startswith("$SYS/"):
-            self.notices.append((topic, payload))
-            return None
-        received_ns = self._last_ns + 1
-        self._last_ns = received_ns + len(payload)
-        if first & 8 and self._held:
-            return self._resumed(Delivery(device, topic, payload, received_ns, mid, True))
-        return Delivery(device, topic, payload, received_ns, mid, bool(first & 8), bool(first & 1))
-
-    def _resumed(self, delivery: Delivery) -> Delivery:
-        before = self._held.pop(delivery.mid, None)
-        if before is None or before.topic != delivery.topic or before.payload != delivery.payload:
-            return delivery
-        return Delivery(
-            delivery.device, delivery.topic, delivery.payload, before.received_ns, delivery.mid, True, before.retain
-        )
-
-    def _route(self, name: bytes) -> tuple[str, str]:
-        topic = name.decode("utf-8", "replace")  # the broker checks UTF-8; what is odd is quarantined by the service
-        parts = topic.split("/", 2)
-        route = (parts[1] if len(parts) > 1 and parts[0] == "devices" else "", topic)
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
-        if len(name) <= ROUTE_BYTES:
-            self._routes[name] = route
-        return route
+        name, mid, start = _read_head(data, first, body, stop)
+        if self._has_properties:
+            start = _pass_properties(data, start, stop)
+        return self._take(name, data[start:stop], mid, first)
 
     def _refuse_oversized(self) -> None:
         data = self._rest
@@ -122,14 +75,33 @@ class Frames:
             return
         if data[0] & 0xF0 != PUBLISH:
             raise ConnectionError("a control packet over 1 MiB")
-        start = body + 2 + (data[body] << 8 | data[body + 1])
-        if data[0] & 6:
-            start += 2
-        delivery = self._read(data, data[0], body, start)
+        name, mid, _ = _read_head(data, data[0], body, len(data))
+        delivery = self._take(name, b"", mid, data[0])
         if delivery is not None:
             self.oversized.append(delivery)
         self._skip = body + size - len(data)
         self._rest = b""
+
+
+def _read_head(data: bytes, first: int, body: int, stop: int) -> tuple[bytes, int, int]:
+    """Give the topic, the message id (0: none) and where what follows starts."""
+    start = body + 2 + (data[body] << 8 | data[body + 1]) if stop - body >= 2 else stop + 1  # noqa: PLR2004
+    mid = 0
+    if first & 6:
+        mid = data[start] << 8 | data[start + 1] if start + 2 <= stop else 0
+        start += 2
+    if start > stop:
+        raise ConnectionError("a PUBLISH shorter than its topic")
+    return data[body + 2 : start - 2 if first & 6 else start], mid, start
+
+
+def _pass_properties(data: bytes, start: int, stop: int) -> int:
+    if start < stop and not data[start]:
+        return start + 1  # none, nearly always
+    size, begin = _long_size(data[:stop], start)
+    if not begin or begin + size > stop:
+        raise ConnectionError("a PUBLISH shorter than its properties")
+    return begin + size
 
 
 def _long_size(data: bytes, pos: int) -> tuple[int, int]:

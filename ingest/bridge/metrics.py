@@ -13,6 +13,7 @@ REFUSED = Counter("headwater_bridge_refused", "Messages the bridge itself refuse
 NOTICES = Counter("headwater_bridge_notices", "Error notices to devices", ["outcome"])
 RECONNECTS = Counter("headwater_bridge_reconnects", "Connections to the broker after the first")
 FAULTS = Counter("headwater_bridge_faults", "Exceptions that cost a connection; a person should look")
+RETAINED_CLEARED = Counter("headwater_bridge_retained_cleared", "Retained telemetry taken away from the broker again")
 UNACKED = Gauge("headwater_bridge_unacked", "Messages held un-acknowledged")
 PAUSED = Gauge("headwater_bridge_paused", "1 while the window is full and the broker is made to wait")
 BROKER_DROPPED = Gauge("headwater_bridge_broker_dropped", "Messages the broker says it dropped since its start")

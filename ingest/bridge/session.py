@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from chassis import logs
 from chassis.settings import split_address
 from ingest.bridge import metrics
-from ingest.bridge.client import BulkClient
+from ingest.bridge.client import READERS, Client
 from ingest.bridge.config import BridgeConfig, Limits
 from ingest.bridge.holds import size_of_all
 from ingest.bridge.identity import SessionName
@@ -41,6 +41,7 @@ TICK_S = 0.25  # longest sleep: bounds how late a ping or a stop is noticed
 READ_GAP_S = 0.008  # between reads that did not fill the buffer: mosquitto writes message by message, and a turn for
 # each costs 20 us; this saves two thirds of the CPU under load, and a message after a silence does not wait
 # (bench/bridge.py)
+CLEAR_S, CLEARED_AT_ONCE = 1.0, 1000  # retained telemetry: taken away again so often, so many at a time
 TELEMETRY_LEVELS = 4  # devices/{id}/telemetry/{protocol}
 
 
@@ -56,9 +57,12 @@ class Session:
         self._pid_file = config.broker_pid_file
         self._name = SessionName(config.broker_session_file)
         self._name_lanes(self._name.name)
-        self._client = BulkClient(config.broker_username, self._receive)
+        reader, version = READERS[config.bridge_reader], 5 if config.broker_protocol == "5" else 4
+        self._client: Client = reader(config.broker_username, self._receive, version=version)
         self._client.username_pw_set(config.broker_username, config.broker_password or None)
-        self._client.connect_async(*split_address(config.broker, topics.MQTT_PORT), keepalive=limits.keepalive_s)
+        if config.broker_ca is not None:
+            self._client.tls_set(str(config.broker_ca))
+        self._client.aim(*split_address(config.broker, topics.MQTT_PORT), limits.keepalive_s)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._notices = Notices(self._publish)
@@ -69,7 +73,7 @@ class Session:
         self._unacked = self._unacked_bytes = 0
         self._dropped = 0
         self._delay_s, self._retry_s = limits.retry_first_s, 0.0
-        self._since_s = self._heard_s = self._pinged_s = self._next_read_s = 0.0
+        self._since_s = self._heard_s = self._pinged_s = self._next_read_s = self._next_clear_s = 0.0
         self._is_reading = True
         self._is_ending = False
 
@@ -188,7 +192,7 @@ class Session:
             self._held.clear()
             self._name_lanes(self._name.renew())
         wanted = [(topics.TELEMETRY, 1), (topics.TELEMETRY_PROTOCOL, 1), (DROPPED, 0)]
-        self._client.subscribe(wanted)
+        self._client.take_in(wanted)
 
     def _name_lanes(self, name: str) -> None:
         for lane in self._lanes.values():
@@ -244,11 +248,11 @@ class Session:
     def _settle_all(self) -> None:
         for settled in self._mailbox.take():
             self._settle_one(settled)
-        frames = self._client.frames
-        while frames.oversized:
-            self._refuse(frames.oversized.pop(0))
-        while frames.notices:
-            self._note(*frames.notices.pop(0))
+        while self._client.oversized:
+            self._refuse(self._client.oversized.pop(0))
+        while self._client.arrivals.notices:
+            self._note(*self._client.arrivals.notices.pop(0))
+        self._clear_retained()
 
     def _settle_one(self, settled: Settled) -> None:
         is_current = settled.epoch == self._epoch  # else all but those of QoS 0 were released with their connection
@@ -290,6 +294,17 @@ class Session:
             log.error("broker_dropped", messages=dropped)
         self._dropped = dropped
         metrics.BROKER_DROPPED.set(dropped)
+
+    def _clear_retained(self) -> None:
+        # A device may say `retain` with any message, on topics without number: what the broker kept of them would
+        # grow for ever, in its memory and in each of its saves.
+        found, now_s = self._client.arrivals.retained, time.monotonic()
+        if not found or now_s < self._next_clear_s or not self.is_ready or self._client.want_write():
+            return
+        self._next_clear_s = now_s + CLEAR_S
+        for topic in [found.pop() for _ in range(min(len(found), CLEARED_AT_ONCE))]:
+            self._client.publish(topic, b"", retain=True)
+            metrics.RETAINED_CLEARED.inc()
 
     def _publish(self, topic: str, payload: bytes) -> None:
         if self.is_ready and not self._client.want_write():  # a broker that does not read gets no more to read

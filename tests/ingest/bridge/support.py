@@ -9,19 +9,47 @@ import subprocess
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from chassis.peers import HttpPeer
+from ingest.bridge.config import BridgeConfig, Limits
+from ingest.bridge.process import Bridge
+from ingest.bridge.session import Session
 from ingest.framing import Batch, Delivery, Ending, Verdict, decode_batch, encode_verdict
 from tests.support.mosquitto import Mosquitto
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = "service-token"
+QUICK = Limits(retry_first_s=0.02, retry_most_s=0.1)
+
+
+def config_for(broker: Broker, ingest: Ingest, **settings: str) -> BridgeConfig:
+    return BridgeConfig(broker=broker.address, ingest_url=ingest.url, **settings)
+
+
+@contextmanager
+def running(config: BridgeConfig, session: type[Session] = Session, limits: Limits = QUICK) -> Iterator[Bridge]:
+    peers: list[HttpPeer] = []
+
+    def connect(url: str) -> HttpPeer:
+        peers.append(HttpPeer(url, "service-token"))
+        return peers[-1]
+
+    bridge = Bridge(config, limits, connect, session)
+    bridge.start()
+    try:
+        yield bridge
+    finally:
+        bridge.stop()
+        for peer in peers:
+            peer._pool.clear()
 
 
 class Broker(Mosquitto):
@@ -31,8 +59,8 @@ class Broker(Mosquitto):
         lines = {
             "allow_anonymous": "true", "persistence": "true",
             "persistence_location": f"{folder}/", "autosave_on_changes": "true", "autosave_interval": 100,
-            "max_queued_messages": 10_000_000, "max_inflight_messages": 30_000, "persistent_client_expiration": "7d",
-            "sys_interval": 1, "log_dest": f"file {folder}/log",
+            "max_queued_messages": 10_000_000, "max_inflight_messages": 20_000, "persistent_client_expiration": "7d",
+            "sys_interval": 1, "log_dest": f"file {folder}/log", "log_type": "all",
         } | settings  # fmt: skip
         super().__init__(folder, *(f"{name} {value}" for name, value in lines.items()))
 

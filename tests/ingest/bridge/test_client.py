@@ -8,7 +8,7 @@ import struct
 import pytest
 from paho.mqtt import client as paho
 
-from ingest.bridge.client import BulkClient
+from ingest.bridge.client import READERS
 from ingest.framing import Delivery
 
 CONNACK = b"\x20\x02\x01\x00"
@@ -44,10 +44,10 @@ def received() -> list[Delivery]:
     return []
 
 
-@pytest.fixture
-def client(server, received):
-    client = BulkClient("_bridge", received.extend)
-    client.connect_async("127.0.0.1", server.listener.getsockname()[1], keepalive=30)
+@pytest.fixture(params=["batch", "paho"])
+def client(server, received, request):
+    client = READERS[request.param]("_bridge", received.extend, version=4)
+    client.aim("127.0.0.1", server.listener.getsockname()[1], 30)
     client.renew({})
     yield client
     client.abandon()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -12,40 +11,14 @@ from paho.mqtt.client import ConnectFlags
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from chassis.peers import HttpPeer
 from ingest.bridge import metrics
-from ingest.bridge.config import BridgeConfig, Limits
+from ingest.bridge.config import BridgeConfig
 from ingest.bridge.lane import Settled
 from ingest.bridge.mailbox import Mailbox
-from ingest.bridge.process import Bridge
 from ingest.bridge.session import DROPPED, Session
 from ingest.framing import Delivery
-from tests.ingest.bridge.support import Broker, Ingest, defer_if, take_all
+from tests.ingest.bridge.support import QUICK, Broker, Ingest, config_for, defer_if, running, take_all
 from tests.support.waiting import wait_until
-
-QUICK = Limits(retry_first_s=0.02, retry_most_s=0.1)
-
-
-def config_for(broker: Broker, ingest: Ingest, **settings: str) -> BridgeConfig:
-    return BridgeConfig(broker=broker.address, ingest_url=ingest.url, **settings)
-
-
-@contextmanager
-def running(config: BridgeConfig, session: type[Session] = Session, limits: Limits = QUICK) -> Iterator[Bridge]:
-    peers: list[HttpPeer] = []
-
-    def connect(url: str) -> HttpPeer:
-        peers.append(HttpPeer(url, "service-token"))
-        return peers[-1]
-
-    bridge = Bridge(config, limits, connect, session)
-    bridge.start()
-    try:
-        yield bridge
-    finally:
-        bridge.stop()
-        for peer in peers:
-            peer._pool.clear()
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -109,7 +82,7 @@ def test_messages_given_up_are_not_acked(session):
 def test_each_life_of_the_session_has_a_name_of_its_own(session, is_present, is_same):
     names: list[str] = []
     session._lanes = {"json": SimpleNamespace(name_session=names.append)}
-    session._client.subscribe = lambda wanted: None
+    session._client.take_in = lambda wanted: None
     before = session._name.name
 
     session._on_connect(None, None, ConnectFlags(is_present), ReasonCode(PacketTypes.CONNACK), None)

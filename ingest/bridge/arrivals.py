@@ -1,0 +1,79 @@
+"""Makes deliveries of what a reader got: topic taken apart, time of receipt, copies of held messages known again."""
+
+from __future__ import annotations
+
+from ingest.framing import Delivery
+from wire import clock
+
+MAX_ROUTES = 50_000  # topics remembered decoded; about 15 MB, since long ones are not
+ROUTE_BYTES = 256
+CLOCK_STEP_NS = clock.NS_PER_S
+DUP, RETAIN = 8, 1  # bits of a PUBLISH's first byte (MQTT 5.0 s. 3.3.1)
+
+
+class Arrivals:
+    """One connection's messages. Not thread-safe.
+
+    `notices` (of `$SYS/`) and `retained` (topics on which the broker keeps a message that nobody should keep) are
+    emptied by the caller.
+
+    Args:
+        shows_retained: the subscription asks for the retain flag as published (MQTT 5.0 s. 3.8.3.1), and for no old
+            messages: a flag means then that the broker keeps the message, not that it is an old one.
+        held: un-acked messages of the last connection by message id. When the broker sends one of them again, it keeps
+            its first `received_ns`: a reading without a time of its own stays the same point.
+    """
+
+    def __init__(self, held: dict[int, Delivery] | None = None, *, shows_retained: bool = False) -> None:
+        self.notices: list[tuple[str, bytes]] = []
+        self.retained: set[str] = set()
+        self._shows_retained = shows_retained
+        self._held = {} if held is None else held
+        self._last_ns = 0
+        self._routes: dict[bytes, tuple[str, str]] = {}
+
+    def begin(self) -> None:
+        """Look at the clock: what is taken next was received now."""
+        # Times are made unique by counting up from here: two readings of one device without a time of their own would
+        # otherwise share a point. Records of one message count up from its time, so each message is given as many ns
+        # as it has bytes: it cannot hold more records. A clock that was set back is followed, not held up.
+        now = clock.now_ns()
+        if now > self._last_ns or self._last_ns - now > CLOCK_STEP_NS:
+            self._last_ns = now
+
+    def take(self, name: bytes, payload: bytes, mid: int, first: int) -> Delivery | None:
+        """Give the delivery of one PUBLISH (`first`: its first byte), None when it is no device's message."""
+        device, topic = self._routes.get(name) or self._route(name)
+        if not device and topic.startswith("$SYS/"):
+            self.notices.append((topic, payload))
+            return None
+        received_ns = self._last_ns + 1
+        self._last_ns = received_ns + len(payload)
+        is_old = bool(first & RETAIN)
+        if is_old and self._shows_retained:
+            if not payload and not mid:
+                return None  # our own clearing of a retained message
+            if payload and len(self.retained) < MAX_ROUTES:
+                self.retained.add(topic)
+            is_old = False
+        if first & DUP and self._held:
+            return self._resumed(Delivery(device, topic, payload, received_ns, mid, True, is_old))
+        return Delivery(device, topic, payload, received_ns, mid, bool(first & DUP), is_old)
+
+    def _resumed(self, delivery: Delivery) -> Delivery:
+        before = self._held.pop(delivery.mid, None)
+        if before is None or before.topic != delivery.topic or before.payload != delivery.payload:
+            return delivery
+        return Delivery(
+            delivery.device, delivery.topic, delivery.payload, before.received_ns, delivery.mid, True, before.retain
+        )
+
+    def _route(self, name: bytes) -> tuple[str, str]:
+        topic = name.decode("utf-8", "replace")  # the broker checks UTF-8; what is odd is quarantined by the service
+        parts = topic.split("/", 2)
+        route = (parts[1] if len(parts) > 1 and parts[0] == "devices" else "", topic)
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        if len(name) <= ROUTE_BYTES:
+            self._routes[name] = route
+        return route
