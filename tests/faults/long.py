@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.e2e.platform import Installation
 from tests.faults.checker import verdict
 from tests.faults.checker.probe import Probe
-from tests.faults.rig import Site, Storm
+from tests.faults.rig import VICTIMS, Site, Storm
 
 RUN = "long-1"
 
@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10**9, help="faults, kills and freezes together")
     parser.add_argument("--minutes", type=float, default=0.0, help="0: until the number is reached")
     parser.add_argument("--freeze", type=float, default=5.0, help="longest freeze in seconds")
+    parser.add_argument("--broker", action="store_true", help="kill the broker too; devices heed the acks topic then")
     parser.add_argument("--devices", type=int, default=12, help="two thirds over MQTT; each 20 readings a second")
     parser.add_argument("--folder", type=Path, help="where history and data stay; default: a new one below /tmp")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="give the verdict on an earlier run again")
@@ -45,8 +46,9 @@ def run(arguments: argparse.Namespace, folder: Path) -> int:
     print(f"seed {arguments.seed}, history and data in {folder}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     site = Site(Installation(folder / "data").start(HEADWATER_WORKERS="2"))
-    running = site.run("long").start(mqtt=arguments.devices * 2 // 3, http=arguments.devices // 3)
-    probe, storm = Probe(site.door, site.mqtt), Storm(arguments.seed)
+    running = site.run("long").repairing().start(mqtt=arguments.devices * 2 // 3, http=arguments.devices // 3)
+    probe = Probe(site.door, site.mqtt)
+    storm = Storm(arguments.seed, (*VICTIMS, "broker") if arguments.broker else VICTIMS)
     until_s = time.monotonic() + (arguments.minutes * 60 or float("inf"))
     storm.blow(running, probe, until_s=until_s, most=arguments.kills, longest_freeze_s=arguments.freeze)
     probe.close()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -21,6 +22,7 @@ from tests.faults.checker.history import History, Key
 TICK_S = 0.05
 INFLIGHT = 500  # un-acknowledged at most, before a device waits: what a small device can keep
 AGAIN_S = 0.2
+CONFIRMED_S = 12.0
 
 
 def now_ms() -> int:
@@ -59,8 +61,8 @@ def _encode(key: Key, time_ms: int) -> bytes:
 class MqttDevice:
     """A durable MQTT session, QoS 1. paho keeps what has no PUBACK and sends it again when it is back.
 
-    `acked` are readings with a PUBACK. A broker that was killed may have lost some of those (docs/delivery.md); `keeps`
-    makes the device hold them until the retained `acks` topic covers them, and `repair` sends the others again.
+    A PUBACK is the broker's word, and a killed broker forgets up to 100 of those (docs/delivery.md). So the device keeps
+    a reading until the retained `acks` topic covers it, and `repair` sends again what is not covered.
     """
 
     def __init__(self, device: Device, address: tuple[str, int], secret: str, history: History) -> None:
@@ -68,6 +70,8 @@ class MqttDevice:
         self._topic = f"devices/{device.name}/telemetry"
         self._answered: deque[int] = deque()  # mids; filled under paho's mutex, so no lock of ours is taken there
         self._waiting: dict[int, Key] = {}
+        self._kept: dict[Key, bytes] = {}
+        self._heard: deque[bytes] = deque(maxlen=1)  # the last message on the acks topic
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=device.name, clean_session=False, reconnect_on_failure=True
         )
@@ -75,6 +79,8 @@ class MqttDevice:
         self._client.max_inflight_messages_set(200)
         self._client.reconnect_delay_set(1, 2)
         self._client.on_publish = lambda _client, _data, mid, _reason, _properties: self._answered.append(mid)
+        self._client.on_connect = lambda client, *_: client.subscribe(f"devices/{device.name}/acks", 1)
+        self._client.on_message = lambda _client, _data, message: self._heard.append(message.payload)
         self._client.connect_async(*address, keepalive=10)
         self._client.loop_start()
 
@@ -84,6 +90,7 @@ class MqttDevice:
 
     def waiting(self) -> int:
         """Settle what was answered, and tell how many are not acknowledged yet."""
+        self._forget_covered()
         done = []
         for _ in range(len(self._answered)):
             mid = self._answered.popleft()
@@ -96,11 +103,39 @@ class MqttDevice:
         if self.waiting() > INFLIGHT:
             return
         for key, payload in self._device.next(count):
-            self._waiting[self._client.publish(self._topic, payload, 1).mid] = key
+            self._kept[key] = payload
+            self._publish(key, payload)
+
+    def kept(self) -> int:
+        """Tell how many the platform has not confirmed."""
+        self._forget_covered()
+        return len(self._kept)
+
+    def repair(self) -> None:
+        """Send again what the platform has not confirmed."""
+        for key, payload in self._kept.items():
+            self._publish(key, payload)
+
+    def _publish(self, key: Key, payload: bytes) -> None:
+        self._waiting[self._client.publish(self._topic, payload, 1).mid] = key
+
+    def _forget_covered(self) -> None:
+        if self._heard:
+            said = json.loads(self._heard.pop())
+            boots = [boot for boot in (said, *said["earlier"]) if boot["boot_id"] == self._device.boot]
+            self._kept = {key: payload for key, payload in self._kept.items() if not _covers(boots, key.seq)}
 
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def _covers(boots: list[dict[str, Any]], seq: int) -> bool:
+    """Tell whether the acks topic says that a number is durable."""
+    return any(
+        boot["first"] <= seq <= boot["newest"] and not any(low <= seq <= high for low, high in boot["missing"])
+        for boot in boots
+    )
 
 
 class HttpDevice:
@@ -143,6 +178,7 @@ class Load:
     def __init__(self, history: History, door: Door, mqtt: tuple[str, int]) -> None:
         self.history = history
         self.statuses: Counter[int] = Counter()
+        self.repairs = False  # whether `finish` has the devices send again what the platform did not confirm
         self._door, self._mqtt = door, mqtt
         self._mqtt_devices: list[MqttDevice] = []
         self._http_devices: list[HttpDevice] = []
@@ -184,6 +220,22 @@ class Load:
         for device in self._mqtt_devices:
             device.send(count)
 
+    def repair(self, within_s: float = 90.0) -> int:
+        """Wait until the platform has confirmed all MQTT readings by itself, sending again what it does not confirm each
+        12 s (its topic speaks at least each 10 s while there is news); give how many were sent again.
+        """
+        repaired, deadline_s = 0, time.monotonic() + within_s
+        while time.monotonic() < deadline_s:
+            again_s = time.monotonic() + CONFIRMED_S
+            while (left := sum(device.kept() for device in self._mqtt_devices)) and time.monotonic() < again_s:
+                time.sleep(TICK_S)
+            if not left:
+                return repaired
+            repaired += left
+            for device in self._mqtt_devices:
+                device.repair()
+        raise AssertionError(f"{left} readings were never confirmed")
+
     def finish(self, within_s: float = 60.0) -> None:
         """Begin nothing new, wait until everything begun is acknowledged."""
         self._finishing.set()
@@ -192,6 +244,8 @@ class Load:
             thread.join(max(0.1, deadline_s - time.monotonic()))
         while (left := self.waiting()) and time.monotonic() < deadline_s:
             time.sleep(0.02)
+        if self.repairs:
+            self.history.note(f"sent again {self.repair()}")
         self._stopping.set()
         for device in (*self._mqtt_devices, *self._http_devices):
             device.close()
