@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,15 @@ import orjson
 from chassis import metrics
 
 Checks = Callable[[], dict[str, str]]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a prober that did not wait for its answer: a process that was frozen meets one."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def serve(host: str, port: int, ready: Checks) -> ThreadingHTTPServer:
@@ -46,7 +56,6 @@ def serve(host: str, port: int, ready: Checks) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(content)
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
+    server = _Server((host, port), Handler)
     threading.Thread(target=server.serve_forever, args=(0.2,), name="probes", daemon=True).start()
     return server

@@ -42,8 +42,9 @@ def test_failed_sync_acknowledges_nothing(rigged: RiggedSite) -> None:
     run.check()
 
 
-@pytest.mark.parametrize("below", ["spool/", ""], ids=["spool", "all data"])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
+@pytest.mark.parametrize(
+    ("code", "below"), [(errno.ENOSPC, "spool/"), (errno.EROFS, "")], ids=["full spool", "read-only data"]
+)
 def test_refused_writes_cost_nothing(rigged: RiggedSite, code: int, below: str) -> None:
     run = rigged.run("refused-writes").start()
     restarts = rigged.restarts()

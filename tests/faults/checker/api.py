@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+IDLE_S = 20.0
 BROKEN = (OSError, http.client.HTTPException)
 
 
@@ -24,10 +25,7 @@ class Door:
         self._connections: list[http.client.HTTPConnection] = []
 
     def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, Any]:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = http.client.HTTPConnection(self.address, timeout=self._timeout_s)
-            self._connections.append(connection)
+        connection = self._connection()
         sent = {"Authorization": f"Bearer {self._bearer}", "Content-Type": "application/json"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         try:
@@ -37,6 +35,16 @@ class Door:
         except BROKEN:
             connection.close()  # the next request opens it again
             raise
+
+    def _connection(self) -> http.client.HTTPConnection:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = http.client.HTTPConnection(self.address, timeout=self._timeout_s)
+            self._connections.append(connection)
+        elif time.monotonic() - self._local.used_s > IDLE_S:  # the gateway may have closed it just now
+            connection.close()
+        self._local.used_s = time.monotonic()
+        return connection
 
     def close(self) -> None:
         for connection in self._connections:
