@@ -36,6 +36,9 @@ def break_store(control: Path) -> None:
         def __getattr__(self, name):
             return getattr(self._engine, name)
 
+        def health(self):
+            return "the store answers 500" if control.read_text() == "fail" else self._engine.health()
+
         def write(self, points, *, timeout_s=10.0):
             fault, _, argument = control.read_text().partition(" ")
             if fault == "down":
