@@ -10,10 +10,11 @@ from pathlib import Path
 from compose.broker import checked_path, fill
 from compose.config import LOOPBACK, UpConfig, join, near
 from compose.folder import Folder, write_private
-from wire.errors import BadRequest, HeadwaterError, NotFound, TooLarge, Unavailable
+from wire.errors import BadRequest, HeadwaterError, NotFound, RetryLater, TooLarge, TooManyRequests, Unavailable
 
 TEMPLATE = Path(__file__).with_name("gateway.conf")
 IN_FLIGHT = 1_024  # telemetry requests in the service at once: a second's worth on a small, busy machine
+OF_ONE_DEVICE = 8  # of these: a device that sends without measure must not take the places of the others
 RETRY_AFTER_S = 1  # a restarted service is back sooner than this on any machine
 LOG_LEVELS = {"debug": "info", "info": "error", "warning": "crit", "error": "crit"}  # `error` is a line per request
 
@@ -25,6 +26,7 @@ def write(folder: Folder, config: UpConfig, ports: Mapping[str, int]) -> Path:
         "LOG_LEVEL": LOG_LEVELS[config.log_level],
         "INGEST_JSON": str(ports["ingest-json"]),
         "IN_FLIGHT": str(IN_FLIGHT),
+        "OF_ONE_DEVICE": str(OF_ONE_DEVICE),
         "DEVICES": str(ports["devices"]),
         "DASHBOARD": str(ports["dashboard"]),
         "LISTEN": _listen(config, ports),
@@ -69,6 +71,7 @@ def _problems() -> str:
         _problem("bad_request", 400, BadRequest("the request cannot be read")),
         _problem("too_slow", 408, HeadwaterError("the request took too long to arrive", code="too_slow")),
         _problem("too_large", 413, TooLarge("the body is larger than this path takes")),
+        _problem("too_many", 429, TooManyRequests(f"more than {OF_ONE_DEVICE} requests of this device at once")),
         _problem("uri_too_long", 414, HeadwaterError("the request line is too long", code="uri_too_long")),
         _problem("header_too_large", 431, HeadwaterError("the headers are too large", code="header_too_large")),
         _problem("hidden", 404, NotFound("no such path")),
@@ -81,6 +84,6 @@ def _problem(name: str, status: int, error: HeadwaterError) -> str:
     error.status = status
     body = json.dumps(error.to_problem(), separators=(",", ":"))
     assert "'" not in body and "$" not in body  # noqa: PT018 - nginx would read on
-    retry = f"add_header Retry-After {RETRY_AFTER_S} always; " if isinstance(error, Unavailable) else ""
+    retry = f"add_header Retry-After {RETRY_AFTER_S} always; " if isinstance(error, RetryLater) else ""
     headers = f"default_type application/problem+json; {retry}add_header Cache-Control no-store always;"
     return f"        location = /.problem/{name} {{ internal; {headers} return {status} '{body}'; }}"

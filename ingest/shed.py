@@ -10,7 +10,7 @@ from chassis.metrics import Counter
 
 LINE_BYTES = 2
 TRIM_BYTES = 16 * 1024 * 1024  # the file is emptied then: an overloaded hour would fill the disk
-SHED = Counter("headwater_gateway_shed", "Telemetry requests that the gateway refused because too many waited")
+SHED = Counter("headwater_gateway_shed", "Telemetry requests that the gateway refused: too many waited")
 
 
 class ShedCount:

@@ -367,6 +367,8 @@ def test_telemetry_beyond_what_can_wait_is_told_to_come_again_and_control_goes_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "IN_FLIGHT", 3)
+    Echo.release.clear()
+    Echo.held.clear()
     folder = Folder(tmp_path / "data")
     with _running(folder) as door, ThreadPoolExecutor(3) as pool:
         held = [pool.submit(door.get, f"/v1/telemetry/{number}/hold", method="POST", body=b"{}") for number in range(3)]
@@ -387,3 +389,25 @@ def test_telemetry_beyond_what_can_wait_is_told_to_come_again_and_control_goes_o
     assert others == [200] * 4
     assert (answered, again) == ([200] * 3, 200)
     assert noted == "1\n" * 4
+
+
+def test_one_device_that_sends_without_measure_leaves_room_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "OF_ONE_DEVICE", 2)
+    Echo.release.clear()
+    Echo.held.clear()
+    noisy, calm = "Authorization: Bearer noisy.s", "Authorization: Bearer calm.s"
+    with _running(Folder(tmp_path / "data")) as door, ThreadPoolExecutor(2) as pool:
+        held = [pool.submit(door.get, f"/v1/telemetry/{number}/hold", noisy, method="POST") for number in range(2)]
+        wait_until(lambda: len(Echo.held) == 2, 5)
+        try:
+            refused = door.get("/v1/telemetry", noisy, method="POST")
+            others = door.get("/v1/telemetry", calm, method="POST"), door.get("/api/v1/calm.s/telemetry", method="POST")
+        finally:
+            Echo.release.set()
+        answered = [each.result().status for each in held]
+
+    assert (refused.status, refused.body["code"], refused.headers["retry-after"]) == (429, "rate_limited", "1")
+    assert [reply.status for reply in others] == [200, 200]
+    assert answered == [200, 200]

@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 POSTS = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 3_000
+DEVICES = 100  # the gateway lets one have only a few posts in flight
 CONNECTIONS = 800  # a test may open so many without asking for more descriptors
 PEAK_S, PEAK_CALLERS, STEP_S = 1.5, 16, 0.01
 READERS = 100
@@ -61,8 +62,9 @@ class Flood:
         self._history = history
         self._port = site.installation.port
         name = f"flood-{time.time_ns()}"
-        self._bearer = site.door.register(name)["bearer"]
-        self._keys = [Key(name, "boot", seq) for seq in range(POSTS)]
+        names = [f"{name}-{number}" for number in range(DEVICES)]
+        self._bearers = {each: site.door.register(each)["bearer"] for each in names}
+        self._keys = [Key(names[number % DEVICES], "boot", number // DEVICES) for number in range(POSTS)]
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         history.sent(self._keys, 0)
@@ -99,7 +101,7 @@ class Flood:
 
     async def _post_now(self, key: Key) -> None:
         body = json.dumps({"boot_id": key.boot, "seq": key.seq, "b": key.boot, "n": key.seq, "v": key.value}).encode()
-        head = f"POST /v1/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._bearer}\r\n"
+        head = f"POST /v1/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._bearers[key.device]}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         connection = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
         connection[1].write(head.encode() + body)
