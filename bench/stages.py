@@ -9,6 +9,7 @@ because CPU time is counted, not the clock. Messages are those of bench/load.py:
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import os
 import platform
@@ -41,7 +42,7 @@ from ingest.writer.state import BootReader, WriterState  # noqa: E402
 from tests.ingest.intake_support import FakeCommit, World  # noqa: E402
 from wire import clock  # noqa: E402
 
-TURN = 5_000
+FIELDS = 5  # of load.READING
 T = TypeVar("T")
 
 
@@ -65,8 +66,26 @@ class Costs:
         print(f"\n| {title} | " + " | ".join(self.spent) + " |\n|---|" + "---|" * len(self.spent))
 
 
+def numbers_of(options: argparse.Namespace) -> list[Any]:
+    kind = load.Numbers if options.fields == FIELDS else functools.partial(Wide, options.fields)
+    return [kind(f"b{index}") for index in range(options.devices)]
+
+
+class Wide(load.Numbers):
+    """Readings of another number of fields than the usual five."""
+
+    def __init__(self, fields: int, boot: str) -> None:
+        super().__init__(boot)
+        self._fields = fields
+
+    def reading(self) -> bytes:
+        head = super().reading().partition(b'"values":')[0]
+        fields = b",".join(b'"f%d":%d.25' % (n, (self._seq + n) % 50) for n in range(self._fields))
+        return head + b'"values":{' + fields + b"}}"
+
+
 def deliveries(options: argparse.Namespace) -> list[Delivery]:
-    numbers = [load.Numbers(f"b{index}") for index in range(options.devices)]
+    numbers = numbers_of(options)
     names = [f"bench-{index}" for index in range(options.devices)]
     return [
         Delivery(names[n % options.devices], f"devices/{names[n % options.devices]}/telemetry",
@@ -91,7 +110,8 @@ def measure_mqtt(folder: Path, options: argparse.Namespace, size: int) -> Costs:
     world, costs = open_world(folder / "world", options), Costs(options.messages)
     sent = deliveries(options)
     encoded = [encode_batch(Batch("bench", list(part))) for part in parts(sent, size)]
-    world.service.accept_batch(Batch("bench", sent[: options.devices * 3]))  # devices and field types are known
+    for _ in range(3):  # devices and field types are known
+        world.service.accept_batch(Batch("bench", sent[: options.devices]))
     group = GroupCommit(segments.open_spool(folder / "spool" / "json", limit_bytes=1 << 34, floor_bytes=0))
     ports = world.service._ports  # noqa: SLF001 - outside the product
     for content in encoded:
@@ -109,7 +129,7 @@ def measure_mqtt(folder: Path, options: argparse.Namespace, size: int) -> Costs:
 def measure_lines(folder: Path, options: argparse.Namespace, size: int) -> Costs:
     world, costs = open_world(folder / "world", options), Costs(options.messages)
     world.commit.__class__ = Forgetful
-    numbers = [load.Numbers(f"b{index}") for index in range(options.devices)]
+    numbers = numbers_of(options)
     protocol = world.service.protocols["ndjson"]
     for turn in range(options.messages // size):
         index = turn % options.devices
@@ -206,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=60_000)
     parser.add_argument("--devices", type=int, default=200)
+    parser.add_argument("--fields", type=int, default=FIELDS)
     parser.add_argument("--batch", type=int, nargs="+", default=(50, 500))
     parser.add_argument("--turn", type=int, nargs="+", default=(100, 1_000, 5_000))
     options = parser.parse_args()

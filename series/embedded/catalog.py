@@ -22,7 +22,7 @@ from wire.points import FieldValue, PointLike
 FILE = "catalog.db"
 MAX_TABLES = 200  # measurements with a table of their own; later ones share table 0, all their fields in `extra`
 MAX_FIELDS = 10_000  # of one measurement: a device that makes up names must not fill the catalog
-MAX_CACHED_SERIES = 20_000  # about 1.5 KB each
+MAX_CACHED_SERIES = 60_000  # about 1.5 KB each; a fleet beyond it reads its series anew with every batch
 MAX_CACHED_MEASUREMENTS = 1_000
 MAX_CACHED_PLANS = 200  # of one shape
 MAX_CACHED_TYPES = 50_000  # in all shapes of one measurement: one that grows field by field leaves many behind

@@ -1,0 +1,128 @@
+"""A store that was away: how much memory the writer needs meanwhile, and how fast it drains what gathered.
+
+.venv/bin/python bench/backlog.py [--readings 2000000] [--devices 1000] [--folder DIR]
+
+The spool is filled by a process of its own, with the readings that a fleet of 5,000/s makes; then a store refuses for
+some turns, comes back, and the writer drains. Memory is the peak of the writing process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import results
+
+import series
+from ingest.quarantine import Quarantine
+from ingest.readings import Reading
+from ingest.spool import frames, segments
+from ingest.spool.reader import SpoolReader
+from ingest.writer.acks import AckBoard
+from ingest.writer.drain import Drain
+from ingest.writer.feed import FeedBuffer, News
+from ingest.writer.state import BootReader, WriterState
+from wire import clock
+from wire.errors import StoreUnavailable
+
+RATE = 5_000
+NAMES = ("temperature", "humidity", "pressure", "voltage", "flow")
+AWAY_TURNS = 50
+
+
+class Away:
+    """A store that takes nothing at first."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.is_away = True
+
+    def write(self, points: Any, **named: Any) -> Any:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return self._inner.write(points, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def fill(folder: Path, readings: int, devices: int) -> None:
+    log = segments.open_spool(folder, limit_bytes=1 << 40, floor_bytes=0)
+    begin_ns = clock.now_ns() - readings * clock.NS_PER_S // RATE
+    for start in range(0, readings, 500):
+        log.commit(list(frames.encode([make(n, devices, begin_ns) for n in range(start, start + 500)])))
+    log.close()
+
+
+def make(number: int, devices: int, begin_ns: int) -> Reading:
+    time_ns = begin_ns + number * clock.NS_PER_S // RATE
+    fields = {name: (number * 7 + index) % 1000 / 37 for index, name in enumerate(NAMES)}
+    return Reading(
+        f"device-{number % devices:05d}", "telemetry", time_ns, time_ns, fields, boot_id="b1", seq=number // devices
+    )
+
+
+def memory_mb(what: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
+
+
+def measure(data: Path, options: argparse.Namespace) -> dict[str, float]:
+    state, store = WriterState(data), Away(series.open_writer("embedded:", data))
+    quarantine, boots = Quarantine(data / "quarantine.db", limit_bytes=1 << 30), BootReader(data)
+    news = News(FeedBuffer(), AckBoard(boots.read))
+    reader = SpoolReader(data / "spool", state.positions())
+    drain = Drain(reader, state, store, quarantine, news)
+    for _ in range(AWAY_TURNS):
+        with suppress(StoreUnavailable):
+            drain.step()
+    held_mb, store.is_away = memory_mb("VmRSS"), False
+    begun_s, cpu_s, count = time.perf_counter(), time.process_time(), 0
+    while moved := drain.step():
+        count += moved
+        news.feed.take(time.monotonic())
+    took_s, cpu_s = time.perf_counter() - begun_s, time.process_time() - cpu_s
+    for part in (store, state, quarantine, boots):
+        part.close()
+    assert count == options.readings, (count, options.readings)
+    return {
+        "readings": count,
+        "seconds": round(took_s, 1),
+        "readings_s": round(count / took_s),
+        "drain_ratio": round(count / took_s / RATE, 1),
+        "cpu_us_each": round(1e6 * cpu_s / count, 1),
+        "rss_while_away_mb": round(held_mb),
+        "rss_peak_mb": round(memory_mb("VmHWM")),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--readings", type=int, default=2_000_000)
+    parser.add_argument("--devices", type=int, default=1_000)
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the temporary folder")
+    options = parser.parse_args()
+    before = results.conditions()
+    gc.set_threshold(50_000, 20, 100)  # as the writer has it
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        data = Path(name)
+        arguments = (data / "spool" / "json", options.readings, options.devices)
+        process = multiprocessing.get_context("fork").Process(target=fill, args=arguments)
+        process.start()
+        process.join()
+        spool_mb = sum(path.stat().st_size for path in data.rglob("*.seg")) / 1e6
+        figures = {"spool_mb": round(spool_mb)} | measure(data, options)
+    figures["mb_s"] = round(spool_mb / figures["seconds"], 1)
+    print(before)
+    print(figures)
+    results.save("backlog", before, figures)
+
+
+if __name__ == "__main__":
+    main()
