@@ -1,4 +1,4 @@
-"""The command line: `headwater sim run ...`. Exit 0 = every --fail-if held, 1 = not, 2 = bad arguments."""
+"""The command line: `headwater sim run|verify ...`. Exit 0 = every --fail-if held, 1 = not, 2 = bad arguments."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
 from simulators import scenario
 from simulators.conditions import NEED_VERIFY, Condition, parse_conditions
 from simulators.crew import WorkerError
 from simulators.file_limit import raise_file_limit
-from simulators.flags import BAD_ARGUMENTS, DEFAULT_FAIL_IF, VERSIONS, Parser, add_flags
+from simulators.flags import BAD_ARGUMENTS, DEFAULT_FAIL_IF, VERSIONS, Parser, add_flags, add_verify_flags
 from simulators.options import Options
 from simulators.platform_api import PlatformError
-from simulators.report import to_text
+from simulators.recheck import recheck
+from simulators.report import publish_report
 from simulators.squad import make_rhythms
 from simulators.units import parse_address
 from wire import topics
@@ -41,14 +40,19 @@ def add_commands(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-command `run` and its flags."""
-    commands = parser.add_subparsers(dest="sim_command", required=True, parser_class=Parser, metavar="run")
+    """Add the sub-commands and their flags."""
+    commands = parser.add_subparsers(dest="sim_command", required=True, parser_class=Parser, metavar="run|verify")
     run_parser = commands.add_parser("run", help="run a fleet of simulated devices")
     add_flags(run_parser)
+    add_verify_flags(commands.add_parser("verify", help="verify once more what a run has kept in a ledger"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what the parsed arguments say; gives the exit code."""
+    """Do what the parsed arguments say; gives the exit code."""
+    return _run(args) if args.sim_command == "run" else _verify(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         options = to_options(args)
         raise_file_limit(-(-options.devices // options.processes))
@@ -56,12 +60,28 @@ def run(args: argparse.Namespace) -> int:
         print(f"headwater sim run: {error}", file=sys.stderr)
         return BAD_ARGUMENTS
     try:
-        return _conclude(options, _execute(options))
+        return OK if publish_report(_execute(options), options.report, options.fail_if) else FAILED
     except (PlatformError, WorkerError, OSError) as error:
         print(f"headwater sim run: {error}", file=sys.stderr)
         return FAILED
     except (asyncio.CancelledError, KeyboardInterrupt):
         return OK if options.duration_s is None else INTERRUPTED
+
+
+def _verify(args: argparse.Namespace) -> int:
+    conditions = parse_conditions(DEFAULT_FAIL_IF) if args.fail_if is None else args.fail_if
+    token_file = args.token_file or _default_token_file()
+    try:
+        report = asyncio.run(recheck(args.ledger, args.url, token_file, args.ca, args.drain_timeout))
+    except ValueError as error:
+        print(f"headwater sim verify: {error}", file=sys.stderr)
+        return BAD_ARGUMENTS
+    except (PlatformError, OSError) as error:
+        print(f"headwater sim verify: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return OK if publish_report(report, args.report, conditions) else FAILED
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -191,17 +211,6 @@ def _execute(options: Options) -> dict[str, Any]:
         return await Run(options).execute()
 
     return uvloop.run(execute())
-
-
-def _conclude(options: Options, report: dict[str, Any]) -> int:
-    text = orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
-    if options.report is not None and str(options.report) != "-":
-        options.report.write_text(text + "\n")
-    print(text if str(options.report) == "-" else to_text(report))
-    failures = [failure for condition in options.fail_if if (failure := condition.failure(report))]
-    for failure in failures:
-        print(f"FAILED {failure}")
-    return FAILED if failures else OK
 
 
 def _plain(value: Any) -> Any:

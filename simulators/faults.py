@@ -9,7 +9,7 @@ from simulators.dice import Dice
 from simulators.units import parse_duration, parse_share
 
 LATE_MS = 5 * 60_000  # how far back a late reading lies
-CLOCK_JUMPS_MS = (-3_600_000, -90_000, 600_000, 3_600_000)  # what a wrong device clock is off by
+CLOCK_JUMPS_MS = (-3_600_000, -90_000, 90_000, 540_000)  # a wrong clock; ahead by less than a type takes at its word
 
 
 @dataclass(frozen=True, slots=True)

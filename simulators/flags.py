@@ -1,4 +1,4 @@
-"""The flags of `headwater sim run`, each with its form; what goes together is checked in `simulators.cli`."""
+"""The flags of `headwater sim`, each with its form; what goes together is checked in `simulators.cli`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     _add_target(parser.add_argument_group("where to"))
     _add_fleet(parser.add_argument_group("fleet"))
     _add_verdict(parser.add_argument_group("verdict"))
+
+
+def add_verify_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the verification of a ledger that was kept."""
+    parser.add_argument("ledger", type=Path, metavar="LEDGER", help="file that `sim run --ledger` has written")
+    _add_platform(parser.add_argument_group("where to"))
+    _add_outcome(parser.add_argument_group("verdict"))
 
 
 def _add_load(group: argparse._ArgumentGroup) -> None:
@@ -102,13 +109,17 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-k", "--keepalive", type=_at_least(0), default=30, metavar="S", help="MQTT keep-alive, 0 = none (30)"
     )
-    group.add_argument("--url", default="http://127.0.0.1:8080", help="gateway (http://127.0.0.1:8080)")
     group.add_argument(
         "--mqtt",
         default="127.0.0.1:1883",
         metavar="HOST:PORT",
         help="broker; mqtts://host:port for TLS (127.0.0.1:1883)",
     )
+    _add_platform(group)
+
+
+def _add_platform(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--url", default="http://127.0.0.1:8080", help="gateway (http://127.0.0.1:8080)")
     group.add_argument("--ca", type=Path, metavar="FILE", help="authority to trust for https and mqtts, PEM")
     group.add_argument(
         "--token-file",
@@ -144,12 +155,16 @@ def _add_verdict(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--ledger", type=Path, metavar="FILE", help="keep the ledger of sent and acknowledged readings here"
     )
-    drain_help = "longest wait for acknowledgements, and again for the platform to store (60s)"
-    group.add_argument("--drain-timeout", type=_form(parse_duration), default=60.0, metavar="T", help=drain_help)
-    group.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON; - = standard output")
     group.add_argument(
         "--metrics-port", type=count, metavar="PORT", help="live figures for Prometheus on 127.0.0.1 (off)"
     )
+    _add_outcome(group)
+
+
+def _add_outcome(group: argparse._ArgumentGroup) -> None:
+    drain_help = "longest wait for acknowledgements, and again for the platform to store (60s)"
+    group.add_argument("--drain-timeout", type=_form(parse_duration), default=60.0, metavar="T", help=drain_help)
+    group.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON; - = standard output")
     fail_help = f"exit 1 if any comes true: lost>0,ack_p99>500ms ({DEFAULT_FAIL_IF} with --verify)"
     group.add_argument("--fail-if", type=_form(parse_conditions), metavar="C,...", help=fail_help)
 

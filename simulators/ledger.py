@@ -97,15 +97,23 @@ def read_ledger(path: Path) -> Accounts:
         ValueError: not a ledger of this version.
     """
     with path.open("rb") as file:
-        head = orjson.loads(file.readline())
-        if head.get("version") != VERSION:
-            raise ValueError(f"ledger of version {head.get('version')}, expected {VERSION}")
+        head = _read_head(path, file.readline())
         devices = head["devices"]
         own = [DeviceAccount() for _ in devices]
         accounts = Accounts(devices, head["start_ns"], head["ts_ns"], own, head.get("fields") or [0] * len(devices))
         while chunk := file.read(_RECORD.size * _READ_RECORDS):
             _count(accounts.accounts, _records(chunk))
     return accounts
+
+
+def _read_head(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        head = orjson.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a ledger") from error
+    if not isinstance(head, dict) or head.get("version") != VERSION:
+        raise ValueError(f"{path}: not a ledger of version {VERSION}")
+    return head
 
 
 def _records(chunk: bytes) -> Iterator[tuple[Any, ...]]:

@@ -1,15 +1,19 @@
-"""The report of a run, as JSON and as a few lines for a person."""
+"""The report of a run, as JSON and as a few lines for a person, and what it makes of the conditions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from simulators.options import Options
+import orjson
+
+from simulators.conditions import Condition
 from simulators.tally import Tally
 from simulators.verify import Verdict
 
 
-def make_report(options: Options, tally: Tally, verdict: Verdict | None) -> dict[str, Any]:
+def make_report(tally: Tally, verdict: Verdict | None, seed: int | None, settings: dict[str, Any]) -> dict[str, Any]:
     """Put the report together; what was not measured is null."""
     errors = dict(sorted(tally.errors.items()))
     if verdict is not None and verdict.incomplete:
@@ -28,9 +32,21 @@ def make_report(options: Options, tally: Tally, verdict: Verdict | None) -> dict
         "ack_ms": tally.ack_ms.summary(),
         "visible_ms": tally.visible_ms.summary(),
         "errors": errors,
-        "seed": options.seed,
-        "settings": options.settings,
+        "seed": seed,
+        "settings": settings,
     }
+
+
+def publish_report(report: dict[str, Any], path: Path | None, fail_if: Sequence[Condition]) -> bool:
+    """Write the report to its file and the terminal; tell whether no condition came true."""
+    text = orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
+    if path is not None and str(path) != "-":
+        path.write_text(text + "\n")
+    print(text if str(path) == "-" else to_text(report))
+    failures = [failure for condition in fail_if if (failure := condition.failure(report))]
+    for failure in failures:
+        print(f"FAILED {failure}")
+    return not failures
 
 
 def to_text(report: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ class Run:
             order = Order(options, self._start_ns, members, tuple(logins), ledger_path if has_ledger else None, True)
             tally = await self._send(order, renew)
             verdict = await self._verify(ledger_path) if options.verify else None
-        return make_report(options, tally, verdict)
+        return make_report(tally, verdict, options.seed, options.settings)
 
     async def _enrol(self) -> tuple[list[Login], Renew | None]:
         """Register the fleet; a standing one waits for the platform instead of giving up."""

@@ -218,6 +218,29 @@ def test_metrics_are_served_during_a_run(broker: Mosquitto) -> None:
     assert code == 0, said
 
 
+def test_kept_ledger_is_verified_again(platform: FakePlatform, token_file: Path, tmp_path: Path) -> None:
+    ledger, target = tmp_path / "ledger", ["--url", platform.url, "--token-file", str(token_file)]
+    http_run(platform, token_file, "--verify", "--ledger", str(ledger))
+    assert main(["verify", str(ledger), *target]) == 0
+
+    for rows in platform.rows.values():
+        del rows[3:5]
+    report_path = tmp_path / "again.json"
+    code = main(["verify", str(ledger), *target, "--drain-timeout", "0.5s", "--report", str(report_path)])
+
+    report = json.loads(report_path.read_text())
+    assert code == 1
+    assert set(report) == REPORT_KEYS
+    assert [report[key] for key in ("sent", "acked", "stored", "lost")] == [100, 100, 90, 10]
+    assert main(["verify", str(ledger), *target, "--drain-timeout", "0.5s", "--fail-if", "lost>10"]) == 0
+
+
+def test_file_that_is_no_ledger_is_refused(token_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(token_file)]) == 2
+    assert f"{token_file}: not a ledger" in capsys.readouterr().err
+    assert main(["verify", "/nowhere/ledger"]) == 1
+
+
 def test_failed_condition_gives_1_and_a_line(
     platform: FakePlatform, token_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
