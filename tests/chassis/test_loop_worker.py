@@ -251,6 +251,16 @@ def test_more_requests_wait_together_than_there_are_threads(connect: Connect) ->
     assert {client.told()["thread"] for client in clients} == {"MainThread"}
 
 
+def test_more_requests_than_a_turn_takes_are_all_answered(connect: Connect) -> None:
+    clients = [connect() for _ in range(100)]
+
+    for number, client in enumerate(clients):
+        client.send(post("/quick", b"%d" % number, *(["Connection: close"] if number % 3 else [])))
+
+    assert [client.told()["body"] for client in clients] == [str(number) for number in range(100)]
+    assert all(client.is_closed() for number, client in enumerate(clients) if number % 3)
+
+
 def test_wait_ends_at_its_time(connect: Connect) -> None:
     assert connect().send(post("/quick/late")).told()["body"] == "False"
 
