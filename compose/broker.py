@@ -30,10 +30,23 @@ def write(folder: Folder, config: UpConfig, mqtt_port: int) -> Path:
         "LISTENERS": "\n".join(listeners),
         "AUTOSAVE": str(autosave.interval(config.broker_autosave, autosave.state_bytes(state_file(folder)))),
     }
-    write_private(folder.broker / "devices.acl", ACL.read_text())
+    write_private(folder.broker / "devices.acl", _access(bridges(folder, config)))
     path = folder.broker / "mosquitto.conf"
     write_private(path, fill(TEMPLATE.read_text(), values))
     return path
+
+
+def bridges(folder: Folder, config: UpConfig) -> list[str]:
+    """Names of the bridges to run: those wanted, and those of earlier starts whose sessions still hold a share."""
+    known = [path.stem for path in folder.broker.glob("bridge-*.session")]
+    last = max([config.bridges, *(int(name[7:]) for name in known if name[7:].isdecimal())])
+    return ["bridge", *(f"bridge-{number}" for number in range(2, last + 1))]
+
+
+def _access(names: list[str]) -> str:
+    head, _, rest = ACL.read_text().partition("user _bridge\n")
+    rights, blank, others = rest.partition("\n\n")
+    return head + "".join(f"user _{name}\n{rights}{blank}" for name in names) + others
 
 
 def state_file(folder: Folder) -> Path:

@@ -25,6 +25,7 @@ class UpConfig(BaseModel):
     mqtts_port: int = Field(default=8883, ge=0, le=65_535)  # listens only with a certificate
     bind: str = Field(default=LOOPBACK, pattern=r"^[0-9A-Za-z.:-]{1,255}$")
     demo: int = Field(default=DEMO_DEVICES, ge=0, le=10_000)
+    bridges: int = Field(default=1, ge=1, le=8)  # processes that share the broker's messages
     broker_autosave: int = Field(default=100, ge=1, le=1_000_000)  # changes between two saves of the broker, at least
     store: str = Field(default="embedded:", pattern=r"^[^\x00-\x1f]+$")
     registry: str = Field(default="sqlite:", pattern=r"^[^\x00-\x1f]+$")

@@ -7,13 +7,14 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from compose.folder import Folder, write_private
 
 ADMIN = "admin"
-BROKER_USERS = ("bridge", "writer", "dashboard", "devices")  # `_bridge` ... at the broker
+BROKER_USERS = ("writer", "dashboard", "devices")  # `_writer` ... at the broker, beside the bridges
 ROUNDS = 101  # mosquitto's own number; tokens are 256 random bits, so a slow hash would protect nothing
 SALT_BYTES = 12
 FORMAT_PARTS = 5
@@ -36,13 +37,14 @@ class Secrets:
         return self.folder / "service.token"
 
 
-def ensure(folder: Folder) -> Secrets:
+def ensure(folder: Folder, bridges: Sequence[str] = ("bridge",)) -> Secrets:
     """Make what is missing of the secrets and the broker's password files."""
-    tokens = [f"broker-{user}.token" for user in BROKER_USERS]
+    users = (*bridges, *BROKER_USERS)
+    tokens = [f"broker-{user}.token" for user in users]
     for name in ("operator.token", "service.token", *tokens):
         _ensure_token(folder.secrets / name)
     made = Secrets(_ensure_admin(folder.secrets / "admin.hash"), folder.secrets)
-    _seed_password_files(folder, made)
+    _seed_password_files(folder, made, users)
     return made
 
 
@@ -82,11 +84,11 @@ def _ensure_admin(path: Path) -> str | None:
     return password
 
 
-def _seed_password_files(folder: Folder, made: Secrets) -> None:
+def _seed_password_files(folder: Folder, made: Secrets, services_users: Sequence[str]) -> None:
     """Write `services.passwd`, and put those users into `devices.passwd` where the devices service did not yet."""
     services = folder.broker / "services.passwd"
     known = _read_users(services)
-    wanted = {f"_{user}": made.broker_token_file(user).read_text().strip() for user in BROKER_USERS}
+    wanted = {f"_{user}": made.broker_token_file(user).read_text().strip() for user in services_users}
     users = {
         name: known[name] if matches(token, known.get(name, "")) else hash_for_mosquitto(token)
         for name, token in wanted.items()

@@ -61,7 +61,10 @@ def specs(plan: Plan) -> list[Spec]:
         _service(plan, "devices", "serve", "devices", stage=CORE_STAGE, broker_user="devices"),
         _service(plan, "ingest-json", "serve", "ingest", "--protocol", "json", stage=CORE_STAGE),
         _service(plan, "writer", "writer", stage=CORE_STAGE, broker_user="writer"),
-        _service(plan, "bridge", "bridge", stage=DOOR_STAGE, broker_user="bridge"),
+        *(
+            _service(plan, name, "bridge", stage=DOOR_STAGE, broker_user=name)
+            for name in broker.bridges(plan.folder, plan.config)
+        ),
         _service(plan, "dashboard", "serve", "dashboard", stage=DOOR_STAGE, broker_user="dashboard"),
     ]
     return [_broker(plan), *services, _gateway(plan), *_demo(plan)]
@@ -121,7 +124,13 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
         }
     if name.startswith("ingest-"):
         return {"GATEWAY_SHED_FILE": str(gateway.shed_file(plan.folder))}
-    return pid_file | {"BROKER_SESSION_FILE": str(plan.folder.broker / "bridge.session")} if name == "bridge" else {}
+    if name.startswith("bridge"):
+        return pid_file | {
+            "BROKER_SESSION_FILE": str(plan.folder.broker / f"{name}.session"),
+            "BRIDGES": str(plan.config.bridges),
+            "BRIDGE_NUMBER": name[7:] or "1",
+        }
+    return {}
 
 
 def _service(plan: Plan, name: str, *arguments: str, stage: int, broker_user: str = "") -> Spec:

@@ -16,7 +16,7 @@ from typing import Any
 
 import series
 from chassis import settings
-from compose import credentials, ports, processes, procfs, state
+from compose import broker, credentials, ports, processes, procfs, state
 from compose.commands.settings import misspelt
 from compose.config import UpConfig, join
 from compose.console import Console, open_console
@@ -33,6 +33,7 @@ def configure(commands: Any) -> None:
     parser.add_argument("--port", type=int, metavar="N", help="port of pages and HTTP (default 8080; 0 picks one)")
     parser.add_argument("--mqtt-port", type=int, metavar="N", help="port of MQTT (default 1883; 0 picks one)")
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--bridges", type=int, metavar="N", help="bridges that share the broker's messages (default 1)")
     demo = parser.add_mutually_exclusive_group()
     demo.add_argument("--demo", type=int, metavar="N", help="number of simulated devices (default 20)")
     demo.add_argument("--no-demo", dest="demo", action="store_const", const=0, help="no simulated devices")
@@ -72,7 +73,7 @@ def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[st
     _check_programs()
     _check_databases(config)
     chosen = _choose_ports(config, folder)
-    secrets = credentials.ensure(folder)
+    secrets = credentials.ensure(folder, broker.bridges(folder, config))
     plan = Plan(folder, config, secrets, chosen, environ, shows_text=config.log_style != "json")
     _raise_file_limit()
     shown = state.State(
@@ -111,7 +112,7 @@ def _check_databases(config: UpConfig) -> None:
 
 
 def _choose_ports(config: UpConfig, folder: Folder) -> dict[str, int]:
-    inner = [*processes.INNER, *(["gateway-near"] if config.has_tls else [])]
+    inner = [*processes.INNER, *broker.bridges(folder, config)[1:], *(["gateway-near"] if config.has_tls else [])]
     chosen = ports.choose(inner, folder.ports)
     for name, port, host, option in (
         ("gateway", config.port, config.bind, "--port"),

@@ -8,6 +8,7 @@ from wire import clock
 MAX_ROUTES = 50_000  # topics remembered decoded; about 15 MB, since long ones are not
 ROUTE_BYTES = 256
 CLOCK_STEP_NS = clock.NS_PER_S
+SLOT_NS = clock.NS_PER_MS  # more than the largest message has bytes
 DUP, RETAIN = 8, 1  # bits of a PUBLISH's first byte (MQTT 5.0 s. 3.3.1)
 
 
@@ -18,17 +19,27 @@ class Arrivals:
     emptied by the caller.
 
     Args:
+        number: which of `bridges` this is, from 1. Each has time slots of its own, so that two of them never give the
+            same time to two messages of one device.
         shows_retained: the subscription asks for the retain flag as published (MQTT 5.0 s. 3.8.3.1), and for no old
             messages: a flag means then that the broker keeps the message, not that it is an old one.
         held: un-acked messages of the last connection by message id. When the broker sends one of them again, it keeps
             its first `received_ns`: a reading without a time of its own stays the same point.
     """
 
-    def __init__(self, held: dict[int, Delivery] | None = None, *, shows_retained: bool = False) -> None:
+    def __init__(
+        self,
+        held: dict[int, Delivery] | None = None,
+        *,
+        shows_retained: bool = False,
+        number: int = 1,
+        bridges: int = 1,
+    ) -> None:
         self.notices: list[tuple[str, bytes]] = []
         self.retained: set[str] = set()
         self._shows_retained = shows_retained
         self._held = {} if held is None else held
+        self._number, self._bridges = number % bridges, bridges
         self._last_ns = 0
         self._routes: dict[bytes, tuple[str, str]] = {}
 
@@ -48,6 +59,8 @@ class Arrivals:
             self.notices.append((topic, payload))
             return None
         received_ns = self._last_ns + 1
+        if self._bridges > 1:
+            received_ns = self._own_ns(received_ns, len(payload))
         self._last_ns = received_ns + len(payload)
         is_old = bool(first & RETAIN)
         if is_old and self._shows_retained:
@@ -59,6 +72,13 @@ class Arrivals:
         if first & DUP and self._held:
             return self._resumed(Delivery(device, topic, payload, received_ns, mid, True, is_old))
         return Delivery(device, topic, payload, received_ns, mid, bool(first & DUP), is_old)
+
+    def _own_ns(self, time_ns: int, size: int) -> int:
+        slot = time_ns // SLOT_NS
+        if slot % self._bridges == self._number and (time_ns + size) // SLOT_NS == slot:
+            return time_ns
+        slot += 1
+        return (slot + (self._number - slot) % self._bridges) * SLOT_NS
 
     def _resumed(self, delivery: Delivery) -> Delivery:
         before = self._held.pop(delivery.mid, None)

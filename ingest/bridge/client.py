@@ -53,6 +53,7 @@ class Client(paho.Client):
         self.connect_timeout = CONNECT_TIMEOUT_S
         self.oversized: list[Delivery] = []
         self.read_full = False  # whether the last read filled the buffer: more is waiting then
+        self.place = (1, 1)  # number of this bridge, and how many there are
         self.arrivals = Arrivals()
         self._sink = sink
 
@@ -72,7 +73,8 @@ class Client(paho.Client):
 
     def renew(self, held: dict[int, Delivery]) -> None:
         """Connect anew with an empty stream (`held`: see Arrivals); raises OSError when the broker is not there."""
-        self.arrivals = Arrivals(held, shows_retained=self.is_5)
+        number, bridges = self.place
+        self.arrivals = Arrivals(held, shows_retained=self.is_5, number=number, bridges=bridges)
         self.oversized = []
         self.reconnect()
 

@@ -23,6 +23,8 @@ class BridgeConfig(BaseModel):
     broker_password: str = ""
     broker_pid_file: Path | None = None  # where the broker runs on this machine: lets the bridge ask it to save
     broker_session_file: Path | None = None  # where the name of the broker's session is kept, beside its state
+    bridges: int = Field(default=1, ge=1, le=8)  # that share the messages of one broker
+    bridge_number: int = Field(default=1, ge=1)  # of this one; above `bridges`: it only hands in what its session holds
     broker_ca: Path | None = None  # speak TLS with the broker and trust certificates of this authority (PEM) only
     broker_protocol: Literal["5", "3.1.1"] = "5"
     bridge_reader: Literal["batch", "paho"] = "batch"  # how the bridge reads MQTT; paho: its own way, ten times slower

@@ -34,6 +34,11 @@ class SessionName:
                 log.warning("session_name_not_kept", reason=str(error))
         return self.name
 
+    def forget(self) -> None:
+        """Remove the file: nothing of this session is left with the broker."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
     def _read(self) -> str:
         try:
             return self._path.read_text(errors="replace").strip()[:MAX_CHARS] if self._path is not None else ""

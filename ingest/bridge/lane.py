@@ -63,6 +63,7 @@ class Lane:
         self._left_epoch, self._left_sender = -1, bridge
         self._epoch = 0
         self._linger_s = limits.linger_s
+        self.batches = 0  # begun; with `is_posting` a watchdog sees whether one of them never ends
         self._in_flight: tuple[int, list[Delivery]] = (0, [])
         self._is_stopping = False
         self._size = limits.batch_messages  # messages tried at once: shrinks while batches fail
@@ -99,6 +100,11 @@ class Lane:
         """Say which session of the broker the next messages are of; after `cut`, so that no others are held."""
         self._sender = f"{self._bridge}/{name}" if name else self._bridge
 
+    @property
+    def is_posting(self) -> bool:
+        """Whether a batch is in flight."""
+        return bool(self._in_flight[1])
+
     def stop(self) -> None:
         """Send nothing more; a batch in flight may still be answered."""
         with self._ready:
@@ -109,6 +115,7 @@ class Lane:
         """Send batches until stopped."""
         while (taken := self._collect()) is not None:
             epoch, batch = taken
+            self.batches += 1
             try:
                 self._send(epoch, batch)
             except BaseException:

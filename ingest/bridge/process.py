@@ -21,7 +21,7 @@ from ingest.bridge.session import Session
 
 log = logs.get(__name__)
 WATCH_S = 1.0
-STUCK_AFTER_TURNS = 30  # of the watchdog without one of the session; counted, so that a frozen process is not blamed
+STUCK_AFTER_TURNS = 30  # of the watchdog without one of a thread; counted, so that a frozen process is not blamed
 FINISH_S = 3.0  # for the batch in flight at the end
 ANY_PROTOCOL = "json"  # its service also gets what has no service of its own, and quarantines it as `unsupported`
 
@@ -64,6 +64,11 @@ class Bridge:
             "threads": "ok" if self.are_alive() else "a thread has ended",
         }
 
+    def pulse(self) -> list[int | None]:
+        """Give a number for each thread that changes while it works; None: it rightly waits."""
+        lanes = [lane.batches if lane.is_posting else None for lane in self._lanes.values()]
+        return [self.session.beats, *lanes]
+
     def are_alive(self) -> bool:
         """Tell whether all threads still run."""
         return self._senders.are_alive() and self._network.are_alive()
@@ -89,13 +94,16 @@ def run(config: BridgeConfig, limits: Limits | None = None) -> int:
 
 
 def watch(bridge: Bridge, stopping: threading.Event) -> int:
-    """Wait for the end; 1 when a thread died or the session's loop stands still, so that a supervisor restarts us."""
-    beats, still = -1, 0
+    """Wait for the end; 1 when a thread died or stands still, so that a supervisor restarts us."""
+    before = bridge.pulse()
+    still = [0] * len(before)
     while not stopping.wait(WATCH_S):
-        still = still + 1 if bridge.session.beats == beats else 0
-        beats = bridge.session.beats
-        if not bridge.are_alive() or still >= STUCK_AFTER_TURNS:
-            log.error("thread_dead", still_turns=still)
+        pulse = bridge.pulse()
+        pairs = zip(still, pulse, before, strict=True)
+        still = [turns + 1 if now is not None and now == last else 0 for turns, now, last in pairs]
+        before = pulse
+        if not bridge.are_alive() or max(still) >= STUCK_AFTER_TURNS:
+            log.error("thread_dead", still_turns=max(still))
             return 1
     return 0
 

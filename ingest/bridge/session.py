@@ -42,6 +42,7 @@ READ_GAP_S = 0.008  # between reads that did not fill the buffer: mosquitto writ
 # each costs 20 us; this saves two thirds of the CPU under load, and a message after a silence does not wait
 # (bench/bridge.py)
 CLEAR_S, CLEARED_AT_ONCE = 1.0, 1000  # retained telemetry: taken away again so often, so many at a time
+SHARE = "$share/headwater/"
 TELEMETRY_LEVELS = 4  # devices/{id}/telemetry/{protocol}
 
 
@@ -60,6 +61,8 @@ class Session:
         reader, version = READERS[config.bridge_reader], 5 if config.broker_protocol == "5" else 4
         self._client: Client = reader(config.broker_username, self._receive, version=version)
         self._client.username_pw_set(config.broker_username, config.broker_password or None)
+        self._client.place = (config.bridge_number, max(config.bridges, config.bridge_number))
+        self._wanted, self._unwanted = choose_filters(config.bridge_number, config.bridges)
         if config.broker_ca is not None:
             self._client.tls_set(str(config.broker_ca))
         self._client.aim(*split_address(config.broker, topics.MQTT_PORT), limits.keepalive_s)
@@ -191,8 +194,8 @@ class Session:
         if self._is_new_session:
             self._held.clear()
             self._name_lanes(self._name.renew())
-        wanted = [(topics.TELEMETRY, 1), (topics.TELEMETRY_PROTOCOL, 1), (DROPPED, 0)]
-        self._client.take_in(wanted)
+        self._client.take_in([*((name, 1) for name in self._wanted), (DROPPED, 0)])
+        self._client.unsubscribe(self._unwanted)  # second: a message in between must have somewhere to go
 
     def _name_lanes(self, name: str) -> None:
         for lane in self._lanes.values():
@@ -201,7 +204,7 @@ class Session:
     def _on_subscribe(
         self, _client: Any, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        if any(code.is_failure for code in codes[:2]):
+        if any(code.is_failure for code in codes[: len(self._wanted)]):
             log.error("subscription_refused", codes=[str(code) for code in codes])
             return  # and drop the connection after SUBSCRIBE_TIMEOUT_S: a person has to mend the broker's access list
         self.is_ready = True
@@ -312,6 +315,8 @@ class Session:
 
     def _leave(self) -> None:
         self._settle_all()
+        if not self._wanted and self.is_ready and not self._unacked:
+            self._name.forget()
         deadline_s = time.monotonic() + 1.0
         if self._client.socket() is None:
             return
@@ -321,6 +326,19 @@ class Session:
             self._client.loop_write()
         if self._client.socket() is not None:
             self._drop("leaving")
+
+
+def choose_filters(number: int, bridges: int) -> tuple[list[str], list[str]]:
+    """Give what a bridge subscribes to and what it must no longer be subscribed to.
+
+    Several share the messages (MQTT 5.0 s. 4.8.2). One that is no longer needed has a session all the same, and
+    a share in it for ever, unless it gives that up.
+    """
+    alone = [topics.TELEMETRY, topics.TELEMETRY_PROTOCOL]
+    shared = [SHARE + name for name in alone]
+    if number > bridges:
+        return [], alone + shared
+    return (shared, alone) if bridges > 1 else (alone, shared)
 
 
 def save_session(pid_file: Path | None) -> None:

@@ -21,7 +21,8 @@ from ingest.readings import Reading
 from ingest.writer.gaps import Boots
 from wire.points import REDELIVERED
 
-WINDOW = 20_000  # what the bridge may have un-acknowledged, and so what a broker may send again
+WINDOW = 50_000  # twice what a bridge may have un-acknowledged, and so what a broker may send again: what it holds when
+# its connection breaks it posts, and the broker sends all of it once more behind that
 GENERATION_ITEMS = 100_000
 GENERATION_S = 600.0
 _encoder = msgspec.msgpack.Encoder()

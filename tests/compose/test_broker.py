@@ -227,3 +227,28 @@ def test_certificate_path_cannot_break_out(tmp_path: Path, hostile: str) -> None
 
     with pytest.raises(Exception, match="cannot carry"):
         broker.checked_path(path)
+
+
+def test_several_bridges_have_the_same_rights_and_users_of_their_own(tmp_path: Path) -> None:
+    folder, config = Folder(tmp_path / "data"), UpConfig(data=tmp_path / "data", bridges=2)
+    folder.prepare()
+    names = broker.bridges(folder, config)
+    credentials.ensure(folder, names)
+
+    broker.write(folder, config, 1883)
+
+    assert names == ["bridge", "bridge-2"]
+    one, two = (
+        (folder.broker / "devices.acl").read_text().split(f"user _{name}\n")[1].split("\n\n")[0] for name in names
+    )
+    assert one == two
+    assert "user _devices\n" in (folder.broker / "devices.acl").read_text()
+    assert "_bridge-2:$7$" in (folder.broker / "devices.passwd").read_text()
+
+
+def test_bridge_of_an_earlier_start_runs_until_its_session_is_empty(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "data")
+    folder.prepare()
+    (folder.broker / "bridge-3.session").touch()
+
+    assert broker.bridges(folder, UpConfig(data=tmp_path / "data")) == ["bridge", "bridge-2", "bridge-3"]

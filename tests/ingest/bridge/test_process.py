@@ -325,12 +325,6 @@ def test_new_session_survives_a_crash_of_the_broker(mosquitto, bridge_ingest, br
     wait_until(lambda: len(bridge_ingest.payloads()) == 10, what="queued for a session that outlived the crash")
 
 
-def test_dead_thread_ends_the_process(bridge_start):
-    process = bridge_start(mutation="dead_thread")
-
-    assert process.wait(15) == 1
-
-
 def test_probes_tell_whether_the_broker_is_there(mosquitto, bridge_start):
     process = bridge_start().wait_ready()
     port = process.probe_port()

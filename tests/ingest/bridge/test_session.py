@@ -12,6 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.bridge import metrics
+from ingest.bridge import session as session_module
 from ingest.bridge.config import BridgeConfig
 from ingest.bridge.lane import Settled
 from ingest.bridge.mailbox import Mailbox
@@ -82,13 +83,22 @@ def test_messages_given_up_are_not_acked(session):
 def test_each_life_of_the_session_has_a_name_of_its_own(session, is_present, is_same):
     names: list[str] = []
     session._lanes = {"json": SimpleNamespace(name_session=names.append)}
-    session._client.take_in = lambda wanted: None
+    session._client.take_in = session._client.unsubscribe = lambda wanted: None
     before = session._name.name
 
     session._on_connect(None, None, ConnectFlags(is_present), ReasonCode(PacketTypes.CONNACK), None)
 
     assert (session._name.name == before) is is_same
     assert names == ([] if is_same else [session._name.name])
+
+
+def test_filters_are_shared_only_among_several():
+    alone, shared = session_module.choose_filters(1, 1), session_module.choose_filters(2, 2)
+
+    assert alone[0] == ["devices/+/telemetry", "devices/+/telemetry/+"]
+    assert shared[0] == [f"$share/headwater/{name}" for name in alone[0]]
+    assert (alone[1], shared[1]) == (shared[0], alone[0])
+    assert session_module.choose_filters(3, 2) == ([], alone[0] + shared[0])
 
 
 def test_rising_count_of_dropped_messages_raises_an_alarm(session, caplog):
