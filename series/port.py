@@ -41,6 +41,14 @@ class Refusal:
     field: str | None = None  # None: the whole point
 
 
+class BatchRefused(Exception):  # noqa: N818 - the store's answer, not a fault of ours
+    """The store is well but refuses the batch, for a reason (`detail`), and does not say which points are to blame."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:
     """What became of a batch: `accepted` points are stored at least in part; nothing else is silent."""
@@ -110,6 +118,7 @@ class SeriesWriter(Protocol):
 
         Raises:
             StoreUnavailable: nothing of the batch is known to be stored; write the same batch again later.
+            BatchRefused: write parts of it, down to single points: those that are refused alone are to blame.
         """
         ...
 

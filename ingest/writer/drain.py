@@ -27,7 +27,7 @@ from ingest.writer.dedupe import Dedupe, Deliveries
 from ingest.writer.delays import note_stored
 from ingest.writer.gaps import BootChange, Boots
 from ingest.writer.state import Progress, WriterState
-from series.port import Refusal, SeriesWriter, WriteOutcome
+from series.port import BatchRefused, Refusal, SeriesWriter, WriteOutcome
 from wire import clock
 from wire.errors import StoreUnavailable, Unavailable
 
@@ -199,6 +199,9 @@ class Drain:
             return self._store.write(points, timeout_s=WRITE_TIMEOUT_S)
         except StoreUnavailable:
             raise
+        except BatchRefused as refusal:
+            log.warning("store_refused_batch", points=len(points), detail=refusal.detail)
+            return self._isolate(points, refusal)
         except Exception as failure:
             log.fault("store_engine_failed", points=len(points))
             if self._store.health() != "ok":
@@ -210,10 +213,11 @@ class Drain:
             return outcome
 
     def _isolate(self, points: list[Reading], failure: Exception) -> WriteOutcome:
-        """Write a batch that the engine failed on by halves, so that one reading cannot stop all others."""
+        """Write a batch that the engine failed on, or refused, by halves: one reading cannot stop all others."""
         if len(points) == 1:
-            refusal = Refusal(0, "store_refused", f"the store engine failed on it: {type(failure).__name__}: {failure}")
-            return WriteOutcome(0, [refusal])
+            is_said = isinstance(failure, BatchRefused)
+            why = str(failure) if is_said else f"the store engine failed on it: {type(failure).__name__}: {failure}"
+            return WriteOutcome(0, [Refusal(0, "store_refused", why)])
         middle = len(points) // 2
         first, second = self._try(points[:middle]), self._try(points[middle:])
         shifted = [replace(refusal, index=refusal.index + middle) for refusal in second.refused]

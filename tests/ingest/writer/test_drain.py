@@ -19,7 +19,7 @@ from ingest.writer.delays import STORED
 from ingest.writer.drain import Drain
 from ingest.writer.gaps import BootChange
 from ingest.writer.state import WriterState, read_counters
-from series.port import Capabilities, Refusal, WriteOutcome
+from series.port import BatchRefused, Capabilities, Refusal, WriteOutcome
 from wire.errors import StoreUnavailable, Unavailable
 from wire.points import REDELIVERED, SERVER_TIME, Point
 
@@ -358,6 +358,56 @@ def test_poison_is_set_apart_and_the_rest_is_stored(line: Line, poison: set[int]
     assert {time_ns for _, time_ns in line.store.points} == set(range(100)) - poison
     assert {msgspec.json.decode(each.message.content)["time_ns"] for each in line.refuge.kept.values()} == poison
     assert line.counters() == {"stored": 100 - len(poison), "store_refused": len(poison)}
+
+
+def refuse_batches(line: Line, bad: set[int]) -> list[int]:
+    """Let the store say only that a batch is refused; give the sizes of what it is handed."""
+    sizes: list[int] = []
+
+    def fault(points: Sequence[Point]) -> None:
+        sizes.append(len(points))
+        if bad & {point.time_ns for point in points}:
+            raise BatchRefused("n is a string here")
+
+    line.store.fault = fault
+    return sizes
+
+
+@pytest.mark.parametrize("bad", [{0}, {57}, {13, 14, 70}, set(range(100))])
+def test_store_that_refuses_batches_costs_exactly_the_bad_points(line: Line, bad: set[int]) -> None:
+    line.append(*(reading(n) for n in range(100)))
+    sizes = refuse_batches(line, bad)
+
+    line.run()
+
+    assert {time_ns for _, time_ns in line.store.points} == set(range(100)) - bad
+    kept = list(line.refuge.kept.values())
+    assert {msgspec.json.decode(each.message.content)["time_ns"] for each in kept} == bad
+    assert {(each.items[0].code, each.items[0].detail) for each in kept} == {("store_refused", "n is a string here")}
+    stored = {"stored": 100 - len(bad)} if len(bad) < 100 else {}
+    assert line.counters() == stored | {"store_refused": len(bad)}
+    assert len(sizes) <= 1 + 2 * 7 * len(bad)
+
+
+def test_store_that_goes_away_while_a_batch_is_divided_loses_nothing(line: Line) -> None:
+    line.append(*(reading(n) for n in range(100)))
+    sizes = refuse_batches(line, {99})
+    divide = line.store.fault
+
+    def fault(points: Sequence[Point]) -> None:
+        if len(sizes) == 2:
+            sizes.append(0)
+            raise StoreUnavailable("away")
+        divide(points)
+
+    line.store.fault = fault
+    with pytest.raises(StoreUnavailable):
+        line.run()
+    line.run()
+
+    assert len(line.store.points) == 99
+    assert len(line.refuge.kept) == 1
+    assert line.counters() == {"stored": 99, "store_refused": 1}
 
 
 def test_engine_that_fails_on_everything_is_away_not_poisoned(line: Line) -> None:
