@@ -12,6 +12,7 @@ from wire.clock import NS_PER_S
 
 SIGNIFICANT = 6
 SPANS = 5
+WHOLE = range(10**SIGNIFICANT, 10**15)  # size of floats that are written to the unit instead
 PREVIEW_CHARACTERS = 600
 PREVIEW_BYTES = 240  # of what is no text
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
@@ -26,13 +27,15 @@ NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 def value(shown: Any) -> str:
-    """Write a field's value: floats to six significant digits, the rest as it is."""
+    """Write a field's value: floats to six significant digits and at least to the unit, the rest as it is."""
     if shown is None:
         return "\N{EN DASH}"
     if isinstance(shown, bool):
         return "true" if shown else "false"
     if not isinstance(shown, float):
         return str(shown)
+    if WHOLE.start <= abs(shown) < WHOLE.stop:
+        return f"{shown:.0f}"  # a meter's count does not lose its last digits
     text = repr(float(f"{shown:.{SIGNIFICANT}g}"))
     return text.removesuffix(".0")
 

@@ -13,7 +13,8 @@ DASH = "\N{EN DASH}"
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(21.5, "21.5"), (21.0, "21"), (1013.2512, "1013.25"), (0.1 + 0.2, "0.3"), (-0.5, "-0.5"), (True, "true"), (False, "false"),
-     (2**64 - 1, "18446744073709551615"), ("text", "text"), (None, DASH), (1e-9, "1e-09"), (123456.7, "123457")],
+     (2**64 - 1, "18446744073709551615"), ("text", "text"), (None, DASH), (1e-9, "1e-09"), (123456.7, "123457"),
+     (123456789.123, "123456789"), (-1234567.0, "-1234567"), (1.5e300, "1.5e+300"), (999999.9, "1000000")],
 )  # fmt: skip
 def test_values_are_short_and_integers_exact(value, shown):
     assert look.value(value) == shown

@@ -67,6 +67,25 @@ def test_page_has_no_sideways_scroll_and_no_refused_resource(browser, dashboard,
     assert [line for line in browser.console if "404" not in line] == []
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_long_names_and_numbers_stay_within_their_places(browser, dashboard, width):
+    dashboard.platform.devices["long"] = device("long", tags={"a-tag-with-a-long-name": "x" * 64})
+    dashboard.writer.write(
+        [Point("long", "telemetry", now_ns(), {"a_name_without_end_" * 4: 2.5, "count": 123456789.4})]
+    )
+    browser.shape(width)
+    try:
+        browser.open(f"{dashboard.url}/devices/long")
+        browser.until("document.querySelectorAll('.chart canvas').length === 2")
+
+        assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        wide = "[...document.querySelectorAll('.card, .tag, .value-tile')].filter((e) => e.scrollWidth > e.clientWidth)"
+        assert browser.run(f"{wide}.map((each) => each.outerHTML)") == []
+        assert "123456789" in browser.run("document.querySelector('.charts').textContent")
+    finally:
+        del dashboard.platform.devices["long"]
+
+
 def test_log_in_by_hand_leads_to_the_page_asked_for(browser, dashboard):
     browser.call("Network.clearBrowserCookies")
     browser.open(f"{dashboard.url}/devices?q=pump")

@@ -2,7 +2,7 @@
 
 import { nowIso, nowMs, renewAges, setAge, setClock, value } from "./format.js";
 import { watch } from "./feed.js";
-import { makePlot, timeOfDay } from "./plot.js";
+import { lonely, makePlot, timeOfDay } from "./plot.js";
 
 const head = document.querySelector(".page-head[data-device]");
 const device = head.dataset.device;
@@ -27,7 +27,7 @@ class Chart {
     this.place = figure.querySelector("[data-plot]");
     this.plot = makePlot(this.place, {
       series: (colour) => [
-        { stroke: colour.line, width: 1.7, points: { show: false } },
+        { stroke: colour.line, width: 1.7, points: lonely },
         { stroke: "transparent", points: { show: false } },
         { stroke: "transparent", points: { show: false } },
       ],

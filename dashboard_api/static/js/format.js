@@ -3,10 +3,13 @@
 const NARROW = "\u202f";
 const DASH = "\u2013";
 const SIGNIFICANT = 6;
+const WHOLE = [10 ** SIGNIFICANT, 1e15]; // size of numbers that are written to the unit instead
 
 export function value(shown) {
   if (shown === null || shown === undefined) return DASH;
   if (typeof shown !== "number") return String(shown);
+  const size = Math.abs(shown);
+  if (size >= WHOLE[0] && size < WHOLE[1]) return shown.toFixed(0);
   return String(Number(shown.toPrecision(SIGNIFICANT)));
 }
 

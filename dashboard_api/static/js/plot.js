@@ -24,6 +24,19 @@ function timeLabels(_plot, marks, _axis, _space, distance) {
   });
 }
 
+// As wide as the longest label: a meter's count has more digits than a temperature.
+const LABEL_PX = 7;
+const labelWidth = (_plot, labels) => Math.max(48, 12 + LABEL_PX * Math.max(0, ...(labels ?? []).map((label) => label.length)));
+
+// A value between two gaps makes no line; it is drawn as a point.
+const isAbsent = (shown) => shown === null || shown === undefined;
+export const lonely = {
+  show: false,
+  size: 5,
+  filter: (plot, at) => [...plot.data[at].keys()].filter((index) => !isAbsent(plot.data[at][index])
+    && isAbsent(plot.data[at][index - 1]) && isAbsent(plot.data[at][index + 1])),
+};
+
 // place: element; series: uPlot's series after time, given the colours; onPoint(index or null): what the cursor is at.
 export function makePlot(place, { series, bands = () => [], scales = {}, onPoint = () => {} }) {
   let data = null;
@@ -41,7 +54,7 @@ export function makePlot(place, { series, bands = () => [], scales = {}, onPoint
       scales,
       axes: [
         { ...axis, grid: { show: false }, size: 30, gap: 9, space: 76, values: timeLabels },
-        { ...axis, grid: { stroke: colour.grid, width: 1 }, size: 48, space: 34 },
+        { ...axis, grid: { stroke: colour.grid, width: 1 }, size: labelWidth, space: 34 },
       ],
       series: [{}, ...series(colour)],
       bands: bands(colour),
