@@ -90,8 +90,8 @@ class MqttClient:
 
     @property
     def doubtful(self) -> int:
-        """Messages that were acknowledged over a connection that is gone, and are not known to have arrived."""
-        return self._unsettled.doubtful if self._unsettled is not None else 0
+        """Messages that were acknowledged by a broker that vanished before, and are not known to have arrived."""
+        return self._unsettled.doubtful(time.monotonic()) if self._unsettled is not None else 0
 
     @property
     def is_connected(self) -> bool:
@@ -261,7 +261,7 @@ class MqttClient:
     def _follow_acks(self, link: Link, unsettled: Unsettled) -> None:
         topic = topics.acks(self._login.device_id)
         link.write(packets.subscribe(topic, self._next_id(), self._settings.version))
-        if unsettled.doubtful:
+        if unsettled.doubtful(time.monotonic()):
             asyncio.get_running_loop().call_later(HOLD_S, self._end_hold, link)
 
     def _end_hold(self, link: Link) -> None:

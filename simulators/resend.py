@@ -14,6 +14,7 @@ from wire.acks import Acks, BootAcks
 
 HOLD_S = 5.0  # after a new connection the topic has so long to say what the platform has
 AGAIN_S = 10.0  # least time between two sendings of a reading that is said to be missing
+TRUST_S = 30.0  # after so long, a reading that is neither covered nor missing will not be: it is in quarantine
 MOST_TRIES = 5  # a reading that the platform refuses would be missing for ever
 Key = tuple[str, int]  # boot_id, seq
 
@@ -24,16 +25,18 @@ class Unsettled:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept: dict[Key, Outgoing] = {}  # oldest first
+        self._has_doubted = False
         self._doubtful: set[Key] = set()  # those of them acknowledged over a connection that is gone
         self._tries: dict[Key, tuple[int, float]] = {}  # how often sent again, and when last
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def doubtful(self) -> int:
-        """Count the readings that a broker may have lost."""
-        return len(self._doubtful)
+    def doubtful(self, now_s: float) -> int:
+        """Count the readings that a broker may have lost, or may lose yet: one that vanished is not trusted again."""
+        if not self._has_doubted:
+            return 0
+        return len(self._doubtful) or sum(now_s - each.sent_at < TRUST_S for each in self._kept.values())
 
     def keep(self, outgoing: Outgoing) -> None:
         """Keep a reading that the broker has acknowledged. Malformed ones are told on the `errors` topic, if at all."""
@@ -45,6 +48,7 @@ class Unsettled:
 
     def doubt(self) -> None:
         """Note that the connection is gone, and with it perhaps the broker."""
+        self._has_doubted = True
         self._doubtful = set(self._kept)
 
     def overdue(self) -> list[Outgoing]:

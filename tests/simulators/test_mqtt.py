@@ -368,8 +368,10 @@ def test_readings_that_a_killed_broker_forgot_go_out_again(broker: Mosquitto, mo
             broker.start()
             await asyncio.to_thread(say, broker.port, 2)
             with listening(broker.port, "devices/+/telemetry") as heard:
-                await until(lambda: not client.doubtful and not client.backlog)
+                await until(lambda: books.errors["resent_missing"] >= 2 and not client.backlog)
                 await until(lambda: len(heard) >= 2)
+                await asyncio.to_thread(say, broker.port, 4)
+                await until(lambda: not client.doubtful)
             return [int(each.payload) for each in heard]
 
     assert set(asyncio.run(scene())) >= {3, 4}

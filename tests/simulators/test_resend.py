@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from simulators.outbox import Outgoing
-from simulators.resend import AGAIN_S, MOST_TRIES, Unsettled
+from simulators.resend import AGAIN_S, MOST_TRIES, TRUST_S, Unsettled
 
 
 def reading(seq: int, boot_id: str = "b", *, is_malformed: bool = False) -> Outgoing:
@@ -51,13 +51,25 @@ def test_a_missing_reading_is_tried_a_few_times_and_not_in_a_row() -> None:
 def test_what_a_lost_connection_leaves_uncovered_goes_out_once() -> None:
     unsettled = kept(1, 2, 3)
     unsettled.doubt()
-    assert unsettled.doubtful == 3
+    assert unsettled.doubtful(0.0) == 3
 
     assert unsettled.hear(acks(2), 0.0) == []
 
-    assert unsettled.doubtful == 1
+    assert unsettled.doubtful(0.0) == 1
     assert seqs(unsettled.overdue()) == [3]
-    assert (unsettled.overdue(), unsettled.doubtful, len(unsettled)) == ([], 0, 1)
+    assert (unsettled.overdue(), len(unsettled)) == ([], 1)
+
+
+def test_a_broker_that_vanished_once_is_not_trusted_until_the_topic_covers() -> None:
+    unsettled = kept(1)
+    assert unsettled.doubtful(0.0) == 0
+    unsettled.doubt()
+    unsettled.overdue()
+
+    assert unsettled.doubtful(TRUST_S - 1) == 1, "it may vanish again"
+    assert unsettled.doubtful(TRUST_S + 1) == 0, "what is in quarantine is never covered"
+    unsettled.hear(acks(1), 0.0)
+    assert unsettled.doubtful(0.0) == 0
 
 
 def test_readings_of_this_connection_are_not_in_doubt() -> None:
