@@ -244,6 +244,28 @@ def test_damaged_mark_does_not_count_again(line: Line) -> None:
     assert [len(batch) for batch in line.store.batches] == [5, 1]
 
 
+@pytest.mark.parametrize("fails", ["store", "commit"])
+def test_no_segment_goes_before_its_readings_are_remembered(
+    line: Line, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    line.log.close()
+    line.log = segments.open_spool(line.data / "spool" / "json", limit_bytes=8_192, floor_bytes=0)
+    for number in range(0, 100, 10):  # in segments of 1 KiB
+        line.append(*(reading(number + n) for n in range(10)))
+    before = segments.first_numbers(line.log.folder)
+    part, method = (line.store, "fault") if fails == "store" else (line.state, "commit")
+    with monkeypatch.context() as patch:
+        patch.setattr(part, method, failing(StoreUnavailable("away")))
+        with pytest.raises(Unavailable):
+            line.run()
+
+    assert len(before) > 2
+    assert segments.first_numbers(line.log.folder) == before
+    line.restart()
+    line.run()
+    assert line.counters() == {"stored": 100}
+
+
 def test_lost_memory_of_the_writer_leaves_the_ledger_balanced(line: Line) -> None:
     line.log.close()
     line.log = segments.open_spool(line.data / "spool" / "json", limit_bytes=8_192, floor_bytes=0)
