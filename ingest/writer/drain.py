@@ -32,7 +32,7 @@ from wire import clock
 from wire.errors import StoreUnavailable, Unavailable
 
 log = logs.get(__name__)
-BATCH_READINGS = 5_000
+BATCH_READINGS = 20_000  # of a backlog: turns of 5,000 drained at two thirds of the rate, with 20 MB less memory
 REMEMBER_S = 0.5  # what a crash may make us write again; each time costs a row for every device heard of
 WRITE_TIMEOUT_S = 10.0
 STORED = Counter("headwater_writer_stored", "Readings stored")
@@ -46,7 +46,7 @@ BATCH_SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )  # fmt: skip
 BATCH_SIZE = Histogram(
-    "headwater_writer_batch_readings", "Readings of a batch", buckets=(1, 10, 50, 100, 500, 1000, 2500, 5000)
+    "headwater_writer_batch_readings", "Readings of a batch", buckets=(1, 10, 50, 100, 500, 1000, 2500, 5000, 20000)
 )
 
 
