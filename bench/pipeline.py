@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -87,13 +87,13 @@ class Watch:
         return ledger
 
 
-def measure_mqtt(seconds: float) -> None:
+def measure_mqtt(seconds: float, rates: Sequence[int] = RATES) -> None:
     print("\nQoS 1: device -> broker -> bridge -> ingest -> fsync -> ack -> stored (budget 20,000/s)")
     sustained = 0
     with installation(DEVICES) as (running, logins):
         wait_for_broker(running, logins[-1])
         load.run_apart(load.publish, ("127.0.0.1", running.mqtt), logins, 1_000, 1, "warm")
-        for rate in RATES:
+        for rate in rates:
             watch = Watch(running)
             result = load.run_apart(load.publish, ("127.0.0.1", running.mqtt), logins, rate, seconds, f"r{rate}")
             reached = result.sent / result.seconds
@@ -195,11 +195,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=[[], *SETUPS], default=list(SETUPS))
     parser.add_argument("--seconds", type=float, default=8, help="of each run")
+    parser.add_argument("--rates", type=int, nargs="+", default=RATES, help="of mqtt, each tried when the last held")
     given = parser.parse_args()
     machine = f"{os.cpu_count()} CPUs {platform.machine()}, Python {platform.python_version()}, {load_average()} before"
     print(f"{time.strftime('%Y-%m-%d')}, {machine}; the load generator shares the cores", flush=True)
     for name in given.what:
-        SETUPS[name](given.seconds)
+        SETUPS[name](given.seconds) if name != "mqtt" else measure_mqtt(given.seconds, given.rates)
 
 
 if __name__ == "__main__":
