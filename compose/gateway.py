@@ -69,6 +69,7 @@ def _listen(config: UpConfig, ports: Mapping[str, int]) -> str:
 def _problems() -> str:
     blocks = [
         _problem("bad_request", 400, BadRequest("the request cannot be read")),
+        _problem("plain_http", 400, BadRequest("this port speaks HTTPS: begin the address with https://")),
         _problem("too_slow", 408, HeadwaterError("the request took too long to arrive", code="too_slow")),
         _problem("too_large", 413, TooLarge("the body is larger than this path takes")),
         _problem("too_many", 429, TooManyRequests(f"more than {OF_ONE_DEVICE} requests of this device at once")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import shlex
 import ssl
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from compose import ports
+from compose.__main__ import build_parser
 from tests.compose.test_gateway import make_certificate
 from tests.support.waiting import wait_until
 
@@ -91,6 +94,36 @@ def test_device_publishes_over_tls(up: Up) -> None:
 
     wait_until(lambda: subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode == 0)
     wait_until(lambda: up.status()["ledger"].get("stored", 0) >= 1)
+
+
+def test_tls_commands_of_the_docs_work_as_printed(up: Up) -> None:
+    page = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    making, using = re.findall(r"```sh\n(.*?)```", page.partition("## TLS\n")[2].partition("\n## ")[0], re.DOTALL)
+    secret = json.loads(up.run("device", "add", "d3", "--json").stdout)["credential"]["secret"]
+    ours = using.replace("-p 8883", f"-p {up.mqtts}").replace(":8080/", f":{up.port}/").replace("d1", "d3")
+
+    def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        argv = ["bash", "-ec", text]
+        return subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+    wait_until(lambda: run(f"SECRET={secret}\n{ours}", up.cert.parent).stdout == '{"accepted":1,"quarantined":[]}')
+
+    made = up.cert.parent / "made"
+    made.mkdir()
+    openssl, _, start = making.partition("./run ")
+    assert run(openssl, made).returncode == 0
+    build_parser("up").parse_args(["up", *shlex.split(start, comments=True)])
+    assert sorted(path.name for path in made.iterdir()) == ["cert.pem", "key.pem"]
+
+
+def test_plain_http_is_told_to_come_by_https(up: Up) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", up.port, timeout=10)
+    connection.request("POST", "/v1/telemetry", b"{}")
+    answer = connection.getresponse()
+
+    assert answer.status == 400
+    assert json.loads(answer.read())["detail"].endswith("https://")
+    connection.close()
 
 
 def test_plain_listeners_stay_on_this_machine(up: Up) -> None:
