@@ -1,6 +1,6 @@
 """How much load the simulator itself can make, against a bare broker and a bare HTTP server: prints the figures.
 
-    .venv/bin/python bench/simulator.py [mqtt|http|batch|memory ...]
+    .venv/bin/python bench/simulator.py [mqtt|mqtt5|ledger|wide|wide2|fleet|posts|http|batch|memory ...]
 
 Load generator and server share the machine's cores; the CPU time given is the simulator's alone.
 """
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,32 @@ from tests.simulators.fakes import Mosquitto  # noqa: E402
 
 SETUPS: dict[str, tuple[str, list[str]]] = {
     "mqtt": (
-        "MQTT 3.1.1, QoS 1, mosquitto without persistence",
-        ["--devices", "200", "--rate", "500/s", "--ramp", "500/s", "--duration", "5s"],
+        "MQTT 3.1.1, QoS 1, few connections, mosquitto without persistence",
+        ["--devices", "200", "--rate", "200/s", "--ramp", "500/s", "--duration", "8s"],
     ),
     "mqtt5": (
-        "MQTT 5, QoS 1, mosquitto without persistence",
-        ["--devices", "200", "--rate", "500/s", "--ramp", "500/s", "--duration", "5s", "-V", "5"],
+        "MQTT 5, QoS 1, few connections, mosquitto without persistence",
+        ["--devices", "200", "--rate", "200/s", "--ramp", "500/s", "--duration", "8s", "-V", "5"],
+    ),
+    "ledger": (
+        "MQTT 3.1.1, QoS 1, few connections, fsync'd ledger",
+        ["--devices", "200", "--rate", "200/s", "--ramp", "500/s", "--duration", "8s", "--ledger", "LEDGER"],
+    ),
+    "wide": (
+        "MQTT 3.1.1, QoS 1, 5,000 connections at 8/s",
+        ["--devices", "5000", "--rate", "8/s", "--ramp", "2500/s", "--duration", "10s"],
+    ),
+    "wide2": (
+        "MQTT 3.1.1, QoS 1, 5,000 connections at 8/s, two processes",
+        ["--devices", "5000", "--rate", "8/s", "--ramp", "2500/s", "--duration", "10s", "--processes", "2"],
     ),
     "fleet": (
-        "MQTT 3.1.1, QoS 1, 1,000 devices at 1/s, fsync'd ledger",
-        ["--devices", "1000", "--rate", "1/s", "--ramp", "500/s", "--duration", "20s", "--ledger", "LEDGER"],
+        "MQTT 3.1.1, QoS 1, 5,000 devices at 1/s, fsync'd ledger",
+        ["--devices", "5000", "--rate", "1/s", "--ramp", "1000/s", "--duration", "20s", "--ledger", "LEDGER"],
+    ),
+    "posts": (
+        "HTTP, 5,000 keep-alive connections, a reading a POST at 1/s, a server that does nothing",
+        ["--transport", "http", "--devices", "5000", "--rate", "1/s", "--ramp", "1000/s", "--duration", "10s"],
     ),
     "http": (
         "HTTP, a reading a POST, a server that does nothing",
@@ -60,6 +77,7 @@ SETUPS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
 }
+Outcome = tuple[dict[str, Any], float, int]  # report, CPU seconds, peak of resident memory in kB
 DEMO = ["--devices", "20", "--rate", "1/s", "--forever", "--scenario", "greenhouse,cold-chain,pump"]
 
 
@@ -67,13 +85,16 @@ def measure(name: str) -> None:
     title, load = SETUPS[name]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        report, cpu_s = run_http(folder, load) if "http" in load else run_mqtt(folder, load)
+        report, cpu_s, peak_kb = run_http(folder, load) if "http" in load else run_mqtt(folder, load)
     print(f"\n{title}\n  load: {' '.join(load)}")
     print(f"  {report['rate_s']:,.0f} acknowledged/s, {report['acked']:,} of {report['sent']:,} sent")
     print(f"  {1e6 * cpu_s / report['acked']:.1f} us CPU a message; ack ms {report['ack_ms']}")
+    if "--processes" not in load:
+        devices = report["settings"]["devices"]
+        print(f"  {1024 * (peak_kb - idle_kb()) / devices:,.0f} bytes a connection at the peak, queues and all")
 
 
-def run_mqtt(folder: Path, load: list[str]) -> tuple[dict[str, Any], float]:
+def run_mqtt(folder: Path, load: list[str]) -> Outcome:
     broker = Mosquitto(folder, "allow_anonymous true")
     broker.start()
     try:
@@ -82,7 +103,7 @@ def run_mqtt(folder: Path, load: list[str]) -> tuple[dict[str, Any], float]:
         broker.stop()
 
 
-def run_http(folder: Path, load: list[str]) -> tuple[dict[str, Any], float]:
+def run_http(folder: Path, load: list[str]) -> Outcome:
     port: multiprocessing.Queue[int] = multiprocessing.Queue()
     server = multiprocessing.Process(target=serve, args=(port,))
     server.start()
@@ -95,14 +116,34 @@ def run_http(folder: Path, load: list[str]) -> tuple[dict[str, Any], float]:
         server.join()
 
 
-def simulate(folder: Path, arguments: list[str]) -> tuple[dict[str, Any], float]:
+def simulate(folder: Path, arguments: list[str]) -> Outcome:
     arguments = [str(folder / "ledger") if each == "LEDGER" else each for each in arguments]
-    before = os.times()
+    before, peak_kb = os.times(), 0
     command = [sys.executable, "-m", "simulators", "run", *arguments, "--report", str(folder / "report.json")]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        peak_kb = max(peak_kb, resident_kb(process.pid))
+        time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit {process.returncode}")
     after = os.times()
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return json.loads((folder / "report.json").read_text()), cpu_s
+    return json.loads((folder / "report.json").read_text()), cpu_s, peak_kb
+
+
+def resident_kb(pid: int) -> int:
+    try:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+@cache
+def idle_kb() -> int:
+    """What the simulator takes with a single device."""
+    with tempfile.TemporaryDirectory() as text:
+        return run_mqtt(Path(text), ["--devices", "1", "--duration", "2s"])[2]
 
 
 def serve(port: multiprocessing.Queue[int]) -> None:
