@@ -119,10 +119,11 @@ class Squad:
 
         Raises:
             OSError: the ledger cannot be written.
+            PlatformError: the operator's token cannot be read.
         """
         options, fleet, journal = self._order.options, self._fleet, self._journal
-        keeper = fleet.watch(asyncio.create_task(journal.keep(), name="ledger"))
         api = self._start_probe()
+        keeper = fleet.watch(asyncio.create_task(journal.keep(), name="ledger"))
         waiting = 0
         try:
             await fleet.run()

@@ -20,8 +20,9 @@ def main() -> None:
     """Work until done, or until the commands end."""
     import uvloop
 
-    # ctrl-C reaches the whole group of processes; what it means is the parent's to say.
+    # ctrl-C reaches the whole group of processes, and so may SIGTERM; what they mean is the parent's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     sys.stdout = sys.stderr  # a stray print must not break the messages
     uvloop.run(_work(output))
