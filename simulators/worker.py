@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
-from typing import BinaryIO
-
-from simulators.crew import pack, unpack
-from simulators.file_limit import raise_file_limit
-from simulators.platform_api import PlatformError
-from simulators.squad import Order, Squad
-
-_EVERY_S = 0.5
 
 
 def main() -> None:
     """Work until done, or until the commands end."""
-    import uvloop
-
-    # ctrl-C reaches the whole group of processes, and so may SIGTERM; what they mean is the parent's to say.
+    # ctrl-C reaches the whole group of processes, and so may SIGTERM; what they mean is the parent's to say. First of
+    # all: a worker that is still loading must not die of them either.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    import uvloop
+
+    from simulators.duty import work
+
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     sys.stdout = sys.stderr  # a stray print must not break the messages
-    uvloop.run(_work(output))
-
-
-async def _work(output: BinaryIO) -> None:
-    commands = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
-    order: Order = await unpack(commands)
-    try:
-        raise_file_limit(len(order.members))
-        squad = Squad(order)
-        helpers = [asyncio.create_task(_obey(commands, squad)), asyncio.create_task(_tell(output, squad))]
-        tally = await squad.run()
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
-    except (OSError, ValueError, PlatformError) as error:
-        _send(output, pack((True, str(error))))
-        return
-    _send(output, pack((True, tally)))
-
-
-async def _obey(commands: asyncio.StreamReader, squad: Squad) -> None:
-    await commands.read(1)  # a command to stop, or the end: both mean that
-    squad.stop()
-
-
-async def _tell(output: BinaryIO, squad: Squad) -> None:
-    while True:
-        await asyncio.sleep(_EVERY_S)
-        _send(output, pack((False, squad.tally())))
-
-
-def _send(output: BinaryIO, message: bytes) -> None:
-    output.write(message)
-    output.flush()
+    uvloop.run(work(output))
 
 
 if __name__ == "__main__":
