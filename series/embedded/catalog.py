@@ -161,6 +161,10 @@ class Catalog:
             self._next_sid = int(given.get("series", 0)) + 1
             self._next_measurement = int(given.get("measurements", 0)) + 1
 
+    def last_sid(self) -> int:
+        """Give the highest number that a series ever had here."""
+        return int(dict(self.database.read("SELECT name, seq FROM sqlite_sequence")).get("series", 0))
+
     @property
     def known(self) -> Mapping[Key, Series]:
         """Series at hand: all that were written lately."""

@@ -66,6 +66,17 @@ def list_days_between(folder: Path, start_ns: int, end_ns: int) -> list[int]:
     return [day for day in list_days(folder) if day_of(start_ns) <= day <= day_of(end_ns - 1)]
 
 
+def last_sid(folder: Path, day: int) -> int:
+    """Give the highest number of a series in a day; 0 when it has none, or cannot be read."""
+    with suppress(apsw.Error):
+        database = Database(path_of(folder, day), read_only=True)
+        try:
+            return int(database.read("SELECT max(sid) FROM present")[0][0] or 0)
+        finally:
+            database.close()
+    return 0
+
+
 def remove(folder: Path, day: int) -> None:
     """Unlink a day, the main file first: what is left of it then reads as no day at all."""
     path = path_of(folder, day)

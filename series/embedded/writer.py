@@ -22,6 +22,7 @@ from series.port import Capabilities, WriteOutcome
 from wire.errors import StoreUnavailable
 from wire.points import PointLike
 
+MATCHED_DAYS = 30  # a millisecond each
 UPKEEP_TIMEOUT_S = 30.0  # for the lock, when dropping or deleting
 
 
@@ -46,6 +47,7 @@ class EmbeddedWriter:
         except (apsw.Error, OSError) as error:
             raise StoreUnavailable(f"the store at {folder} cannot be opened: {error}") from error
         self._days = days.OpenDays(folder)
+        self._match()
 
     def write(self, points: Sequence[PointLike], *, timeout_s: float = 10.0) -> WriteOutcome:
         """Store a batch durably; `timeout_s` bounds the wait for another writer."""
@@ -96,6 +98,19 @@ class EmbeddedWriter:
         self._days.close()
         self._catalog.close()
         self._lock.close()
+
+    def _match(self) -> None:
+        """Refuse a catalog that does not know the series of the newest days: it would give their numbers to others."""
+        newest = days.list_days(self._folder)[-MATCHED_DAYS:]
+        highest = max(
+            (days.last_sid(self._folder, day) for day in newest), default=0
+        )  # before the catalog: it is ahead
+        if highest > (known := self._catalog.last_sid()):
+            self.close()
+            raise StoreUnavailable(
+                f"the catalog.db in {self._folder} is not that of the days beside it: it knows {known} series, they"
+                f" have number {highest}; put the right one back"
+            )
 
     def _list_present(self, kept_days: Iterator[int]) -> set[int]:
         present: set[int] = set()

@@ -101,6 +101,29 @@ def test_file_that_cannot_grow_is_unavailable_and_recovers(folder, reader):
     assert len(reader.range(ALL).points) == (int(done.stdout) + 1) * 100
 
 
+@pytest.mark.parametrize("left", ["nothing", "an older copy"])
+def test_catalog_that_is_not_that_of_the_days_is_refused(folder, left):
+    first = EmbeddedWriter(folder)
+    first.write([Point("d1", "m", T, {"v": 1.0})])
+    first.close()
+    older = (folder / "catalog.db").read_bytes()
+    second = EmbeddedWriter(folder)
+    second.write([Point("d2", "m", T, {"v": 2.0})])
+    second.close()
+    right = (folder / "catalog.db").read_bytes()
+
+    (folder / "catalog.db").unlink()
+    if left == "an older copy":
+        (folder / "catalog.db").write_bytes(older)
+
+    with pytest.raises(StoreUnavailable, match="put the right one back"):
+        EmbeddedWriter(folder)
+    (folder / "catalog.db").write_bytes(right)
+    again = EmbeddedWriter(folder)
+    assert again.write([Point("d3", "m", T, {"v": 3.0})]).accepted == 1
+    again.close()
+
+
 def test_cache_is_bounded_and_forgetting_changes_nothing(folder, reader, monkeypatch):
     monkeypatch.setattr(catalogs, "MAX_CACHED_SERIES", 10)
     monkeypatch.setattr(catalogs, "MAX_CACHED_TYPES", 20)
