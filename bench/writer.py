@@ -24,7 +24,7 @@ from ingest.spool.reader import SpoolReader
 from ingest.writer.acks import AckBoard
 from ingest.writer.drain import Drain
 from ingest.writer.feed import FeedBuffer, News, to_messages
-from ingest.writer.process import POLL_S
+from ingest.writer.process import rest_s
 from ingest.writer.state import BootReader, WriterState
 from wire import clock
 from wire.points import SERVER_TIME
@@ -95,9 +95,11 @@ def measure_delay(bench: Bench, log: segments.Spool, options: argparse.Namespace
     thread.start()
     while not stopping.is_set():
         oldest_ns = bench.drain._reader.oldest_received_ns()  # noqa: SLF001 - outside the product
-        if bench.drain.step() and oldest_ns:
+        begun_s = time.monotonic()
+        count = bench.drain.step()
+        if count and oldest_ns:
             delays.append((clock.now_ns() - oldest_ns) / 1e6)
-        stopping.wait(POLL_S)
+        stopping.wait(rest_s(count, time.monotonic() - begun_s))
     thread.join()
     delays.sort()
     cpu = (time.process_time() - cpu_s) / 5
