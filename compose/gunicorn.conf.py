@@ -19,7 +19,7 @@ from compose.serve import DEFAULT_PORTS, ServeConfig
 _config = settings.load(ServeConfig)
 _service = _config.service
 
-if _config.workers > 1:
+if _config.processes > 1:
     # prometheus_client chooses its kind of values when it is first imported, so this comes before everything else;
     # with one worker plain values are half the price.
     from chassis.metrics import forget_process, use_folder
@@ -31,7 +31,7 @@ from chassis import logs  # noqa: E402 - after the choice above
 logs.configure(_config.name, style=_config.log_style, level=_config.log_level)
 
 bind = f"{_config.host}:{_config.port or DEFAULT_PORTS[_service]}"
-workers = _config.workers
+workers = _config.processes
 worker_class = {"dashboard": "chassis.gevent_worker.ProblemGeventWorker"}.get(
     _service, "chassis.loop_worker.LoopWorker"
 )
@@ -84,5 +84,5 @@ def worker_exit(server: Any, worker: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """Forget the gauges of a worker that ended."""
-    if _config.workers > 1:
+    if _config.processes > 1:
         forget_process(worker.pid)

@@ -41,6 +41,14 @@ class ServeConfig(BaseModel):
     log_style: logs.Style = "auto"
 
     @property
+    def processes(self) -> int:
+        """Number of worker processes: one for the dashboard, whose feed is one connection to the broker.
+
+        A second worker would come as the same MQTT client, and each would throw out the other once a second.
+        """
+        return 1 if self.service == "dashboard" else self.workers
+
+    @property
     def name(self) -> str:
         """Name of the process."""
         return f"ingest-{self.protocol}" if self.service == "ingest" else self.service

@@ -168,3 +168,8 @@ def test_firmware_is_said_to_be_missing(capsys: pytest.CaptureFixture[str]) -> N
 
 def _children(parent: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.mark.parametrize(("service", "processes"), [("ingest", 3), ("devices", 3), ("dashboard", 1)])
+def test_dashboard_is_always_one_process(service: str, processes: int) -> None:
+    assert serve.ServeConfig(service=service, workers=3).processes == processes
