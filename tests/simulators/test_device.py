@@ -99,6 +99,14 @@ def test_wrong_clocks_jump_both_ways_and_repeat_no_time() -> None:
     assert {0, -LATE_MS, *CLOCK_JUMPS_MS} <= off
 
 
+def test_clocks_that_meet_repeat_no_time() -> None:
+    bench = Bench(faults=FaultRates(clock=0.3, late=0.1))
+    for number in range(3000):
+        bench.fire(number * 30 * S)  # what one clock shows now another showed some readings ago
+
+    assert len({outgoing.ts for outgoing in bench.basket.kept}) == 3000
+
+
 def test_faults_happen_at_their_rates() -> None:
     bench = Bench(faults=FaultRates(drop=0.1, dup=0.1, malformed=0.1))
     for number in range(10_000):
