@@ -117,13 +117,15 @@ def _running(folder: Folder) -> Iterator[Door]:
     path, port = _write(folder, UpConfig(data=folder.root), upstreams)
     argv = [find_program("nginx"), "-e", "stderr", "-p", f"{folder.gateway}/", "-c", str(path)]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: not ports.is_free("127.0.0.1", port))
-    yield Door(port, upstreams, process)
-    process.terminate()
-    process.wait(10)
-    for server in upstreams.values():
-        server.shutdown()
-        server.server_close()
+    try:
+        wait_until(lambda: not ports.is_free("127.0.0.1", port))
+        yield Door(port, upstreams, process)
+    finally:
+        process.terminate()
+        process.wait(10)
+        for server in upstreams.values():
+            server.shutdown()
+            server.server_close()
 
 
 ROUTES = {

@@ -311,3 +311,15 @@ def test_reading_outside_the_window_of_its_type_waits_in_the_quarantine(world) -
     assert receipt.accepted == 1
     assert [(item.record, item.code) for item in receipt.quarantined] == [(0, "too_old"), (2, "too_new")]
     assert receipt.quarantined[0].detail == "61 s before its arrival, limit 60 s"
+
+
+def test_every_reading_counts_for_the_rate_over_mqtt_too(world) -> None:
+    world.registry.put_type(name="t", rate_limit="3:60")
+    world.registry.add("d3", type="t")
+
+    verdict = world.service.accept_batch(
+        Batch("b", [deliver(b'[{"a":1},{"a":2},{"a":3},5]', device="d3"), deliver(b'{"a":1}', device="d3")])
+    )
+
+    assert [(each.index, each.end) for each in verdict.endings] == [(1, "deferred"), (0, "quarantined")]
+    assert verdict.endings[0].retry_s == pytest.approx(40, abs=0.5)
