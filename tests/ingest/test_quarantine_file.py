@@ -126,3 +126,15 @@ def test_older_file_gets_its_tenants(tmp_path) -> None:
 
     assert file.read("SELECT * FROM tenants") == [("default", 4, 1000)]
     file.close()
+
+
+def test_file_that_another_process_began_is_left_alone(path) -> None:
+    late = QuarantineFile(path)
+    path.rename(path.with_name("moved"))
+    opened(path).close()
+
+    late._set_aside(late._inode)  # it found damage in the file it had
+
+    assert path.exists()
+    assert set_aside(path) == []
+    late.close()
