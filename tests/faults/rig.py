@@ -256,8 +256,8 @@ class Storm:
     def blow(self, run: Run, probe: Probe, *, until_s: float, most: int, longest_freeze_s: float = 2.0) -> Storm:
         """Kill and freeze until the time (monotonic) or the number of faults is reached; each is recovered from."""
         random = Random(self.seed)
-        baseline_s = probe.baseline_s()
         while self.kills + self.freezes < most and time.monotonic() < until_s:
+            baseline_s = probe.baseline_s()
             victim = random.choice(self.victims)
             self._strike(victim, run, random, longest_freeze_s)
             took_s = probe.wait_recovered(time.monotonic(), baseline_s)
