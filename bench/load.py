@@ -211,3 +211,19 @@ def post(address: tuple[str, int], logins: list[Login], seconds: float, boot: st
     for key in list(selector.get_map().values()):
         key.data.socket.close()
     return result
+
+
+def post_in_turn(address: tuple[str, int], logins: list[Login], at_once: int) -> Result:
+    """Open a connection for each device, keep them all, and let each post twice, so many at a time."""
+    result = Result()
+    posters = [Poster(address, login, "turn", 1) for login in logins]
+    for start in [*range(0, len(posters), at_once)] * 2:
+        group = posters[start : start + at_once]
+        for poster in group:
+            poster.post(result)
+        for poster in group:
+            while not poster.read(result):
+                pass
+    for poster in posters:
+        poster.socket.close()
+    return result

@@ -1,6 +1,6 @@
 """The whole way of a message, measured on an installation of its own: figures, their conditions, CPU by process.
 
-    .venv/bin/python bench/pipeline.py [mqtt|visible|single|batch|fresh ...] [--seconds 8]
+    .venv/bin/python bench/pipeline.py [mqtt|visible|single|batch|fresh|held ...] [--seconds 8]
 
 The load generator shares the machine's cores with everything it measures. A rate counts as sustained when the offered
 rate was reached, 99 of 100 publishes were answered within SETTLE_S, and every message is stored, the last of them
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -170,6 +171,16 @@ def measure_fresh(_seconds: float) -> None:
         watch.end(result)
 
 
+def measure_held(_seconds: float) -> None:
+    print("\nHTTP, 5,000 devices with a connection of their own each, 500 posting at once (nothing but 202 may come)")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with installation(5_000) as (running, logins):
+        result = load.run_apart(load.post_in_turn, ("127.0.0.1", running.port), logins, 500)
+        memory = ", ".join(f"{usage.name} {usage.pss_mb:.0f}" for usage in footprint.measure(running.data))
+        print(f"  {result.seconds:.1f} s, ack {shown(result)}, {told(result)}, {load_average()}; then PSS MB: {memory}")
+
+
 def shown(result: load.Result) -> str:
     return "ms " + " ".join(f"p{share} {result.percentile(share / 100):.1f}" for share in (50, 95, 99))
 
@@ -188,6 +199,7 @@ SETUPS: dict[str, Callable[[float], None]] = {
     "single": measure_single,
     "batch": measure_batch,
     "fresh": measure_fresh,
+    "held": measure_held,
 }
 
 

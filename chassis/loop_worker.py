@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -168,7 +169,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             return
         self._next_sweep_s = now_s + SWEEP_S
         for conn in list(self.keepalived_conns):
-            if force or (not conn.is_busy and conn.timeout <= now_s):
+            if force or (not conn.is_busy and conn.timeout <= now_s and not _has_sent(conn.sock)):
                 self._end(conn)
         for waiter in [each for each, deadline_s in self._parked.items() if deadline_s <= now_s]:
             del self._parked[waiter]
@@ -241,3 +242,12 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         self.keepalived_conns.remove(conn)
         self.nr_conns -= 1
         conn.close()
+
+
+def _has_sent(sock: Any) -> bool:
+    """Tell whether something has come since the last look: closing now would lose a request."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False
+    return True
