@@ -16,7 +16,8 @@ from compose.child import Child, Spec
 from compose.console import Console
 from compose.folder import Folder
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.2, 5.0, 5.0  # who lived STEADY_S is no crash loop: back at once
+# Recovery within 5 s is promised also for what is killed again and again; a crash loop then costs a third of a core.
+FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.2, 2.0, 5.0
 START_TRIES = 4  # a vital process that ends this often before it was ready once: the start has failed
 START_LIMIT_S = 90.0
 PATIENCE_S = 10.0  # then say who is being waited for
