@@ -35,6 +35,7 @@ log = logs.get(__name__)
 BATCH_READINGS = 20_000  # of a backlog: turns of 5,000 drained at two thirds of the rate, with 20 MB less memory
 REMEMBER_S = 0.5  # what a crash may make us write again; each time costs a row for every device heard of
 WRITE_TIMEOUT_S = 10.0
+PATIENCE_TURNS = 3  # in which an engine may fail on a batch: a passing trouble is no poison
 STORED = Counter("headwater_writer_stored", "Readings stored")
 DUPLICATES = Counter("headwater_writer_duplicates", "Readings that had come before")
 STORE_REFUSED = Counter("headwater_writer_store_refused", "Readings that the store refused wholly, now in quarantine")
@@ -73,6 +74,7 @@ class _Batch:
     points: list[Reading]  # these
     begun_s: float
     outcome: WriteOutcome | None = None
+    failures: int = 0  # turns in which the engine failed on it
 
 
 class Drain:
@@ -111,7 +113,7 @@ class Drain:
             self._remember()
             return 0
         if batch.outcome is None:
-            batch.outcome = self._write(batch.points) if batch.points else WriteOutcome(0)
+            batch.outcome = self._write(batch) if batch.points else WriteOutcome(0)
         self._quarantine_refused(batch, batch.outcome.refused)
         self._held = None
         self._positions |= batch.taken.positions
@@ -194,7 +196,8 @@ class Drain:
             metric.inc(counts[name])
             self._counts[name] += counts[name]
 
-    def _write(self, points: list[Reading]) -> WriteOutcome:
+    def _write(self, batch: _Batch) -> WriteOutcome:
+        points = batch.points
         try:
             return self._store.write(points, timeout_s=WRITE_TIMEOUT_S)
         except StoreUnavailable:
@@ -204,7 +207,8 @@ class Drain:
             return self._isolate(points, refusal)
         except Exception as failure:
             log.fault("store_engine_failed", points=len(points))
-            if self._store.health() != "ok":
+            batch.failures += 1
+            if self._store.health() != "ok" or batch.failures < PATIENCE_TURNS:
                 raise StoreUnavailable(f"the store failed: {type(failure).__name__}") from failure
             outcome = self._isolate(points, failure)
             if len(points) > 1 and not outcome.accepted:  # every single one: that is no poison, that is a broken engine

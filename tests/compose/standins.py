@@ -16,7 +16,7 @@ from compose import ports
 ROOT = Path(__file__).resolve().parents[2]
 
 # A process that answers 200 after `delay` seconds, forks one child that shares its socket (as gunicorn's and nginx'
-# workers do), and obeys SIGTERM unless told otherwise.
+# workers do) and ends after it, and obeys SIGTERM; a stubborn one does neither.
 STAND_IN = """
 import http.server, os, signal, sys, threading, time
 port, delay, stubborn = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "1"
@@ -28,9 +28,11 @@ server = http.server.HTTPServer(("127.0.0.1", port), Answer)
 print("stand-in listens", flush=True)
 if stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+master = os.getpid()
 if os.fork() == 0:
-    while True:
-        time.sleep(60)
+    while stubborn or os.getppid() == master:
+        time.sleep(0.2)
+    os._exit(0)
 time.sleep(delay)
 server.serve_forever()
 """

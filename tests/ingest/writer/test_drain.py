@@ -16,7 +16,7 @@ from ingest.replay import decode_reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import SpoolReader
 from ingest.writer.delays import STORED
-from ingest.writer.drain import Drain
+from ingest.writer.drain import PATIENCE_TURNS, Drain
 from ingest.writer.gaps import BootChange
 from ingest.writer.state import WriterState, read_counters
 from series.port import BatchRefused, Capabilities, Refusal, WriteOutcome
@@ -375,6 +375,10 @@ def test_poison_is_set_apart_and_the_rest_is_stored(line: Line, poison: set[int]
             raise KeyError("odd")
 
     line.store.fault = fault
+    for _ in range(PATIENCE_TURNS - 1):
+        with pytest.raises(StoreUnavailable):
+            line.run()
+    assert not line.refuge.kept
     line.run()
 
     assert {time_ns for _, time_ns in line.store.points} == set(range(100)) - poison
@@ -432,11 +436,25 @@ def test_store_that_goes_away_while_a_batch_is_divided_loses_nothing(line: Line)
     assert line.counters() == {"stored": 99, "store_refused": 1}
 
 
+def test_lone_reading_outlives_a_passing_failure_of_the_engine(line: Line) -> None:
+    line.append(reading(1))
+    line.store.fault = failing(KeyError("passing"))
+    with pytest.raises(StoreUnavailable):
+        line.run()
+    line.store.fault = lambda points: None
+
+    line.run()
+
+    assert line.counters() == {"stored": 1}
+    assert not line.refuge.kept
+
+
 def test_engine_that_fails_on_everything_is_away_not_poisoned(line: Line) -> None:
     line.append(*(reading(n) for n in range(10)))
     line.store.fault = failing(KeyError("broken"))
-    with pytest.raises(StoreUnavailable):
-        line.drain.step()
+    for _ in range(PATIENCE_TURNS + 2):
+        with pytest.raises(StoreUnavailable):
+            line.drain.step()
     line.store.fault, line.store.state = lambda points: None, "ok"
 
     line.run()

