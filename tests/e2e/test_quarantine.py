@@ -15,14 +15,14 @@ pytestmark = pytest.mark.e2e
 
 
 def test_type_is_mended_and_what_it_refused_comes_back_once(installation: Installation, tmp_path: Path) -> None:
-    installation.call("PUT", "/v1/device-types/tank", {"fields": {"level": {"max": 10}}})
-    tank = installation.add_device("tank-1", type="tank")
+    installation.call("PUT", "/v1/device-types/vat", {"fields": {"level": {"max": 10}}})
+    tank = installation.add_device("vat-1", type="vat")
     contents = [json.dumps({"ts": 1_772_600_000_000 + n, "level": 11 + n}).encode() for n in range(3)]
     for content in contents:
         assert installation.post(tank, content).body["code"] == "out_of_range"
     installation.post(tank, b"{")
 
-    chosen = ("--device", tank.id, "--type", "tank", "--type-version", "1", "--code", "out_of_range")
+    chosen = ("--device", tank.id, "--type", "vat", "--type-version", "1", "--code", "out_of_range")
     listed = json.loads(installation.run("quarantine", "list", *chosen, "--json", check=True).stdout)
     target = tmp_path / "found.ndjson"
     installation.run("quarantine", "export", *chosen, "--output", str(target), check=True)
@@ -35,7 +35,7 @@ def test_type_is_mended_and_what_it_refused_comes_back_once(installation: Instal
     still = json.loads(installation.run("quarantine", "replay", *chosen, "--json").stdout)
     assert {each["code"] for each in still["failed"]} == {"out_of_range"}
 
-    installation.call("PUT", "/v1/device-types/tank", {"fields": {"level": {"max": 12}}})
+    installation.call("PUT", "/v1/device-types/vat", {"fields": {"level": {"max": 12}}})
     ids = [entry["id"] for entry in listed]
 
     def replay() -> dict[str, object]:
