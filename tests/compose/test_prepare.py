@@ -67,7 +67,8 @@ class Box:
         return {"PATH": path, "BOX": str(self.root), "JOURNAL": str(self.journal), "POLICY_RC_D": str(self.policy)}
 
     def start(self, *packages: str) -> subprocess.Popen[str]:
-        argv = ["sh", str(COMPOSE / "install-packages.sh"), *packages]
+        # A run in the background ignores SIGINT, and no shell can trap what was ignored when it started.
+        argv = ["env", "--default-signal=INT", "sh", str(COMPOSE / "install-packages.sh"), *packages]
         return subprocess.Popen(argv, env=self.environ, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
     def install(self, *packages: str) -> int:
