@@ -90,6 +90,21 @@ def kill_once(state: str, broker: Broker, ingest: Ingest, bridge: BridgeProcess,
     return device.acked - first, sum(b'{"n":%018d}' % n not in taken for n in range(first, device.acked))
 
 
+def kill_often(state: str, changes: int, kills: int, rate: float) -> list[tuple[int, int]]:
+    """Kill one broker again and again; give acknowledged and lost of each kill."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Broker(Path(folder) / "b", autosave_interval=changes, max_inflight_messages=20_000) as broker,
+    ):
+        ingest = Ingest()
+        bridge = BridgeProcess(broker, ingest).start()
+        try:
+            return [kill_once(state, broker, ingest, bridge, rate) for _ in range(kills)]
+        finally:
+            bridge.stop()
+            ingest.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=5)
@@ -98,17 +113,7 @@ def main() -> None:
     given = parser.parse_args()
     for changes in given.autosave:
         for state in STATES:
-            with (
-                tempfile.TemporaryDirectory() as folder,
-                Broker(Path(folder) / "b", autosave_interval=changes, max_inflight_messages=20_000) as broker,
-            ):
-                ingest = Ingest()
-                bridge = BridgeProcess(broker, ingest).start()
-                try:
-                    runs = [kill_once(state, broker, ingest, bridge, given.rate) for _ in range(given.kills)]
-                finally:
-                    bridge.stop()
-                    ingest.close()
+            runs = kill_often(state, changes, given.kills, given.rate)
             lost = [each for _, each in runs]
             total = sum(acked for acked, _ in runs)
             print(f"saved each {changes} changes, {state}: {total:,} acknowledged, lost a kill {lost}", flush=True)
