@@ -8,10 +8,10 @@ from flask import Response, request
 from pydantic import Field
 
 from chassis.web import Api, Call, answer, read_body
-from devices.device_types import DeviceTypes
-from devices.importing import MAX_BYTES, Importer
+from devices.onboarding.importing import MAX_BYTES, Importer
 from devices.rows import DeviceFilter, Who
 from devices.service import Registry
+from devices.types.service import DeviceTypes
 from wire.devices import DeviceType, DeviceTypeSpec, Model
 from wire.errors import BadRequest, TooLarge, UnsupportedMedia
 from wire.registry import (

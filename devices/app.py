@@ -10,23 +10,25 @@ from chassis import logs, settings
 from chassis.web import Api, Edge
 from chassis.web import create_app as create_web_app
 from chassis.workers import Workers
-from devices import admin_api, api, internal_api
-from devices.broker_access import BrokerAccess, BrokerAuth, MosquittoFile, NoBroker
+from devices import api
+from devices.audit.store import AuditStore
+from devices.broker.access import BrokerAccess, BrokerAuth, MosquittoFile, NoBroker
 from devices.config import DevicesConfig
-from devices.device_types import DeviceTypes
+from devices.database.engine import Database
+from devices.database.schema import migrate
 from devices.hosting import Hosted
-from devices.importing import MAX_BYTES, Importer
-from devices.operators import Operators, Tokens
-from devices.presence_keeper import Keeper
+from devices.internal import api as internal_api
+from devices.internal.lookups import LookupStore
+from devices.onboarding.importing import MAX_BYTES, Importer
+from devices.people import api as people_api
+from devices.people.service import Operators, Tokens
+from devices.people.store import OperatorStore, TokenStore
+from devices.presence.keeper import Keeper
+from devices.presence.store import PresenceStore
 from devices.service import Registry
 from devices.store import CredentialStore, DeviceStore
-from devices.store_access import OperatorStore, TokenStore
-from devices.store_audit import AuditStore
-from devices.store_database import Database
-from devices.store_lookups import LookupStore
-from devices.store_presence import PresenceStore
-from devices.store_schema import migrate
-from devices.store_types import TypeStore
+from devices.types.service import DeviceTypes
+from devices.types.store import TypeStore
 
 
 def create_app(config: DevicesConfig | None = None) -> Flask:
@@ -46,7 +48,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
 
     routes = Api()
     api.add_routes(routes, Registry(devices, credentials), Importer(devices), DeviceTypes(TypeStore(database)))
-    admin_api.add_routes(routes, tokens, operators, audit)
+    people_api.add_routes(routes, tokens, operators, audit)
     internal_api.add_lookups(routes, lookups)
     internal_api.add_signs(routes, keeper, credentials, audit)
     internal_api.add_access(routes, tokens, operators)

@@ -7,10 +7,10 @@ import os
 import threading
 
 from chassis.workers import Workers
-from devices.broker_access import BrokerAccess
+from devices.broker.access import BrokerAccess
 from devices.config import DevicesConfig
-from devices.presence_feed import LOOK_S, BrokerFeed
-from devices.presence_keeper import Keeper
+from devices.presence.feed import LOOK_S, BrokerFeed
+from devices.presence.keeper import Keeper
 
 RETRY_S = 1.0  # how soon another process takes over from a host that died
 _HOST, _GUEST = "host", "guest"

@@ -1,4 +1,4 @@
-"""Devices and their credentials: the only SQL about them. Its neighbours `store_*` hold the other tables."""
+"""Devices and their credentials: the only SQL about them. Other tables are in the packages beside this module."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, update
 
+from devices.database.engine import Database, Write
+from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
-from devices.store_database import Database, Write
-from devices.store_tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
 from wire.devices import TENANT
 from wire.errors import Conflict, NotFound
 from wire.registry import CredentialView, DeviceView

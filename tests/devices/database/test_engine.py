@@ -7,8 +7,8 @@ import threading
 import pytest
 from sqlalchemy import inspect, text
 
-from devices.store_database import Database
-from devices.store_schema import MIGRATIONS, SCHEMA_VERSION, create, migrate, upgrade
+from devices.database.engine import Database
+from devices.database.schema import MIGRATIONS, SCHEMA_VERSION, create, migrate, upgrade
 from wire.errors import Unavailable
 
 

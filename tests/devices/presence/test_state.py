@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.presence import (
+from devices.presence.state import (
     MQTT_GRACE_NS,
     BrokerNews,
     Evidence,

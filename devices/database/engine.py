@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, delete, event, exc, insert, select, update
 
+from devices.database.tables import AUDIT, CHANGES, COUNTERS
 from devices.rows import Deed
-from devices.store_tables import AUDIT, CHANGES, COUNTERS
 from wire import clock
 from wire.devices import TENANT
 from wire.errors import Conflict, Unavailable

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from devices import metrics, presence
-from devices.presence import Evidence, Mark
+from devices import metrics
+from devices.presence import state as presence
+from devices.presence.state import Evidence, Mark
 from wire import clock
 from wire.clock import NS_PER_S
 
@@ -16,7 +17,7 @@ TRUSTED_GAP_NS = 14 * NS_PER_S  # 20 s less a beat and a margin
 
 
 class Marks(Protocol):
-    """Where marks are kept; see `devices.store_presence.PresenceStore`."""
+    """Where marks are kept; see `devices.presence.store.PresenceStore`."""
 
     def change(self, ids: Sequence[str], judge: Callable[[str, Mark], Mark]) -> None: ...
     def unconfirm(self) -> None: ...

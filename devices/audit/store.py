@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, select
 
+from devices.database.engine import Database, chain
+from devices.database.tables import AUDIT, COUNTERS
 from devices.rows import AuditFilter, Deed
-from devices.store_database import Database, chain
-from devices.store_tables import AUDIT, COUNTERS
 from wire.devices import TENANT
 from wire.registry import AuditVerdict, AuditView
 

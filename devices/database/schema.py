@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, inspect, text
 
-from devices.store_database import Database
-from devices.store_tables import COUNTERS, METADATA
+from devices.database.engine import Database
+from devices.database.tables import COUNTERS, METADATA
 
 SCHEMA_VERSION = "0001"  # the newest of migrations/versions; a test holds it
 COUNTER_NAMES = ("revision", "audit", "presence")

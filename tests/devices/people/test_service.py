@@ -7,8 +7,8 @@ import pytest
 from werkzeug.security import generate_password_hash
 
 from chassis.tokens import hash_token
-from devices.operators import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, BackOff, Checks
-from devices.store_tables import METADATA
+from devices.database.tables import METADATA
+from devices.people.service import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, BackOff, Checks
 from tests.devices.running import ADMIN, Caller, Service
 from wire.errors import TooManyRequests
 

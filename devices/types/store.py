@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 
+from devices.database.engine import Database
+from devices.database.tables import DEVICE_TYPES, DEVICES
 from devices.rows import Deed, Who
-from devices.store_database import Database
-from devices.store_tables import DEVICE_TYPES, DEVICES
 from wire.devices import TENANT, DeviceType, DeviceTypeSpec
 from wire.errors import Conflict, NotFound
 

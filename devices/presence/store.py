@@ -1,4 +1,4 @@
-"""Presence of devices: the only SQL about it. Marks are changed by functions that come in from `devices.presence`."""
+"""Presence of devices: the only SQL about it. Marks are changed by functions of `devices.presence.state`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
-from devices.presence import Mark
+from devices.database.engine import Database, Write
+from devices.database.tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
+from devices.presence.state import Mark
 from devices.store import PARAMETERS
-from devices.store_database import Database, Write
-from devices.store_tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
 from wire.devices import TENANT
 
 _NAMES = tuple(Mark.__dataclass_fields__)

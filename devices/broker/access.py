@@ -42,14 +42,14 @@ class BrokerAuth(Protocol):
 
 
 class Source(Protocol):
-    """Where credentials come from; see `devices.store_lookups.LookupStore`."""
+    """Where credentials come from; see `devices.internal.lookups.LookupStore`."""
 
     def revision(self) -> int: ...
     def broker_credentials(self, now_ns: int) -> tuple[list[BrokerCredential], int | None]: ...
 
 
 class Turner(Protocol):
-    """Turns devices to their next credential; see `devices.store_presence.PresenceStore`."""
+    """Turns devices to their next credential; see `devices.presence.store.PresenceStore`."""
 
     def turn_broker_credentials(self, now_ns: int) -> list[str]: ...
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 
+from devices.database.engine import Database, Write
+from devices.database.tables import OPERATORS, SESSIONS, TOKENS
 from devices.rows import Deed, OperatorRow, TokenRow, Who
-from devices.store_database import Database, Write
-from devices.store_tables import OPERATORS, SESSIONS, TOKENS
 from wire.devices import TENANT, Principal
 from wire.errors import Conflict, NotFound
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from chassis.web import Api, Call
-from devices.operators import Operators, Tokens
+from devices.people.service import Operators, Tokens
 from devices.rows import Deed, Who
 from wire.devices import Changes, LookupResult, Model, Principal
 from wire.errors import NotFound
@@ -18,7 +18,7 @@ MAX_DIRECTORY = 5_000
 
 
 class Lookups(Protocol):
-    """Answers about the registry; see `devices.store_lookups.LookupStore`."""
+    """Answers about the registry; see `devices.internal.lookups.LookupStore`."""
 
     def lookup(self, ids: Sequence[str]) -> LookupResult: ...
     def changes(self, since: int) -> Changes: ...
@@ -26,7 +26,7 @@ class Lookups(Protocol):
 
 
 class Sightings(Protocol):
-    """Takes signs of life; see `devices.presence_keeper.Keeper`."""
+    """Takes signs of life; see `devices.presence.keeper.Keeper`."""
 
     def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None: ...
 
@@ -38,7 +38,7 @@ class Uses(Protocol):
 
 
 class AuditLog(Protocol):
-    """Takes entries from other services; see `devices.store_audit.AuditStore`."""
+    """Takes entries from other services; see `devices.audit.store.AuditStore`."""
 
     def append(self, deeds: Sequence[Deed]) -> None: ...
 

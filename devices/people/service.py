@@ -33,7 +33,7 @@ _NOBODY = "scrypt:32768:8:1$nobody$" + "0" * 128  # of no password; unknown name
 
 
 class TokenRows(Protocol):
-    """Where tokens and sessions are kept; see `devices.store_access.TokenStore`."""
+    """Where tokens and sessions are kept; see `devices.people.store.TokenStore`."""
 
     def list(self) -> list[TokenRow]: ...
     def add(self, token: TokenRow, who: Who, *, replaces: bool = False) -> None: ...
@@ -43,7 +43,7 @@ class TokenRows(Protocol):
 
 
 class OperatorRows(Protocol):
-    """Where operators are kept; see `devices.store_access.OperatorStore`."""
+    """Where operators are kept; see `devices.people.store.OperatorStore`."""
 
     def list(self) -> list[OperatorRow]: ...
     def find(self, name: str) -> OperatorRow | None: ...

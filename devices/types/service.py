@@ -11,7 +11,7 @@ from wire.topics import is_device_id
 
 
 class TypeRows(Protocol):
-    """Where device types are kept; see `devices.store_types.TypeStore`."""
+    """Where device types are kept; see `devices.types.store.TypeStore`."""
 
     def list(self) -> list[DeviceType]: ...
     def find(self, name: str) -> DeviceType: ...

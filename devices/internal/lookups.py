@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, and_, func, select
 
+from devices.database.engine import Database
+from devices.database.tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
 from devices.rows import BrokerCredential
 from devices.store import PARAMETERS
-from devices.store_database import Database
-from devices.store_tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
-from devices.store_types import to_type
+from devices.types.store import to_type
 from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult
 
 _OWNS = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)

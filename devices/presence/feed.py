@@ -16,10 +16,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from chassis import logs, metrics
 from chassis.settings import split_address
-from devices import presence
 from devices.metrics import BROKER_NEWS
-from devices.presence import Evidence
-from devices.presence_keeper import Keeper
+from devices.presence import state as presence
+from devices.presence.keeper import Keeper
+from devices.presence.state import Evidence
 from wire import clock, topics
 
 log = logs.get(__name__)

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection that `devices.store_schema` hands over."""
+"""Alembic's entry: runs the steps on the connection that `devices.database.schema` hands over."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from chassis.web import Api, Call
 from devices.api import MAX_LIST, who
-from devices.operators import Operators, Tokens
+from devices.people.service import Operators, Tokens
 from devices.rows import AuditFilter, OperatorRow, TokenRow
 from wire.devices import Model
 from wire.registry import (
@@ -28,7 +28,7 @@ from wire.registry import (
 
 
 class Audit(Protocol):
-    """The audit log; see `devices.store_audit.AuditStore`."""
+    """The audit log; see `devices.audit.store.AuditStore`."""
 
     def list(self, wanted: AuditFilter) -> list[AuditView]: ...
     def verify(self) -> AuditVerdict: ...

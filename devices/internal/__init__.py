@@ -1,0 +1,1 @@
+"""What the platform's other services ask the registry."""

@@ -1,0 +1,1 @@
+"""People and programs: who may log in, API tokens."""

@@ -1,0 +1,1 @@
+"""Which devices are there, from what the broker and their data say."""

@@ -1,0 +1,1 @@
+"""Device types: what the readings of a kind of device look like."""
