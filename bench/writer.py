@@ -24,7 +24,7 @@ from ingest.spool.reader import SpoolReader
 from ingest.writer.acks import AckBoard
 from ingest.writer.drain import Drain
 from ingest.writer.feed import FeedBuffer, News, to_messages
-from ingest.writer.process import rest_s
+from ingest.writer.pace import Pace
 from ingest.writer.state import BootReader, WriterState
 from wire import clock
 from wire.points import SERVER_TIME
@@ -90,7 +90,7 @@ def measure_delay(bench: Bench, log: segments.Spool, options: argparse.Namespace
             time.sleep(max(0.0, 0.01 - (clock.now_ns() - begin_ns) / 1e9))
         stopping.set()
 
-    thread = threading.Thread(target=feed)
+    thread, pace = threading.Thread(target=feed), Pace()
     cpu_s = time.process_time()
     thread.start()
     while not stopping.is_set():
@@ -99,7 +99,7 @@ def measure_delay(bench: Bench, log: segments.Spool, options: argparse.Namespace
         count = bench.drain.step()
         if count and oldest_ns:
             delays.append((clock.now_ns() - oldest_ns) / 1e6)
-        stopping.wait(rest_s(count, time.monotonic() - begun_s))
+        stopping.wait(pace.rest_s(count, begun_s, time.monotonic()))
     thread.join()
     delays.sort()
     cpu = (time.process_time() - cpu_s) / 5

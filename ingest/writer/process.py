@@ -31,16 +31,13 @@ from ingest.writer.config import WriterConfig
 from ingest.writer.departures import Departures
 from ingest.writer.drain import Drain
 from ingest.writer.feed import FeedBuffer, FeedPublisher, News
+from ingest.writer.pace import Pace
 from ingest.writer.state import BOOT_DAYS, BootReader, DeviceBoots, WriterState
 from series.port import SeriesWriter
 from wire import clock
 from wire.errors import Unavailable
 
 log = logs.get(__name__)
-POLL_S = 0.02
-BUSY_BATCH = 50  # from here on a turn waits for company: a batch pays for its pages and syncs, whatever it holds
-FULL_BATCH = 2_500  # from here on there is a backlog: no waiting
-TURN_S = 0.07  # from turn to turn of a busy writer; a reading is then stored within this and a turn's own 20 ms
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 5.0
 STANDBY_S = 0.2
@@ -82,7 +79,7 @@ class Writer:
     def run(self) -> None:
         """Drain until stopped; called again after a fault, it goes on where it was."""
         drain = self._drain or self._open()
-        pause_s = RETRY_FIRST_S
+        pause_s, pace = RETRY_FIRST_S, Pace()
         while drain is not None and not self._stopping.is_set():
             begun_s = time.monotonic()
             try:
@@ -95,7 +92,7 @@ class Writer:
                 continue
             self._say("")
             pause_s = RETRY_FIRST_S
-            self._stopping.wait(rest_s(count, time.monotonic() - begun_s))
+            self._stopping.wait(pace.rest_s(count, begun_s, time.monotonic()))
         if drain is not None:
             with suppress(Unavailable):
                 drain.finish()
@@ -240,13 +237,6 @@ def run(config: WriterConfig) -> int:
     if writer.refusal is not None:
         print(f"headwater writer: {writer.refusal}", file=sys.stderr)  # noqa: T201 - one line for the person who set it
     return 2 if writer.refusal else 0
-
-
-def rest_s(count: int, took_s: float) -> float:
-    """How long to wait after a turn that moved `count` readings: a reading costs half in turns of 700 as in 100."""
-    if count >= FULL_BATCH:
-        return 0.0
-    return POLL_S if count < BUSY_BATCH else max(0.0, TURN_S - took_s)
 
 
 def start(writer: Writer, workers: Workers, config: WriterConfig) -> list[threading.Thread]:

@@ -21,7 +21,6 @@ import series
 from compose import ports
 from ingest.readings import Reading
 from ingest.spool import frames, segments
-from ingest.writer.process import POLL_S, TURN_S, rest_s
 from ingest.writer.state import read_counters
 from series.port import RangeQuery
 from tests.ingest.bridge.support import Broker
@@ -94,12 +93,6 @@ def test_process_drains_answers_probes_and_ends_in_time(tmp_path: Path, log: seg
     assert "headwater_writer_stored_total 1000.0" in metrics
     assert "headwater_writer_lag_seconds 0.0" in metrics
     assert sorted(point.fields["n"] for point in stored(tmp_path)) == list(range(1_000))
-
-
-def test_busy_writer_gathers_and_a_backlog_does_not_wait() -> None:
-    assert [rest_s(count, 0.01) for count in (0, 10, 5_000)] == [POLL_S, POLL_S, 0.0]
-    assert rest_s(700, 0.01) == pytest.approx(TURN_S - 0.01), "from turn to turn, however long the turn took"
-    assert rest_s(700, 1.0) == 0.0
 
 
 def test_second_writer_waits_for_the_first(tmp_path: Path, log: segments.Spool) -> None:
