@@ -16,6 +16,7 @@ MODULES = {
     "status": ("status",),
     "serve": ("serve", "bridge", "writer"),
     "registry": ("device", "type"),
+    "jobs": ("job",),
     "access": ("token", "operator"),
     "quarantine": ("quarantine",),
     "settings": ("config",),

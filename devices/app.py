@@ -19,6 +19,10 @@ from devices.database.schema import migrate
 from devices.hosting import Hosted
 from devices.internal import api as internal_api
 from devices.internal.lookups import LookupStore
+from devices.jobs import api as jobs_api
+from devices.jobs.kinds import Kind
+from devices.jobs.service import Jobs, Runner
+from devices.jobs.store import JobStore
 from devices.onboarding.importing import MAX_BYTES, Importer
 from devices.people import api as people_api
 from devices.people.service import Operators, Tokens
@@ -39,15 +43,17 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     database = Database(config.registry, config.data)
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
+    job_rows, kinds = JobStore(database), _job_kinds()
     lookups, marks = LookupStore(database), PresenceStore(database)
     tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
     tokens.bootstrap(config.operator_token)
     operators.bootstrap(config.admin_hash)
     keeper = Keeper(marks, config.silence_s)
-    hosted = Hosted(config, keeper, BrokerAccess(lookups, marks, _open_broker(config)))
+    hosted = Hosted(config, keeper, BrokerAccess(lookups, marks, _open_broker(config)), Runner(job_rows, kinds))
 
     routes = Api()
     api.add_routes(routes, Registry(devices, credentials), Importer(devices), DeviceTypes(TypeStore(database)))
+    jobs_api.add_routes(routes, Jobs(job_rows, kinds))
     people_api.add_routes(routes, tokens, operators, audit)
     internal_api.add_lookups(routes, lookups)
     internal_api.add_signs(routes, keeper, credentials, audit)
@@ -63,6 +69,11 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.database"] = database
     return app
+
+
+def _job_kinds() -> dict[str, Kind]:
+    """Name the kinds of jobs: what each does."""
+    return {}
 
 
 def _open_broker(config: DevicesConfig) -> BrokerAuth:

@@ -1,4 +1,4 @@
-"""The background threads of the registry, which only one of its processes runs: presence and the broker's list."""
+"""The background threads of the registry, which only one of its processes runs: presence, the broker's list, jobs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from chassis.workers import Workers
 from devices.broker.access import BrokerAccess
 from devices.config import DevicesConfig
+from devices.jobs.service import Runner
 from devices.presence.feed import LOOK_S, BrokerFeed
 from devices.presence.keeper import Keeper
 
@@ -19,10 +20,11 @@ _HOST, _GUEST = "host", "guest"
 class Hosted:
     """Owner of those threads in this process; they wait until it becomes the host."""
 
-    def __init__(self, config: DevicesConfig, keeper: Keeper, access: BrokerAccess) -> None:
+    def __init__(self, config: DevicesConfig, keeper: Keeper, access: BrokerAccess, runner: Runner) -> None:
         self._config = config
         self._keeper = keeper
         self._access = access
+        self._runner = runner
         self._state = "deciding which process hosts it"
 
     def start(self, workers: Workers) -> None:
@@ -41,6 +43,7 @@ class Hosted:
             if self._wait_for_turn(descriptor, workers.stopping):
                 self._state = _HOST
                 workers.start("broker-access", lambda: self._access.run(workers.stopping))
+                workers.start("jobs", lambda: self._runner.run(workers.stopping))
                 workers.start("presence", lambda: self._keep_presence(workers.stopping))
                 workers.stopping.wait()
         finally:

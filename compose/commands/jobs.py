@@ -1,0 +1,113 @@
+"""`headwater job`: long work of the registry, from the shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from chassis.peers import Peer
+from compose import tables
+from compose.client import add_group, at_least_one, connect, finish, pages, path, stream
+from compose.folder import StartError
+
+COLUMNS = ("id", "kind", "state", "done", "failed", "total", "created", "by")
+STATES = ("queued", "running", "done", "failed", "cancelled")
+LIVE = ("queued", "running")
+LOOK_S = 0.5
+SAY_S = 2.0  # between two lines of progress
+
+
+def configure(commands: Any) -> None:
+    """Add the command."""
+    actions = add_group(commands, "job", "list, follow and cancel long work: imports, rotations, deletes")
+    listing = actions.add_parser("list", help="list jobs, newest first")
+    listing.add_argument("--state", choices=STATES)
+    listing.add_argument("--kind", metavar="K", help="such as device.import")
+    listing.add_argument("--limit", type=at_least_one, default=100, metavar="N", help="at most so many (default 100)")
+    finish(listing, _list)
+    for name, help_text, run in (
+        ("show", "show a job and how far it is", _show),
+        ("cancel", "ask a job to end", _cancel),
+    ):
+        parser = actions.add_parser(name, help=help_text)
+        parser.add_argument("id")
+        finish(parser, run)
+    wait = actions.add_parser("wait", help="wait until a job is over; ends with 1 unless all of it was done")
+    wait.add_argument("id")
+    wait.add_argument("--result", type=Path, metavar="FILE", help="write what it made there (mode 0600)")
+    finish(wait, _wait)
+
+
+def follow(peer: Peer, job_id: str, *, is_quiet: bool = False) -> dict[str, Any]:
+    """Wait until a job is over, with a line of progress now and then on standard error; give the job."""
+    said_s, said = 0.0, -1
+    while True:
+        job: dict[str, Any] = peer.call("GET", path("jobs", job_id))
+        if job["state"] not in LIVE:
+            return job
+        if not is_quiet and job["done"] + job["failed"] != said and time.monotonic() - said_s > SAY_S:
+            said_s, said = time.monotonic(), job["done"] + job["failed"]
+            print(f"{job['kind']}: {said} of {job['total'] or '?'}", file=sys.stderr)
+        time.sleep(LOOK_S)
+
+
+def save_result(given: argparse.Namespace, job: dict[str, Any], file: Path) -> bool:
+    """Write a job's result to a private file, durably; tell whether there was one."""
+    if job["download"] is None:
+        return False
+    with open_private(file) as out:
+        for chunk in stream(given, job["download"]):
+            out.write(chunk)
+        out.flush()
+        os.fsync(out.fileno())
+    return True
+
+
+def open_private(file: Path) -> Any:
+    """Open a file for writing that only its owner may read.
+
+    Raises:
+        StartError: it cannot be written.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(descriptor, 0o600)
+    except OSError as error:
+        raise StartError(f"{file} cannot be written: {error.strerror}") from None
+    return os.fdopen(descriptor, "wb")
+
+
+def show_job(given: argparse.Namespace, job: dict[str, Any]) -> int:
+    """Print a job."""
+    if given.json:
+        tables.show_json(job)
+        return 0
+    for name, value in job.items():
+        print(f"{name:<10} {tables.cell(value)}")
+    return 0
+
+
+def _list(given: argparse.Namespace) -> int:
+    found = pages(connect(given), "jobs", limit=given.limit, kind=given.kind, state=given.state)
+    tables.show(found, COLUMNS, as_json=given.json)
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    return show_job(given, connect(given).call("GET", path("jobs", given.id)))
+
+
+def _cancel(given: argparse.Namespace) -> int:
+    return show_job(given, connect(given).call("POST", path("jobs", f"{given.id}:cancel")))
+
+
+def _wait(given: argparse.Namespace) -> int:
+    job = follow(connect(given), given.id, is_quiet=given.json)
+    if given.result is not None and not save_result(given, job, given.result):
+        print("headwater: this job made no result to download", file=sys.stderr)
+    show_job(given, job)
+    return 0 if job["state"] == "done" and not job["failed"] else 1

@@ -1,0 +1,1 @@
+"""Long work with progress: one table, one thread, any number of kinds."""
