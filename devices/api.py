@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from flask import Response, request
 from pydantic import Field
@@ -12,7 +12,7 @@ from devices.onboarding.importing import MAX_BYTES, Importer
 from devices.rows import DeviceFilter, Who
 from devices.service import Registry
 from devices.types.service import DeviceTypes
-from wire.devices import DeviceType, DeviceTypeSpec, Model
+from wire.devices import DeviceState, DeviceType, DeviceTypeSpec, Model
 from wire.errors import BadRequest, TooLarge, UnsupportedMedia
 from wire.registry import (
     CredentialCreate,
@@ -45,7 +45,7 @@ class DeviceQuery(Model):
     q: Text = ""
     tag: list[Text] = Field(default=[], max_length=8)
     type: Text | None = None
-    state: Literal["active", "disabled"] | None = None
+    state: DeviceState | None = None
     online: bool | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
     cursor: Text = ""
@@ -111,6 +111,11 @@ def _add_states(api: Api, registry: Registry) -> None:
     def enable_device(call: Call) -> DeviceView:
         """Take a disabled device again."""
         return registry.enable(call.path["device_id"], who(call))
+
+    @api.route("POST", DEVICE + ":retire", "operator", answers={200: DeviceView})
+    def retire_device(call: Call) -> DeviceView:
+        """Take a device out of service for good: its credentials go, its id and data stay."""
+        return registry.retire(call.path["device_id"], who(call))
 
 
 def _add_credentials(api: Api, registry: Registry) -> None:

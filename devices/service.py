@@ -9,7 +9,7 @@ from devices import credentials
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
 from wire import clock
 from wire.clock import NS_PER_S
-from wire.errors import NotFound, Unprocessable
+from wire.errors import Conflict, NotFound, Unprocessable
 from wire.registry import (
     CredentialCreate,
     CredentialView,
@@ -33,6 +33,7 @@ class DeviceRows(Protocol):
     def find(self, device_id: str) -> DeviceView: ...
     def search(self, wanted: DeviceFilter) -> list[DeviceView]: ...
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView: ...
+    def retire(self, device_id: str, who: Who) -> DeviceView: ...
     def remove(self, device_id: str, who: Who) -> None: ...
 
 
@@ -98,16 +99,27 @@ class Registry:
 
         Raises:
             NotFound: no such device.
+            Conflict: it is retired.
         """
-        return self._set_state(device_id, "disabled", Deed(who, "device.disable", device_id))
+        return self._update(device_id, _disabled, Deed(who, "device.disable", device_id))
 
     def enable(self, device_id: str, who: Who) -> DeviceView:
         """Take a disabled device again.
 
         Raises:
             NotFound: no such device.
+            Conflict: it is retired.
         """
-        return self._set_state(device_id, "active", Deed(who, "device.enable", device_id))
+        return self._update(device_id, _enabled, Deed(who, "device.enable", device_id))
+
+    def retire(self, device_id: str, who: Who) -> DeviceView:
+        """Take a device out of service for good: its credentials are deleted, its data and its id stay.
+
+        Raises:
+            NotFound: no such device.
+        """
+        _demand_id(device_id)
+        return self._devices.retire(device_id, who)
 
     def remove(self, device_id: str, who: Who) -> None:
         """Delete a device and its credentials; its points stay until they are erased in the store.
@@ -132,9 +144,9 @@ class Registry:
 
         Raises:
             NotFound: no such device.
-            Conflict: it has too many.
+            Conflict: it has too many, or is retired.
         """
-        self._find(device_id)
+        _demand_service(self._find(device_id))
         issued, row = credentials.issue(device_id, clock.now_ns(), wanted)
         self._credentials.add(row, who)
         return issued
@@ -144,8 +156,9 @@ class Registry:
 
         Raises:
             NotFound: no such device.
+            Conflict: it is retired.
         """
-        self._find(device_id)
+        _demand_service(self._find(device_id))
         now_ns = clock.now_ns()
         issued, row = credentials.issue(device_id, now_ns, CredentialCreate())
         self._credentials.rotate(row, now_ns + int(overlap_s * NS_PER_S), who)
@@ -164,12 +177,24 @@ class Registry:
         _demand_id(device_id)
         return self._devices.find(device_id)
 
-    def _set_state(self, device_id: str, state: str, deed: Deed) -> DeviceView:
-        return self._update(device_id, lambda device: device.model_copy(update={"state": state}), deed)
-
     def _update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
         _demand_id(device_id)
         return self._devices.update(device_id, change, deed)
+
+
+def _disabled(device: DeviceView) -> DeviceView:
+    _demand_service(device)
+    return device.model_copy(update={"state": "disabled"})
+
+
+def _enabled(device: DeviceView) -> DeviceView:
+    _demand_service(device)
+    return device.model_copy(update={"state": "active" if device.last_seen else "registered"})
+
+
+def _demand_service(device: DeviceView) -> None:
+    if device.state == "retired":
+        raise Conflict(f"device {device.id} is retired, which is for good", code="device_retired")
 
 
 def _demand_id(device_id: str) -> None:

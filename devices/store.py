@@ -89,6 +89,25 @@ class DeviceStore:
             transaction.audit([deed])
         return new.model_copy(update={"updated": values["updated_ns"]})
 
+    def retire(self, device_id: str, who: Who) -> DeviceView:
+        """Mark a device retired and delete its credentials; done before, it changes nothing.
+
+        Raises:
+            NotFound: no such device.
+        """
+        with self._database.write() as transaction:
+            row = transaction.execute(_view().where(DEVICES.c.id == device_id)).mappings().first()
+            if row is None:
+                raise NotFound(f"no device {device_id!r}", code="device_not_found")
+            if row["state"] == "retired":
+                return _to_view(row)
+            values = {"state": "retired", "broker_credential": None, "updated_ns": transaction.now_ns}
+            transaction.execute(update(DEVICES).where(_is(device_id)).values(**values))
+            gone = transaction.execute(delete(CREDENTIALS).where(_owned(CREDENTIALS, device_id))).rowcount
+            transaction.changed("device", [device_id])
+            transaction.audit([Deed(who, "device.retire", device_id, {"credentials": gone})])
+            return _to_view(dict(row) | values)
+
     def remove(self, device_id: str, who: Who) -> None:
         """Delete a device with its credentials and presence.
 
@@ -169,9 +188,11 @@ class CredentialStore:
 
 
 def _insert_credential(transaction: Write, new: CredentialRow) -> None:
-    device = select(DEVICES.c.broker_credential).where(_is(new.device))
-    if transaction.execute(device).first() is None:
+    state = transaction.execute(select(DEVICES.c.state).where(_is(new.device))).scalar()
+    if state is None:
         raise NotFound(f"no device {new.device!r}", code="device_not_found")
+    if state == "retired":
+        raise Conflict(f"device {new.device} is retired, which is for good", code="device_retired")
     mine = select(CREDENTIALS.c.id).where(_owned(CREDENTIALS, new.device))
     held = transaction.execute(mine.order_by(CREDENTIALS.c.created_ns.desc())).scalars().all()
     if len(held) >= MAX_CREDENTIALS:
@@ -206,12 +227,19 @@ def _conditions(wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.type is not None:
         yield DEVICES.c.type == wanted.type
     if wanted.state is not None:
-        yield DEVICES.c.state == wanted.state
+        yield _is_in_state(wanted.state)
     if wanted.is_online is not None:
         yield func.coalesce(PRESENCE.c.online, False).is_(wanted.is_online)
     for key, value in wanted.tags:
         named = and_(DEVICE_TAGS.c.tenant == TENANT, DEVICE_TAGS.c.key == key, DEVICE_TAGS.c.value == value)
         yield DEVICES.c.id.in_(select(DEVICE_TAGS.c.device).where(named))
+
+
+def _is_in_state(state: str) -> ColumnElement[bool]:
+    if state not in ("active", "registered"):
+        return DEVICES.c.state == state
+    has_been_seen = func.coalesce(PRESENCE.c.last_seen_ns, 0) > 0
+    return and_(DEVICES.c.state == "active", has_been_seen if state == "active" else ~has_been_seen)
 
 
 def _device_values(device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any]:
@@ -220,12 +248,17 @@ def _device_values(device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any
         "id": device.id,
         "type": device.type,
         "gateway": device.gateway,
-        "state": device.state if isinstance(device, DeviceView) else "active",
+        "state": _stored_state(device.state) if isinstance(device, DeviceView) else "active",
         "tags": orjson.dumps(device.tags).decode(),
         "search": "\n".join([device.id, device.type or "", *device.tags.values()]).lower(),
         "created_ns": now_ns,
         "updated_ns": now_ns,
     }
+
+
+def _stored_state(state: str) -> str:
+    """Give what is stored: that a device was never seen is not, presence tells it."""
+    return "active" if state == "registered" else state
 
 
 def _tag_rows(device: NewDevice | DeviceView) -> list[dict[str, Any]]:
@@ -256,7 +289,7 @@ def _to_view(row: Any) -> DeviceView:
         type=row["type"],
         tags=orjson.loads(row["tags"]),
         gateway=row["gateway"],
-        state=row["state"],
+        state="registered" if row["state"] == "active" and not row["last_seen_ns"] else row["state"],
         online=bool(row["online"]),
         last_seen=row["last_seen_ns"] or None,
         created=row["created_ns"],

@@ -11,6 +11,7 @@ from wire import topics
 from wire.points import TimeNs
 
 FieldType = Literal["float", "int", "bool", "string"]
+DeviceState = Literal["registered", "active", "disabled", "retired"]  # registered: admitted, but never seen
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do all that those before it may
 TENANT = "default"
@@ -112,7 +113,7 @@ class DeviceIdentity(Model):
 
     id: DeviceId
     tenant: str = TENANT
-    state: Literal["active", "disabled"] = "active"
+    state: Literal["active", "disabled", "retired"] = "active"
     type: str | None = None
     gateway: bool = False
     tags: dict[str, str] = {}

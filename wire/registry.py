@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from wire.clock import MAX_NS
-from wire.devices import DeviceId, DeviceType, DeviceTypeSpec, Model, Name, Role, TagKey, Tags, TagValue
+from wire.devices import DeviceId, DeviceState, DeviceType, DeviceTypeSpec, Model, Name, Role, TagKey, Tags, TagValue
 from wire.points import TimeNs
 
 When = Annotated[TimeNs, Field(ge=0, le=MAX_NS)]
@@ -89,7 +89,7 @@ class DeviceView(BaseModel):
     type: str | None
     tags: dict[str, str]
     gateway: bool
-    state: str
+    state: DeviceState
     online: bool
     last_seen: TimeNs | None
     created: TimeNs

@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path
 from compose.folder import StartError
+from wire.devices import DeviceState
 
 DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
 TYPE_COLUMNS = ("name", "version", "unknown_fields", "fields")
@@ -50,7 +51,7 @@ def _add_reading(actions: Any) -> None:
     listing.add_argument("--q", metavar="TEXT", help="find in id, type and tag values")
     listing.add_argument("--tag", action="append", default=[], metavar="K=V")
     listing.add_argument("--type", metavar="T")
-    listing.add_argument("--state", choices=("active", "disabled"))
+    listing.add_argument("--state", choices=get_args(DeviceState))
     listing.add_argument("--limit", type=at_least_one, metavar="N", help="at most so many (default: all)")
     finish(listing, _list)
     show = actions.add_parser("show", help="show a device and its credentials, without secrets")
@@ -62,6 +63,7 @@ def _add_deeds(actions: Any) -> None:
     for name, help_text in (
         ("disable", "refuse a device from now on"),
         ("enable", "take a disabled device again"),
+        ("retire", "take a device out of service for good: its credentials go, its id and data stay"),
         ("delete", "delete a device and its credentials"),
     ):
         deed = actions.add_parser(name, help=help_text)

@@ -40,7 +40,12 @@ def test_device_is_registered_shown_and_its_secret_told_once(service) -> None:
     secret = made.json["credential"]["secret"]
     assert made.json["credential"]["bearer"] == f"d1.{secret}"
     assert {key: shown[key] for key in wanted} == wanted
-    assert (shown["state"], shown["online"], shown["last_seen"], shown["tenant"]) == ("active", False, None, "default")
+    assert (shown["state"], shown["online"], shown["last_seen"], shown["tenant"]) == (
+        "registered",
+        False,
+        None,
+        "default",
+    )
     assert secret not in service.admin("GET", "/v1/devices/d1").text
     assert [item["id"] for item in shown["credentials"]] == [made.json["credential"]["id"]]
 
