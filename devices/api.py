@@ -1,18 +1,17 @@
-"""Public routes of devices, their credentials and types: HTTP in and out, no rules."""
+"""Public routes of devices and their credentials: HTTP in and out, no rules."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from flask import Response, request
+from flask import request
 from pydantic import Field
 
-from chassis.web import Api, Call, answer, read_body
+from chassis.web import Api, Call, read_body
 from devices.onboarding.importing import MAX_BYTES, Importer
 from devices.rows import DeviceFilter, Who
 from devices.service import Registry
-from devices.types.service import DeviceTypes
-from wire.devices import DeviceState, DeviceType, DeviceTypeSpec, Model
+from wire.devices import DeviceState, Model
 from wire.errors import BadRequest, TooLarge, UnsupportedMedia
 from wire.registry import (
     CredentialCreate,
@@ -24,8 +23,6 @@ from wire.registry import (
     DeviceDetail,
     DevicePage,
     DevicePatch,
-    DeviceTypeCreate,
-    DeviceTypeList,
     DeviceView,
     ImportReport,
     Text,
@@ -36,7 +33,6 @@ CSV_TYPES = ("text/csv", "application/csv", "application/octet-stream", "text/pl
 CSV_SCHEMA = {"type": "string", "description": "header id,type,gateway,tag.<key>...; 100,000 lines, 8 MiB at most"}
 _JSON_BYTES = 256 * 1024  # of one JSON body here: far above the largest legal device or type
 DEVICE = "/v1/devices/<device_id>"
-TYPE = "/v1/device-types/<name>"
 
 
 class DeviceQuery(Model):
@@ -63,13 +59,12 @@ def who(call: Call) -> Who:
     return Who(f"{kind}:{call.actor.name}", call.remote_ip)
 
 
-def add_routes(api: Api, registry: Registry, importer: Importer, types: DeviceTypes) -> None:
+def add_routes(api: Api, registry: Registry, importer: Importer) -> None:
     """Declare the routes."""
     _add_devices(api, registry)
     _add_states(api, registry)
     _add_credentials(api, registry)
     _add_import(api, importer)
-    _add_types(api, types)
 
 
 def _add_devices(api: Api, registry: Registry) -> None:
@@ -153,35 +148,6 @@ def _add_import(api: Api, importer: Importer) -> None:
         if request.mimetype not in CSV_TYPES:
             raise UnsupportedMedia(f"devices are imported as text/csv, not {request.mimetype[:80]}")
         return importer.run(read_body(MAX_BYTES), who(call), is_dry=call.query.dry_run)
-
-
-def _add_types(api: Api, types: DeviceTypes) -> None:
-    @api.route("GET", "/v1/device-types", "viewer", answers={200: DeviceTypeList})
-    def list_types(_call: Call) -> DeviceTypeList:
-        """List device types."""
-        return DeviceTypeList(items=types.list())
-
-    @api.route("POST", "/v1/device-types", "operator", body=DeviceTypeCreate, answers={201: DeviceType})
-    def create_type(call: Call) -> DeviceType:
-        """Create a device type."""
-        spec = DeviceTypeSpec(**call.body.model_dump(exclude={"name"}))
-        return types.create(call.body.name, spec, who(call))
-
-    @api.route("GET", TYPE, "viewer", answers={200: DeviceType})
-    def get_type(call: Call) -> DeviceType:
-        """Show a device type."""
-        return types.find(call.path["name"])
-
-    @api.route("PUT", TYPE, "operator", body=DeviceTypeSpec, answers={200: DeviceType, 201: DeviceType})
-    def put_type(call: Call) -> Response:
-        """Create or replace a device type; each change makes its version one higher."""
-        kind, is_new = types.put(call.path["name"], call.body, who(call))
-        return answer(kind, 201 if is_new else 200)
-
-    @api.route("DELETE", TYPE, "admin", answers={204: None})
-    def delete_type(call: Call) -> None:
-        """Delete a device type that no device has."""
-        types.remove(call.path["name"], who(call))
 
 
 def limit_json() -> None:

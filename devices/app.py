@@ -31,6 +31,7 @@ from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
 from devices.service import Registry
 from devices.store import CredentialStore, DeviceStore
+from devices.types import api as types_api
 from devices.types.service import DeviceTypes
 from devices.types.store import TypeStore
 
@@ -44,15 +45,17 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
     job_rows, kinds = JobStore(database), _job_kinds()
-    lookups, marks = LookupStore(database), PresenceStore(database)
+    lookups, marks, types = LookupStore(database), PresenceStore(database), TypeStore(database)
     tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
     tokens.bootstrap(config.operator_token)
     operators.bootstrap(config.admin_hash)
     keeper = Keeper(marks, config.silence_s)
-    hosted = Hosted(config, keeper, BrokerAccess(lookups, marks, _open_broker(config)), Runner(job_rows, kinds))
+    access = BrokerAccess(lookups, marks, _open_broker(config))
+    hosted = Hosted(config, keeper, access, Runner(job_rows, kinds), types)
 
     routes = Api()
-    api.add_routes(routes, Registry(devices, credentials), Importer(devices), DeviceTypes(TypeStore(database)))
+    api.add_routes(routes, Registry(devices, credentials), Importer(devices))
+    types_api.add_routes(routes, DeviceTypes(types))
     jobs_api.add_routes(routes, Jobs(job_rows, kinds))
     people_api.add_routes(routes, tokens, operators, audit)
     internal_api.add_lookups(routes, lookups)

@@ -1,4 +1,4 @@
-"""The background threads of the registry, which only one of its processes runs: presence, the broker's list, jobs."""
+"""The background threads of the registry, of which one process runs: presence, broker list, jobs, schedules."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from devices.config import DevicesConfig
 from devices.jobs.service import Runner
 from devices.presence.feed import LOOK_S, BrokerFeed
 from devices.presence.keeper import Keeper
+from devices.types import schedule
+from devices.types.schedule import DueRows
 
 RETRY_S = 1.0  # how soon another process takes over from a host that died
 _HOST, _GUEST = "host", "guest"
@@ -20,11 +22,14 @@ _HOST, _GUEST = "host", "guest"
 class Hosted:
     """Owner of those threads in this process; they wait until it becomes the host."""
 
-    def __init__(self, config: DevicesConfig, keeper: Keeper, access: BrokerAccess, runner: Runner) -> None:
+    def __init__(
+        self, config: DevicesConfig, keeper: Keeper, access: BrokerAccess, runner: Runner, types: DueRows
+    ) -> None:
         self._config = config
         self._keeper = keeper
         self._access = access
         self._runner = runner
+        self._types = types
         self._state = "deciding which process hosts it"
 
     def start(self, workers: Workers) -> None:
@@ -45,6 +50,7 @@ class Hosted:
                 workers.start("broker-access", lambda: self._access.run(workers.stopping))
                 workers.start("jobs", lambda: self._runner.run(workers.stopping))
                 workers.start("presence", lambda: self._keep_presence(workers.stopping))
+                workers.start("type-schedule", lambda: schedule.run(self._types, workers.stopping))
                 workers.stopping.wait()
         finally:
             os.close(descriptor)

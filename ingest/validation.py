@@ -6,10 +6,24 @@ become reason codes. A property test holds the two together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from types import NoneType
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+    create_model,
+)
 from pydantic.types import Strict
+from pydantic_core import PydanticCustomError
 
 from ingest.protocols import times
 from ingest.protocols.json.decoder import time_keys_of
@@ -24,6 +38,18 @@ _CODES = {
     "extra_forbidden": "unknown_field",
     "greater_than_equal": "out_of_range",
     "less_than_equal": "out_of_range",
+    "string_too_long": "out_of_range",
+    "not_a_choice": "out_of_range",
+}
+_ABSENT = {
+    "missing": "absent, and the device type requires it",
+    "extra_forbidden": "the device type does not name it",
+}
+_SENTENCES: dict[str, Callable[[Any, Any], str]] = {  # by the limit that pydantic gives with its error
+    "ge": lambda given, limit: f"{given} is below {limit:.15g}",
+    "le": lambda given, limit: f"{given} is above {limit:.15g}",
+    "max_length": lambda given, limit: f"{len(given)} characters, above {limit}",
+    "choices": lambda given, limit: f"{given[:40]!r} is not one of {', '.join(limit)[:200]}",
 }
 _KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 
@@ -40,7 +66,7 @@ class Verdict(NamedTuple):
 class Rules(NamedTuple):
     """What a device type says of a reading, as the quick way of ordinary readings asks it (`ingest.quick`)."""
 
-    types: dict[str, type]  # of the declared fields that are named as their JSON member is
+    types: dict[str, type]  # of the declared fields that are named as their JSON member is; NoneType: no quick way
     required: frozenset[str]
     bounds: tuple[tuple[str, float, float], ...]
     takes_others: bool  # fields that the type does not name
@@ -55,7 +81,7 @@ class Rules(NamedTuple):
             return cls({}, frozenset(), (), True, time_keys_of(None), "auto", times.GUARDED)
         ranges = {name: _Range.of(field) for name, field in spec.fields.items()}
         return cls(
-            {name: each.kind for name, each in ranges.items() if "." not in name},
+            {name: NoneType if each.is_limited_text else each.kind for name, each in ranges.items() if "." not in name},
             frozenset(name for name, field in spec.fields.items() if field.required),
             tuple((name, each.low, each.high) for name, each in ranges.items() if each.is_bounded),
             spec.unknown_fields == "accept",
@@ -94,6 +120,8 @@ class TypeChecker:
                 if wanted.kind is not int or type(value) is not float or not _is_whole(value):
                     return None
                 converted[name] = int(value)
+            if wanted is not None and wanted.is_limited_text:
+                return None
             if wanted is not None and wanted.is_bounded and not wanted.low <= value <= wanted.high:  # type: ignore[operator]
                 return None
         return fields | converted if converted else fields
@@ -127,14 +155,11 @@ class TypeChecker:
     def _say(self, name: str, error: Any) -> str:
         """Say what is wrong with a value, for the person who mends the device or its type."""
         given, limits = error["input"], error.get("ctx", {})
-        if error["type"] == "missing":
-            return "absent, and the device type requires it"
-        if error["type"] == "extra_forbidden":
-            return "the device type does not name it"
-        if "ge" in limits:
-            return f"{given} is below {limits['ge']:.15g}"
-        if "le" in limits:
-            return f"{given} is above {limits['le']:.15g}"
+        for limit, say in _SENTENCES.items():
+            if limit in limits:
+                return say(given, limits[limit])
+        if error["type"] in _ABSENT:
+            return _ABSENT[error["type"]]
         kind = _KINDS.get(type(given), type(given).__name__)
         return f"the device type says {self.spec.fields[name].type}, this one is {kind}"
 
@@ -157,7 +182,15 @@ def _annotation(field: FieldSpec) -> Any:
     if field.type == "int":
         whole = Field(ge=INT64_MIN, le=UINT64_MAX)
         return Annotated[int, Strict(), whole, bounds, BeforeValidator(_to_int)]
-    return StrictBool if field.type == "bool" else StrictStr
+    if field.type == "bool":
+        return StrictBool
+    return Annotated[StrictStr, Field(max_length=field.max_length), AfterValidator(partial(_to_choice, field.choices))]
+
+
+def _to_choice(choices: list[str] | None, value: str) -> str:
+    if choices is not None and value not in choices:
+        raise PydanticCustomError("not_a_choice", "not one of the choices", {"choices": choices})
+    return value
 
 
 def _to_int(value: Any) -> Any:
@@ -171,6 +204,7 @@ def _is_whole(value: float) -> bool:
 class _Range(NamedTuple):
     kind: type
     is_bounded: bool
+    is_limited_text: bool
     low: float
     high: float
 
@@ -180,7 +214,8 @@ class _Range(NamedTuple):
         is_bounded = field.type in ("float", "int") and (field.min is not None or field.max is not None)
         low = field.min if field.min is not None else float("-inf")
         high = field.max if field.max is not None else float("inf")
-        return cls(kind, is_bounded, low, high)
+        is_limited_text = field.choices is not None or field.max_length is not None
+        return cls(kind, is_bounded, is_limited_text, low, high)
 
 
 UNTYPED = Rules.of(None)

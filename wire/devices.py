@@ -56,6 +56,9 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Choice = Annotated[str, Field(max_length=256)]
+
+
 class FieldSpec(Model):
     """One named field of a device type."""
 
@@ -64,6 +67,8 @@ class FieldSpec(Model):
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
     required: bool = False
+    choices: Annotated[list[Choice], Field(max_length=64)] | None = None  # of a string: these and no others
+    max_length: int | None = Field(default=None, ge=1, le=65_536)  # of a string, in characters
     description: str = Field(default="", max_length=256)
 
 
@@ -71,6 +76,21 @@ FieldName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00
 
 
 Span = Annotated[float, Field(ge=0, le=1_000 * 365 * 86_400, allow_inf_nan=False)]  # seconds
+
+
+class AlertDefault(Model):
+    """A rule that alerts about devices of this type begin with.
+
+    `above`, `below` and `equals` compare the field's newest value with `value`; `silent` means that nothing has come.
+    """
+
+    name: Name
+    when: Literal["above", "below", "equals", "silent"]
+    field: FieldName | None = None
+    value: float | int | bool | str | None = None
+    for_s: Span = 0  # it must have held for so long
+    severity: Literal["info", "warning", "critical"] = "warning"
+    description: str = Field(default="", max_length=256)
 
 
 class DeviceTypeSpec(Model):
@@ -89,14 +109,16 @@ class DeviceTypeSpec(Model):
     expected_interval_s: float | None = Field(default=None, gt=0, le=31_536_000)
     rate_limit: RateLimit | None = None  # readings of each device; None: that of the installation, "": none
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    alerts: Annotated[list[AlertDefault], Field(max_length=32)] = []
     description: str = Field(default="", max_length=1024)
 
 
 class DeviceType(DeviceTypeSpec):
-    """A device type as the registry holds it."""
+    """A device type as the registry holds it: the version in force."""
 
     name: Name
     version: int = 1
+    version_id: int = 0  # of this version in the whole installation, whatever its type: what points are marked with
 
 
 class CredentialRecord(Model):

@@ -1,9 +1,8 @@
-"""`headwater device` and `headwater type`: the registry from the shell."""
+"""`headwater device`: the registry from the shell."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +13,6 @@ from compose.folder import StartError
 from wire.devices import DeviceState
 
 DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
-TYPE_COLUMNS = ("name", "version", "unknown_fields", "fields")
 FAILURE_COLUMNS = ("line", "id", "code", "detail")
 
 
@@ -25,7 +23,6 @@ def configure(commands: Any) -> None:
     _add_reading(device)
     _add_deeds(device)
     _add_import(device)
-    _add_types(add_group(commands, "type", "list, show, put and delete device types"))
 
 
 def _add_writing(actions: Any) -> None:
@@ -82,18 +79,6 @@ def _add_import(actions: Any) -> None:
     imported.add_argument("--dry-run", action="store_true", help="only check")
     imported.add_argument("--credentials", type=Path, metavar="OUT.csv", help="write the secrets there (mode 0600)")
     finish(imported, _import)
-
-
-def _add_types(actions: Any) -> None:
-    finish(actions.add_parser("list", help="list device types"), _list_types)
-    for name, help_text in (("show", "show a device type"), ("delete", "delete a device type that no device has")):
-        parser = actions.add_parser(name, help=help_text)
-        parser.add_argument("name")
-        finish(parser, _show_type if name == "show" else _delete_type)
-    put = actions.add_parser("put", help="create or replace a device type")
-    put.add_argument("file", type=Path, metavar="FILE.json", help="the type as JSON; - is standard input")
-    put.add_argument("--name", help="default: the member `name` of the file, else the file's name")
-    finish(put, _put_type)
 
 
 def _add(given: argparse.Namespace) -> int:
@@ -160,43 +145,6 @@ def _import(given: argparse.Namespace) -> int:
         print("The secrets, shown only this once:")
         tables.show(report["credentials"], ("device", "secret"))
     return 1 if report["failed"] else 0
-
-
-def _list_types(given: argparse.Namespace) -> int:
-    found = connect(given).call("GET", path("device-types"))["items"]
-    if not given.json:
-        found = [kind | {"fields": list(kind["fields"])} for kind in found]
-    tables.show(found, TYPE_COLUMNS, as_json=given.json)
-    return 0
-
-
-def _show_type(given: argparse.Namespace) -> int:
-    tables.show_json(connect(given).call("GET", path("device-types", given.name)))
-    return 0
-
-
-def _delete_type(given: argparse.Namespace) -> int:
-    connect(given).call("DELETE", path("device-types", given.name))
-    tables.show([{"name": given.name, "done": "deleted"}], ("name", "done"), as_json=given.json)
-    return 0
-
-
-def _put_type(given: argparse.Namespace) -> int:
-    try:
-        spec = json.loads(_read(given.file))
-    except ValueError as error:
-        raise StartError(f"{given.file} is not JSON: {error}") from None
-    if not isinstance(spec, dict):
-        raise StartError(f"{given.file} holds no JSON object")
-    spec.pop("version", None)  # `type show` prints it; the registry counts it
-    name = given.name or spec.pop("name", None) or given.file.stem
-    spec.pop("name", None)
-    made = connect(given).call("PUT", path("device-types", name), spec)
-    if given.json:
-        tables.show_json(made)
-    else:
-        print(f"{made['name']} version {made['version']}: {', '.join(made['fields']) or 'no fields'}")
-    return 0
 
 
 def _show_device(given: argparse.Namespace, device: dict[str, Any]) -> int:

@@ -76,6 +76,26 @@ DEVICE_TYPES = Table(
     Column("version", BigInteger, nullable=False),
     Column("spec", Text, nullable=False),
     PrimaryKeyConstraint("tenant", "name"),
+)  # the versions in force; a type of which there are only drafts is not here
+
+TYPE_VERSIONS = Table(
+    "type_versions",
+    METADATA,
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("id", BigInteger, nullable=False, unique=True),  # in the whole installation: points carry it
+    Column("state", String(16), nullable=False),  # draft, scheduled, active, retired
+    Column("spec", Text, nullable=False),
+    Column("note", String(256), nullable=False),
+    Column("origin", String(64), nullable=False),  # put, draft, rollback of N, learned, imported, shipped
+    Column("actor", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("due_ns", BigInteger),  # of a scheduled one
+    Column("activated_ns", BigInteger),
+    Column("retired_ns", BigInteger),
+    PrimaryKeyConstraint("tenant", "name", "version"),
+    Index("type_versions_by_state", "state", "due_ns"),
 )
 
 PRESENCE = Table(

@@ -12,7 +12,7 @@ from devices.database.engine import Database
 from devices.database.tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
 from devices.rows import BrokerCredential
 from devices.store import PARAMETERS
-from devices.types.store import to_type
+from devices.types.store import select_types, to_type
 from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult
 
 _OWNS = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
@@ -105,5 +105,5 @@ def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str
 
 
 def _read_types(connection: Connection, names: Sequence[str]) -> list[DeviceType]:
-    query = select(DEVICE_TYPES).where(DEVICE_TYPES.c.tenant == TENANT, DEVICE_TYPES.c.name.in_(names))
+    query = select_types().where(DEVICE_TYPES.c.tenant == TENANT, DEVICE_TYPES.c.name.in_(names))
     return [to_type(row) for row in connection.execute(query).mappings()]

@@ -224,6 +224,7 @@ def test_every_route_holds_to_its_access_for_every_caller(service) -> None:
             operation.rule.replace("<device_id>", "no-such")
             .replace("<name>", "no-such")
             .replace("<credential_id>", "c")
+            .replace("<number>", "1")
             .replace("<token_id>", "no-such")
         )
         for caller, call in callers.items():

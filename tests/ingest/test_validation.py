@@ -17,6 +17,8 @@ FIELDS = {
     "on": {"type": "bool"},
     "s": {"type": "string"},
     "_a.b f0": {"type": "float"},
+    "mode": {"type": "string", "choices": ["a", "bc"]},
+    "name": {"type": "string", "max_length": 2},
 }
 VALUES = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -64,6 +66,8 @@ def test_quick_pass_and_model_agree(fields, unknown) -> None:
         ({"t": 1.0, "on": 1.0}, {"t": 1.0}, [("on", "type_conflict")]),
         ({"t": True}, {}, [("t", "type_conflict")]),
         ({"t": 1.0, "big": 2**64 - 1}, {"t": 1.0, "big": 2**64 - 1}, []),
+        ({"t": 1.0, "mode": "x", "name": "ab"}, {"t": 1.0, "name": "ab"}, [("mode", "out_of_range")]),
+        ({"t": 1.0, "mode": "bc", "name": "abc"}, {"t": 1.0, "mode": "bc"}, [("name", "out_of_range")]),
     ],
 )
 def test_field_at_fault_is_named_and_the_rest_kept(fields, fitting, codes) -> None:
@@ -101,6 +105,8 @@ def test_unknown_field_goes_as_the_type_says(unknown, kept, codes, dropped) -> N
         ({"t": "n/a"}, "t: the device type says float, this one is string"),
         ({"t": 1.0, "n": 5.5}, "n: the device type says int, this one is float"),
         ({"t": 1.0, "z": 1.0}, "z: the device type does not name it"),
+        ({"t": 1.0, "mode": "x"}, "mode: 'x' is not one of a, bc"),
+        ({"t": 1.0, "name": "abc"}, "name: 3 characters, above 2"),
         ({"n": 1.0}, "t: absent, and the device type requires it"),
     ],
 )

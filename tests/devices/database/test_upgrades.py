@@ -1,0 +1,39 @@
+"""Data folders of older versions: each step keeps what was there."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from devices.database.engine import Database
+from devices.database.schema import MIGRATIONS, migrate
+from devices.types.store import TypeStore
+
+
+def old_database(config, version: str) -> Database:
+    database = Database(config.registry, config.data)
+    steps = Config()
+    steps.set_main_option("script_location", str(MIGRATIONS))
+    steps.set_main_option("path_separator", "os")
+    with database.engine.begin() as connection:
+        steps.attributes["connection"] = connection
+        command.upgrade(steps, version)
+    return database
+
+
+def test_types_in_force_become_first_kept_versions(config) -> None:
+    database = old_database(config, "0001")
+    with database.engine.begin() as connection:
+        for name, version in (("pump", 7), ("tank", 1)):
+            row = {"name": name, "version": version}
+            connection.execute(text("INSERT INTO device_types VALUES ('default', :name, :version, '{}')"), row)
+
+    migrate(database, config.data)
+
+    store = TypeStore(database)
+    found = [(each.name, each.version, each.version_id) for each in store.list("default")]
+    kept = store.versions("default", "pump")
+    database.close()
+    assert found == [("pump", 7, 1), ("tank", 1, 2)]
+    assert [(each.version, each.state) for each in kept] == [(7, "active")]
