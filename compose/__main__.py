@@ -18,6 +18,7 @@ MODULES = {
     "registry": ("device",),
     "types": ("type",),
     "jobs": ("job",),
+    "enrol": ("enrol",),
     "access": ("token", "operator"),
     "quarantine": ("quarantine",),
     "settings": ("config",),

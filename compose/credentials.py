@@ -41,7 +41,7 @@ def ensure(folder: Folder, bridges: Sequence[str] = ("bridge",)) -> Secrets:
     """Make what is missing of the secrets and the broker's password files."""
     users = (*bridges, *BROKER_USERS)
     tokens = [f"broker-{user}.token" for user in users]
-    for name in ("operator.token", "service.token", *tokens):
+    for name in ("operator.token", "service.token", "registry.key", *tokens):
         _ensure_token(folder.secrets / name)
     made = Secrets(_ensure_admin(folder.secrets / "admin.hash"), folder.secrets)
     _seed_password_files(folder, made, users)

@@ -16,6 +16,10 @@ from devices.broker.access import BrokerAccess, BrokerAuth, MosquittoFile, NoBro
 from devices.config import DevicesConfig
 from devices.database.engine import Database
 from devices.database.schema import migrate
+from devices.enrolment import api as enrolment_api
+from devices.enrolment.seal import Seal
+from devices.enrolment.service import Door, Enrolments
+from devices.enrolment.store import EnrolmentStore
 from devices.hosting import Hosted
 from devices.internal import api as internal_api
 from devices.internal.lookups import LookupStore
@@ -55,8 +59,8 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
 
     routes = Api()
     api.add_routes(routes, Registry(devices, credentials), Importer(devices))
-    types_api.add_routes(routes, DeviceTypes(types))
     jobs_api.add_routes(routes, Jobs(job_rows, kinds))
+    _add_topics(routes, config, database)
     people_api.add_routes(routes, tokens, operators, audit)
     internal_api.add_lookups(routes, lookups)
     internal_api.add_signs(routes, keeper, credentials, audit)
@@ -77,6 +81,13 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
 def _job_kinds() -> dict[str, Kind]:
     """Name the kinds of jobs: what each does."""
     return {}
+
+
+def _add_topics(routes: Api, config: DevicesConfig, database: Database) -> None:
+    """Add the routes of topics that need nothing but the database."""
+    types_api.add_routes(routes, DeviceTypes(TypeStore(database)))
+    ways, seal = EnrolmentStore(database), Seal(config.registry_key)
+    enrolment_api.add_routes(routes, Enrolments(ways, seal), Door(ways, seal))
 
 
 def _open_broker(config: DevicesConfig) -> BrokerAuth:

@@ -40,6 +40,12 @@ def issue(device_id: str, now_ns: int, validity: CredentialCreate) -> tuple[Issu
     return issued, row
 
 
+def adopt(device_id: str, secret: str, now_ns: int) -> CredentialRow:
+    """Give what is stored of a secret that a device has already: the key derived for it from its group's."""
+    key = "c" + secrets.token_hex(8)
+    return CredentialRow(key, device_id, hash_token(secret), hash_for_broker(secret), now_ns)
+
+
 def hash_for_broker(secret: str) -> str:
     """Hash a secret as mosquitto's password file wants it; made at issue time, when the plain secret exists."""
     salt = os.urandom(_SALT_BYTES)

@@ -16,4 +16,6 @@ PASSWD_SECONDS = Histogram(
     "Time to read the registry, write the broker's password file and signal the broker",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+ENROLLED = Counter("headwater_devices_enrolled", "Devices that registered themselves", ["by"])
+ENROLMENT_FAILURES = Counter("headwater_enrolment_failures", "Enrolments with a wrong secret")
 LOGIN_FAILURES = Counter("headwater_login_failures", "Log-ins with a wrong name or password")

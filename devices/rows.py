@@ -49,6 +49,7 @@ class NewDevice:
     tags: dict[str, str]
     gateway: bool
     credential: CredentialRow
+    state: str = "active"
 
 
 @dataclass(slots=True, frozen=True)

@@ -34,14 +34,7 @@ class DeviceStore:
             Conflict: an id is taken.
         """
         with self._database.write() as transaction:
-            taken = _taken(transaction, [device.id for device in devices])
-            if taken:
-                raise Conflict(f"device {min(taken)} exists already", code="device_exists", fields=["id"])
-            transaction.execute(insert(DEVICES), [_device_values(device, transaction.now_ns) for device in devices])
-            transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(device)])
-            transaction.execute(insert(CREDENTIALS), [_credential_values(device.credential) for device in devices])
-            transaction.changed("device", [device.id for device in devices])
-            transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
+            add_devices(transaction, devices, who, action)
 
     def taken(self, ids: Sequence[str]) -> set[str]:
         """Give those of the ids that exist."""
@@ -187,6 +180,18 @@ class CredentialStore:
                 transaction.execute(_MARK_USED, newer)
 
 
+def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, action: str) -> None:
+    """Register devices with their credentials inside a transaction; see `DeviceStore.add`."""
+    taken = _taken(transaction, [device.id for device in devices])
+    if taken:
+        raise Conflict(f"device {min(taken)} exists already", code="device_exists", fields=["id"])
+    transaction.execute(insert(DEVICES), [_device_values(device, transaction.now_ns) for device in devices])
+    transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(device)])
+    transaction.execute(insert(CREDENTIALS), [credential_values(device.credential) for device in devices])
+    transaction.changed("device", [device.id for device in devices])
+    transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
+
+
 def _insert_credential(transaction: Write, new: CredentialRow) -> None:
     state = transaction.execute(select(DEVICES.c.state).where(_is(new.device))).scalar()
     if state is None:
@@ -197,7 +202,7 @@ def _insert_credential(transaction: Write, new: CredentialRow) -> None:
     held = transaction.execute(mine.order_by(CREDENTIALS.c.created_ns.desc())).scalars().all()
     if len(held) >= MAX_CREDENTIALS:
         raise Conflict(f"a device has at most {MAX_CREDENTIALS} credentials", code="too_many_credentials")
-    transaction.execute(insert(CREDENTIALS).values(**_credential_values(new)))
+    transaction.execute(insert(CREDENTIALS).values(**credential_values(new)))
     # The broker takes one credential at a time: while the choice is not made, it stays with the newest of before.
     unchosen = and_(_is(new.device), DEVICES.c.broker_credential.is_(None))
     transaction.execute(update(DEVICES).where(unchosen).values(broker_credential=held[0] if held else None))
@@ -248,7 +253,7 @@ def _device_values(device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any
         "id": device.id,
         "type": device.type,
         "gateway": device.gateway,
-        "state": _stored_state(device.state) if isinstance(device, DeviceView) else "active",
+        "state": _stored_state(device.state),
         "tags": orjson.dumps(device.tags).decode(),
         "search": "\n".join([device.id, device.type or "", *device.tags.values()]).lower(),
         "created_ns": now_ns,
@@ -266,7 +271,8 @@ def _tag_rows(device: NewDevice | DeviceView) -> list[dict[str, Any]]:
     return [{"tenant": TENANT, "device": device.id, "key": key, "value": value} for key, value in named]
 
 
-def _credential_values(row: CredentialRow) -> dict[str, Any]:
+def credential_values(row: CredentialRow) -> dict[str, Any]:
+    """Give a credential as a row of CREDENTIALS."""
     return {"tenant": TENANT} | {name: getattr(row, name) for name in CredentialRow.__dataclass_fields__}
 
 

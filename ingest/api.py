@@ -123,7 +123,7 @@ class _Door:
             raise errors.Unauthorized("a device presents Authorization: Bearer {device_id}.{secret}, or Basic")
         device_id, secret = presented
         try:
-            device, credential_id = self._gate.authenticate(device_id, secret)
+            device, credential_id = self._gate.authenticate(device_id, secret, call.remote_ip)
         except (errors.Unauthorized, errors.Forbidden) as error:
             if self._gate.is_cached(device_id):  # a stranger's guesses of ids would fill the audit
                 self._note(device_id, "telemetry.credential_refused", device_id, error.detail, call)

@@ -21,6 +21,7 @@ from chassis.tokens import hash_token
 from ingest.validation import TypeChecker
 from wire import clock, topics
 from wire.devices import Changes, CredentialRecord, DeviceIdentity, LookupResult
+from wire.enrolment import may_be_derived
 from wire.errors import Forbidden, HeadwaterError, PeerUnavailable, Unauthorized
 
 log = logs.get(__name__)
@@ -72,8 +73,10 @@ class Gate:
         self._polled = 0  # newest that is wholly taken in
         self.has_reached_registry = False
 
-    def authenticate(self, device_id: str, secret: str) -> tuple[Known, str]:
+    def authenticate(self, device_id: str, secret: str, remote_ip: str = "") -> tuple[Known, str]:
         """Check a presented credential; give the device and the credential's id.
+
+        A device nobody knows is registered by the registry, when its secret is derived from the key of a group.
 
         Raises:
             Unauthorized: no such device, or none of its valid credentials fits.
@@ -85,6 +88,9 @@ class Gate:
         credential = _fitting(device, digest)
         if device is not None and (credential is None or not device.is_active) and self._may_doubt(device):
             device = self._ask_again(device)
+            credential = _fitting(device, digest)
+        if device is None and may_be_derived(secret) and topics.is_device_id(device_id):
+            device = self._admit(device_id, digest, remote_ip)
             credential = _fitting(device, digest)
         if device is None or credential is None:
             raise Unauthorized("the device id or the secret is wrong")
@@ -148,6 +154,11 @@ class Gate:
         if device_id in found.unanswered:
             raise PeerUnavailable(f"{device_id} is not cached and the registry is away")
         return found.known.get(device_id)
+
+    def _admit(self, device_id: str, digest: str, remote_ip: str) -> Known | None:
+        asked = {"id": device_id, "sha256": digest, "remote_ip": remote_ip}
+        admitted = parking.aside(self._ask, "POST", "/internal/devices:admit", asked)["admitted"]
+        return self._fetch_together(device_id).get(device_id) if admitted else None
 
     def _may_doubt(self, device: Known) -> bool:
         return time.monotonic() - device.fetched_s >= DOUBT_S

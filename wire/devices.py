@@ -11,7 +11,8 @@ from wire import topics
 from wire.points import TimeNs
 
 FieldType = Literal["float", "int", "bool", "string"]
-DeviceState = Literal["registered", "active", "disabled", "retired"]  # registered: admitted, but never seen
+# registered: admitted, but never seen; held: it proved who it is and waits to be accepted
+DeviceState = Literal["registered", "active", "held", "disabled", "retired"]
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do all that those before it may
 TENANT = "default"
@@ -135,7 +136,7 @@ class DeviceIdentity(Model):
 
     id: DeviceId
     tenant: str = TENANT
-    state: Literal["active", "disabled", "retired"] = "active"
+    state: Literal["active", "held", "disabled", "retired"] = "active"
     type: str | None = None
     gateway: bool = False
     tags: dict[str, str] = {}

@@ -82,7 +82,7 @@ def _add_import(actions: Any) -> None:
 
 
 def _add(given: argparse.Namespace) -> int:
-    body: dict[str, Any] = {"id": given.id, "tags": _tags(given.tag), "gateway": given.gateway}
+    body: dict[str, Any] = {"id": given.id, "tags": to_tags(given.tag), "gateway": given.gateway}
     made = connect(given).call("POST", path("devices"), body | ({"type": given.type} if given.type else {}))
     return _show_secret(given, made, made["credential"])
 
@@ -92,14 +92,14 @@ def _update(given: argparse.Namespace) -> int:
     if given.type or given.no_type:
         body["type"] = given.type
     if given.tag or given.no_tag:
-        body["tags"] = _tags(given.tag) | dict.fromkeys(given.no_tag)
+        body["tags"] = to_tags(given.tag) | dict.fromkeys(given.no_tag)
     if given.gateway is not None:
         body["gateway"] = given.gateway
     return _show_device(given, connect(given).call("PATCH", path("devices", given.id), body))
 
 
 def _list(given: argparse.Namespace) -> int:
-    tags = [f"{key}:{value}" for key, value in _tags(given.tag).items()] or None
+    tags = [f"{key}:{value}" for key, value in to_tags(given.tag).items()] or None
     found = pages(connect(given), "devices", limit=given.limit, q=given.q, tag=tags, type=given.type, state=given.state)
     tables.show(found, DEVICE_COLUMNS, as_json=given.json)
     return 0
@@ -170,7 +170,12 @@ def _show_secret(given: argparse.Namespace, made: dict[str, Any], credential: di
     return 0
 
 
-def _tags(words: list[str]) -> dict[str, str]:
+def to_tags(words: list[str]) -> dict[str, str]:
+    """Read the words of `--tag`.
+
+    Raises:
+        StartError: one is not KEY=VALUE.
+    """
     found = {}
     for word in words:
         key, equals, value = word.partition("=")

@@ -424,3 +424,29 @@ def test_misspelt_setting_is_found(
 
     found = {row["check"]: (row["result"], row["detail"]) for row in json.loads(capsys.readouterr().out)}
     assert found["settings"] == ("warning", "headwater.toml: there is no setting 'retention_day'")
+
+
+ENROLMENT = {"id": "e1", "name": "hall", "kind": "group", "ids": "pump-*", "policy": "hold", "state": "open",
+             "enrolled": 0, "secret": "a2V5"}  # fmt: skip
+
+
+def test_enrol_group_prints_its_key_once_and_asks_for_its_terms(gateway, capsys, tmp_path) -> None:
+    key = tmp_path / "key"
+    key.write_text("a2V5\n")
+    gateway.answers["POST /v1/enrolments"] = ENROLMENT
+
+    code = main(["enrol", "group", "hall", "--ids", "pump-*", "--hold", "--tag", "site=a", "--key-file", str(key),
+                 "--url", gateway.url, "--token", "t"])  # fmt: skip
+
+    assert (code, capsys.readouterr().out) == (0, "a2V5\n")
+    assert json.loads(gateway.asked[-1][1]) == {
+        "name": "hall", "kind": "group", "tags": {"site": "a"}, "ids": "pump-*", "policy": "hold", "key": "a2V5",
+    }  # fmt: skip
+
+
+def test_enrol_derive_prints_the_key_of_a_device(capsys, tmp_path) -> None:
+    key = tmp_path / "key"
+    key.write_text("8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==")
+
+    assert main(["enrol", "derive", "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6", "--key-file", str(key)]) == 0
+    assert capsys.readouterr().out == "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=\n"

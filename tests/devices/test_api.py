@@ -228,7 +228,10 @@ def test_every_route_holds_to_its_access_for_every_caller(service) -> None:
             .replace("<token_id>", "no-such")
         )
         for caller, call in callers.items():
-            status = call(operation.method, path, {"nonsense": 1} if operation.method != "GET" else None).status_code
+            if operation.access == "own" and caller != "wrong":
+                continue  # an operator's token is as wrong there as any other, and wrong ones soon have to wait
+            nonsense = {} if operation.access == "own" else {"nonsense": 1}
+            status = call(operation.method, path, nonsense if operation.method != "GET" else None).status_code
             expected = expected_refusal(operation.access, caller)
             assert status == expected if expected else status not in (401, 403), (
                 operation.method,
@@ -237,7 +240,7 @@ def test_every_route_holds_to_its_access_for_every_caller(service) -> None:
                 status,
             )
 
-    assert {operation.access for operation in operations} == {"viewer", "operator", "admin", "service"}
+    assert {operation.access for operation in operations} == {"viewer", "operator", "admin", "service", "own"}
     assert len(operations) >= 30
 
 

@@ -1,0 +1,1 @@
+"""Devices that register themselves: by token, by group key, by certificate; and those that wait to be accepted."""

@@ -1,0 +1,51 @@
+"""Routes of enrolment: operators open ways in, devices come through them. HTTP in and out, no rules."""
+
+from __future__ import annotations
+
+from chassis.web import Api, Call, presented_token
+from devices.api import who
+from devices.enrolment.service import Door, Enrolments
+from wire.enrolment import (
+    Admission,
+    Admitted,
+    EnrolAnswer,
+    EnrolmentCreate,
+    EnrolmentCreated,
+    EnrolmentList,
+    EnrolRequest,
+)
+
+
+def add_routes(api: Api, enrolments: Enrolments, door: Door) -> None:
+    """Declare the routes."""
+    _add_enrolments(api, enrolments)
+    _add_door(api, door)
+
+
+def _add_enrolments(api: Api, enrolments: Enrolments) -> None:
+    @api.route("POST", "/v1/enrolments", "operator", body=EnrolmentCreate, answers={201: EnrolmentCreated})
+    def create_enrolment(call: Call) -> EnrolmentCreated:
+        """Open a way in for new devices; the answer is the only place where its secret is shown."""
+        return enrolments.create(call.actor.tenant, call.body, who(call))
+
+    @api.route("GET", "/v1/enrolments", "viewer", answers={200: EnrolmentList})
+    def list_enrolments(call: Call) -> EnrolmentList:
+        """List the ways in without their secrets."""
+        return EnrolmentList(items=enrolments.list(call.actor.tenant))
+
+    @api.route("DELETE", "/v1/enrolments/<enrolment>", "operator", answers={204: None})
+    def revoke_enrolment(call: Call) -> None:
+        """Close a way in, by id or name; the devices that came by it stay."""
+        enrolments.revoke(call.actor.tenant, call.path["enrolment"], who(call))
+
+
+def _add_door(api: Api, door: Door) -> None:
+    @api.route("POST", "/v1/enrol", "own", body=EnrolRequest, answers={201: EnrolAnswer})
+    def enrol(call: Call) -> EnrolAnswer:
+        """Register this device by an enrolment token, or by its key derived from a group's."""
+        return door.enrol(presented_token()[0], call.body, call.remote_ip)
+
+    @api.route("POST", "/internal/devices:admit", "service", body=Admission)
+    def admit(call: Call) -> Admitted:
+        """Register a device that presents a key derived from a group's."""
+        return Admitted(admitted=door.admit(call.body.id, call.body.sha256, call.body.remote_ip))
