@@ -36,14 +36,15 @@ Key = tuple[str, str, str]  # tenant, device, measurement
 class Shape:
     """The types of a series, shared by all series that have the same ones."""
 
-    __slots__ = ("plain", "types")
+    __slots__ = ("floats", "plain", "types")
 
     def __init__(self, types: Types) -> None:
         self.types = types
         self.plain = {name: kind for name, kind in types.items() if "." not in name}  # a key that is its name
+        self.floats = frozenset(name for name, kind in self.plain.items() if kind is float)
 
 
-_NOTHING: Types = {}
+_NOTHING = Shape({})
 
 
 class Conflict(NamedTuple):
@@ -69,10 +70,9 @@ class FieldTypes:
         self._unsaved: dict[Key, Types] = {}
         self._is_saving = False
 
-    def plain_types(self, series: Key) -> Types:
-        """Give the types of those fields that are named as their JSON member is, as far as they are at hand."""
-        shape = self._shapes.get(series)
-        return shape.plain if shape is not None else _NOTHING
+    def shape(self, series: Key) -> Shape:
+        """Give the types of a series as far as they are at hand."""
+        return self._shapes.get(series, _NOTHING)
 
     def fit(self, series: Key, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
         """Bring fields to their recorded types in place; those that do not fit are taken out and reported.

@@ -30,6 +30,12 @@ class Policy(NamedTuple):
     back_ns: int | None  # older: refused
     late_ns: int | None  # older: history
 
+    def window(self, received_ns: int) -> tuple[int, int]:
+        """Give the first and the last time that `place` takes as it is, without flags, under any policy."""
+        back_ns = min((span for span in (self.back_ns, self.late_ns) if span is not None), default=received_ns)
+        ahead_ns = self.skew_ns if self.ahead_ns is None else min(self.skew_ns, self.ahead_ns)
+        return max(YEAR_2000_NS, received_ns - back_ns), received_ns + ahead_ns
+
 
 class OutsideWindow(Exception):  # noqa: N818 - an answer about the reading
     """A time that the device type does not take; `code` is a reason code."""
@@ -65,6 +71,11 @@ def read(token: Any, unit: Unit = "auto", *, is_exact: bool = True) -> tuple[int
     if _NUMBER.fullmatch(token):
         return _scale_fraction(Decimal(token), unit), True
     return clock.parse_rfc3339(token)
+
+
+def ns_per(value: int, unit: Unit = "auto") -> int:
+    """Give the ns of one unit of a whole number's time. From 2000 on, no time reads as one of another unit."""
+    return NS_PER[_unit_of(value) if unit == "auto" else unit]
 
 
 def policy_of(spec: DeviceType | None, *, is_exact: bool = False) -> Policy:

@@ -85,7 +85,12 @@ FITTING = {"t": 1.5, "n": 5.0, "on": False, "s": "y", "c\\": 2, "time": 3}
 NEARLY = st.tuples(  # one member away from what the quick way takes
     st.fixed_dictionaries({}, optional={name: st.just(value) for name, value in FITTING.items()}), NAMES, VALUES, TIMES,
 ).map(lambda parts: {"values": parts[0] | {parts[1]: parts[2]}, "ts": parts[3], "boot_id": "b1"})  # fmt: skip
-OBJECTS = st.one_of(PLAIN, ENVELOPES, ORDINARY, NEARLY, NEARLY.map(lambda each: each["values"]))
+NUMERIC = st.fixed_dictionaries(  # what the quickest way takes, or nearly
+    {"ts": st.one_of(st.integers(NOW // 1000 - 10**9, NOW // 1000), TIMES)},
+    optional=IDENTITY
+    | {"values": st.dictionaries(st.sampled_from(["t", "n", "time", "a.b", "new"]), NUMBERS, max_size=4)},
+)
+OBJECTS = st.one_of(PLAIN, NUMERIC, ENVELOPES, ORDINARY, NEARLY, NEARLY.map(lambda each: each["values"]))
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +158,47 @@ def test_arrays_and_lines_are_taken_alike(field_types, values, type_name, protoc
     check(message(content.encode(), protocol), field_types, checker(type_name))
 
 
+LINE = b'{"ts":1772700000000,"boot_id":"b","seq":1,"values":{"t":1.5}}'
+
+
+@SETTINGS
+@given(st.lists(st.sampled_from([LINE, b"", b" ", b"{", b"}", b'{"ts":', LINE + b"\r", LINE * 2, *LINE.partition(b"{")]), max_size=5),
+       st.sampled_from([b"\n", b"\n\n", b" \n", b"}\n{", b"\r\n"]))  # fmt: skip
+@example([b'{"ts":1772700000000,"values":', b'{"t":1}}' + LINE], b"\n")
+@example([b'{"ts":1772700000000,"values":{"t":1', b'"t":1}}' + LINE], b"}\n{")
+@example([LINE[:-1], LINE[1:]], b"}\n{")
+def test_lines_that_are_not_one_object_each_are_taken_alike(field_types, lines, end) -> None:
+    check(message(end.join(lines), "ndjson"), field_types, None)
+
+
+@pytest.mark.parametrize("type_name", [*TYPES])
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"values":{"t":18446744073709551616}', '"values":{"t":1e19}', '"values":{"t":-9223372036854775809}',
+        '"values":{"t":9007199254740993}', '"values":{"t":-0}', '"values":{"t":-0.0}', '"values":{}', '"values":{"t":86}',
+        '"values":{"t":1},"boot_id":"a\\u0001"', '"values":{"t":1},"seq":-1', '"values":{"t":1},"boot_id":""',
+        '"values":{"t":1},"boot_id":"a\\u0001","seq":1', '"values":{"t":1},"boot_id":9223372036854775808,"seq":1',
+        '"values":{"t":1},"x":1', '"values":{"t":1},"boot_id":"b"', '"values":{"t":1,"a.b":1}', '"values":{"t":1},"seq":9223372036854775808,"boot_id":"b"',
+    ],
+)  # fmt: skip
+def test_envelopes_are_taken_alike(field_types, members: str, type_name: str) -> None:
+    line = f'{{"ts":{NOW},{members}}}'
+
+    check(message(line.encode()), field_types, checker(type_name))
+    check(message(f"{line}\n{line}".encode(), "ndjson"), field_types, checker(type_name))
+
+
+@pytest.mark.parametrize("type_name", [*TYPES])
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
+@pytest.mark.parametrize("shift_s", [-(10**9), -100_000, -1, 0, 1, 599, 600, 601, 10_000, 10**8])
+def test_times_of_envelopes_are_taken_alike(field_types, shift_s: int, unit: int, type_name: str) -> None:
+    lines = [f'{{"ts":{ns // unit},"values":{{"t":1}}}}' for ns in (NOW, NOW + shift_s * 10**9)]
+
+    check(message("\n".join(lines).encode(), "ndjson"), field_types, checker(type_name))
+    check(message(lines[1].encode()), field_types, checker(type_name))
+
+
 @SETTINGS
 @given(ORDINARY, st.integers(0, 80), st.binary(max_size=3), st.integers(0, 2), ANY_TYPE)
 def test_damaged_bytes_are_taken_alike(field_types, value, place, noise, cut, type_name) -> None:
@@ -211,6 +257,9 @@ def test_cases_are_taken_alike(tmp_path: Path, folder: Path) -> None:
     ("content", "type_name", "protocol"),
     [
         ('{"ts":1772700000000,"boot_id":"b","seq":1,"values":{"t":1,"on":true}}', "none", "json"),
+        ('{"ts":1772700000000,"boot_id":"b","seq":1,"values":{"t":1,"n":-71}}', "none", "json"),
+        ('{"ts":1772700000000000,"values":{"t":1}}\n{"ts":1772699999000000,"values":{"n":2}}\n', "none", "ndjson"),
+        ('{"ts":1772700000000,"boot_id":7,"seq":1,"values":{"t":20}}', "required", "json"),
         ('{"t":20,"n":3,"s":"x"}', "strict", "json"),
         ('{"t":20.5,"big":7}', "accept", "json"),
         ('[{"t":1},{"t":2,"time":"2026-03-05T08:40:00Z"}]', "none", "json"),

@@ -215,11 +215,11 @@ def _take_identity(members: dict[str, Any]) -> tuple[str | None, int | None]:
 
 def _is_boot_id(value: Any) -> bool:
     if type(value) is str:
-        return len(value) <= MAX_BOOT_ID_CHARS and _is_known_name(value)
+        return len(value) <= MAX_BOOT_ID_CHARS and is_known_name(value)
     return type(value) is int and -INT64_MAX <= value <= INT64_MAX
 
 
-_is_known_name = lru_cache(maxsize=KNOWN_BOOTS)(is_name)  # a device sends the same one again and again
+is_known_name = lru_cache(maxsize=KNOWN_BOOTS)(is_name)  # a device sends the same one again and again
 
 
 def _is_seq(value: Any) -> bool:
