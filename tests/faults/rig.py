@@ -9,20 +9,16 @@ import shutil
 import signal
 import struct
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from tests.e2e.platform import Installation
 from tests.faults.checker import api, verdict
 from tests.faults.checker.history import History
-from tests.faults.checker.probe import Probe, percentile
 from tests.faults.checker.senders import Load, now_ms
 from tests.faults.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -103,6 +99,10 @@ class Site:
         """Wait until the doors and all that is behind them are ready again."""
         wait_until(lambda: _is_ready(self.data), within_s, "all processes run")
         wait_until(lambda: self.installation.call("GET", "/readyz").status == 200, within_s, "ready")
+
+    def wait_replaced(self, killed: Iterable[int]) -> None:
+        """Wait until processes that were killed are gone and all processes say that they are ready."""
+        wait_until(lambda: not any(map(_is_alive, killed)) and _is_ready(self.data), 2 * READY_S, "all run again")
 
     def restarts(self) -> dict[str, int]:
         """How often each process was started again."""
@@ -242,50 +242,6 @@ class Run:
         return found
 
 
-@dataclass
-class Storm:
-    """Random faults from a seed, and what they cost."""
-
-    seed: int
-    victims: tuple[str, ...] = VICTIMS
-    kills: int = 0
-    freezes: int = 0
-    recoveries: list[float] = field(default_factory=list)
-    slowest: tuple[float, str] = (0.0, "none")
-
-    def blow(self, run: Run, probe: Probe, *, until_s: float, most: int, longest_freeze_s: float = 2.0) -> Storm:
-        """Kill and freeze until the time (monotonic) or the number of faults is reached; each is recovered from."""
-        random = Random(self.seed)
-        while self.kills + self.freezes < most and time.monotonic() < until_s:
-            baseline_s = probe.baseline_s()
-            victim = random.choice(self.victims)
-            self._strike(victim, run, random, longest_freeze_s)
-            took_s = probe.wait_recovered(time.monotonic(), baseline_s)
-            self.recoveries.append(took_s)
-            self.slowest = max(self.slowest, (took_s, victim))
-        return self
-
-    def _strike(self, victim: str, run: Run, random: Random, longest_freeze_s: float) -> None:
-        time.sleep(random.uniform(0.0, 0.2))  # the moment is part of the fault
-        if random.random() < 0.75:
-            self.kills += 1
-            run.history.note(f"kill {victim} {run.site.kill(victim)}")
-        else:
-            self.freezes += 1
-            length_s = random.uniform(0.2, longest_freeze_s)
-            run.history.note(f"freeze {victim} {length_s:.2f} s")
-            with run.site.frozen(victim):
-                time.sleep(length_s)
-
-    def figures(self, found: verdict.Verdict) -> str:
-        p50, p99 = percentile(self.recoveries, 50), percentile(self.recoveries, 99)
-        return (
-            f"seed {self.seed}, kills {self.kills}, freezes {self.freezes}, acknowledged {found.acked}, "
-            f"lost {found.lost}, duplicates {found.duplicates}, recovery p50 {p50:.2f} s p99 {p99:.2f} s "
-            f"(slowest {self.slowest[0]:.2f} s: {self.slowest[1]})"
-        )
-
-
 def children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -296,6 +252,10 @@ def children(pid: int) -> list[int]:
 def _is_ready(data: Path) -> bool:
     state = json.loads(_read(data / "run/state.json") or "{}")
     return all(process["state"] == "running" for process in state["processes"]) if state else False
+
+
+def _is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _read(path: Path) -> str:
