@@ -134,9 +134,9 @@ class Child:
             return
         pid = self.process.pid
         _signal_group(pid, signal.SIGTERM)
-        await _wait_empty(pid, grace_s)
+        await self._wait_empty(grace_s)
         _signal_group(pid, signal.SIGKILL)
-        await _wait_empty(pid, KILL_S)
+        await self._wait_empty(KILL_S)
         if self.ended is not None and self.ended.done():
             self._close_output()
 
@@ -150,6 +150,14 @@ class Child:
                 return f"was killed by {signal.Signals(-code).name}"
         last = f" ({self.last_words[-1][:LAST_CHARS]})" if self.last_words else ""
         return f"ended with exit code {code}{last}"
+
+    async def _wait_empty(self, limit_s: float) -> None:
+        """Wait until nothing of the session runs: what is dead and not reaped by its new parent holds no port."""
+        assert self.process is not None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_s
+        while procfs.members(self.process.pid, self.start_ticks) and loop.time() < deadline:  # noqa: ASYNC110 - nobody tells of grandchildren
+            await asyncio.sleep(0.01)
 
     def _signal_leader(self, number: signal.Signals) -> None:
         if self.pid is not None:
@@ -218,20 +226,9 @@ async def _ask(probe: str) -> bytes:
             await writer.wait_closed()
 
 
-async def _wait_empty(group: int, limit_s: float) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + limit_s
-    while _signal_group(group, 0) and loop.time() < deadline:  # noqa: ASYNC110 - nobody tells of grandchildren
-        await asyncio.sleep(0.01)
-
-
-def _signal_group(pid: int, number: int) -> bool:
-    """Send a signal to a process group; tell whether there still is one."""
-    try:
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 def _end_with(parent: int) -> Callable[[], None]:

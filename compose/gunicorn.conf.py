@@ -6,6 +6,8 @@ Used by `headwater serve`, and by plain `gunicorn -c compose/gunicorn.conf.py 'd
 
 from __future__ import annotations
 
+import gc
+import importlib
 import logging
 import os
 import resource
@@ -57,8 +59,15 @@ preload_app = False  # threads of create_app must live in the worker
 
 
 def on_starting(server: Any) -> None:
-    """Let gunicorn's own lines reach the handlers of chassis.logs."""
+    """Let gunicorn's own lines reach the handlers of chassis.logs, and load the code that the workers share.
+
+    A worker that replaces a killed one then starts in 0.1 s instead of 0.5 s, and several pay for the imports once. Not
+    for the dashboard: gevent has to patch the standard library first, in its one worker.
+    """
     logging.getLogger("gunicorn.error").propagate = True
+    if _service != "dashboard":
+        importlib.import_module(server.app.app_uri.partition(":")[0])
+        gc.freeze()  # else the first collection of each worker would copy all of it
 
 
 def post_worker_init(worker: Any) -> None:

@@ -16,14 +16,14 @@ from compose.child import Child, Spec
 from compose.console import Console
 from compose.folder import Folder
 
-# Recovery within 5 s is promised also for what is killed again and again; a crash loop then costs a third of a core.
+# What lived for a while is started again at once. Recovery within 5 s is promised also for what is killed again and
+# again; a crash loop then costs a third of a core.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.2, 2.0, 5.0
 START_TRIES = 4  # a vital process that ends this often before it was ready once: the start has failed
 START_LIMIT_S = 90.0
 PATIENCE_S = 10.0  # then say who is being waited for
 STAGE_GRACE_S = 3.0
 STOP_LIMIT_S = 8.5  # of all stages together; then everything left is killed
-CLEAR_GRACE_S = 1.0
 TEND_S = 1.0
 
 
@@ -123,23 +123,23 @@ class Supervisor:
         name = child.spec.name
         for other in child.spec.after:
             await self._ready[other].wait()
-        pause = FIRST_PAUSE_S
+        pause = 0.0
         while not self._stopping.is_set():
             began = time.monotonic()
             await self._live(child)
             if self._stopping.is_set():
                 return
-            await child.clear(CLEAR_GRACE_S)
+            await child.clear(0.0)  # workers without their master hold its port, and have nothing that may not be lost
             if time.monotonic() - began > STEADY_S:
-                pause = FIRST_PAUSE_S
+                pause = 0.0
             child.restarts += 1
             if self._gives_up(child):
                 return
-            self._console.say(f"{name} {child.describe_end()}; starting it again in {pause:.1f} s", level="warning")
+            self._console.say(f"{name} {child.describe_end()}; starting it again{_after(pause)}", level="warning")
             self._note(child, "restarting")
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            pause = min(2 * pause or FIRST_PAUSE_S, LONGEST_PAUSE_S)
 
     async def _live(self, child: Child) -> None:
         """Run the process once, from spawn to end."""
@@ -209,6 +209,10 @@ class Supervisor:
     def _save(self) -> None:
         with suppress(OSError):
             state.write(self._folder, self._state)
+
+
+def _after(pause_s: float) -> str:
+    return f" in {pause_s:.1f} s" if pause_s else ""
 
 
 async def _together(work: Iterable[Awaitable[None]]) -> None:

@@ -54,7 +54,8 @@ class Limits:
     keepalive_s: int = 30
     answer_timeout_s: float = 10.0  # of one batch; a spool commit takes milliseconds
     retry_first_s: float = 0.1
-    retry_most_s: float = 5.0
+    retry_most_s: float = 1.0  # adds to the time of recovery; a try costs a connection
+    retry_after_most_s: float = 5.0  # of what an ingest service asks for: its spool may have room sooner
 
 
 def split_urls(text: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ beyond that are surplus, handed in at once and marked, so that the ingest servic
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from chassis.backoff import Backoff
 from ingest.bridge.config import Limits
 from ingest.framing import Delivery
 
@@ -37,7 +37,7 @@ class Room(Protocol):
 class _Hold:
     """Messages of one device."""
 
-    delay_s: float  # of the next try, when something is away
+    backoff: Backoff  # of the tries, when something is away
     due_s: float = 0.0  # monotonic; nothing goes before
     is_paced: bool = False  # over its rate
     cost_bytes: int = 0  # of the window
@@ -63,13 +63,12 @@ class Holds:
         """Let a device wait: over its rate (its messages say until when), or for a growing pause (0 s)."""
         hold = self._holds.get(device)
         if hold is None:
-            hold = self._holds[device] = _Hold(self._limits.retry_first_s)
+            hold = self._holds[device] = _Hold(Backoff(self._limits.retry_first_s, self._limits.retry_most_s))
         hold.is_paced = wait_s > 0
         if hold.is_paced:
             hold.due_s = 0.0
             return
-        hold.due_s = time.monotonic() + hold.delay_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        hold.delay_s = min(hold.delay_s * 2, self._limits.retry_most_s)
+        hold.due_s = time.monotonic() + hold.backoff.next_s()
 
     def put(self, delivery: Delivery) -> None:
         """Put a message behind those of its device."""

@@ -8,7 +8,6 @@ any more.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from chassis import logs
+from chassis.backoff import Backoff
 from chassis.peers import Peer
 from ingest.bridge.config import Limits
 from ingest.bridge.holds import Holds
@@ -68,6 +68,7 @@ class Lane:
         self._is_stopping = False
         self._size = limits.batch_messages  # messages tried at once: shrinks while batches fail
         self._failures = 0
+        self._backoff = Backoff(limits.retry_first_s, limits.retry_most_s)
 
     def put(self, deliveries: list[Delivery]) -> None:
         """Take messages of the current connection, in receipt order."""
@@ -172,6 +173,7 @@ class Lane:
         self._land()
         BATCHES.labels("ok").inc()
         self._failures = 0
+        self._backoff.reset()
         self._size = min(self._limits.batch_messages, self._size * 2)
         self._finish(epoch, batch, verdict)
 
@@ -247,16 +249,16 @@ class Lane:
         REFUSED.labels(error.code).inc()
         log.error("message_refused", device=delivery.device, bytes=len(delivery.payload), code=error.code)
         self._failures = 0
+        self._backoff.reset()
         self._size = min(self._limits.batch_messages, self._size * 2)
         ending = Ending(0, "refused", error.code, error.detail)
         self._release({delivery.device})
         self._settle(Settled(epoch, [delivery], [(delivery, ending)]))
 
     def _back_off(self, error: HeadwaterError) -> None:
-        delay_s = self._limits.retry_first_s * 2.0 ** min(self._failures - 1, 10)
+        delay_s = self._backoff.next_s()
         if isinstance(error, RetryLater) and error.retry_after_s > 1:  # 1 is also what an unreachable peer says
-            delay_s = max(delay_s, error.retry_after_s)
-        delay_s = min(delay_s, self._limits.retry_most_s) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            delay_s = max(delay_s, min(error.retry_after_s, self._limits.retry_after_most_s))
         with self._ready:
             self._ready.wait_for(lambda: self._is_stopping, delay_s)
 

@@ -8,7 +8,6 @@ thread.
 from __future__ import annotations
 
 import os
-import random
 import select
 import signal
 import time
@@ -21,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from chassis import logs
+from chassis.backoff import Backoff
 from chassis.settings import split_address
 from ingest.bridge import metrics
 from ingest.bridge.client import READERS, Client
@@ -75,7 +75,7 @@ class Session:
         self._held: dict[int, Delivery] = {}
         self._unacked = self._unacked_bytes = 0
         self._dropped = 0
-        self._delay_s, self._retry_s = limits.retry_first_s, 0.0
+        self._backoff, self._retry_s = Backoff(limits.retry_first_s, limits.retry_most_s), 0.0
         self._since_s = self._heard_s = self._pinged_s = self._next_read_s = self._next_clear_s = 0.0
         self._is_reading = True
         self._is_ending = False
@@ -160,10 +160,10 @@ class Session:
     def _postpone(self, reason: str) -> None:
         lived_s = time.monotonic() - self._since_s
         if self._is_connected and lived_s >= STEADY_S:
-            self._delay_s = self._limits.retry_first_s
-        self._retry_s = time.monotonic() + self._delay_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        self._delay_s = min(self._delay_s * 2, self._limits.retry_most_s)
-        log.warning("broker_away", reason=reason, connection=self._epoch, retry_s=round(self._delay_s, 1))
+            self._backoff.reset()
+        pause_s = self._backoff.next_s()
+        self._retry_s = time.monotonic() + pause_s
+        log.warning("broker_away", reason=reason, connection=self._epoch, retry_s=round(pause_s, 1))
 
     def _lose(self, reason: str) -> None:
         self.is_ready = False

@@ -6,7 +6,6 @@ not move the latest value (history, retained) are no news and stay out.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from chassis import logs
+from chassis.backoff import Backoff
 from chassis.metrics import Counter
 from chassis.settings import split_address
 from ingest.readings import Reading
@@ -32,7 +32,7 @@ FLUSH_S = 0.02
 BURST_S = 0.1  # allowance that may be saved up: conflation works on 100 ms
 DELAYS_S = 2.0  # how often dashboards are told the percentiles of delays
 CONNECT_TIMEOUT_S = 1.0
-RETRY_MOST_S = 5.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
 KEEPALIVE_S = 30
 POINTS = Counter("headwater_writer_feed_points", "Points offered to the feed, by what became of them", ["outcome"])
 
@@ -153,11 +153,12 @@ class FeedPublisher:
 
     def run(self, stopping: threading.Event) -> None:
         """Connect, publish and reconnect until stopped."""
-        wait_s = 0.1
+        backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S)
         try:
             while not stopping.is_set():
-                wait_s = 0.1 if self._serve(stopping) else min(RETRY_MOST_S, wait_s * 2)
-                stopping.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                if self._serve(stopping):
+                    backoff.reset()
+                stopping.wait(backoff.next_s())
         finally:
             self._client.disconnect()
             self._client.loop(timeout=0)

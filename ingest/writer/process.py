@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
-import random
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import TypeVar
 
 import series
 from chassis import logs, probes, settings
+from chassis.backoff import Backoff
 from chassis.metrics import Counter, Gauge
 from chassis.peers import HttpPeer
 from chassis.workers import Workers
@@ -39,7 +39,7 @@ from wire.errors import Unavailable
 
 log = logs.get(__name__)
 RETRY_FIRST_S = 0.05
-RETRY_MOST_S = 5.0
+RETRY_MOST_S = 2.0  # a store that is away for hours is asked twice in three seconds
 STANDBY_S = 0.2
 RETENTION_S = 3_600.0
 LAG_S = 1.0
@@ -79,7 +79,7 @@ class Writer:
     def run(self) -> None:
         """Drain until stopped; called again after a fault, it goes on where it was."""
         drain = self._drain or self._open()
-        pause_s, pace = RETRY_FIRST_S, Pace()
+        backoff, pace = Backoff(RETRY_FIRST_S, RETRY_MOST_S), Pace()
         while drain is not None and not self._stopping.is_set():
             begun_s = time.monotonic()
             try:
@@ -87,11 +87,10 @@ class Writer:
             except Unavailable as error:
                 UNAVAILABLE.inc()
                 self._say(error.detail)
-                self._stopping.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                pause_s = min(RETRY_MOST_S, pause_s * 2)
+                self._stopping.wait(backoff.next_s())
                 continue
             self._say("")
-            pause_s = RETRY_FIRST_S
+            backoff.reset()
             self._stopping.wait(pace.rest_s(count, begun_s, time.monotonic()))
         if drain is not None:
             with suppress(Unavailable):
@@ -180,7 +179,7 @@ class Writer:
 
     def _wait_for(self, opened: Callable[[], T]) -> T | None:
         """Try until it opens; None when stopped meanwhile."""
-        pause_s = RETRY_FIRST_S
+        backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S)
         while not self._stopping.is_set():
             try:
                 return opened()
@@ -189,8 +188,7 @@ class Writer:
                 self._stopping.set()
             except Unavailable as error:
                 self._say(error.detail)
-                self._stopping.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                pause_s = min(RETRY_MOST_S, pause_s * 2)
+                self._stopping.wait(backoff.next_s())
         return None
 
     def _open_store(self) -> SeriesWriter:

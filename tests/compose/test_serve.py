@@ -25,6 +25,7 @@ from pathlib import Path
 from chassis.metrics import Counter
 from chassis.workers import Workers
 CALLS = Counter("tiny_calls", "Calls")
+LOADED_BY = os.getpid()
 class App:
     def __init__(self):
         self.workers = Workers()
@@ -34,7 +35,7 @@ class App:
         CALLS.inc()
         start("200 OK", [("Content-Type", "text/plain")])
         told = [environ["PATH_INFO"], environ["SCRIPT_NAME"], os.environ.get("PROMETHEUS_MULTIPROC_DIR", "-"),
-                str(os.getppid()), threading.current_thread().name]
+                str(os.getppid()), threading.current_thread().name, str(LOADED_BY)]
         return ["\\n".join(told).encode()]
 def create_app():
     app = App()
@@ -101,6 +102,14 @@ def test_no_header_moves_a_request_to_another_path(start: Start) -> None:
     path, script, *_ = start().get("/a", SCRIPT_NAME="/a", PATH_INFO="/internal/batch")
 
     assert (path, script) == ("/a", "")
+
+
+def test_master_loads_the_code_for_its_workers(start: Start) -> None:
+    served = start()
+    gevent = start(HEADWATER_SERVICE="dashboard")
+
+    assert int(served.get()[5]) == served.process.pid
+    assert int(gevent.get()[5]) != gevent.process.pid, "before its worker has patched the standard library"
 
 
 def test_two_masters_of_one_user_live_together(start: Start, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import struct
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -100,9 +100,11 @@ class Site:
         wait_until(lambda: _is_ready(self.data), within_s, "all processes run")
         wait_until(lambda: self.installation.call("GET", "/readyz").status == 200, within_s, "ready")
 
-    def wait_replaced(self, killed: Iterable[int]) -> None:
-        """Wait until processes that were killed are gone and all processes say that they are ready."""
-        wait_until(lambda: not any(map(_is_alive, killed)) and _is_ready(self.data), 2 * READY_S, "all run again")
+    def wait_replaced(self, killed: Sequence[int]) -> None:
+        """Wait until processes that were killed are gone, others run in their places, and all say that they are ready."""
+        wait_until(
+            lambda: not any(map(_is_alive, killed)) and _is_ready(self.data, killed), 2 * READY_S, "all run again"
+        )
 
     def restarts(self) -> dict[str, int]:
         """How often each process was started again."""
@@ -249,9 +251,12 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _is_ready(data: Path) -> bool:
-    state = json.loads(_read(data / "run/state.json") or "{}")
-    return all(process["state"] == "running" for process in state["processes"]) if state else False
+def _is_ready(data: Path, killed: Sequence[int] = ()) -> bool:
+    """Tell whether all processes are ready, none of them one of those that were killed (and not missed yet)."""
+    processes = json.loads(_read(data / "run/state.json") or "{}").get("processes", ())
+    return bool(processes) and all(
+        process["state"] == "running" and process["pid"] not in killed for process in processes
+    )
 
 
 def _is_alive(pid: int) -> bool:
