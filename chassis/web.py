@@ -35,7 +35,7 @@ PROBLEM_JSON = "application/problem+json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY_BYTES = 1024 * 1024
 SERVER_ERROR = 500
-DRAINED_BYTES = 16 * 1024 * 1024  # of a refused request's body: as much as any route takes
+DRAINED_BYTES = 32 * 1024 * 1024  # of a refused request's body: as much as any route takes
 DRAIN_CHUNK_BYTES = 64 * 1024
 
 REQUESTS = metrics.Counter("headwater_http_requests", "Requests answered", ["service", "route", "status"])

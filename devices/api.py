@@ -7,12 +7,11 @@ from typing import Annotated
 from flask import request
 from pydantic import Field
 
-from chassis.web import Api, Call, read_body
-from devices.onboarding.importing import MAX_BYTES, Importer
+from chassis.web import Api, Call
 from devices.rows import DeviceFilter, Who
 from devices.service import Registry
 from wire.devices import DeviceState, Model
-from wire.errors import BadRequest, TooLarge, UnsupportedMedia
+from wire.errors import BadRequest, TooLarge
 from wire.registry import (
     CredentialCreate,
     CredentialIssued,
@@ -24,13 +23,10 @@ from wire.registry import (
     DevicePage,
     DevicePatch,
     DeviceView,
-    ImportReport,
     Text,
 )
 
 MAX_LIST = 1_000
-CSV_TYPES = ("text/csv", "application/csv", "application/octet-stream", "text/plain", "")
-CSV_SCHEMA = {"type": "string", "description": "header id,type,gateway,tag.<key>...; 100,000 lines, 8 MiB at most"}
 _JSON_BYTES = 256 * 1024  # of one JSON body here: far above the largest legal device or type
 DEVICE = "/v1/devices/<device_id>"
 
@@ -47,24 +43,17 @@ class DeviceQuery(Model):
     cursor: Text = ""
 
 
-class ImportQuery(Model):
-    """How to import."""
-
-    dry_run: bool = False
-
-
 def who(call: Call) -> Who:
     """Name the caller for the audit log: `token:<name>` or `operator:<name>`."""
     kind = call.actor.id.split(":", 1)[0]
     return Who(f"{kind}:{call.actor.name}", call.remote_ip)
 
 
-def add_routes(api: Api, registry: Registry, importer: Importer) -> None:
+def add_routes(api: Api, registry: Registry) -> None:
     """Declare the routes."""
     _add_devices(api, registry)
     _add_states(api, registry)
     _add_credentials(api, registry)
-    _add_import(api, importer)
 
 
 def _add_devices(api: Api, registry: Registry) -> None:
@@ -137,17 +126,6 @@ def _add_credentials(api: Api, registry: Registry) -> None:
     def revoke_credential(call: Call) -> None:
         """Revoke a credential."""
         registry.revoke_credential(call.path["device_id"], call.path["credential_id"], who(call))
-
-
-def _add_import(api: Api, importer: Importer) -> None:
-    declared = {"body": CSV_SCHEMA, "media_type": "text/csv", "query": ImportQuery, "answers": {200: ImportReport}}
-
-    @api.route("POST", "/v1/devices:import", "operator", **declared)
-    def import_devices(call: Call) -> ImportReport:
-        """Register a device for each line of a CSV file (id,type,gateway,tag.<key>...); good lines count beside bad."""
-        if request.mimetype not in CSV_TYPES:
-            raise UnsupportedMedia(f"devices are imported as text/csv, not {request.mimetype[:80]}")
-        return importer.run(read_body(MAX_BYTES), who(call), is_dry=call.query.dry_run)
 
 
 def limit_json() -> None:

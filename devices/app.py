@@ -24,10 +24,11 @@ from devices.hosting import Hosted
 from devices.internal import api as internal_api
 from devices.internal.lookups import LookupStore
 from devices.jobs import api as jobs_api
-from devices.jobs.kinds import Kind
 from devices.jobs.service import Jobs, Runner
 from devices.jobs.store import JobStore
-from devices.onboarding.importing import MAX_BYTES, Importer
+from devices.onboarding import api as onboarding_api
+from devices.onboarding.importing import JOB_KIND, Importer
+from devices.onboarding.lines import MAX_BYTES
 from devices.people import api as people_api
 from devices.people.service import Operators, Tokens
 from devices.people.store import OperatorStore, TokenStore
@@ -48,18 +49,17 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     database = Database(config.registry, config.data)
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
-    job_rows, kinds = JobStore(database), _job_kinds()
+    routes = Api()
+    runner = _add_jobs(routes, database, devices)
     lookups, marks, types = LookupStore(database), PresenceStore(database), TypeStore(database)
     tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
     tokens.bootstrap(config.operator_token)
     operators.bootstrap(config.admin_hash)
     keeper = Keeper(marks, config.silence_s)
     access = BrokerAccess(lookups, marks, _open_broker(config))
-    hosted = Hosted(config, keeper, access, Runner(job_rows, kinds), types)
+    hosted = Hosted(config, keeper, access, runner, types)
 
-    routes = Api()
-    api.add_routes(routes, Registry(devices, credentials), Importer(devices))
-    jobs_api.add_routes(routes, Jobs(job_rows, kinds))
+    api.add_routes(routes, Registry(devices, credentials))
     _add_topics(routes, config, database)
     people_api.add_routes(routes, tokens, operators, audit)
     internal_api.add_lookups(routes, lookups)
@@ -78,9 +78,15 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     return app
 
 
-def _job_kinds() -> dict[str, Kind]:
-    """Name the kinds of jobs: what each does."""
-    return {}
+def _add_jobs(routes: Api, database: Database, devices: DeviceStore) -> Runner:
+    """Add the routes of long work; give what does it."""
+    rows = JobStore(database)
+    importer = Importer(devices, rows)
+    kinds = {JOB_KIND: importer.kind()}
+    jobs = Jobs(rows, kinds)
+    jobs_api.add_routes(routes, jobs)
+    onboarding_api.add_routes(routes, importer, jobs)
+    return Runner(rows, kinds)
 
 
 def _add_topics(routes: Api, config: DevicesConfig, database: Database) -> None:

@@ -36,6 +36,10 @@ class DeviceStore:
         with self._database.write() as transaction:
             add_devices(transaction, devices, who, action)
 
+    def adding(self, devices: Sequence[NewDevice], who: Who, action: str) -> Callable[[Write], None]:
+        """Give what does the same as `add` inside another transaction."""
+        return lambda transaction: add_devices(transaction, devices, who, action)
+
     def taken(self, ids: Sequence[str]) -> set[str]:
         """Give those of the ids that exist."""
         with self._database.read() as connection:

@@ -7,17 +7,19 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from chassis.peers import Peer
 from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path, stream
 from compose.folder import StartError
+from wire.errors import PeerUnavailable
 
 COLUMNS = ("id", "kind", "state", "done", "failed", "total", "created", "by")
 STATES = ("queued", "running", "done", "failed", "cancelled")
 LIVE = ("queued", "running")
 LOOK_S = 0.5
+PATIENCE_S = 60.0  # with a platform that does not answer: it goes on with the job when it is back
 SAY_S = 2.0  # between two lines of progress
 
 
@@ -46,7 +48,7 @@ def follow(peer: Peer, job_id: str, *, is_quiet: bool = False) -> dict[str, Any]
     """Wait until a job is over, with a line of progress now and then on standard error; give the job."""
     said_s, said = 0.0, -1
     while True:
-        job: dict[str, Any] = peer.call("GET", path("jobs", job_id))
+        job = _look(peer, job_id)
         if job["state"] not in LIVE:
             return job
         if not is_quiet and job["done"] + job["failed"] != said and time.monotonic() - said_s > SAY_S:
@@ -55,24 +57,46 @@ def follow(peer: Peer, job_id: str, *, is_quiet: bool = False) -> dict[str, Any]
         time.sleep(LOOK_S)
 
 
+def _look(peer: Peer, job_id: str) -> dict[str, Any]:
+    """Ask how far a job is; a platform that is just being restarted is asked again."""
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            job: dict[str, Any] = peer.call("GET", path("jobs", job_id))
+        except PeerUnavailable:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return job
+
+
 def save_result(given: argparse.Namespace, job: dict[str, Any], file: Path) -> bool:
-    """Write a job's result to a private file, durably; tell whether there was one."""
+    """Write a job's result to a private file, whole and durably; tell whether there was one."""
     if job["download"] is None:
         return False
-    with open_private(file) as out:
+    part = file.with_name(file.name + ".part")
+    with _open_private(part) as out:
         for chunk in stream(given, job["download"]):
             out.write(chunk)
         out.flush()
         os.fsync(out.fileno())
+    part.replace(file)
     return True
 
 
-def open_private(file: Path) -> Any:
-    """Open a file for writing that only its owner may read.
+def make_private(file: Path) -> None:
+    """Make an empty file that only its owner may read.
 
     Raises:
-        StartError: it cannot be written.
+        StartError: it cannot be written, or holds something: perhaps secrets that are nowhere else.
     """
+    if file.is_file() and file.stat().st_size:
+        raise StartError(f"{file} is not empty; name another file")
+    _open_private(file).close()
+
+
+def _open_private(file: Path) -> BinaryIO:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.fchmod(descriptor, 0o600)
@@ -106,6 +130,8 @@ def _cancel(given: argparse.Namespace) -> int:
 
 
 def _wait(given: argparse.Namespace) -> int:
+    if given.result is not None:
+        make_private(given.result)
     job = follow(connect(given), given.id, is_quiet=given.json)
     if given.result is not None and not save_result(given, job, given.result):
         print("headwater: this job made no result to download", file=sys.stderr)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any, get_args
 
 from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path
+from compose.commands.importing import add_import
 from compose.folder import StartError
 from wire.devices import DeviceState
 
 DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
-FAILURE_COLUMNS = ("line", "id", "code", "detail")
 
 
 def configure(commands: Any) -> None:
@@ -22,7 +20,7 @@ def configure(commands: Any) -> None:
     _add_writing(device)
     _add_reading(device)
     _add_deeds(device)
-    _add_import(device)
+    add_import(device)
 
 
 def _add_writing(actions: Any) -> None:
@@ -73,14 +71,6 @@ def _add_deeds(actions: Any) -> None:
     finish(rotate, _rotate)
 
 
-def _add_import(actions: Any) -> None:
-    imported = actions.add_parser("import", help="register the devices of a CSV file: id,type,gateway,tag.KEY...")
-    imported.add_argument("file", type=Path, metavar="FILE.csv")
-    imported.add_argument("--dry-run", action="store_true", help="only check")
-    imported.add_argument("--credentials", type=Path, metavar="OUT.csv", help="write the secrets there (mode 0600)")
-    finish(imported, _import)
-
-
 def _add(given: argparse.Namespace) -> int:
     body: dict[str, Any] = {"id": given.id, "tags": to_tags(given.tag), "gateway": given.gateway}
     made = connect(given).call("POST", path("devices"), body | ({"type": given.type} if given.type else {}))
@@ -126,27 +116,6 @@ def _rotate(given: argparse.Namespace) -> int:
     return _show_secret(given, made, made["credential"])
 
 
-def _import(given: argparse.Namespace) -> int:
-    query = {"dry_run": "true"} if given.dry_run else {}
-    peer, content = connect(given), _read(given.file).encode()
-    if given.credentials and not given.dry_run:
-        _make_private(given.credentials)  # before anything is registered: a secret is shown only once
-    report = peer.call("POST", path("devices:import", **query), content)
-    if given.credentials and report["credentials"]:
-        _write_credentials(given.credentials, report["credentials"])
-    if given.json:
-        tables.show_json(report)
-        return 1 if report["failed"] else 0
-    verb = "would be registered" if report["dry_run"] else "registered"
-    print(f"{report['created']} of {report['total']} {verb}, {len(report['failed'])} refused")
-    if report["failed"]:
-        tables.show(report["failed"], FAILURE_COLUMNS)
-    if report["credentials"] and not given.credentials:
-        print("The secrets, shown only this once:")
-        tables.show(report["credentials"], ("device", "secret"))
-    return 1 if report["failed"] else 0
-
-
 def _show_device(given: argparse.Namespace, device: dict[str, Any]) -> int:
     if given.json:
         tables.show_json(device)
@@ -183,31 +152,3 @@ def to_tags(words: list[str]) -> dict[str, str]:
             raise StartError(f"--tag is KEY=VALUE, not {word!r}")
         found[key] = value
     return found
-
-
-def _read(file: Path) -> str:
-    if str(file) == "-":
-        return sys.stdin.read()
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StartError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise StartError(f"{file} cannot be read: it is not UTF-8") from None
-
-
-def _make_private(file: Path) -> None:
-    try:
-        file.touch(mode=0o600)
-        file.chmod(0o600)
-    except OSError as error:
-        raise StartError(f"--credentials: {file} cannot be written: {error.strerror}") from None
-
-
-def _write_credentials(file: Path, credentials: list[dict[str, str]]) -> None:
-    import csv
-
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["device", "username", "secret", "bearer"])
-        writer.writeheader()
-        writer.writerows(credentials)

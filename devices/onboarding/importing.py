@@ -1,18 +1,26 @@
-"""Import of devices from CSV: each line registers one device or says why not. Knows no HTTP and no SQL."""
+"""Import of devices: each line of a file registers one device or says why not. Knows no HTTP and no SQL.
+
+At once, for files whose credentials fit an answer; or as a job, part by part: what a part registers and the lines of
+the result that tell its secrets are committed together, so a crash neither repeats a device nor loses a secret.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
-from pydantic import ValidationError
+import orjson
 
 from devices import credentials
+from devices.jobs.kinds import DAY_S, Job, JobFilter, Kind, Step
+from devices.onboarding.lines import Line
 from devices.rows import NewDevice, Who
 from wire import clock
-from wire.errors import BadRequest, Conflict, TooLarge, Unprocessable, in_words
+from wire.errors import Conflict
+from wire.jobs import JobView
 from wire.registry import (
     CredentialCreate,
     DeviceCreate,
@@ -22,59 +30,123 @@ from wire.registry import (
     IssuedCredential,
 )
 
-MAX_LINES = 100_000
-MAX_BYTES = 8 * 1024 * 1024
-PART = 5_000  # devices a transaction: others get their turn in between
-TAG_PREFIX = "tag."
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
+JOB_KIND = "device.import"
+PART = 500  # devices a transaction, a tenth of a second: others get their turn in between
+RESULT_COLUMNS = ("line", "id", "outcome", "code", "detail", "secret")
+_LOOKED_THROUGH = 200  # jobs among which an interrupted import is looked for
+Effect = Callable[[Any], None]
+Made = tuple[DeviceCreate, IssuedCredential, NewDevice]
 
 
 class DeviceRows(Protocol):
     """Where devices are kept; see `devices.store.DeviceStore`."""
 
     def add(self, devices: Sequence[NewDevice], who: Who, action: str) -> None: ...
+    def adding(self, devices: Sequence[NewDevice], who: Who, action: str) -> Effect: ...
     def taken(self, ids: Sequence[str]) -> set[str]: ...
+
+
+class JobRows(Protocol):
+    """Where jobs keep their input; see `devices.jobs.store.JobStore`."""
+
+    def read_input(self, job_id: str, number: int) -> str | None: ...
+
+
+class Queue(Protocol):
+    """Takes jobs; see `devices.jobs.service.Jobs`."""
+
+    def start(
+        self, kind: str, spec: dict[str, Any], by: tuple[str, Who], total: int | None = None, parts: Sequence[str] = ()
+    ) -> JobView: ...
+    def list(self, wanted: JobFilter) -> list[JobView]: ...
 
 
 class Importer:
     """Registers devices in bulk; thread-safe."""
 
-    def __init__(self, devices: DeviceRows) -> None:
+    def __init__(self, devices: DeviceRows, jobs: JobRows) -> None:
         self._devices = devices
+        self._jobs = jobs
 
-    def run(self, content: bytes, who: Who, *, is_dry: bool) -> ImportReport:
-        """Register a device for each line that is right; report the others.
+    def kind(self) -> Kind:
+        """Describe its jobs."""
+        return Kind(self._take_part, media_type="text/csv", kept_s=DAY_S, is_secret=True)
 
-        Args:
-            content: CSV, UTF-8, with a header of `id` and any of `type`, `gateway`, `tag.<key>`.
-            who: for the audit log.
-            is_dry: only report what would be.
+    def run(self, found: Iterable[Line], who: Who, *, is_dry: bool) -> ImportReport:
+        """Register a device for each line that is right, at once; report the others.
 
-        Raises:
-            BadRequest: not CSV, not UTF-8, or a header with other columns.
-            TooLarge: more than MAX_LINES lines.
+        Raises as `lines.read`.
         """
         report = ImportReport(dry_run=is_dry, total=0, created=0, failed=[], credentials=[])
-        wanted = _parse(content, report)
-        taken = self._devices.taken(list(wanted))
-        for device_id in taken:
-            line, _ = wanted.pop(device_id)
-            report.failed.append(_exists(line, device_id))
-        if is_dry:
-            report.created = len(wanted)
-        else:
-            self._register(wanted, who, report)
+        for part in _parts(found):
+            report.total += len(part)
+            report.failed += [line.failure for line in part if line.failure]
+            fresh = self._sift(part, report.failed)
+            if is_dry:
+                report.created += len(fresh)
+            else:
+                self._register(fresh, who, report)
         report.failed.sort(key=lambda failure: failure.line)
         return report
 
-    def _register(self, wanted: dict[str, tuple[int, DeviceCreate]], who: Who, report: ImportReport) -> None:
-        pairs = list(wanted.values())
-        for start in range(0, len(pairs), PART):
-            part = pairs[start : start + PART]
-            try:
-                self._add([device for _, device in part], who, report)
-            except Conflict:  # another request took an id of this part since
-                self._add_each(part, who, report)
+    def start(self, queue: Queue, found: tuple[bytes, Iterable[Line]], by: tuple[str, Who], **spec: bool) -> JobView:
+        """Queue an import; with `resume`, give the one of the same file that is under way or can be fetched still.
+
+        Args:
+            queue: takes the job.
+            found: the file and its lines.
+            by: tenant and caller.
+            spec: `dry_run`; `resume`: ids that exist are passed over instead of failing.
+        """
+        digest = hashlib.sha256(found[0]).hexdigest()
+        if spec["resume"] and (earlier := _find_earlier(queue, by[0], digest)):
+            return earlier
+        parts, total = [], 0
+        for part in _parts(found[1]):
+            total += len(part)
+            parts.append(orjson.dumps([_pack(line) for line in part]).decode())
+        return queue.start(JOB_KIND, spec | {"sha256": digest}, by, total, parts)
+
+    def _take_part(self, job: Job) -> Step:
+        number = job.cursor.get("part", 0)
+        content = self._jobs.read_input(job.id, number)
+        head = "" if number else _to_csv([dict.fromkeys(RESULT_COLUMNS, "") | {n: n for n in RESULT_COLUMNS}])
+        if content is None:
+            return Step(is_last=True, output=head)
+        part = [_unpack(members) for members in orjson.loads(content)]
+        failed = [line.failure for line in part if line.failure]
+        fresh = self._sift(part, failed)
+        passed = [failure for failure in failed if job.spec["resume"] and failure.code == "device_exists"]
+        failed = [failure for failure in failed if failure not in passed]
+        is_dry, made = job.spec["dry_run"], []
+        if not is_dry:
+            made = _issue([device for _, device in fresh], clock.now_ns())
+        secrets = {device.id: issued.secret for device, issued, _ in made}
+        rows = [_row(failure, "failed") for failure in failed] + [_row(failure, "existed") for failure in passed]
+        outcome = "would_be_created" if is_dry else "created"
+        rows += [{"line": n, "id": d.id, "outcome": outcome, "secret": secrets.get(d.id, "")} for n, d in fresh]
+        counted = {"created": len(fresh), "existed": len(passed)}
+        return Step(
+            done=len(fresh) + len(passed),
+            failed=len(failed),
+            cursor={"part": number + 1},
+            result={name: job.result.get(name, 0) + count for name, count in counted.items()},
+            output=head + _to_csv(sorted(rows, key=lambda row: row["line"])),
+            effect=self._devices.adding([row for _, _, row in made], job.who, "device.import") if made else None,
+        )
+
+    def _sift(self, part: Sequence[Line], failed: list[ImportFailure]) -> list[tuple[int, DeviceCreate]]:
+        """Give the lines whose ids are free; add the others to `failed`."""
+        wanted = [(line.number, line.device) for line in part if line.device]
+        taken = self._devices.taken([device.id for _, device in wanted])
+        failed += [_exists(number, device.id) for number, device in wanted if device.id in taken]
+        return [(number, device) for number, device in wanted if device.id not in taken]
+
+    def _register(self, part: list[tuple[int, DeviceCreate]], who: Who, report: ImportReport) -> None:
+        try:
+            self._add([device for _, device in part], who, report)
+        except Conflict:  # another request took an id of this part since
+            self._add_each(part, who, report)
 
     def _add_each(self, part: Sequence[tuple[int, DeviceCreate]], who: Who, report: ImportReport) -> None:
         for line, device in part:
@@ -84,82 +156,65 @@ class Importer:
                 report.failed.append(_exists(line, device.id))
 
     def _add(self, wanted: Sequence[DeviceCreate], who: Who, report: ImportReport) -> None:
-        now_ns = clock.now_ns()
-        made = [(device, *credentials.issue(device.id, now_ns, CredentialCreate())) for device in wanted]
-        rows = [NewDevice(device.id, device.type, device.tags, device.gateway, row) for device, _, row in made]
-        self._devices.add(rows, who, "device.import")
-        report.created += len(rows)
+        if not wanted:
+            return
+        made = _issue(wanted, clock.now_ns())
+        self._devices.add([row for _, _, row in made], who, "device.import")
+        report.created += len(made)
         report.credentials.extend(_told(issued) for _, issued, _ in made)
 
 
-def _parse(content: bytes, report: ImportReport) -> dict[str, tuple[int, DeviceCreate]]:
-    wanted: dict[str, tuple[int, DeviceCreate]] = {}
-    for line, cells in _lines(content):
-        report.total += 1
-        try:
-            device = _to_device(cells)
-        except Unprocessable as error:
-            shown = cells.get("id", "")[:80]
-            report.failed.append(ImportFailure(line=line, id=shown, code=error.code, detail=error.detail))
-            continue
-        if device.id in wanted:
-            detail = f"line {wanted[device.id][0]} has this id already"
-            report.failed.append(ImportFailure(line=line, id=device.id, code="duplicate_id", detail=detail))
-            continue
-        wanted[device.id] = (line, device)
-    return wanted
+def _parts(found: Iterable[Line]) -> Iterator[list[Line]]:
+    whole = list(found)  # a file that is refused at its end must not have registered its beginning
+    for start in range(0, len(whole), PART):
+        yield whole[start : start + PART]
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"the file is not UTF-8 at byte {error.start}", code="bad_encoding") from None
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    count = 0
-    try:
-        header = _check_header(next(rows, []))
-        for cells in rows:
-            if not any(cells):
-                continue
-            count += 1
-            if count > MAX_LINES:
-                raise TooLarge(f"more than {MAX_LINES} devices in one import")
-            yield rows.line_num, dict(zip(header, cells, strict=False)) | _overlong(header, cells)
-    except csv.Error as error:
-        raise BadRequest(f"line {rows.line_num} is not CSV: {error}", code="bad_syntax") from None
+def _issue(wanted: Sequence[DeviceCreate], now_ns: int) -> list[Made]:
+    made = []
+    for device in wanted:
+        issued, row = credentials.issue(device.id, now_ns, CredentialCreate())
+        made.append((device, issued, NewDevice(device.id, device.type, device.tags, device.gateway, row)))
+    return made
 
 
-def _check_header(header: list[str]) -> list[str]:
-    names = [name.strip() for name in header]
-    unknown = [name for name in names if name not in ("id", "type", "gateway") and not name.startswith(TAG_PREFIX)]
-    if "id" not in names or unknown or len(set(names)) != len(names):
-        found = ",".join(names)[:200]
-        raise BadRequest(
-            f"the first line must name the columns id, type, gateway, tag.<key>, each at most once; it is {found!r}",
-            code="bad_header",
-        )
-    return names
+def _find_earlier(queue: Queue, tenant: str, digest: str) -> JobView | None:
+    for job in queue.list(JobFilter(tenant, JOB_KIND, limit=_LOOKED_THROUGH)):
+        is_of_use = job.state in ("queued", "running") or (job.state == "done" and job.download is not None)
+        if is_of_use and job.spec.get("sha256") == digest and not job.spec.get("dry_run"):
+            return job
+    return None
 
 
-def _overlong(header: list[str], cells: list[str]) -> dict[str, str]:
-    return {"": "more cells than the header has columns"} if len(cells) > len(header) else {}
+def _pack(line: Line) -> dict[str, Any]:
+    content = line.device or line.failure
+    assert content is not None
+    return {"number": line.number, "device" if line.device else "failure": content.model_dump(exclude_unset=True)}
 
 
-def _to_device(cells: dict[str, str]) -> DeviceCreate:
-    if "" in cells:
-        raise Unprocessable(cells[""], code="bad_line")
-    gateway = cells.get("gateway", "").strip().lower()
-    if gateway not in _TRUE and gateway not in _FALSE:
-        raise Unprocessable(f"gateway must be true or false, not {gateway[:40]!r}", code="bad_value")
-    tags = {name.removeprefix(TAG_PREFIX): cell for name, cell in cells.items() if name.startswith(TAG_PREFIX) and cell}
-    try:
-        return DeviceCreate(id=cells.get("id", ""), type=cells.get("type") or None, tags=tags, gateway=gateway in _TRUE)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        code = "bad_id" if where == "id" else "bad_value"
-        raise Unprocessable(f"{where}: {in_words(first)}", code=code) from None
+def _unpack(members: dict[str, Any]) -> Line:
+    device, failure = members.get("device"), members.get("failure")
+    return Line(
+        members["number"],
+        DeviceCreate.model_validate(device) if device else None,
+        ImportFailure.model_validate(failure) if failure else None,
+    )
+
+
+def _row(failure: ImportFailure, outcome: str) -> dict[str, Any]:
+    shown = {"line": failure.line, "id": _harmless(failure.id), "outcome": outcome}
+    return shown | {"code": failure.code, "detail": _harmless(failure.detail)}
+
+
+def _harmless(text: str) -> str:
+    """Keep a spreadsheet from running what a file held."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _to_csv(rows: Iterable[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, RESULT_COLUMNS, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _exists(line: int, device_id: str) -> ImportFailure:

@@ -39,7 +39,8 @@ class Gateway:
             do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
             def _send(self, status: int, answer: Any) -> None:
-                body = b"" if answer is None else json.dumps(answer).encode()
+                text = answer if isinstance(answer, str) else json.dumps(answer)
+                body = b"" if answer is None else text.encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -136,34 +137,73 @@ def test_hostile_id_stays_one_path_member(gateway: Gateway) -> None:
     assert run(gateway, "device", "delete", "../tokens/a?b") == 0
 
 
-def test_import_writes_the_secrets_privately(
+JOB = {
+    "id": "j1", "kind": "device.import", "state": "done", "done": 1, "failed": 1, "total": 2, "error": None,
+    "result": {"created": 1, "existed": 0}, "download": "/v1/jobs/j1/result", "by": "token:t", "created": "t",
+}  # fmt: skip
+RESULT = "line,id,outcome,code,detail,secret\n2,d1,created,,,sss\n3,'+,failed,bad_id,no,\n"
+
+
+def test_import_writes_the_secrets_privately_and_has_them_deleted(
     gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = {"dry_run": False, "total": 2, "created": 1}
-    report |= {"failed": [{"line": 3, "id": "+", "code": "bad_name", "detail": "no"}]}
-    report |= {"credentials": [{"device": "d1", "username": "d1", "secret": "sss", "bearer": "d1.sss"}]}
-    gateway.answers["POST /v1/devices:import"] = report
+    gateway.answers |= {"POST /v1/devices:import?job=true&resume=true": JOB, "GET /v1/jobs/j1": JOB}
+    gateway.answers |= {"GET /v1/jobs/j1/result": RESULT, "DELETE /v1/jobs/j1/result": None}
     (tmp_path / "in.csv").write_text("id\nd1\n+\n")
     out = tmp_path / "out.csv"
 
-    code = run(gateway, "device", "import", str(tmp_path / "in.csv"), "--credentials", str(out))
+    code = run(gateway, "device", "import", str(tmp_path / "in.csv"), "--result", str(out), "--resume")
 
     assert code == 1
-    assert gateway.asked[-1][1] == b"id\nd1\n+\n"
-    assert out.read_text() == "device,username,secret,bearer\nd1,d1,sss,d1.sss\n"
+    assert gateway.asked[0][1] == b"id\nd1\n+\n"
+    assert gateway.asked[-1][0] == "DELETE /v1/jobs/j1/result"
+    assert out.read_text() == RESULT
     assert out.stat().st_mode & 0o077 == 0
     shown = capsys.readouterr().out
     assert "1 of 2 registered, 1 refused" in shown
+    assert "bad_id" in shown
     assert "sss" not in shown
 
 
+def test_import_overwrites_no_secrets(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.csv").write_text("id\nd1\n")
+    (tmp_path / "out.csv").write_text(RESULT)
+
+    assert run(gateway, "device", "import", str(tmp_path / "in.csv"), "--result", str(tmp_path / "out.csv")) == 1
+    assert "out.csv is not empty" in capsys.readouterr().err
+    assert gateway.asked == []
+
+
+def test_import_without_a_file_for_the_secrets_says_where_they_wait(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.answers |= {"POST /v1/devices:import?job=true": JOB | {"failed": 0}, "GET /v1/jobs/j1": JOB | {"failed": 0}}
+    (tmp_path / "in.csv").write_text("id\nd1\n")
+
+    assert run(gateway, "device", "import", str(tmp_path / "in.csv")) == 0
+    assert "headwater job wait j1 --result" in capsys.readouterr().out
+
+
 def test_import_dry_run_asks_for_it(gateway: Gateway, tmp_path: Path) -> None:
-    gateway.answers["POST /v1/devices:import?dry_run=true"] = {
-        "dry_run": True, "total": 0, "created": 0, "failed": [], "credentials": [],
-    }  # fmt: skip
+    tried = JOB | {"failed": 0, "result": {}}
+    gateway.answers |= {"POST /v1/devices:import?job=true&dry_run=true": tried, "GET /v1/jobs/j1": tried}
     (tmp_path / "in.csv").write_text("id\n")
 
     assert run(gateway, "device", "import", str(tmp_path / "in.csv"), "--dry-run") == 0
+
+
+def test_jobs_are_followed_cancelled_and_their_result_fetched(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.answers |= {"GET /v1/jobs/j1": JOB, "GET /v1/jobs/j1/result": RESULT}
+    gateway.answers |= {"POST /v1/jobs/j1:cancel": JOB | {"state": "cancelled"}}
+    gateway.answers |= {"GET /v1/jobs?state=done&limit=100": {"items": [JOB], "next": None}}
+
+    assert run(gateway, "job", "wait", "j1", "--result", str(tmp_path / "out.csv")) == 1  # a line of it failed
+    assert run(gateway, "job", "cancel", "j1") == 0
+    assert run(gateway, "job", "list", "--state", "done") == 0
+    assert (tmp_path / "out.csv").read_text() == RESULT
+    assert "device.import" in capsys.readouterr().out
 
 
 def test_type_put_takes_what_type_show_prints(gateway: Gateway, tmp_path: Path) -> None:
@@ -340,7 +380,7 @@ def test_import_registers_nothing_when_the_secrets_cannot_be_written(
 ) -> None:
     (tmp_path / "in.csv").write_text("id\nd1\n")
 
-    code = run(gateway, "device", "import", str(tmp_path / "in.csv"), "--credentials", str(tmp_path / "no" / "out.csv"))
+    code = run(gateway, "device", "import", str(tmp_path / "in.csv"), "--result", str(tmp_path / "no" / "out.csv"))
 
     assert code == 1
     assert gateway.asked == []

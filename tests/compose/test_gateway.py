@@ -227,8 +227,8 @@ def test_client_cannot_forge_its_address(door: Door) -> None:
     [
         ("/v1/telemetry", 1024 * 1024, 200),
         ("/v1/telemetry", 1024 * 1024 + 1, 413),
-        ("/v1/devices:import", 8 * 1024 * 1024, 200),
-        ("/v1/devices:import", 8 * 1024 * 1024 + 1, 413),
+        ("/v1/devices:import", 32 * 1024 * 1024, 200),
+        ("/v1/devices:import", 32 * 1024 * 1024 + 1, 413),
         ("/", 1024 * 1024 + 1, 413),
     ],
 )
