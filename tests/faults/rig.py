@@ -51,8 +51,12 @@ class Site:
     def pid(self, name: str) -> int:
         """Process id of `bridge`, `ingest-json`, ... or, with ` worker`, of one of its children."""
         master, _, part = name.partition(" ")
-        pid = int(wait_until(lambda: _read(self.data / f"run/{master}.pid"), READY_S, f"{master} runs"))
-        return wait_until(lambda: children(pid), READY_S, f"{master} has workers")[0] if part else pid
+
+        def find() -> list[int]:
+            pid = int(_read(self.data / f"run/{master}.pid") or 0)
+            return children(pid) if part else [pid] if pid else []
+
+        return wait_until(find, READY_S, f"{name} runs")[0]
 
     def is_ready(self, name: str) -> bool:
         """Tell whether a process says that it is ready, on its own port."""
