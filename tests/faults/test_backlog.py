@@ -1,0 +1,151 @@
+"""F5: what a fleet of 5,000 readings a second hands in while the store is away is held, in little memory, and then
+drained in order per device, faster than it came.
+
+HEADWATER_TEST_LONG=1 holds 30 minutes' worth, 9 million readings, handed in as fast as ingestion takes them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.faults.checker.api import BROKEN, Door
+from tests.faults.rig import RiggedSite
+
+pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+RATE = 5_000
+WORTH_S = 1_800 if os.environ.get("HEADWATER_TEST_LONG") else 8
+DEVICES, SENDERS, BODY, TRIES = 100, 4, 500, 100
+MEMORY_MB = 300
+WATCHED = 3  # devices whose stored readings are looked at while it drains
+LIMIT_S = 1_800.0
+
+
+class Fleet(NamedTuple):
+    """Devices that each number their readings from 0, spread over the time of the outage."""
+
+    bearers: dict[str, str]
+    each: int
+    begin_ms: int
+
+    def body(self, first: int) -> bytes:
+        step_ms = WORTH_S * 1_000 / self.each
+        return b"\n".join(
+            b'{"boot_id":"b","seq":%d,"ts":%d,"values":{"n":%d,"v":%.2f}}'
+            % (seq, self.begin_ms + int(seq * step_ms), seq, seq / 7)
+            for seq in range(first, min(first + BODY, self.each))
+        )
+
+
+def test_backlog_is_held_in_little_memory_and_drained_in_order(rigged: RiggedSite) -> None:
+    name = f"backlog-{time.time_ns()}"
+    names = [f"{name}-{number}" for number in range(DEVICES)]
+    bearers = {each: rigged.door.register(each)["bearer"] for each in names}
+    fleet = Fleet(bearers, RATE * WORTH_S // DEVICES, int(time.time() * 1000) - WORTH_S * 1_000)
+    rigged.set_store("down")
+    memory = Memory(rigged)
+    began_s = time.monotonic()
+
+    hand_in(rigged, fleet)
+    held_s, held_mb = time.monotonic() - began_s, memory.look()
+    count = fleet.each * DEVICES
+    assert rigged.installation.get("/v1/ledger")["pending"] == count, "all of it waits in the spool"
+    rigged.set_store("")
+    began_s = time.monotonic()
+    watch_drain(rigged, names[:WATCHED], memory)
+    took_s = time.monotonic() - began_s
+
+    print(
+        f"{count} readings handed in within {held_s:.0f} s and drained in {took_s:.0f} s, {count / took_s:.0f}/s = "
+        f"{count / took_s / RATE:.1f} x the input rate; memory of ingestion and writer: {held_mb:.0f} MB while the "
+        f"store was away, {memory.peak_mb:.0f} MB at most"
+    )
+    assert stored(rigged, names) == dict.fromkeys(names, fleet.each)
+    assert memory.peak_mb < MEMORY_MB
+
+
+def hand_in(site: RiggedSite, fleet: Fleet) -> None:
+    """Post everything, each device's readings in order; what is refused for the moment is posted again."""
+    shares = [list(fleet.bearers.values())[number::SENDERS] for number in range(SENDERS)]
+    faults: list[str] = []
+    senders = [threading.Thread(target=send, args=(site, fleet, share, faults)) for share in shares]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert not faults, faults
+
+
+def send(site: RiggedSite, fleet: Fleet, bearers: list[str], faults: list[str]) -> None:
+    doors = [Door(site.installation.url, bearer) for bearer in bearers]
+    for first in range(0, fleet.each, BODY):
+        body = fleet.body(first)
+        for door in doors:
+            post(door, body, faults)
+    for door in doors:
+        door.close()
+
+
+def post(door: Door, body: bytes, faults: list[str]) -> None:
+    for _ in range(TRIES):
+        try:
+            status, answer, _ = door.call("POST", "/v1/telemetry", body, Content_Type="application/x-ndjson")
+        except BROKEN:
+            status, answer = 0, b""
+        if status == 202:
+            return
+        time.sleep(0.1)  # as a device would
+    faults.append(f"{status} {answer[:200]!r}")
+
+
+def watch_drain(site: RiggedSite, names: list[str], memory: Memory) -> None:
+    """Wait until nothing is pending. What is stored of a device must always be its first readings, without a hole."""
+    looks, deadline_s = 0, time.monotonic() + LIMIT_S
+    while site.installation.get("/v1/ledger")["pending"]:
+        assert time.monotonic() < deadline_s, "it is not drained"
+        memory.look()
+        for name, count in stored(site, names).items():
+            newest = newest_of(site, name)
+            # The count is older than the newest: it may only be smaller by what was stored in between.
+            again = stored(site, [name])[name]
+            assert count <= newest + 1 <= again, f"{name}: {count} to {again} stored, the newest is {newest}"
+        looks += 1
+    print(f"looked {looks} times while it drained")
+
+
+def newest_of(site: RiggedSite, name: str) -> int:
+    points = site.door.get("/v1/query/latest", device=name)["points"]
+    return int(points[0]["fields"]["n"]) if points else -1
+
+
+def stored(site: RiggedSite, names: list[str]) -> dict[str, int]:
+    """Count the rows of devices."""
+    query = {"field": "n", "fn": "count", "every": "1d", "start": "2020-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
+    found = {}
+    for name in names:
+        rows = site.door.get("/v1/query/aggregate", device=name, **query)["rows"]
+        found[name] = int(sum(row["values"]["n"]["count"] for row in rows))
+    return found
+
+
+class Memory:
+    """What ingestion and writer have in memory: each process' own share of its pages (PSS)."""
+
+    def __init__(self, site: RiggedSite) -> None:
+        self._pids = [pid for name in ("ingest-json", "writer") for pid in site.family(name)]
+        self.peak_mb = 0.0
+
+    def look(self) -> float:
+        now_mb = sum(map(pss_mb, self._pids))
+        self.peak_mb = max(self.peak_mb, now_mb)
+        return now_mb
+
+
+def pss_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
