@@ -206,7 +206,8 @@ async def is_ready(probe: str) -> bool:
 async def _status(probe: str, limit_s: float) -> bytes:
     """Give the HTTP status that a probe is answered with; b"" for no answer."""
     try:
-        return await asyncio.wait_for(_ask(probe), limit_s)
+        async with asyncio.timeout(limit_s):  # wait_for of Python 3.11 forgets a cancel that comes with the answer
+            return await _ask(probe)
     except (TimeoutError, OSError, ValueError):
         return b""
 

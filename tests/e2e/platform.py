@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import urllib3
 
+from compose import ports
 from tests.support.waiting import wait_until
 
 HEADWATER = str(Path(sys.executable).parent / "headwater")
@@ -34,14 +35,13 @@ class Device(NamedTuple):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Pick ports that nobody else is given: not for outgoing connections (Linux), not inside an installation."""
+    chosen: set[int] = set()
+    while len(chosen) < count:
+        port = random.randint(10_000, ports.FIRST - 1)
+        if ports.is_free("127.0.0.1", port):
+            chosen.add(port)
+    return list(chosen)
 
 
 class Installation:
