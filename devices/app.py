@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from flask import Flask
@@ -17,10 +18,12 @@ from devices.config import DevicesConfig
 from devices.database.engine import Database
 from devices.database.schema import migrate
 from devices.enrolment import api as enrolment_api
+from devices.enrolment import holds
+from devices.enrolment.holds import HoldStore
 from devices.enrolment.seal import Seal
 from devices.enrolment.service import Door, Enrolments
 from devices.enrolment.store import EnrolmentStore
-from devices.hosting import Hosted
+from devices.hosting import Chore, Hosted
 from devices.internal import api as internal_api
 from devices.internal.lookups import LookupStore
 from devices.jobs import api as jobs_api
@@ -37,6 +40,7 @@ from devices.presence.store import PresenceStore
 from devices.service import Registry
 from devices.store import CredentialStore, DeviceStore
 from devices.types import api as types_api
+from devices.types import schedule
 from devices.types.service import DeviceTypes
 from devices.types.store import TypeStore
 
@@ -51,13 +55,13 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
     routes = Api()
     runner = _add_jobs(routes, database, devices)
-    lookups, marks, types = LookupStore(database), PresenceStore(database), TypeStore(database)
+    lookups, marks = LookupStore(database), PresenceStore(database)
     tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
     tokens.bootstrap(config.operator_token)
     operators.bootstrap(config.admin_hash)
     keeper = Keeper(marks, config.silence_s)
     access = BrokerAccess(lookups, marks, _open_broker(config))
-    hosted = Hosted(config, keeper, access, runner, types)
+    hosted = Hosted(config, keeper, access, _chores(database, runner))
 
     api.add_routes(routes, Registry(devices, credentials))
     _add_topics(routes, config, database)
@@ -89,11 +93,20 @@ def _add_jobs(routes: Api, database: Database, devices: DeviceStore) -> Runner:
     return Runner(rows, kinds)
 
 
+def _chores(database: Database, runner: Runner) -> dict[str, Chore]:
+    """Name the threads of the host beside presence and the broker's list."""
+    return {
+        "jobs": runner.run,
+        "type-schedule": partial(schedule.run, TypeStore(database)),
+        "holds-expiry": partial(holds.expire_until_stopped, HoldStore(database)),
+    }
+
+
 def _add_topics(routes: Api, config: DevicesConfig, database: Database) -> None:
     """Add the routes of topics that need nothing but the database."""
     types_api.add_routes(routes, DeviceTypes(TypeStore(database)))
     ways, seal = EnrolmentStore(database), Seal(config.registry_key)
-    enrolment_api.add_routes(routes, Enrolments(ways, seal), Door(ways, seal))
+    enrolment_api.add_routes(routes, Enrolments(ways, seal), Door(ways, seal), HoldStore(database))
 
 
 def _open_broker(config: DevicesConfig) -> BrokerAuth:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from chassis.workers import Workers
 from devices.broker.access import BrokerAccess
 from devices.config import DevicesConfig
-from devices.jobs.service import Runner
 from devices.presence.feed import LOOK_S, BrokerFeed
 from devices.presence.keeper import Keeper
-from devices.types import schedule
-from devices.types.schedule import DueRows
 
+Chore = Callable[[threading.Event], None]
 RETRY_S = 1.0  # how soon another process takes over from a host that died
 _HOST, _GUEST = "host", "guest"
 
@@ -23,13 +23,13 @@ class Hosted:
     """Owner of those threads in this process; they wait until it becomes the host."""
 
     def __init__(
-        self, config: DevicesConfig, keeper: Keeper, access: BrokerAccess, runner: Runner, types: DueRows
+        self, config: DevicesConfig, keeper: Keeper, access: BrokerAccess, chores: Mapping[str, Chore]
     ) -> None:
+        """Prepare; `chores` are further threads by name, which end when the event is set."""
         self._config = config
         self._keeper = keeper
         self._access = access
-        self._runner = runner
-        self._types = types
+        self._chores = chores
         self._state = "deciding which process hosts it"
 
     def start(self, workers: Workers) -> None:
@@ -48,9 +48,9 @@ class Hosted:
             if self._wait_for_turn(descriptor, workers.stopping):
                 self._state = _HOST
                 workers.start("broker-access", lambda: self._access.run(workers.stopping))
-                workers.start("jobs", lambda: self._runner.run(workers.stopping))
                 workers.start("presence", lambda: self._keep_presence(workers.stopping))
-                workers.start("type-schedule", lambda: schedule.run(self._types, workers.stopping))
+                for name, chore in self._chores.items():
+                    workers.start(name, partial(chore, workers.stopping))
                 workers.stopping.wait()
         finally:
             os.close(descriptor)

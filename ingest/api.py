@@ -20,7 +20,7 @@ from ingest.gate import Gate, Known
 from ingest.message import Message
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_INFLATED_BYTES
-from ingest.quarantine import Item
+from ingest.quarantine import WAITS, Item
 from ingest.reports import AuditEntry, Reports
 from ingest.service import IngestService, Receipt
 from ingest.turns import LARGE_BYTES, Turns
@@ -163,7 +163,7 @@ class _NothingAccepted(errors.HeadwaterError):
 
 def _render(receipt: Receipt) -> Response:
     quarantined = [_shown(item) for item in receipt.quarantined]
-    if receipt.accepted:
+    if receipt.accepted or receipt.quarantined[0] == WAITS:  # held data is kept, and will be stored
         return answer({"accepted": receipt.accepted, "quarantined": quarantined}, 202)
     first = receipt.quarantined[0]
     fields = [item.field for item in receipt.quarantined if item.field]

@@ -19,6 +19,7 @@ from ingest import quarantine_api
 from ingest.config import IngestConfig
 from ingest.field_types import FieldTypes
 from ingest.gate import POLL_S, Gate
+from ingest.held import HeldData
 from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.ports import Ports
@@ -54,7 +55,8 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
                     partial(read_boots, config.data))  # fmt: skip
     api = web.Api()
     device_api.add_routes(api, service, ports.gate, ports.reports)
-    quarantine_api.add_routes(api, ports, Replayer(ports, PROTOCOLS), ledger)
+    replayer = Replayer(ports, PROTOCOLS)
+    quarantine_api.add_routes(api, ports, replayer, ledger)
     workers = Workers()
 
     def ready() -> dict[str, str]:
@@ -71,6 +73,8 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     closing.callback(workers.stop)
     _start(workers, config, service, ports)
     _start_pruning(workers, config, ports.quarantine)
+    held = HeldData(ports, replayer, config.data / "held.lock")
+    workers.start("held-data", lambda: held.run(workers.stopping))
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.close"] = closing.close
     return app

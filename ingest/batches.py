@@ -13,7 +13,7 @@ from ingest.message import Message
 from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_MESSAGE_BYTES
-from ingest.quarantine import Item, Kept, RawMessage, Refused
+from ingest.quarantine import WAITS, Item, Kept, RawMessage, Refused
 from ingest.rates import LIMITED, Bands
 from ingest.readings import Reading
 from ingest.reports import AuditEntry
@@ -83,6 +83,10 @@ class BatchSorting:
             if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
                 continue
             self._seen[device_id] = delivery.received_ns
+            if device.is_held:
+                raw = message.to_raw(checker, is_readable=True)
+                self._hold(_Held(index, protocol_name, [], [WAITS]), raw)
+                continue
             count = self._read(index, message, checker)
             if is_limited:
                 rates.charge(message.whose, rate, count)

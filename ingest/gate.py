@@ -44,11 +44,12 @@ class Known(NamedTuple):
 
     id: str
     tenant: str
-    is_active: bool
+    is_active: bool  # may authenticate
     type: str | None
     is_gateway: bool
     credentials: tuple[CredentialRecord, ...]
     fetched_s: float  # monotonic
+    is_held: bool = False  # its data waits until it is accepted
 
 
 class Found(NamedTuple):
@@ -141,6 +142,11 @@ class Gate:
         except PeerUnavailable:
             return
         self._polled = changes.revision
+
+    @property
+    def revision(self) -> int:
+        """Number of the registry's newest change that is taken in."""
+        return self._polled
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -291,4 +297,5 @@ def _is_valid(credential: CredentialRecord, now_ns: int) -> bool:
 
 def _known(device: DeviceIdentity, now_s: float) -> Known:
     credentials = tuple(device.credentials)
-    return Known(device.id, device.tenant, device.state == "active", device.type, device.gateway, credentials, now_s)
+    is_active, is_held = device.state in ("active", "held"), device.state == "held"
+    return Known(device.id, device.tenant, is_active, device.type, device.gateway, credentials, now_s, is_held)

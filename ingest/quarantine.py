@@ -84,6 +84,10 @@ class Item(NamedTuple):
     is_whole: bool = True
 
 
+HELD = "device_held"
+WAITS = Item(None, HELD, "the device waits to be accepted; its data is kept and replayed then")
+
+
 class Refused(NamedTuple):
     """What is refused of one message."""
 
@@ -226,6 +230,14 @@ class Quarantine:
         """Give how many entries of a device wait, by reason code."""
         sql = "SELECT code, count(*) FROM entries WHERE device = ? AND tenant = ? AND replayed_ns IS NULL GROUP BY code"
         return {str(code): int(count) for code, count in self._file.read(sql, (device, tenant))}
+
+    def devices_waiting(self, code: str, limit: int) -> list[tuple[str, str]]:
+        """Give tenants and devices of which entries wait for this reason, the longest waiting first."""
+        sql = (
+            "SELECT tenant, device, min(id) AS first FROM entries WHERE code = ? AND replayed_ns IS NULL"
+            " GROUP BY tenant, device ORDER BY first LIMIT ?"
+        )
+        return [(str(tenant), str(device)) for tenant, device, _ in self._file.read(sql, (code, limit))]
 
     def close(self) -> None:
         """Close the file."""

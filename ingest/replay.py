@@ -206,6 +206,8 @@ class Replayer:
             return Failure(entry.id, "too_large", f"only the head of its {entry.raw_bytes} bytes was kept")
         if device is None:
             return Failure(entry.id, "unknown_device", f"no device {entry.device}")
+        if device.is_held:
+            return Failure(entry.id, "device_held", f"{entry.device} waits to be accepted")
         if _is_of_the_store(entry):
             return _read_reading(entry)
         protocol = self._protocols.get(entry.protocol)

@@ -19,9 +19,10 @@ from ingest.intake import Sorted
 from ingest.message import Message
 from ingest.ports import Ports, to_refused
 from ingest.protocols import Protocol
-from ingest.quarantine import Item, Kept, Refused
+from ingest.quarantine import WAITS, Item, Kept, Refused
 from ingest.rates import LIMITED
 from ingest.readings import Reading
+from ingest.validation import TypeChecker
 from wire.errors import TooLarge, TooManyRequests, Unavailable
 
 READINGS = Counter("headwater_ingest_readings", "Readings by their end", ["end", "protocol"])
@@ -58,6 +59,8 @@ class IngestService:
         if (rates.is_on or rate is not None) and (wait := rates.take(whose, rate)).seconds:
             LIMITED.labels(wait.scope, "refused").inc()
             raise TooManyRequests(wait.in_words(), retry_after_s=ceil(wait.seconds))
+        if message.device.is_held:
+            return self._hold(message, checker)
         readings = self._ports.intake.read(message, checker)
         found = self._ports.intake.sort(message, checker) if readings is None else Sorted(readings)
         if rates.is_on or rate is not None:
@@ -72,6 +75,13 @@ class IngestService:
         self._count(message.protocol.name, "accepted", len(found.readings))
         self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))
         return Receipt(len(found.readings), found.items if is_kept else [not_kept(item) for item in found.items])
+
+    def _hold(self, message: Message, checker: TypeChecker | None) -> Receipt:
+        refused = Refused(message.to_raw(checker, is_readable=True), [WAITS])
+        if self._keep([], [refused])[0].state != "kept":
+            raise TooManyRequests(not_kept(WAITS).detail, retry_after_s=60, code="quarantine_full")
+        self._count(message.protocol.name, "quarantined", 1)
+        return Receipt(0, [WAITS])
 
     def accept_batch(self, batch: Batch) -> Verdict:
         """Keep a bridge's messages, each for itself, with one commit for all.

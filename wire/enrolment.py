@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -142,6 +142,37 @@ class EnrolAnswer(BaseModel):
     type: str | None
     tags: dict[str, str]
     credential: IssuedCredential | None
+
+
+class HoldView(BaseModel):
+    """A device that proved who it is and waits to be accepted."""
+
+    id: str
+    source: str | None  # token:NAME, group:NAME, authority:NAME, gateway:ID
+    since: TimeNs
+    last_seen: TimeNs | None
+    type: str | None
+    tags: dict[str, str]
+    hardware: dict[str, Any]
+
+
+class HoldPage(BaseModel):
+    """Held devices in order of their ids; `next` is the cursor of the following page."""
+
+    items: list[HoldView]
+    next: str | None
+
+
+class HoldChoice(Model):
+    """Held devices to decide about."""
+
+    ids: Annotated[list[DeviceId], Field(min_length=1, max_length=1_000)]
+
+
+class HoldsDecided(BaseModel):
+    """Which of them were held, and are not any more."""
+
+    decided: list[str]
 
 
 class Admission(Model):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from compose import tables
-from compose.client import add_group, at_least_one, connect, finish, path
+from compose.client import add_group, at_least_one, connect, finish, pages, path
 from compose.commands.registry import to_tags
 from compose.folder import StartError
 from wire.enrolment import derive_key, read_key
 
+HELD_COLUMNS = ("id", "source", "since", "last_seen", "type", "tags", "hardware")
 COLUMNS = ("name", "kind", "state", "enrolled", "max_devices", "ids", "policy", "type", "tags", "expires")
 
 
@@ -33,6 +34,15 @@ def configure(commands: Any) -> None:
     revoke = actions.add_parser("revoke", help="close a way in; the devices that came by it stay")
     revoke.add_argument("name", help="name or id")
     finish(revoke, _revoke)
+    finish(actions.add_parser("held", help="list devices that wait to be accepted"), _list_held)
+    for name, help_text in (
+        ("accept", "accept held devices; their data that waits is replayed"),
+        ("refuse", "keep held devices out; their data stays in the quarantine"),
+    ):
+        decide = actions.add_parser(name, help=help_text)
+        decide.add_argument("ids", nargs="+", metavar="ID")
+        finish(decide, _decide)
+        decide.set_defaults(verb=name)
     derive = actions.add_parser("derive", help="print a device's key, derived from its group's; needs no installation")
     derive.add_argument("id")
     derive.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="the group's key, base64")
@@ -74,6 +84,19 @@ def _revoke(given: argparse.Namespace) -> int:
     connect(given).call("DELETE", path("enrolments", given.name))
     tables.show([{"name": given.name, "done": "revoked"}], ("name", "done"), as_json=given.json)
     return 0
+
+
+def _list_held(given: argparse.Namespace) -> int:
+    tables.show(pages(connect(given), "holds"), HELD_COLUMNS, as_json=given.json)
+    return 0
+
+
+def _decide(given: argparse.Namespace) -> int:
+    decided = connect(given).call("POST", path(f"holds:{given.verb}"), {"ids": given.ids})["decided"]
+    done = {"accept": "accepted", "refuse": "refused"}[given.verb]
+    rows = [{"id": device_id, "done": done if device_id in decided else "not held"} for device_id in given.ids]
+    tables.show(rows, ("id", "done"), as_json=given.json)
+    return 0 if len(decided) == len(set(given.ids)) else 1
 
 
 def _derive(given: argparse.Namespace) -> int:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field
+
 from chassis.web import Api, Call, presented_token
-from devices.api import who
+from devices.api import MAX_LIST, who
 from devices.enrolment.service import Door, Enrolments
+from devices.rows import Who
+from wire.devices import Model
 from wire.enrolment import (
     Admission,
     Admitted,
@@ -13,12 +20,32 @@ from wire.enrolment import (
     EnrolmentCreated,
     EnrolmentList,
     EnrolRequest,
+    HoldChoice,
+    HoldPage,
+    HoldsDecided,
+    HoldView,
 )
+from wire.registry import Text
 
 
-def add_routes(api: Api, enrolments: Enrolments, door: Door) -> None:
+class HoldStore(Protocol):
+    """Held devices; see `devices.enrolment.holds.HoldStore`."""
+
+    def page(self, tenant: str, after: str, limit: int) -> list[HoldView]: ...
+    def decide(self, tenant: str, ids: Sequence[str], state: Literal["active", "disabled"], who: Who) -> list[str]: ...
+
+
+class HoldQuery(Model):
+    """Which held devices to list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
+    cursor: Text = ""
+
+
+def add_routes(api: Api, enrolments: Enrolments, door: Door, holds: HoldStore) -> None:
     """Declare the routes."""
     _add_enrolments(api, enrolments)
+    _add_holds(api, holds)
     _add_door(api, door)
 
 
@@ -37,6 +64,24 @@ def _add_enrolments(api: Api, enrolments: Enrolments) -> None:
     def revoke_enrolment(call: Call) -> None:
         """Close a way in, by id or name; the devices that came by it stay."""
         enrolments.revoke(call.actor.tenant, call.path["enrolment"], who(call))
+
+
+def _add_holds(api: Api, holds: HoldStore) -> None:
+    @api.route("GET", "/v1/holds", "viewer", query=HoldQuery, answers={200: HoldPage})
+    def list_holds(call: Call) -> HoldPage:
+        """List the devices that wait to be accepted, in order of their ids."""
+        items = holds.page(call.actor.tenant, call.query.cursor, call.query.limit)
+        return HoldPage(items=items, next=items[-1].id if len(items) == call.query.limit else None)
+
+    @api.route("POST", "/v1/holds:accept", "operator", body=HoldChoice, answers={200: HoldsDecided})
+    def accept_holds(call: Call) -> HoldsDecided:
+        """Accept held devices; their data that waits is replayed within seconds."""
+        return HoldsDecided(decided=holds.decide(call.actor.tenant, call.body.ids, "active", who(call)))
+
+    @api.route("POST", "/v1/holds:refuse", "operator", body=HoldChoice, answers={200: HoldsDecided})
+    def refuse_holds(call: Call) -> HoldsDecided:
+        """Disable held devices, so that they cannot come again; their data stays in the quarantine."""
+        return HoldsDecided(decided=holds.decide(call.actor.tenant, call.body.ids, "disabled", who(call)))
 
 
 def _add_door(api: Api, door: Door) -> None:

@@ -133,8 +133,8 @@ class Door:
             return False
         try:
             self._by_group(group, device_id, EnrolRequest(), remote_ip)
-        except Conflict:  # it came by two connections at once
-            return True
+        except Conflict as error:
+            return error.code == "device_exists"  # it came by two connections at once
         except (Forbidden, NotFound):
             return False
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICES
@@ -16,6 +16,7 @@ from devices.store import add_devices, credential_values
 from wire.enrolment import Terms
 from wire.errors import Conflict, Forbidden, NotFound
 
+MAX_HELD = 10_000  # of one tenant
 MAX_ENROLMENTS = 1_000  # of one tenant: a group's key is tried for every device that nobody knows
 
 
@@ -115,8 +116,10 @@ def register(transaction: Write, arrival: Arrival) -> None:
     """Register a device that came by itself, and note how, inside a transaction.
 
     Raises:
-        Conflict: the id is taken.
+        Conflict: the id is taken, or MAX_HELD devices wait already.
     """
+    if arrival.device.state == "held":
+        _demand_room(transaction, arrival.tenant)
     add_devices(transaction, [arrival.device], arrival.who, "device.enrol")
     origin = {
         "tenant": arrival.tenant,
@@ -127,6 +130,12 @@ def register(transaction: Write, arrival: Arrival) -> None:
         "time_ns": transaction.now_ns,
     }
     transaction.execute(insert(ORIGINS).values(**origin))
+
+
+def _demand_room(transaction: Write, tenant: str) -> None:
+    held = select(func.count()).where(DEVICES.c.tenant == tenant, DEVICES.c.state == "held")
+    if transaction.execute(held).scalar_one() >= MAX_HELD:
+        raise Conflict(f"{MAX_HELD} devices wait to be accepted already", code="too_many_held")
 
 
 def _demand_open(transaction: Write, enrolment_id: str) -> EnrolmentRow:

@@ -72,7 +72,7 @@ class LookupStore:
             CREDENTIALS.c.not_before_ns,
             CREDENTIALS.c.not_after_ns,
         )
-        active = columns.select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.state == "active")
+        active = columns.select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.state.in_(("active", "held")))
         order = (CREDENTIALS.c.device, CREDENTIALS.c.created_ns.desc(), CREDENTIALS.c.id)
         valid, boundaries = [], []
         with self._database.read() as connection:

@@ -99,7 +99,8 @@ class PresenceStore:
         connected = select(PRESENCE.c.device).where(PRESENCE.c.tenant == TENANT, PRESENCE.c.connected)
         columns = select(CREDENTIALS.c.device, CREDENTIALS.c.id, DEVICES.c.broker_credential)
         owns = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
-        joined = columns.select_from(CREDENTIALS.join(DEVICES, owns)).where(valid, DEVICES.c.state == "active")
+        is_admitted = DEVICES.c.state.in_(("active", "held"))
+        joined = columns.select_from(CREDENTIALS.join(DEVICES, owns)).where(valid, is_admitted)
         concerned = joined.where(CREDENTIALS.c.device.in_(several), CREDENTIALS.c.device.not_in(connected))
         with self._database.write() as transaction:
             held: dict[str, list[str]] = {}

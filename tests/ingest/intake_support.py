@@ -132,7 +132,7 @@ class World:
         self.quarantine = Quarantine(folder / "quarantine.db", limit_bytes=limit_bytes)
         self.gate = Gate(self.registry)
         self.reports = Reports(self.registry)
-        ports = Ports(self.gate, Intake(self.field_types), self.commit, self.quarantine, self.reports)
+        self.ports = ports = Ports(self.gate, Intake(self.field_types), self.commit, self.quarantine, self.reports)
         self.service = IngestService(ports, served_by("json"))
         self.replayer = Replayer(ports, PROTOCOLS)
 
