@@ -9,7 +9,7 @@ from chassis.delays import DelayHistogram
 from ingest.readings import Reading
 
 STORED = DelayHistogram("headwater_writer_stored_delay_seconds", "From the receipt of a reading to its commit")
-_received = attrgetter("received_ns")
+_received, _protocol, _delivery = attrgetter("received_ns"), attrgetter("protocol"), attrgetter("delivery")
 
 
 def note_stored(readings: Sequence[Reading], now_ns: int) -> None:
@@ -20,9 +20,12 @@ def note_stored(readings: Sequence[Reading], now_ns: int) -> None:
 
 def by_kind(readings: Sequence[Reading]) -> dict[str, Sequence[Reading]]:
     """Sort readings by the class of their message."""
+    if not readings:
+        return {}
+    deliveries = set(map(_delivery, readings))
+    if len(set(map(_protocol, readings))) == 1 and (None not in deliveries or len(deliveries) == 1):
+        return {readings[0].kind: readings}  # the ordinary case
     ways = {(reading.protocol, reading.delivery is None) for reading in readings}
-    if len(ways) == 1:  # the ordinary case
-        return {readings[0].kind: readings}
     found: dict[str, Sequence[Reading]] = {}
     for way in ways:
         members = [reading for reading in readings if (reading.protocol, reading.delivery is None) == way]

@@ -16,7 +16,17 @@ MAX_COLUMNS = 120  # of one measurement: each costs a byte in every row of the t
 class Plan:
     """The row form of points that have exactly these fields, in this order, with these types."""
 
-    __slots__ = ("_encoders", "_extra_at", "_extra_numbers", "_is_floats", "_own_at", "_types", "names", "target")
+    __slots__ = (
+        "_encoders",
+        "_extra_at",
+        "_extra_numbers",
+        "_is_floats",
+        "_is_plain",
+        "_own_at",
+        "_types",
+        "names",
+        "target",
+    )
 
     def __init__(
         self,
@@ -42,6 +52,7 @@ class Plan:
         own = [at for at, number in enumerate(numbers) if number < columns]
         extra = [at for at, number in enumerate(numbers) if number >= columns]
         self._own_at = own if extra else None  # None: all fields have columns
+        self._is_plain = self._is_floats and not extra
         self._extra_at = extra
         self._extra_numbers = [numbers[at] for at in extra]
         self.target = Target(table, tuple(numbers[at] for at in own), bool(extra))
@@ -59,6 +70,14 @@ class Plan:
             return tuple([encode_one(value) for encode_one, value in zip(self._encoders, values, strict=True)])
         except Unfit:
             return None
+
+    def row(self, fields: dict[str, FieldValue]) -> tuple[Any, ...] | None:
+        """Encode the values in the order of the columns; None as `encode` says."""
+        if self._is_plain:  # nearly all points: no second call for them
+            plain: tuple[Any, ...] = tuple(fields.values())
+            return plain if tuple(map(type, plain)) == self._types and isfinite(sum(plain)) else None
+        values = self.encode(fields)
+        return None if values is None else self.lay_out(values)
 
     def lay_out(self, values: tuple[Stored, ...]) -> tuple[Any, ...]:
         """Order encoded values as the columns of the target."""

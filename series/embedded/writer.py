@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 
 from series.embedded import days
-from series.embedded.batch import Batch, rows_of_day
+from series.embedded.batch import Batch
 from series.embedded.catalog import Catalog
 from series.embedded.lock import WriterLock
 from series.port import Capabilities, WriteOutcome
@@ -55,8 +55,8 @@ class EmbeddedWriter:
             batch = Batch(self._catalog)
             batch.add_all(points)
             self._catalog.flush()
-            for day, rows in sorted(batch.days.items()):
-                self._days.get(day).upsert(rows_of_day(day, rows), {sid for sid, _ in rows})
+            for day, forms, sids in batch.by_day():
+                self._days.get(day).upsert(forms, sids)
             self._catalog.move_latest(batch.moves())
         return WriteOutcome(batch.accepted, batch.refused)
 

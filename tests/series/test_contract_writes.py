@@ -34,15 +34,42 @@ def test_the_last_write_of_a_time_wins(store, first, then):
 
 
 def test_the_last_write_wins_inside_one_batch_of_mixed_forms(store):
-    store.take(
-        Point("d1", "m", T, {"a": 1.0}),
-        Point("d1", "m", T, {"a": 2.0, "b": 2.0}),
-        Point("d1", "m", T, {"b": 3.0, "c": 3.0}),
-        Point("d1", "m", T, {"a": 4.0}),
-    )
+    for at in (T, T + S, T + 2 * S):  # the series and its forms are new, then known
+        store.take(
+            Point("d1", "m", at, {"a": 1.0}),
+            Point("d1", "m", at, {"a": 2.0, "b": 2.0}),
+            Point("d1", "m", at, {"b": 3.0, "c": 3.0}),
+            Point("d1", "m", at, {"a": 4.0}),
+        )
 
-    assert [point.fields for point in store.range()] == [{"a": 4.0, "b": 3.0, "c": 3.0}]
-    assert store.latest() == {"a": (T, 4.0), "b": (T, 3.0), "c": (T, 3.0)}
+        assert [point.fields for point in store.range(start_ns=at)] == [{"a": 4.0, "b": 3.0, "c": 3.0}]
+        assert store.latest() == {"a": (at, 4.0), "b": (at, 3.0), "c": (at, 3.0)}
+
+
+def test_the_last_write_wins_inside_one_batch_of_one_form(store):
+    for at in (T, T + S):
+        store.take(*(Point("d1", "m", at, {"a": value}) for value in (5.0, -1.0, 3.0)))
+
+        assert [point.fields for point in store.range(start_ns=at)] == [{"a": 3.0}]
+        assert store.latest() == {"a": (at, 3.0)}
+
+
+def test_a_batch_of_many_series_days_and_forms_is_stored_whole(store):
+    store.take(*(Point(f"d{number}", "m", T, {"a": 0.5}) for number in range(4)))
+    points = [
+        Point(
+            f"d{number % 4}",
+            "m",
+            T + number * 3 * 3_600 * S,
+            {"a": number + 0.25} | ({"b": True} if number % 7 == 0 else {}),
+        )
+        for number in range(1, 60)
+    ]
+    store.take(*points)
+
+    assert store.range(start_ns=T + S, limit=100) == points
+    for point in points[-4:]:
+        assert store.latest(point.device)["a"] == (point.time_ns, point.fields["a"])
 
 
 def test_fields_of_one_time_join(store):
