@@ -8,8 +8,10 @@ from flask import request
 from pydantic import Field
 
 from chassis.web import Api, Call
+from devices.query.parser import parse
 from devices.rows import DeviceFilter, Who
 from devices.service import Registry
+from wire import clock
 from wire.devices import DeviceState, Model
 from wire.errors import BadRequest, TooLarge
 from wire.registry import (
@@ -23,6 +25,7 @@ from wire.registry import (
     DevicePage,
     DevicePatch,
     DeviceView,
+    QueryText,
     Text,
 )
 
@@ -34,7 +37,7 @@ DEVICE = "/v1/devices/<device_id>"
 class DeviceQuery(Model):
     """Which devices to list."""
 
-    q: Text = ""
+    q: QueryText = ""
     tag: list[Text] = Field(default=[], max_length=8)
     type: Text | None = None
     state: DeviceState | None = None
@@ -138,7 +141,7 @@ def limit_json() -> None:
 
 def _to_filter(query: DeviceQuery) -> DeviceFilter:
     return DeviceFilter(
-        text=query.q,
+        tree=parse(query.q, clock.now_ns()),
         tags=tuple(_to_pair(text) for text in query.tag),
         type=query.type,
         state=query.state,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from devices.query.tree import EVERY_DEVICE, Node
+
+Scalar = bool | int | float | str
 SYSTEM = "system"  # the actor of what the registry does by itself
 
 
@@ -50,13 +54,14 @@ class NewDevice:
     gateway: bool
     credential: CredentialRow
     state: str = "active"
+    attributes: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(slots=True, frozen=True)
 class DeviceFilter:
     """Which devices to list; every given member must hold."""
 
-    text: str = ""
+    tree: Node = EVERY_DEVICE  # what the query says
     tags: tuple[tuple[str, str], ...] = ()
     type: str | None = None
     state: str | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from devices import credentials
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
@@ -23,7 +23,7 @@ from wire.registry import (
 from wire.topics import is_device_id
 
 Change = Callable[[DeviceView], DeviceView]
-MAX_TAGS = 32  # as wire.devices.Tags
+MAX_TAGS, MAX_ATTRIBUTES = 32, 64  # as wire.devices.Tags and Attributes
 
 
 class DeviceRows(Protocol):
@@ -60,7 +60,7 @@ class Registry:
             Conflict: the id is taken.
         """
         issued, row = credentials.issue(wanted.id, clock.now_ns(), CredentialCreate())
-        device = NewDevice(wanted.id, wanted.type, wanted.tags, wanted.gateway, row)
+        device = NewDevice(wanted.id, wanted.type, wanted.tags, wanted.gateway, row, attributes=wanted.attributes)
         self._devices.add([device], who, "device.create")
         return DeviceCreated(**dict(self._devices.find(wanted.id)), credential=issued)
 
@@ -86,11 +86,9 @@ class Registry:
         given = patch.model_dump(exclude_unset=True)
 
         def change(device: DeviceView) -> DeviceView:
-            merged = device.tags | given.get("tags", {})
-            tags = {key: value for key, value in merged.items() if value is not None}
-            if len(tags) > MAX_TAGS:
-                raise Unprocessable(f"a device has at most {MAX_TAGS} tags, not {len(tags)}", fields=["tags"])
-            return device.model_copy(update=given | {"tags": tags})
+            tags = _merged(device.tags, given.get("tags", {}), "tags", MAX_TAGS)
+            attributes = _merged(device.attributes, given.get("attributes", {}), "attributes", MAX_ATTRIBUTES)
+            return device.model_copy(update=given | {"tags": tags, "attributes": attributes})
 
         return self._update(device_id, change, Deed(who, "device.update", device_id, given))
 
@@ -200,6 +198,18 @@ def _demand_service(device: DeviceView) -> None:
 def _demand_id(device_id: str) -> None:
     if not is_device_id(device_id):
         raise NotFound(f"no device {device_id[:80]!r}", code="device_not_found")
+
+
+def _merged(old: Mapping[str, Any], given: Mapping[str, Any], named: str, limit: int) -> dict[str, Any]:
+    """Merge a patch (RFC 7396) into tags or attributes.
+
+    Raises:
+        Unprocessable: they are more than the limit then.
+    """
+    merged = {key: value for key, value in {**old, **given}.items() if value is not None}
+    if len(merged) > limit:
+        raise Unprocessable(f"a device has at most {limit} {named}, not {len(merged)}", fields=[named])
+    return merged
 
 
 def _plain(text: str) -> str:

@@ -10,6 +10,10 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, ins
 
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
+from devices.database.tables_finding import DEVICE_ATTRIBUTES
+from devices.groups.store import group_finder
+from devices.query.sql import condition
+from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
 from wire.devices import TENANT
 from wire.errors import Conflict, NotFound
@@ -59,12 +63,13 @@ class DeviceStore:
 
     def search(self, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices in order of their ids."""
-        query = _view().where(*_conditions(wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
         with self._database.read() as connection:
+            chosen = condition(wanted.tree, TENANT, group_finder(connection, TENANT))
+            query = _view().where(chosen, *_conditions(wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
             return [_to_view(row) for row in connection.execute(query).mappings()]
 
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
-        """Replace type, tags, gateway mark and state of a device by what `change` makes of them.
+        """Replace type, tags, attributes, gateway mark and state of a device by what `change` makes of them.
 
         Raises:
             NotFound: no such device.
@@ -79,9 +84,13 @@ class DeviceStore:
                 return old
             values = _device_values(new, transaction.now_ns)
             del values["created_ns"], values["tenant"], values["id"]
+            if new.attributes.get("fw") != old.attributes.get("fw"):  # else what the device itself reported stays
+                values |= fw_values(new.attributes.get("fw"))
             transaction.execute(update(DEVICES).where(_is(device_id)).values(**values))
             transaction.execute(delete(DEVICE_TAGS).where(_owned(DEVICE_TAGS, device_id)))
             transaction.execute(insert(DEVICE_TAGS), _tag_rows(new))
+            transaction.execute(delete(DEVICE_ATTRIBUTES).where(_owned(DEVICE_ATTRIBUTES, device_id)))
+            transaction.execute(insert(DEVICE_ATTRIBUTES), _attribute_rows(new))
             transaction.changed("device", [device_id])
             transaction.audit([deed])
         return new.model_copy(update={"updated": values["updated_ns"]})
@@ -189,8 +198,9 @@ def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, acti
     taken = _taken(transaction, [device.id for device in devices])
     if taken:
         raise Conflict(f"device {min(taken)} exists already", code="device_exists", fields=["id"])
-    transaction.execute(insert(DEVICES), [_device_values(device, transaction.now_ns) for device in devices])
+    transaction.execute(insert(DEVICES), [_new_values(device, transaction.now_ns) for device in devices])
     transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(device)])
+    transaction.execute(insert(DEVICE_ATTRIBUTES), [row for device in devices for row in _attribute_rows(device)])
     transaction.execute(insert(CREDENTIALS), [credential_values(device.credential) for device in devices])
     transaction.changed("device", [device.id for device in devices])
     transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
@@ -231,8 +241,6 @@ def _view() -> Select[Any]:
 def _conditions(wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.after:
         yield DEVICES.c.id > wanted.after
-    if wanted.text:
-        yield DEVICES.c.search.contains(wanted.text.lower(), autoescape=True)
     if wanted.type is not None:
         yield DEVICES.c.type == wanted.type
     if wanted.state is not None:
@@ -251,6 +259,10 @@ def _is_in_state(state: str) -> ColumnElement[bool]:
     return and_(DEVICES.c.state == "active", has_been_seen if state == "active" else ~has_been_seen)
 
 
+def _new_values(device: NewDevice, now_ns: int) -> dict[str, Any]:
+    return _device_values(device, now_ns) | fw_values(device.attributes.get("fw"))
+
+
 def _device_values(device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any]:
     return {
         "tenant": TENANT,
@@ -259,6 +271,7 @@ def _device_values(device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any
         "gateway": device.gateway,
         "state": _stored_state(device.state),
         "tags": orjson.dumps(device.tags).decode(),
+        "attributes": orjson.dumps(device.attributes).decode(),
         "search": "\n".join([device.id, device.type or "", *device.tags.values()]).lower(),
         "created_ns": now_ns,
         "updated_ns": now_ns,
@@ -275,13 +288,24 @@ def _tag_rows(device: NewDevice | DeviceView) -> list[dict[str, Any]]:
     return [{"tenant": TENANT, "device": device.id, "key": key, "value": value} for key, value in named]
 
 
+def _attribute_rows(device: NewDevice | DeviceView) -> list[dict[str, Any]]:
+    of_device = {"tenant": TENANT, "device": device.id}
+    return [of_device | {"key": key, **indexed(value)} for key, value in device.attributes.items()]
+
+
 def credential_values(row: CredentialRow) -> dict[str, Any]:
     """Give a credential as a row of CREDENTIALS."""
     return {"tenant": TENANT} | {name: getattr(row, name) for name in CredentialRow.__dataclass_fields__}
 
 
 def _shown(device: NewDevice) -> dict[str, Any]:
-    return {"type": device.type, "tags": device.tags, "gateway": device.gateway, "credential": device.credential.id}
+    return {
+        "type": device.type,
+        "tags": device.tags,
+        "attributes": device.attributes,
+        "gateway": device.gateway,
+        "credential": device.credential.id,
+    }
 
 
 def _is(device_id: str) -> ColumnElement[bool]:
@@ -298,6 +322,7 @@ def _to_view(row: Any) -> DeviceView:
         tenant=row["tenant"],
         type=row["type"],
         tags=orjson.loads(row["tags"]),
+        attributes=orjson.loads(row["attributes"]),
         gateway=row["gateway"],
         state="registered" if row["state"] == "active" and not row["last_seen_ns"] else row["state"],
         online=bool(row["online"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from wire import topics
 from wire.points import TimeNs
@@ -16,6 +16,7 @@ DeviceState = Literal["registered", "active", "held", "disabled", "retired"]
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do all that those before it may
 TENANT = "default"
+MAX_WHOLE = 2**53  # beyond it, doubles miss whole numbers
 MAX_BANDS = 4  # of one rate limit
 _BAND = re.compile(r"[1-9]\d{0,8}:[1-9]\d{0,6}", re.ASCII)
 
@@ -43,12 +44,25 @@ def _check_rate_limit(notation: str) -> str:
     return ",".join(f"{count}:{seconds}" for count, seconds in read_rate_limit(notation))
 
 
+def _check_fraction(number: object) -> object:
+    if isinstance(number, int):
+        raise ValueError(f"a whole number lies between -{MAX_WHOLE} and {MAX_WHOLE}")  # noqa: TRY004 - pydantic's way
+    return number
+
+
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 DeviceId = Annotated[str, AfterValidator(_check_device_id)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 TagValue = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32)]
+AttributeValue = (
+    StrictBool
+    | Annotated[int, Field(strict=True, ge=-MAX_WHOLE, le=MAX_WHOLE)]
+    | Annotated[float, BeforeValidator(_check_fraction), Field(strict=True, allow_inf_nan=False)]
+    | TagValue
+)
+Attributes = Annotated[dict[TagKey, AttributeValue], Field(max_length=64)]
 
 
 class Model(BaseModel):

@@ -175,6 +175,7 @@ TITLES: dict[str, str] = {
     "internal": "Internal error",
     "bad_request": "Bad request",
     "unprocessable": "Content refused",
+    "bad_query": "The query cannot be read",
     "unauthorized": "No valid credential",
     "forbidden": "Not allowed",
     "not_found": "Not found",

@@ -7,13 +7,27 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from wire.clock import MAX_NS
-from wire.devices import DeviceId, DeviceState, DeviceType, DeviceTypeSpec, Model, Name, Role, TagKey, Tags, TagValue
+from wire.devices import (
+    Attributes,
+    AttributeValue,
+    DeviceId,
+    DeviceState,
+    DeviceType,
+    DeviceTypeSpec,
+    Model,
+    Name,
+    Role,
+    TagKey,
+    Tags,
+    TagValue,
+)
 from wire.points import TimeNs
 
 When = Annotated[TimeNs, Field(ge=0, le=MAX_NS)]
 Arrival = Annotated[int, Field(ge=0, le=MAX_NS)]
 MAX_OVERLAP_S = 30 * 86_400.0
 Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+QueryText = Annotated[str, Field(max_length=2_000)]  # of the query language, docs/query.md
 Password = Annotated[str, Field(min_length=10, max_length=256)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -24,14 +38,16 @@ class DeviceCreate(Model):
     id: DeviceId
     type: Name | None = None
     tags: Tags = {}
+    attributes: Attributes = {}
     gateway: bool = False
 
 
 class DevicePatch(Model):
-    """Members to change (RFC 7396): a tag of null goes away, a type of null leaves none."""
+    """Members to change (RFC 7396): a tag or attribute of null goes away, a type of null leaves none."""
 
     type: Name | None = None
     tags: Annotated[dict[TagKey, TagValue | None], Field(max_length=64)] = {}
+    attributes: Annotated[dict[TagKey, AttributeValue | None], Field(max_length=128)] = {}
     gateway: bool = False
 
 
@@ -88,6 +104,7 @@ class DeviceView(BaseModel):
     tenant: str
     type: str | None
     tags: dict[str, str]
+    attributes: dict[str, AttributeValue]
     gateway: bool
     state: DeviceState
     online: bool

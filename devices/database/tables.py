@@ -19,7 +19,8 @@ from sqlalchemy import (
 METADATA = MetaData()
 
 
-def _of_device() -> ForeignKeyConstraint:
+def of_device() -> ForeignKeyConstraint:
+    """Let rows go with their device."""
     return ForeignKeyConstraint(["tenant", "device"], ["devices.tenant", "devices.id"], ondelete="CASCADE")
 
 
@@ -36,6 +37,9 @@ DEVICES = Table(
     Column("created_ns", BigInteger, nullable=False),
     Column("updated_ns", BigInteger, nullable=False),
     Column("broker_credential", String(32)),  # the one the broker takes while several are valid
+    Column("attributes", Text, nullable=False, server_default="{}"),  # JSON, for reading
+    Column("fw", String(256)),  # the firmware it runs, as it says or its attribute `fw`
+    Column("fw_order", String(512).with_variant(String(512, collation="C"), "postgresql")),  # see query.versions
     PrimaryKeyConstraint("tenant", "id"),
     Index("devices_by_type", "tenant", "type"),
 )
@@ -48,7 +52,7 @@ DEVICE_TAGS = Table(
     Column("key", String(64), nullable=False),
     Column("value", String(256), nullable=False),
     PrimaryKeyConstraint("tenant", "device", "key"),
-    _of_device(),
+    of_device(),
     Index("device_tags_by_value", "tenant", "key", "value"),
 )
 
@@ -64,7 +68,7 @@ CREDENTIALS = Table(
     Column("not_before_ns", BigInteger),
     Column("not_after_ns", BigInteger),
     Column("last_used_ns", BigInteger),
-    _of_device(),
+    of_device(),
     Index("credentials_by_device", "tenant", "device"),
 )
 
@@ -110,7 +114,7 @@ PRESENCE = Table(
     Column("since_ns", BigInteger, nullable=False),
     Column("gone_ns", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "device"),
-    _of_device(),
+    of_device(),
 )
 
 TOKENS = Table(

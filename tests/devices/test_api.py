@@ -93,6 +93,46 @@ def test_patch_merges_tags_and_leaves_the_rest(service) -> None:
     assert len(service.admin("GET", "/v1/devices?tag=c:3").json["items"]) == 1
 
 
+def test_attributes_are_merged_and_found_by_value(service) -> None:
+    service.register("d1", attributes={"floor": 3, "room": "b", "dry": True, "fw": "1.10.0"})
+    service.register("d2", attributes={"floor": 2.5, "fw": "1.9"})
+
+    patched = service.admin("PATCH", "/v1/devices/d1", {"attributes": {"room": None, "floor": 4}})
+
+    assert patched.json["attributes"] == {"floor": 4, "dry": True, "fw": "1.10.0"}
+    found = {
+        query: [item["id"] for item in service.admin("GET", "/v1/devices", query_string={"q": query}).json["items"]]
+        for query in ("attr.floor>=4", "attr.floor=3", "attr.dry=true", "has attr.room", "fw<1.10", "fw=1.10")
+    }
+    assert found == {"attr.floor>=4": ["d1"], "attr.floor=3": [], "attr.dry=true": ["d1"], "has attr.room": [],
+                     "fw<1.10": ["d2"], "fw=1.10": ["d1"]}  # fmt: skip
+
+
+def test_firmware_version_follows_its_attribute(service) -> None:
+    service.register("d1", attributes={"fw": "1.2"})
+
+    service.admin("PATCH", "/v1/devices/d1", {"attributes": {"fw": "2.0"}})
+    newer = service.admin("GET", "/v1/devices?q=fw>1.2").json["items"]
+    service.admin("PATCH", "/v1/devices/d1", {"attributes": {"fw": None}})
+
+    assert [item["id"] for item in newer] == ["d1"]
+    assert service.admin("GET", "/v1/devices?q=has+fw").json["items"] == []
+
+
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, 2**53 + 1, "x" * 257, "a\x00b"])
+def test_attributes_are_texts_numbers_and_booleans(service, value) -> None:
+    answer = service.admin("POST", "/v1/devices", {"id": "d1", "attributes": {"x": value}})
+
+    assert (answer.status_code, answer.json["code"]) == (422, "unprocessable")
+
+
+def test_query_that_cannot_be_read_is_told_with_its_place(service) -> None:
+    answer = service.admin("GET", "/v1/devices", query_string={"q": "type=pump and fwx<2"})
+
+    assert (answer.status_code, answer.json["code"], answer.json["fields"]) == (400, "bad_query", ["q"])
+    assert (answer.json["position"], answer.json["length"]) == (14, 3)
+
+
 def test_patch_beyond_the_number_of_tags_is_refused(service) -> None:
     service.register("d1", tags={f"k{n}": "v" for n in range(32)})
 
@@ -130,15 +170,26 @@ def test_wrong_queries_are_refused(service, query) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["q=' OR 1=1--", 'q=") |> drop()', "tag=a:' OR 1=1--", "type=' OR 1=1--", "cursor=' OR 1=1--"]
+    "query",
+    [
+        "q=' OR 1=1--",
+        'q="\' OR 1=1--"',
+        'q=id="\' OR 1=1--"',
+        'q=") |> drop()',
+        "tag=a:' OR 1=1--",
+        "type=' OR 1=1--",
+        "cursor=' OR 1=1--",
+    ],
 )
 def test_injected_queries_find_what_they_say(service, query) -> None:
     service.register("d1")
 
     answer = service.admin("GET", f"/v1/devices?{query}")
 
-    assert answer.status_code == 200
-    assert answer.json["items"] == [] or query.startswith("cursor")
+    if answer.status_code == 400:
+        assert answer.json["code"] == "bad_query"
+    else:
+        assert answer.json["items"] == [] or query.startswith("cursor")
 
 
 def test_credentials_come_one_by_one_and_go(service) -> None:

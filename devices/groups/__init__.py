@@ -1,0 +1,1 @@
+"""Groups of devices: listed members, or whatever a query finds."""
