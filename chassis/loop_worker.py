@@ -1,5 +1,7 @@
 """A gunicorn worker that answers short posts on an event loop: no thread switch a request, one fsync for many of them.
 
+Requests that wait for long (an app names them with their method) belong there too: parked, they cost no thread.
+
 It is gunicorn's thread worker with one more lane. A request that is here whole after one read, short, and of a path
 that the app names quick, runs at once in the polling thread as a greenlet; while it waits for the disk others run
 (`chassis.parking`). Everything else, also everything odd, goes to the thread pool and through gunicorn's own code.
@@ -104,7 +106,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Run until SIGTERM."""
         quick: Iterable[str] = getattr(self.wsgi, "extensions", {}).get(QUICK, ())
-        self._prefixes = tuple(f"POST {prefix}".encode() for prefix in quick)
+        self._prefixes = tuple((f"POST {each}" if each[0] == "/" else each).encode() for each in quick)
         self.poller.register(self._bell, selectors.EVENT_READ, os.eventfd_read)
         super().run()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from compose.folder import Folder, write_private
 
 ADMIN = "admin"
-BROKER_USERS = ("writer", "dashboard", "devices")  # `_writer` ... at the broker, beside the bridges
+BROKER_USERS = ("writer", "dashboard", "devices", "control")  # `_writer` ... at the broker, beside the bridges
 ROUNDS = 101  # mosquitto's own number; tokens are 256 random bits, so a slow hash would protect nothing
 SALT_BYTES = 12
 FORMAT_PARTS = 5

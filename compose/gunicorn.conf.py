@@ -71,8 +71,11 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Tell the open websockets of a stopping dashboard at once, so that they end with 1001 and not with the worker."""
-    if _service != "dashboard":
+    """Tell the open websockets of a stopping dashboard at once, so that they end with 1001 and not with the worker.
+
+    The same for requests that wait at the registry: each gets its answer.
+    """
+    if _service not in ("dashboard", "devices"):
         return
     stopping = worker.wsgi.extensions["headwater.workers"].stopping
 

@@ -119,6 +119,7 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
         return pid_file | {
             "BROKER_PASSWD_FILE": str(plan.folder.broker / "devices.passwd"),
             "BROKER_SERVICES_FILE": str(plan.folder.broker / "services.passwd"),
+            "CONTROL_PASSWORD_FILE": str(plan.secrets.broker_token_file("control")),
             "OPERATOR_TOKEN_FILE": str(plan.folder.secrets / "operator.token"),
             "REGISTRY_KEY_FILE": str(plan.folder.secrets / "registry.key"),
             "ADMIN_HASH_FILE": str(plan.folder.secrets / "admin.hash"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from chassis import logs, settings
+from chassis import logs, parking, settings
 from chassis.web import Api, Edge
 from chassis.web import create_app as create_web_app
 from chassis.workers import Workers
@@ -15,6 +15,8 @@ from devices import api
 from devices.audit.store import AuditStore
 from devices.broker.access import BrokerAccess, BrokerAuth, MosquittoFile, NoBroker
 from devices.config import DevicesConfig
+from devices.control.door import DeviceDoor
+from devices.control.wiring import QUICK_PATHS, Control
 from devices.database.engine import Database
 from devices.database.schema import migrate
 from devices.enrolment import api as enrolment_api
@@ -61,7 +63,9 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     operators.bootstrap(config.admin_hash)
     keeper = Keeper(marks, config.silence_s)
     access = BrokerAccess(lookups, marks, _open_broker(config))
-    hosted = Hosted(config, keeper, access, _chores(database, runner))
+    control = Control(database, config, DeviceDoor(lookups, keeper, credentials))
+    chores = _chores(database, runner) | {"control": control.host}
+    hosted = Hosted(config, keeper, access, chores)
 
     api.add_routes(routes, Registry(devices, credentials))
     _add_topics(routes, config, database)
@@ -69,17 +73,23 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     internal_api.add_lookups(routes, lookups)
     internal_api.add_signs(routes, keeper, credentials, audit)
     internal_api.add_access(routes, tokens, operators)
+    control.add_routes(routes)
 
     def ready() -> dict[str, str]:
         return {"database": "ok" if database.is_reachable() else "does not answer"} | hosted.checks()
 
     app = create_web_app(Edge("devices", config.service_token, tokens, ready, MAX_BYTES), routes)
     app.before_request(api.limit_json)
-    workers = Workers()
-    hosted.start(workers)
-    app.extensions["headwater.workers"] = workers
-    app.extensions["headwater.database"] = database
+    app.extensions |= {"headwater.database": database, parking.QUICK: QUICK_PATHS}
+    app.extensions["headwater.workers"] = _start(control, hosted)
     return app
+
+
+def _start(*threaded: Control | Hosted) -> Workers:
+    workers = Workers()
+    for each in threaded:
+        each.start(workers)
+    return workers
 
 
 def _add_jobs(routes: Api, database: Database, devices: DeviceStore) -> Runner:

@@ -25,9 +25,13 @@ class DevicesConfig(BaseModel):
     broker: settings.Address = "127.0.0.1:1883"  # its connections tell presence; empty: no presence by MQTT
     broker_username: str = "_devices"
     broker_password: str = ""
+    control_username: str = "_control"  # at the broker: twins and commands; no password: these go over HTTP only
+    control_password: str = ""
     broker_passwd_file: str = ""  # the broker's password file, written from the registry; empty: the broker is not ours
     broker_services_file: str = ""  # password lines of the platform's own services, copied to its head
     broker_pid_file: str = ""  # pid of the broker that reads the file again on SIGHUP
     operator_token: str = ""  # becomes the admin token `bootstrap`
     admin_hash: str = ""  # werkzeug hash of the first operator's password
+    twin_history: int = Field(default=100, ge=1, le=10_000)  # changes of each part of a twin that are remembered
+    twin_history_days: float = Field(default=90.0, gt=0)
     silence_s: float = Field(default=300.0, gt=0)  # an unconnected device unheard for so long is offline

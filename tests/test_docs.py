@@ -77,7 +77,7 @@ def test_every_route_is_documented(installation: Installation) -> None:
     assert sorted(page for page in pages if f"`{page.partition(' ')[2]}" not in documented) == []
 
 
-@pytest.mark.parametrize("topic", ["telemetry", "status", "errors"])
+@pytest.mark.parametrize("topic", ["telemetry", "status", "errors", "twin/desired", "twin/reported"])
 def test_every_topic_is_documented(topic: str) -> None:
     assert f"devices/{{id}}/{topic}" in PAGES["topics.md"]
 

@@ -10,6 +10,9 @@ DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 TELEMETRY = "devices/+/telemetry"
 TELEMETRY_PROTOCOL = "devices/+/telemetry/+"
 STATUS = "devices/+/status"
+TWIN_DESIRED = "devices/+/twin/desired"
+TWIN_REPORTED = "devices/+/twin/reported"
+COMMAND_REPLY = "devices/+/commands/+/reply"
 FEED = "headwater/feed"  # writer -> dashboards, QoS 0; only services may read or write below headwater/
 
 
@@ -52,3 +55,23 @@ def errors(device_id: str) -> str:
 def acks(device_id: str) -> str:
     """Topic, retained, on which a device is told which of its numbered readings are kept; see `wire.acks`."""
     return f"devices/{device_id}/acks"
+
+
+def twin_desired(device_id: str) -> str:
+    """Topic, retained, of what a device is wanted to be."""
+    return f"devices/{device_id}/twin/desired"
+
+
+def twin_reported(device_id: str) -> str:
+    """Topic on which a device says what it is."""
+    return f"devices/{device_id}/twin/reported"
+
+
+def command(device_id: str, command_id: str) -> str:
+    """Topic of one command to a device."""
+    return f"devices/{device_id}/commands/{command_id}"
+
+
+def command_reply(device_id: str, command_id: str) -> str:
+    """Topic on which a device answers a command."""
+    return f"{command(device_id, command_id)}/reply"

@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, inspect, text
 
 from devices.database import (
+    tables_control,  # noqa: F401 - the same
     tables_enrolment,  # noqa: F401 - its tables join METADATA
     tables_finding,  # noqa: F401 - puts its tables into METADATA
     tables_jobs,  # noqa: F401 - declares its tables in METADATA
@@ -21,8 +22,8 @@ from devices.database import (
 from devices.database.engine import Database
 from devices.database.tables import COUNTERS, METADATA
 
-SCHEMA_VERSION = "0005"  # the newest of migrations/versions; a test holds it
-COUNTER_NAMES = ("revision", "audit", "presence")
+SCHEMA_VERSION = "0006"  # the newest of migrations/versions; a test holds it
+COUNTER_NAMES = ("revision", "audit", "presence", "control")
 MIGRATIONS = Path(__file__).parent / "migrations"
 _POSTGRES_LOCK = 0x48454144  # any fixed number: concurrent starts of several hosts wait for each other
 

@@ -44,7 +44,7 @@ def test_files_are_private_and_tokens_differ(folder: Folder) -> None:
     tokens = [path.read_text().strip() for path in folder.secrets.glob("*.token")]
 
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    assert len(set(tokens)) == 6
+    assert len(set(tokens)) == 7
     assert min(map(len, tokens)) == 43
 
 
@@ -93,7 +93,7 @@ def test_devices_stay_when_a_service_gets_a_new_token(folder: Folder) -> None:
     lines = dict(line.split(":", 1) for line in everybody.read_text().splitlines())
     assert lines["d1"] == "$7$101$aaaa$bbbb"
     assert credentials.matches((folder.secrets / "broker-bridge.token").read_text().strip(), lines["_bridge"])
-    assert set(lines) == {"_bridge", "_writer", "_dashboard", "_devices", "d1"}
+    assert set(lines) == {"_bridge", "_writer", "_dashboard", "_devices", "_control", "d1"}
 
 
 def test_later_start_leaves_the_password_files_alone(folder: Folder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,15 @@ import paho.mqtt.client as mqtt
 from flask import Flask
 from paho.mqtt.enums import CallbackAPIVersion
 
+import compose.broker
 from devices.app import create_app
 from devices.config import DevicesConfig
 from devices.credentials import hash_for_broker
 from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
 
 ADMIN, SERVICE = "admin-token-of-the-tests", "service-token-of-the-tests"
-ACL = """\
-user _devices
-topic read $SYS/#
-topic read devices/+/status
-
-pattern write devices/%u/status
-pattern write devices/%u/telemetry
-pattern read devices/%u/commands/+
-"""
+ACL = (Path(compose.broker.__file__).with_name("broker.acl")).read_text()
 
 
 @dataclass
@@ -84,13 +79,15 @@ class Broker(Mosquitto):
         )  # fmt: skip
         super().__init__(folder, *lines)
         (folder / "acl").write_text(ACL)
+        users = "".join(f"_{name}:{hash_for_broker(f'{name}-secret')}\n" for name in ("devices", "control"))
         for name in ("services", "passwd"):
-            (folder / name).write_text(f"_devices:{hash_for_broker('devices-secret')}\n")
+            (folder / name).write_text(users)
 
     def settings(self) -> dict[str, Any]:
         return {
             "broker": self.address,
             "broker_password": "devices-secret",
+            "control_password": "control-secret",
             "broker_passwd_file": str(self.folder / "passwd"),
             "broker_services_file": str(self.folder / "services"),
             "broker_pid_file": str(self.pid_file),
@@ -102,6 +99,7 @@ class MqttDevice:
 
     def __init__(self, broker: Broker, device_id: str, secret: str) -> None:
         self.codes: list[str] = []
+        self.heard: list[tuple[str, Any, bool]] = []
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=device_id)
         self.client.username_pw_set(device_id, secret)
         self.client.will_set(f"devices/{device_id}/status", "offline", qos=1, retain=True)
@@ -109,6 +107,23 @@ class MqttDevice:
         self.client.on_connect = lambda *given: self.codes.append(str(given[3]))
         self.client.connect_async("127.0.0.1", broker.port, keepalive=30)
         self.client.loop_start()
+
+    def listen(self, *filters: str) -> list[tuple[str, Any, bool]]:
+        """Subscribe once connected; what comes is appended as (topic, parsed payload, retained)."""
+        wait_until(self.client.is_connected)
+        subscribed: list[Any] = []
+        self.client.on_subscribe = lambda *given: subscribed.append(given[3])
+        self.client.on_message = lambda _c, _u, m: self.heard.append(
+            (m.topic, m.payload and loads(m.payload), m.retain)
+        )
+        self.client.subscribe([(each, 1) for each in filters])
+        wait_until(lambda: subscribed)
+        return self.heard
+
+    def publish(self, topic: str, content: Any, **more: Any) -> None:
+        """Publish JSON, or text as it is; returns when the broker has it."""
+        payload = content if isinstance(content, str | bytes) else dumps(content)
+        self.client.publish(topic, payload, 1, **more).wait_for_publish(10)
 
     def is_connected(self) -> bool:
         return self.client.is_connected()

@@ -1,0 +1,77 @@
+"""What goes over the connection to the broker, as plain values; and who deals with it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from wire import clock
+from wire.errors import HeadwaterError
+from wire.topics import DeviceTopic
+
+
+@dataclass(slots=True, frozen=True)
+class Inbound:
+    """A message from a device."""
+
+    topic: DeviceTopic
+    payload: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class Outbound:
+    """A message to a device; `token` is its sender's own name for it."""
+
+    topic: str
+    payload: bytes
+    token: Hashable
+    qos: int = 1
+    retain: bool = False
+    expiry_s: int | None = None  # the broker drops it then
+
+
+@dataclass(slots=True, frozen=True)
+class Receipt:
+    """The broker has a message; `is_heard` = somebody is subscribed to its topic, as far as the broker tells."""
+
+    token: Hashable
+    is_heard: bool
+
+
+class Traffic(Protocol):
+    """One kind of traffic; its methods are called by the connection's thread."""
+
+    filters: Sequence[str]  # what it hears
+    found: str  # filter of retained messages that it wants to know of at each connect; empty: none
+    channels: tuple[str, ...]  # of the topics that are its own
+
+    def begin(self, retained: Mapping[str, bytes]) -> None:
+        """A connection begins; `retained` is what the broker holds under `found`: device -> payload."""
+        ...
+
+    def take(self, messages: Sequence[Inbound]) -> list[tuple[Inbound, HeadwaterError]]:
+        """Take messages; they are kept when this returns. Give those that are refused, with the reason."""
+        ...
+
+    def outgoing(self) -> Sequence[Outbound]:
+        """Give what is to be sent now; each only once a connection."""
+        ...
+
+    def confirm(self, receipts: Sequence[Receipt]) -> None:
+        """Note what the broker has."""
+        ...
+
+
+def notice(message: Inbound, error: HeadwaterError) -> dict[str, Any]:
+    """Say why a message was refused, as on all error topics (docs/topics.md)."""
+    device, channel, rest = message.topic
+    return {
+        "code": error.code,
+        "detail": error.detail,
+        "end": "refused",
+        "index": 0,
+        "field": error.fields[0] if error.fields else None,
+        "time": clock.format_ns(clock.now_ns()),
+        "topic": "/".join(part for part in ("devices", device, channel, rest) if part),
+    } | error.extra

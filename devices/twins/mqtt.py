@@ -1,0 +1,134 @@
+"""Twins over MQTT: reported patches come up, desired parts go down as retained messages. Knows no client library."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import orjson
+
+from devices.control.traffic import Inbound, Outbound, Receipt
+from devices.twins import merge
+from devices.twins.edit import Edit, Twin
+from devices.twins.service import TwinVerbs
+from wire import clock, topics
+from wire.errors import BadRequest, HeadwaterError
+
+AT_ONCE = 500  # desired parts on their way to the broker
+LOOK_S = 0.5  # least time between two looks for devices that are gone
+
+
+class Desired(Protocol):
+    """What the broker must hold, and holds; see `devices.twins.store.DesiredStore`."""
+
+    def pending(self, limit: int) -> list[Twin]: ...
+    def orphans(self, limit: int) -> list[str]: ...
+    def retained(self, held: Mapping[str, int]) -> None: ...
+    def reconcile(self, held: Mapping[str, int]) -> int: ...
+
+
+class TwinTraffic:
+    """A Traffic of twins; in the thread of the connection."""
+
+    filters: Sequence[str] = (topics.TWIN_REPORTED,)
+    found: str = topics.TWIN_DESIRED
+    channels: tuple[str, ...] = ("twin",)
+
+    def __init__(self, twins: TwinVerbs, desired: Desired, revision: Callable[[], int]) -> None:
+        """Prepare.
+
+        Args:
+            twins: takes what devices report.
+            desired: tells what must go down.
+            revision: number of the newest change of any device: whether one may be gone.
+        """
+        self._twins = twins
+        self._desired = desired
+        self._revision = revision
+        self._on_way: dict[str, int] = {}  # device -> version; 0 = is being cleared
+        self._seen_revision = -1
+        self._look_at_s = 0.0
+
+    def begin(self, retained: Mapping[str, bytes]) -> None:
+        """See Traffic."""
+        self._on_way.clear()
+        self._seen_revision = -1
+        self._desired.reconcile({device: _version(payload) for device, payload in retained.items()})
+
+    def take(self, messages: Sequence[Inbound]) -> list[tuple[Inbound, HeadwaterError]]:
+        """See Traffic."""
+        refused: list[tuple[Inbound, HeadwaterError]] = []
+        edits, sources = [], []
+        for message in messages:
+            device = message.topic.device_id
+            try:
+                edits.append(Edit(device, "reported", _read(message), f"device:{device}"))
+                sources.append(message)
+            except HeadwaterError as error:
+                refused.append((message, error))
+        outcomes = self._twins.report_all(edits) if edits else []
+        for message, outcome in zip(sources, outcomes, strict=True):
+            if isinstance(outcome, HeadwaterError):
+                refused.append((message, outcome))
+        return refused
+
+    def outgoing(self) -> Sequence[Outbound]:
+        """See Traffic."""
+        room = AT_ONCE - len(self._on_way)
+        if room <= 0:
+            return ()
+        messages = []
+        for twin in self._desired.pending(AT_ONCE):
+            if self._on_way.get(twin.device) != twin.desired_version:
+                self._on_way[twin.device] = twin.desired_version
+                messages.append(_desired(twin))
+        for device in self._gone():
+            if self._on_way.get(device) != 0:
+                self._on_way[device] = 0
+                messages.append(Outbound(topics.twin_desired(device), b"", (device, 0), retain=True))
+        return messages
+
+    def confirm(self, receipts: Sequence[Receipt]) -> None:
+        """See Traffic: whether a device listens does not matter, the broker keeps it."""
+        held = dict(cast("tuple[str, int]", each.token) for each in receipts)
+        self._desired.retained(held)
+        for device, version in held.items():
+            if self._on_way.get(device) == version:
+                del self._on_way[device]
+
+    def _gone(self) -> list[str]:
+        if time.monotonic() < self._look_at_s:
+            return []
+        self._look_at_s = time.monotonic() + LOOK_S
+        revision = self._revision()
+        if revision == self._seen_revision:
+            return []
+        gone = self._desired.orphans(AT_ONCE)
+        if not gone:  # else there may be more of them
+            self._seen_revision = revision
+        return gone
+
+
+def _read(message: Inbound) -> dict[str, Any]:
+    if message.topic.rest != "reported":
+        raise BadRequest(f"not a topic for devices: twin/{message.topic.rest}", code="bad_topic")
+    return merge.read(message.payload)
+
+
+def _desired(twin: Twin) -> Outbound:
+    content = {
+        "version": twin.desired_version,
+        "time": clock.format_ns(twin.desired_ns),
+        "desired": twin.desired,
+    }
+    token = (twin.device, twin.desired_version)
+    return Outbound(topics.twin_desired(twin.device), orjson.dumps(content), token, retain=True)
+
+
+def _version(payload: bytes) -> int:
+    try:
+        version = orjson.loads(payload)["version"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return 0
+    return version if isinstance(version, int) and not isinstance(version, bool) else 0
