@@ -114,14 +114,11 @@ def _decode_lines(content: bytes) -> list[Envelope]:
 
 def _take(envelopes: list[Envelope], message: Message, rules: Rules, floats: frozenset[str]) -> list[Reading] | None:
     """Give the readings when all are ordinary; their times all lie in one unit, that of the first."""
-    device, protocol, received_ns, delivery = (
-        message.device,
-        message.protocol.name,
-        message.received_ns,
-        message.delivery,
-    )
+    device, protocol, delivery = message.device, message.protocol.name, message.delivery
     device_id, tenant, flags = device.id, device.tenant, REDELIVERED if message.is_redelivered else 0
-    first_ns, last_ns = rules.policy.window(received_ns)
+    received_ns, (back_ns, ahead_ns) = message.received_ns, rules.reach
+    first_ns, last_ns = received_ns - back_ns, received_ns + ahead_ns
+    first_ns = max(first_ns, times.YEAR_2000_NS)
     unit_ns = times.ns_per(envelopes[0].ts, rules.unit)
     is_bound = bool(rules.required or rules.bounds)
     readings = []

@@ -73,13 +73,15 @@ class Rules(NamedTuple):
     time_keys: tuple[str, ...]
     unit: times.Unit
     policy: times.Policy
+    reach: tuple[int, int]  # of `policy`
     floats: frozenset[str]  # names in `types`
 
     @classmethod
     def of(cls, spec: DeviceType | None) -> Rules:
         """Give the rules of a device type, or of devices without one."""
+        policy = times.policy_of(spec)
         if spec is None:
-            return cls({}, frozenset(), (), True, time_keys_of(None), "auto", times.GUARDED, frozenset())
+            return cls({}, frozenset(), (), True, time_keys_of(None), "auto", policy, policy.reach(), frozenset())
         ranges = {name: _Range.of(field) for name, field in spec.fields.items()}
         types = {
             name: NoneType if each.is_limited_text else each.kind for name, each in ranges.items() if "." not in name
@@ -89,7 +91,7 @@ class Rules(NamedTuple):
             frozenset(name for name, field in spec.fields.items() if field.required),
             tuple((name, each.low, each.high) for name, each in ranges.items() if each.is_bounded),
             spec.unknown_fields == "accept",
-            time_keys_of(spec), spec.time_unit, times.policy_of(spec),
+            time_keys_of(spec), spec.time_unit, policy, policy.reach(),
             frozenset(name for name, kind in types.items() if kind is float),
         )  # fmt: skip
 

@@ -30,11 +30,10 @@ class Policy(NamedTuple):
     back_ns: int | None  # older: refused
     late_ns: int | None  # older: history
 
-    def window(self, received_ns: int) -> tuple[int, int]:
-        """Give the first and the last time that `place` takes as it is, without flags, under any policy."""
-        back_ns = min((span for span in (self.back_ns, self.late_ns) if span is not None), default=received_ns)
-        ahead_ns = self.skew_ns if self.ahead_ns is None else min(self.skew_ns, self.ahead_ns)
-        return max(YEAR_2000_NS, received_ns - back_ns), received_ns + ahead_ns
+    def reach(self) -> tuple[int, int]:
+        """Give how far before and after its arrival a time from 2000 on is taken as it is, whatever the policy."""
+        back_ns = min((span for span in (self.back_ns, self.late_ns) if span is not None), default=clock.MAX_NS)
+        return back_ns, self.skew_ns if self.ahead_ns is None else min(self.skew_ns, self.ahead_ns)
 
 
 class OutsideWindow(Exception):  # noqa: N818 - an answer about the reading

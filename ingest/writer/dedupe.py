@@ -138,20 +138,20 @@ class Dedupe:
     def sift(self, readings: list[Reading], now_s: float) -> list[int]:
         """Give the indexes of the readings that are new, in order; they count as seen from now on."""
         self._recent.grow_older(now_s)
-        is_repeat = self._is_repeat
-        return [index for index, reading in enumerate(readings) if not is_repeat(reading)]
+        deliveries, boots, recent = self.deliveries, self.boots, self._recent
+        fresh = []
+        for index, reading in enumerate(readings):
+            if reading.content:  # neither a time nor a number of its own
+                if deliveries.is_repeat(reading):
+                    continue
+            elif reading.delivery:
+                deliveries.pass_by(reading)
+            is_numbered = reading.boot_id is not None and reading.seq is not None
+            if not (boots.is_repeat(reading) if is_numbered else recent.is_repeat(reading)):
+                fresh.append(index)
+        return fresh
 
     def forget(self, readings: list[Reading]) -> None:
         """Take readings for unseen that came to the quarantine after all."""
         for reading in readings:
             self._recent.forget(reading)
-
-    def _is_repeat(self, reading: Reading) -> bool:
-        if reading.content:  # neither a time nor a number of its own
-            if self.deliveries.is_repeat(reading):
-                return True
-        elif reading.delivery:
-            self.deliveries.pass_by(reading)
-        if reading.boot_id is not None and reading.seq is not None:
-            return self.boots.is_repeat(reading)
-        return self._recent.is_repeat(reading)

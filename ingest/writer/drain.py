@@ -182,7 +182,8 @@ class Drain:
         begun_s = time.monotonic()
         readings = taken.readings
         fresh = self._dedupe.sift(readings, begun_s)
-        return _Batch(taken, fresh, [readings[index] for index in fresh], begun_s)
+        points = readings if len(fresh) == len(readings) else [readings[index] for index in fresh]
+        return _Batch(taken, fresh, points, begun_s)
 
     def _count(self, batch: _Batch, outcome: WriteOutcome) -> None:
         refused = sum(refusal.field is None for refusal in outcome.refused)
@@ -256,8 +257,11 @@ class Drain:
         note_stored(batch.points, clock.now_ns())
         BATCH_SECONDS.observe(time.monotonic() - batch.begun_s)
         BATCH_SIZE.observe(len(batch.taken.readings))
-        refused = {refusal.index for refusal in outcome.refused}
-        self._listeners.offer(point for index, point in enumerate(batch.points) if index not in refused)
+        if outcome.refused:
+            refused = {refusal.index for refusal in outcome.refused}
+            self._listeners.offer([point for index, point in enumerate(batch.points) if index not in refused])
+        else:
+            self._listeners.offer(batch.points)
 
 
 def _as_message(taken: Taken, index: int) -> RawMessage:

@@ -49,7 +49,7 @@ class Boot(msgspec.Struct, array_like=True):
     def add(self, number: int) -> bool:
         """Add a number; False when it was there."""
         lows, highs = self.lows, self.highs
-        if highs and number == highs[-1] + 1:  # the ordinary case
+        if highs and number == highs[-1] + 1:
             highs[-1] = number
             return True
         place = bisect_right(lows, number)  # of the first range that begins above
@@ -174,13 +174,17 @@ class Boots:
 
     def is_repeat(self, reading: Reading) -> bool:
         """Tell whether a reading with boot_id and seq has come before; from now on it has."""
-        key = (reading.tenant, reading.device, reading.boot_id or "")
+        key, number = (reading.tenant, reading.device, reading.boot_id or ""), reading.seq or 0
         boot = self._known.get(key) or self._recall(key, reading.received_ns)
         self._touched[key] = reading
-        if boot.add(reading.seq or 0):
+        highs = boot.highs
+        if highs and number == highs[-1] + 1:  # as `add` would; one call less for nearly all
+            highs[-1] = number
+            return False
+        if boot.add(number):
             return False
         if _begins_again(boot, reading):
-            boot.begin_again(reading.seq or 0)
+            boot.begin_again(number)
             return False
         boot.duplicates += 1
         return True
