@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 Access = Literal["public", "own", "service"] | Role
 SESSION_COOKIE = "headwater_session"
+TENANT_HEADER = "Headwater-Tenant"
 PROBLEM_JSON = "application/problem+json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY_BYTES = 1024 * 1024
@@ -259,11 +260,14 @@ def _authorize(edge: Edge, access: Access) -> Principal | None:
 
 
 def presented_token() -> tuple[str, bool]:
-    """Give the operator's token of this request, and whether it came by the session cookie."""
-    header = request.headers.get("Authorization", "")
-    if header[:7].lower() == "bearer ":
-        return header[7:].strip(), False
-    return request.cookies.get(SESSION_COOKIE, ""), True
+    """Give the operator's token of this request, and whether it came by the session cookie.
+
+    The tenant in which somebody of the platform acts belongs to it: `<token>@<tenant>`.
+    """
+    header, tenant = request.headers.get("Authorization", ""), request.headers.get(TENANT_HEADER, "")
+    by_cookie = header[:7].lower() != "bearer "
+    token = request.cookies.get(SESSION_COOKIE, "") if by_cookie else header[7:].strip()
+    return f"{token.partition('@')[0]}@{tenant}" if tenant and token else token, by_cookie
 
 
 def is_same_site() -> bool:

@@ -19,6 +19,7 @@ MODULES = {
     "types": ("type",),
     "jobs": ("job",),
     "enrol": ("enrol",),
+    "tenants": ("tenant",),
     "access": ("token", "operator"),
     "quarantine": ("quarantine",),
     "settings": ("config",),

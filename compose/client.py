@@ -38,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_data_option(parser)
     parser.add_argument("--url", help="gateway of another installation (default: the one that runs on the data folder)")
     parser.add_argument("--token", help="operator token (default: DIR/secrets/operator.token, or $HEADWATER_TOKEN)")
+    parser.add_argument("--tenant", metavar="T", help="act in this tenant (for those of the platform)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -132,6 +133,11 @@ def _url(given: argparse.Namespace, folder: Folder) -> str:
 
 
 def _token(given: argparse.Namespace, folder: Folder) -> str:
+    token = _own_token(given, folder)
+    return f"{token}@{given.tenant}" if getattr(given, "tenant", None) else token
+
+
+def _own_token(given: argparse.Namespace, folder: Folder) -> str:
     token = settings.load(ClientConfig, {"token": given.token}).token
     if token:
         return token

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from chassis.peers import Peer
 from dashboard_api.service import Entry
+from wire.devices import TENANT
 from wire.errors import PeerUnavailable
 
 FRESH_S = 3.0  # presence on a page may be this old; 10,000 devices cost the registry one listing per 3 s
@@ -23,32 +24,37 @@ class PeerDirectory:
     def __init__(self, registry: Peer) -> None:
         self._registry = registry
         self._lock = threading.Lock()  # guards _entries, _read_s
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, dict[str, Entry]] = {}  # by tenant
         self._read_s = -STALE_S
 
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self, tenant: str) -> Mapping[str, Entry]:
         """See service.Directory."""
         with self._lock:
-            age_s = time.monotonic() - self._read_s
-            if age_s < FRESH_S:
-                return self._entries
-            try:
-                self._entries = self._read()
-            except PeerUnavailable:
-                if age_s >= STALE_S:
-                    raise
-                return self._entries
-            self._read_s = time.monotonic()
-            return self._entries
+            return self._fresh().get(tenant, {})
 
-    def _read(self) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
-        cursor = ""
-        while len(entries) < MAX_DEVICES:
+    def _fresh(self) -> dict[str, dict[str, Entry]]:
+        age_s = time.monotonic() - self._read_s
+        if age_s < FRESH_S:
+            return self._entries
+        try:
+            self._entries = self._read()
+        except PeerUnavailable:
+            if age_s >= STALE_S:
+                raise
+            return self._entries
+        self._read_s = time.monotonic()
+        return self._entries
+
+    def _read(self) -> dict[str, dict[str, Entry]]:
+        entries: dict[str, dict[str, Entry]] = {}
+        cursor, read = "", 0
+        while read < MAX_DEVICES:
             asked = urlencode({"limit": PAGE} | ({"cursor": cursor} if cursor else {}))
             page = self._registry.call("GET", f"/internal/directory?{asked}")
             for item in page["devices"]:
-                entries[item["id"]] = Entry(item["id"], item.get("type"), item.get("tags") or {}, bool(item["online"]))
+                entry = Entry(item["id"], item.get("type"), item.get("tags") or {}, bool(item["online"]))
+                entries.setdefault(item.get("tenant", TENANT), {})[entry.id] = entry
+            read += len(page["devices"])
             cursor = page.get("next") or ""
             if not cursor:
                 break

@@ -37,6 +37,7 @@ SEND_TIMEOUT_S = 60.0  # a frame that does not go out at all: the connection is 
 LINGER_S = 0.5  # how long what a reader still sends is read after the end
 LINGER_BYTES = 64 * 1024
 WEBSOCKET_VERSION = "13"
+_PRINCIPAL = "headwater.principal"
 CLOSE_POLICY = 1008
 CLOSE_GOING_AWAY = 1001
 
@@ -125,6 +126,7 @@ class Feed:
         if self._open >= MAX_VIEWERS:
             raise TooManyRequests(f"{MAX_VIEWERS} viewers are open, the limit", retry_after_s=30)
         _check_handshake()
+        request.environ[_PRINCIPAL] = principal
         # Compression would hold about 300 KB a viewer; of subprotocols there are none.
         for key in ("HTTP_SEC_WEBSOCKET_EXTENSIONS", "HTTP_SEC_WEBSOCKET_PROTOCOL"):
             request.environ.pop(key, None)
@@ -133,12 +135,13 @@ class Feed:
                 request.environ[key] = WholeSocket(request.environ[key])
 
     def _serve(self, browser: WebSocket) -> None:
-        token = web.presented_token()[0]
+        token, principal = web.presented_token()[0], request.environ[_PRINCIPAL]
         self._count(+1)
         try:
             subscription = _subscription(browser.receive(timeout=SUBSCRIBE_WITHIN_S))
             while subscription is not None:
-                subscription = self._serve_viewer(browser, Viewer(subscription.subscribe), token)
+                viewer = Viewer(subscription.subscribe, principal.tenant)
+                subscription = self._serve_viewer(browser, viewer, token)
         except HeadwaterError as error:
             browser.send(orjson.dumps({"problem": error.to_problem()}).decode())
             browser.close(CLOSE_POLICY, error.code)

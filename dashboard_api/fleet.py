@@ -14,6 +14,7 @@ from typing import Any
 from chassis.peers import Peer
 from dashboard_api.hub import SENT, Hub
 from dashboard_api.service import Directory
+from wire.devices import TENANT
 from wire.errors import HeadwaterError
 
 FRESH_S = 1.0  # many open overviews ask the other services once a second in all
@@ -109,22 +110,27 @@ class Fleet:
         self._known: tuple[float, Balance] | None = None
         self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)  # (monotonic, received)
 
-    def figures(self, token: str) -> Figures:
-        """Give the figures, asking with the operator's own token."""
+    def figures(self, token: str, tenant: str = TENANT) -> Figures:
+        """Give the figures of a tenant, asking with the operator's own token.
+
+        Ledger and delays are of the whole installation, so they are told in the platform's own tenant only.
+        """
+        is_home = tenant == TENANT
         missing: list[str] = []
         devices = online = None
         try:
-            entries = self._directory.entries().values()
+            entries = self._directory.entries(tenant).values()
             devices, online = len(entries), sum(entry.is_online for entry in entries)
         except HeadwaterError:
             missing.append("devices")
-        balance = self._balance(token)
-        if balance is None:
+        balance = self._balance(token) if is_home else None
+        if balance is None and is_home:
             missing.append("ingest")
-        rates = self._hub.rates()
+        rates = self._hub.rates(tenant)
         lag_s = balance.lag_s if balance else None
         gaps = balance.gaps if balance else None
-        return Figures(devices, online, self._rate_s(rates), lag_s, balance, rates, missing, gaps, self._delays())
+        rate_s, delays = self._rate_s(rates, is_home=is_home), self._delays() if is_home else []
+        return Figures(devices, online, rate_s, lag_s, balance, rates, missing, gaps, delays)
 
     def _delays(self) -> list[Delay]:
         """Give the delays of each class, to the store and to viewers in turn."""
@@ -154,10 +160,10 @@ class Fleet:
             self._samples.append((now_s, balance.counts["received"]))
             return balance
 
-    def _rate_s(self, rates: list[int]) -> float:
+    def _rate_s(self, rates: list[int], *, is_home: bool) -> float:
         """Messages received a second; while nobody has watched long enough, what the feed shows."""
         with self._lock:
-            samples = list(self._samples)
+            samples = list(self._samples) if is_home else []
         if samples:
             newest_s, newest = samples[-1]
             within = [sample for sample in samples if newest_s - sample[0] <= RATE_WINDOW_S]

@@ -16,6 +16,7 @@ import orjson
 
 from chassis.delays import DelayHistogram
 from chassis.metrics import Counter, Gauge
+from wire.devices import TENANT
 from wire.feed import MAX_FRAME_BYTES, Subscription
 
 MAX_QUEUED = 2_000  # points kept one by one for a viewer (about 300 KB); more are conflated
@@ -74,9 +75,10 @@ def encode(point: PointJson) -> list[bytes]:
 
 
 class Viewer:
-    """What one reader subscribed to and has not been sent. Safe for one producer and one sender."""
+    """What one reader of a tenant subscribed to and has not been sent. Safe for one producer and one sender."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, tenant: str = TENANT) -> None:
+        self.tenant = tenant
         self.waiting = threading.Event()  # set: there is something to send, or nothing ever again
         self.is_given_up = False
         self.devices: frozenset[str] = frozenset(subscription.devices)
@@ -199,11 +201,11 @@ class Hub:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards everything below
-        self._of_device: dict[str, set[Viewer]] = {}
-        self._of_all: set[Viewer] = set()
+        self._of_device: dict[tuple[str, str], set[Viewer]] = {}  # tenant, device
+        self._of_all: dict[str, set[Viewer]] = {}  # by tenant
         self._began = int(time.monotonic())
         self._delays: tuple[float, Mapping[str, Mapping[str, float]]] = (-DELAYS_FRESH_S, {})
-        self._rates: deque[tuple[int, int]] = deque(maxlen=RATE_SLOTS)  # (second of time.monotonic, points in it)
+        self._rates: dict[str, deque[tuple[int, int]]] = {}  # by tenant: (second of time.monotonic, points in it)
 
     def join(self, viewer: Viewer) -> None:
         """Let a viewer take part."""
@@ -218,8 +220,8 @@ class Hub:
             for members in self._memberships(viewer):
                 members.discard(viewer)
             for device in viewer.devices:
-                if not self._of_device.get(device, True):
-                    del self._of_device[device]
+                if not self._of_device.get((viewer.tenant, device), True):
+                    del self._of_device[viewer.tenant, device]
         VIEWERS.dec()
 
     def publish(self, message: bytes) -> None:
@@ -229,7 +231,8 @@ class Hub:
             oldest = {str(kind): int(received_ns) for kind, received_ns in parsed.get("oldest", {}).items()}
             items = [_item(point, oldest) for point in parsed["points"]]
             self._note_delays(parsed.get("delays"))
-            offers = self._sort(items, int(parsed.get("stored", len(items))))
+            tenant = str(parsed.get("tenant", TENANT))
+            offers = self._sort(tenant, items, int(parsed.get("stored", len(items))))
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
             BAD.inc()
             return
@@ -238,11 +241,11 @@ class Hub:
         for viewer, wanted in offers.items():
             viewer.offer(wanted, now_s)
 
-    def rates(self) -> list[int]:
-        """Give the points of each of the last RATE_SLOTS whole seconds, oldest first; less while the hub is young."""
+    def rates(self, tenant: str = TENANT) -> list[int]:
+        """Give a tenant's points of each of the last RATE_SLOTS seconds, oldest first; less while the hub is young."""
         now = int(time.monotonic())
         with self._lock:
-            known = dict(self._rates)
+            known = dict(self._rates.get(tenant, ()))
         return [known.get(second, 0) for second in range(max(self._began, now - RATE_SLOTS), now)]
 
     def delays(self) -> Mapping[str, Mapping[str, float]]:
@@ -254,7 +257,7 @@ class Hub:
     def viewers(self) -> int:
         """Tell how many viewers there are."""
         with self._lock:
-            return len(self._of_all.union(*self._of_device.values()))
+            return len(set().union(*self._of_all.values(), *self._of_device.values()))
 
     def _note_delays(self, told: Any) -> None:
         if told is None:
@@ -265,25 +268,26 @@ class Hub:
 
     def _memberships(self, viewer: Viewer) -> list[set[Viewer]]:
         if not viewer.devices:
-            return [self._of_all]
-        return [self._of_device.setdefault(device, set()) for device in viewer.devices]
+            return [self._of_all.setdefault(viewer.tenant, set())]
+        return [self._of_device.setdefault((viewer.tenant, device), set()) for device in viewer.devices]
 
-    def _sort(self, items: list[Item], stored: int) -> Mapping[Viewer, list[Item]]:
+    def _sort(self, tenant: str, items: list[Item], stored: int) -> Mapping[Viewer, list[Item]]:
         with self._lock:
-            self._count(stored)
-            offers: dict[Viewer, list[Item]] = dict.fromkeys(self._of_all, items)
+            if stored:
+                self._count(tenant, stored)
+            offers: dict[Viewer, list[Item]] = dict.fromkeys(self._of_all.get(tenant, ()), items)
             if not self._of_device:
                 return offers
             for item in items:
-                for viewer in self._of_device.get(item.point["device"], ()):
+                for viewer in self._of_device.get((tenant, item.point["device"]), ()):
                     offers.setdefault(viewer, []).append(item)
             return offers
 
-    def _count(self, stored: int) -> None:
-        second = int(time.monotonic())
-        if self._rates and self._rates[-1][0] == second:
-            stored += self._rates.pop()[1]
-        self._rates.append((second, stored))
+    def _count(self, tenant: str, stored: int) -> None:
+        second, rates = int(time.monotonic()), self._rates.setdefault(tenant, deque(maxlen=RATE_SLOTS))
+        if rates and rates[-1][0] == second:
+            stored += rates.pop()[1]
+        rates.append((second, stored))
 
 
 def _item(point: Any, oldest: Mapping[str, int]) -> Item:

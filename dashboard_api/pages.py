@@ -39,12 +39,13 @@ def _add_fleet(api: Api, views: Views, fleet: Fleet) -> None:
     def overview(call: Call) -> Response:
         """The fleet at a glance."""
         token = _token()
-        return _page("overview.html", call, figures=fleet.figures(token), readings=views.readings(token))
+        return _page("overview.html", call, figures=fleet.figures(token, call.actor.tenant),
+                     readings=views.readings(token, call.actor.tenant))  # fmt: skip
 
     @api.route("GET", "/v1/overview", "viewer", answers={200: None})
-    def figures(_call: Call) -> dict[str, Any]:
+    def figures(call: Call) -> dict[str, Any]:
         """Figures of the fleet: devices, rate, lag, ledger; null where a service does not answer."""
-        return fleet.figures(_token()).to_json()
+        return fleet.figures(_token(), call.actor.tenant).to_json()
 
 
 def _add_devices(api: Api, views: Views) -> None:
@@ -69,7 +70,7 @@ def _add_devices(api: Api, views: Views) -> None:
     @api.route("GET", "/devices/<device_id>", "viewer")
     def device(call: Call) -> Response:
         """One device: latest values, charts, presence, tags, quarantined messages."""
-        shown: DevicePage = views.device(_token(), call.path["device_id"])
+        shown: DevicePage = views.device(_token(), call.path["device_id"], call.actor.tenant)
         window = request.args.get("window", "")
         window = window if window in WINDOWS else _usual_window(shown)
         length_s, every_s = WINDOWS[window]

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from dashboard_api.offload import Offload
 from series.port import AggregateFn, AggregateQuery, AggregateRow, Page, RangeQuery, SeriesReader
 from wire.clock import NS_PER_S
+from wire.devices import TENANT
 from wire.errors import BadRequest
 from wire.points import Point
 
@@ -35,10 +36,10 @@ class Entry:
 
 
 class Directory(Protocol):
-    """All devices by id, a few seconds old at most."""
+    """The devices of each tenant by id, a few seconds old at most."""
 
-    def entries(self) -> Mapping[str, Entry]:
-        """Give the directory.
+    def entries(self, tenant: str) -> Mapping[str, Entry]:
+        """Give the directory of a tenant.
 
         Raises:
             PeerUnavailable: the registry is away and nothing is remembered.
@@ -53,7 +54,7 @@ class Selection:
     devices: Sequence[str] = ()
     fields: Sequence[str] = ()
     measurement: str | None = None
-    tenant: str = "default"
+    tenant: str = TENANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Queries:
         Raises:
             BadRequest: the grouping is not one of ours, or the rows would be too many.
         """
-        key, group_of = self._grouping(group_by)
+        key, group_of = self._grouping(group_by, selection.tenant)
         query = AggregateQuery(
             start_ns=span.start_ns,
             end_ns=span.end_ns,
@@ -137,10 +138,10 @@ class Queries:
         page = self._reader.range(query)
         return encode(page.points), page.next
 
-    def _grouping(self, group_by: str) -> tuple[str, dict[str, str] | None]:
+    def _grouping(self, group_by: str, tenant: str) -> tuple[str, dict[str, str] | None]:
         if group_by in ("", "device"):
             return "device", None
-        entries = self._directory.entries().values()
+        entries = self._directory.entries(tenant).values()
         if group_by == "type":
             return "type", {entry.id: entry.type for entry in entries if entry.type}
         kind, _, key = group_by.partition(":")

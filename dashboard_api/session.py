@@ -10,7 +10,7 @@ from flask import Response, redirect, render_template, request
 
 from chassis import web
 from chassis.peers import Peer
-from chassis.tokens import TokenChecker, hash_token
+from chassis.tokens import TokenChecker, hash_token, split_tenant
 from chassis.web import Api, Call
 from dashboard_api import look
 from wire.clock import NS_PER_S, now_ns
@@ -62,8 +62,8 @@ def add_routes(api: Api, registry: Peer, tokens: TokenChecker) -> None:
 
     @api.route("GET", "/v1/session", "viewer", answers={200: None})
     def session(call: Call) -> dict[str, Any]:
-        """Who is asking: name and role."""
-        return {"name": call.actor.name, "role": call.actor.role}
+        """Who is asking: name, role and tenant."""
+        return {"name": call.actor.name, "role": call.actor.role, "tenant": call.actor.tenant}
 
 
 def _login(registry: Peer, call: Call) -> Response:
@@ -90,7 +90,7 @@ def _logout(registry: Peer) -> Response:
     response = _redirect("/login")
     if token:
         with suppress(NotFound):  # it ended before
-            registry.call("POST", "/internal/operators:logout", {"sha256": hash_token(token)})
+            registry.call("POST", "/internal/operators:logout", {"sha256": hash_token(split_tenant(token)[0])})
         response.delete_cookie(web.SESSION_COOKIE, httponly=True, samesite="Strict", secure=request.is_secure)
     return response
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from chassis.peers import Peer
 from dashboard_api.service import Directory, Entry, Queries, Selection
+from wire.devices import type_key
 from wire.errors import HeadwaterError, NotFound
 from wire.points import FieldValue, Point
 
@@ -82,6 +83,14 @@ class DevicePage:
     delivery: Mapping[str, Any] | None = None  # its ledger; None: the ingest service does not answer
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose page it is: their token, and the tenant in which they act."""
+
+    token: str
+    tenant: str
+
+
 class Views:
     """Asks devices and ingest, and the store, for what a page shows."""
 
@@ -93,24 +102,25 @@ class Views:
         self._lock = threading.Lock()  # guards _types
         self._types: dict[str, tuple[float, Mapping[str, Any]]] = {}
 
-    def readings(self, token: str) -> list[Reading]:
+    def readings(self, token: str, tenant: str) -> list[Reading]:
         """Give the newest values of a few devices of each type, those online first; none while the registry is away."""
         try:
-            entries = self._directory.entries().values()
+            entries = self._directory.entries(tenant).values()
         except HeadwaterError:
             return []
         chosen = _choose(entries)
         if not chosen:
             return []
-        points = self._queries.latest(Selection([entry.id for entry in chosen])).points
-        return [Reading(_row_of(entry), self._fields(token, entry.type, entry.id, points)) for entry in chosen]
+        points = self._queries.latest(Selection([entry.id for entry in chosen], tenant=tenant)).points
+        asker = Asker(token, tenant)
+        return [Reading(_row_of(entry), self._fields(asker, entry.type, entry.id, points)) for entry in chosen]
 
     def devices(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Give a page of the device table: rows and the cursor of the next page."""
         answer = self._devices.call("GET", f"/v1/devices?{urlencode(asked)}", token=token)
         return {"items": [self._row(item) for item in answer["items"]], "next": answer.get("next")}
 
-    def device(self, token: str, device_id: str) -> DevicePage:
+    def device(self, token: str, device_id: str, tenant: str) -> DevicePage:
         """Give all of one device.
 
         Raises:
@@ -118,8 +128,8 @@ class Views:
         """
         details = self._devices.call("GET", f"/v1/devices/{quote(device_id, safe='')}", token=token)
         row = self._row(details)
-        points = self._queries.latest(Selection([row.id]), limit=MAX_FIELDS).points
-        fields = self._fields(token, row.type, row.id, points)
+        points = self._queries.latest(Selection([row.id], tenant=tenant), limit=MAX_FIELDS).points
+        fields = self._fields(Asker(token, tenant), row.type, row.id, points)
         charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
         return DevicePage(
             row, details, fields, self._quarantine_of(token, row.id), charts, self._delivery_of(token, row.id)
@@ -162,8 +172,8 @@ class Views:
             is_gateway=bool(item.get("gateway")),
         )
 
-    def _fields(self, token: str, type_name: str | None, device_id: str, points: list[Point]) -> list[Shown]:
-        specs = self._specs(token, type_name) if type_name else {}
+    def _fields(self, asker: Asker, type_name: str | None, device_id: str, points: list[Point]) -> list[Shown]:
+        specs = self._specs(asker, type_name) if type_name else {}
         newest: dict[tuple[str, str], Shown] = {}
         for point in points:
             if point.device != device_id:
@@ -179,13 +189,16 @@ class Views:
         order = {name: at for at, name in enumerate(specs)}  # as the type lists them, the rest by name
         return sorted(newest.values(), key=lambda shown: (order.get(shown.name, len(order)), shown.name))
 
-    def _specs(self, token: str, type_name: str) -> Mapping[str, Any]:
+    def _specs(self, asker: Asker, type_name: str) -> Mapping[str, Any]:
+        key = type_key(asker.tenant, type_name)
         with self._lock:
-            read_s, specs = self._types.get(type_name, (-TYPES_FRESH_S, {}))
+            read_s, specs = self._types.get(key, (-TYPES_FRESH_S, {}))
         if time.monotonic() - read_s < TYPES_FRESH_S:
             return specs
         try:
-            specs = self._devices.call("GET", f"/v1/device-types/{quote(type_name, safe='')}", token=token)["fields"]
+            specs = self._devices.call("GET", f"/v1/device-types/{quote(type_name, safe='')}", token=asker.token)[
+                "fields"
+            ]
         except NotFound:
             specs = {}
         except HeadwaterError:
@@ -193,7 +206,7 @@ class Views:
         with self._lock:
             if len(self._types) >= MAX_TYPES:
                 self._types.clear()
-            self._types[type_name] = (time.monotonic(), specs)
+            self._types[key] = (time.monotonic(), specs)
         return specs
 
 

@@ -47,9 +47,8 @@ class DeviceQuery(Model):
 
 
 def who(call: Call) -> Who:
-    """Name the caller for the audit log: `token:<name>` or `operator:<name>`."""
-    kind = call.actor.id.split(":", 1)[0]
-    return Who(f"{kind}:{call.actor.name}", call.remote_ip)
+    """Name the caller, their address and their tenant for a change and its audit entry."""
+    return Who(call.actor.signature, call.remote_ip, call.actor.tenant, call.actor.role)
 
 
 def add_routes(api: Api, registry: Registry) -> None:
@@ -68,14 +67,14 @@ def _add_devices(api: Api, registry: Registry) -> None:
     @api.route("GET", "/v1/devices", "viewer", query=DeviceQuery, answers={200: DevicePage})
     def list_devices(call: Call) -> DevicePage:
         """List devices in order of their ids; q finds id, type and tag values."""
-        items = registry.search(_to_filter(call.query))
+        items = registry.search(call.actor.tenant, _to_filter(call.query))
         is_full = len(items) == call.query.limit
         return DevicePage(items=items, next=items[-1].id if is_full else None)
 
     @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail})
     def get_device(call: Call) -> DeviceDetail:
         """Show a device, its presence and its credentials without secrets."""
-        return registry.find(call.path["device_id"])
+        return registry.find(call.actor.tenant, call.path["device_id"])
 
     @api.route("PATCH", DEVICE, "operator", body=DevicePatch, answers={200: DeviceView})
     def patch_device(call: Call) -> DeviceView:
@@ -109,7 +108,7 @@ def _add_credentials(api: Api, registry: Registry) -> None:
     @api.route("GET", DEVICE + "/credentials", "viewer", answers={200: CredentialList})
     def list_credentials(call: Call) -> CredentialList:
         """List a device's credentials without secrets."""
-        return CredentialList(items=registry.list_credentials(call.path["device_id"]))
+        return CredentialList(items=registry.list_credentials(call.actor.tenant, call.path["device_id"]))
 
     @api.route("POST", DEVICE + "/credentials", "operator", body=CredentialCreate, answers={201: CredentialIssued})
     def add_credential(call: Call) -> CredentialIssued:

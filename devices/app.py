@@ -41,6 +41,9 @@ from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
 from devices.service import Registry
 from devices.store import CredentialStore, DeviceStore
+from devices.tenants import api as tenants_api
+from devices.tenants.service import Tenants
+from devices.tenants.store import TenantStore
 from devices.types import api as types_api
 from devices.types import schedule
 from devices.types.service import DeviceTypes
@@ -115,6 +118,7 @@ def _chores(database: Database, runner: Runner) -> dict[str, Chore]:
 def _add_topics(routes: Api, config: DevicesConfig, database: Database) -> None:
     """Add the routes of topics that need nothing but the database."""
     types_api.add_routes(routes, DeviceTypes(TypeStore(database)))
+    tenants_api.add_routes(routes, Tenants(TenantStore(database)))
     ways, seal = EnrolmentStore(database), Seal(config.registry_key)
     enrolment_api.add_routes(routes, Enrolments(ways, seal), Door(ways, seal), HoldStore(database))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devices.query.tree import EVERY_DEVICE, Node
+from wire.devices import TENANT, Role
 
 Scalar = bool | int | float | str
 SYSTEM = "system"  # the actor of what the registry does by itself
@@ -14,10 +15,12 @@ SYSTEM = "system"  # the actor of what the registry does by itself
 
 @dataclass(slots=True, frozen=True)
 class Who:
-    """Who asks for a change, and from where: part of every audit entry."""
+    """Who asks for a change, from where, and in which tenant: part of every audit entry."""
 
     actor: str
     remote_ip: str = ""
+    tenant: str = TENANT
+    role: Role = "viewer"  # what they may hand out at most, where that is asked
 
 
 @dataclass(slots=True, frozen=True)

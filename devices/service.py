@@ -30,8 +30,8 @@ class DeviceRows(Protocol):
     """Where devices are kept; see `devices.store.DeviceStore`."""
 
     def add(self, devices: Sequence[NewDevice], who: Who, action: str) -> None: ...
-    def find(self, device_id: str) -> DeviceView: ...
-    def search(self, wanted: DeviceFilter) -> list[DeviceView]: ...
+    def find(self, tenant: str, device_id: str) -> DeviceView: ...
+    def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]: ...
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView: ...
     def retire(self, device_id: str, who: Who) -> DeviceView: ...
     def remove(self, device_id: str, who: Who) -> None: ...
@@ -40,7 +40,7 @@ class DeviceRows(Protocol):
 class CredentialRows(Protocol):
     """Where credentials are kept; see `devices.store.CredentialStore`."""
 
-    def list(self, device_id: str) -> list[CredentialView]: ...
+    def list(self, tenant: str, device_id: str) -> list[CredentialView]: ...
     def add(self, new: CredentialRow, who: Who) -> None: ...
     def rotate(self, new: CredentialRow, old_until_ns: int, who: Who) -> None: ...
     def remove(self, device_id: str, credential_id: str, who: Who) -> None: ...
@@ -62,20 +62,20 @@ class Registry:
         issued, row = credentials.issue(wanted.id, clock.now_ns(), CredentialCreate())
         device = NewDevice(wanted.id, wanted.type, wanted.tags, wanted.gateway, row, attributes=wanted.attributes)
         self._devices.add([device], who, "device.create")
-        return DeviceCreated(**dict(self._devices.find(wanted.id)), credential=issued)
+        return DeviceCreated(**dict(self._devices.find(who.tenant, wanted.id)), credential=issued)
 
-    def find(self, device_id: str) -> DeviceDetail:
+    def find(self, tenant: str, device_id: str) -> DeviceDetail:
         """Give a device with its credentials.
 
         Raises:
             NotFound: no such device.
         """
-        _demand_id(device_id)
-        return DeviceDetail(**dict(self._devices.find(device_id)), credentials=self._credentials.list(device_id))
+        device = self._find(tenant, device_id)
+        return DeviceDetail(**dict(device), credentials=self._credentials.list(tenant, device_id))
 
-    def search(self, wanted: DeviceFilter) -> list[DeviceView]:
-        """List devices in order of their ids."""
-        return self._devices.search(wanted)
+    def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
+        """List devices of a tenant in order of their ids."""
+        return self._devices.search(tenant, wanted)
 
     def change(self, device_id: str, patch: DevicePatch, who: Who) -> DeviceView:
         """Change the given members of a device.
@@ -128,14 +128,14 @@ class Registry:
         _demand_id(device_id)
         self._devices.remove(device_id, who)
 
-    def list_credentials(self, device_id: str) -> list[CredentialView]:
+    def list_credentials(self, tenant: str, device_id: str) -> list[CredentialView]:
         """Give a device's credentials without secrets.
 
         Raises:
             NotFound: no such device.
         """
-        self._find(device_id)
-        return self._credentials.list(device_id)
+        self._find(tenant, device_id)
+        return self._credentials.list(tenant, device_id)
 
     def add_credential(self, device_id: str, wanted: CredentialCreate, who: Who) -> IssuedCredential:
         """Issue a further credential.
@@ -144,7 +144,7 @@ class Registry:
             NotFound: no such device.
             Conflict: it has too many, or is retired.
         """
-        _demand_service(self._find(device_id))
+        _demand_service(self._find(who.tenant, device_id))
         issued, row = credentials.issue(device_id, clock.now_ns(), wanted)
         self._credentials.add(row, who)
         return issued
@@ -156,7 +156,7 @@ class Registry:
             NotFound: no such device.
             Conflict: it is retired.
         """
-        _demand_service(self._find(device_id))
+        _demand_service(self._find(who.tenant, device_id))
         now_ns = clock.now_ns()
         issued, row = credentials.issue(device_id, now_ns, CredentialCreate())
         self._credentials.rotate(row, now_ns + int(overlap_s * NS_PER_S), who)
@@ -168,12 +168,12 @@ class Registry:
         Raises:
             NotFound: no such device or credential.
         """
-        self._find(device_id)
+        self._find(who.tenant, device_id)
         self._credentials.remove(device_id, _plain(credential_id), who)
 
-    def _find(self, device_id: str) -> DeviceView:
+    def _find(self, tenant: str, device_id: str) -> DeviceView:
         _demand_id(device_id)
-        return self._devices.find(device_id)
+        return self._devices.find(tenant, device_id)
 
     def _update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
         _demand_id(device_id)

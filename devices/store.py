@@ -15,7 +15,7 @@ from devices.groups.store import group_finder
 from devices.query.sql import condition
 from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
-from wire.devices import TENANT
+from devices.tenants.store import demand_room
 from wire.errors import Conflict, NotFound
 from wire.registry import CredentialView, DeviceView
 
@@ -36,6 +36,7 @@ class DeviceStore:
 
         Raises:
             Conflict: an id is taken.
+            Forbidden: the tenant has as many devices as it may.
         """
         with self._database.write() as transaction:
             add_devices(transaction, devices, who, action)
@@ -45,27 +46,27 @@ class DeviceStore:
         return lambda transaction: add_devices(transaction, devices, who, action)
 
     def taken(self, ids: Sequence[str]) -> set[str]:
-        """Give those of the ids that exist."""
+        """Give those of the ids that exist, in whichever tenant: an id is one user name at the broker."""
         with self._database.read() as connection:
             return _taken(connection, ids)
 
-    def find(self, device_id: str) -> DeviceView:
+    def find(self, tenant: str, device_id: str) -> DeviceView:
         """Give one device.
 
         Raises:
             NotFound: no such device.
         """
         with self._database.read() as connection:
-            row = connection.execute(_view().where(DEVICES.c.id == device_id)).mappings().first()
+            row = connection.execute(_view(tenant).where(DEVICES.c.id == device_id)).mappings().first()
         if row is None:
             raise NotFound(f"no device {device_id!r}", code="device_not_found")
         return _to_view(row)
 
-    def search(self, wanted: DeviceFilter) -> list[DeviceView]:
-        """List devices in order of their ids."""
+    def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
+        """List devices of a tenant in order of their ids."""
         with self._database.read() as connection:
-            chosen = condition(wanted.tree, TENANT, group_finder(connection, TENANT))
-            query = _view().where(chosen, *_conditions(wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
+            chosen = condition(wanted.tree, tenant, group_finder(connection, tenant))
+            query = _view(tenant).where(chosen, *_conditions(tenant, wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
             return [_to_view(row) for row in connection.execute(query).mappings()]
 
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
@@ -75,22 +76,23 @@ class DeviceStore:
             NotFound: no such device.
         """
         with self._database.write() as transaction:
-            row = transaction.execute(_view().where(DEVICES.c.id == device_id)).mappings().first()
+            row = transaction.execute(_view(deed.who.tenant).where(DEVICES.c.id == device_id)).mappings().first()
             if row is None:
                 raise NotFound(f"no device {device_id!r}", code="device_not_found")
             old = _to_view(row)
             new = change(old)
             if new == old:
                 return old
-            values = _device_values(new, transaction.now_ns)
+            tenant = deed.who.tenant
+            values = _device_values(tenant, new, transaction.now_ns)
             del values["created_ns"], values["tenant"], values["id"]
             if new.attributes.get("fw") != old.attributes.get("fw"):  # else what the device itself reported stays
                 values |= fw_values(new.attributes.get("fw"))
-            transaction.execute(update(DEVICES).where(_is(device_id)).values(**values))
-            transaction.execute(delete(DEVICE_TAGS).where(_owned(DEVICE_TAGS, device_id)))
-            transaction.execute(insert(DEVICE_TAGS), _tag_rows(new))
-            transaction.execute(delete(DEVICE_ATTRIBUTES).where(_owned(DEVICE_ATTRIBUTES, device_id)))
-            transaction.execute(insert(DEVICE_ATTRIBUTES), _attribute_rows(new))
+            transaction.execute(update(DEVICES).where(_is(tenant, device_id)).values(**values))
+            transaction.execute(delete(DEVICE_TAGS).where(_owned(DEVICE_TAGS, tenant, device_id)))
+            transaction.execute(insert(DEVICE_TAGS), _tag_rows(tenant, new))
+            transaction.execute(delete(DEVICE_ATTRIBUTES).where(_owned(DEVICE_ATTRIBUTES, tenant, device_id)))
+            transaction.execute(insert(DEVICE_ATTRIBUTES), _attribute_rows(tenant, new))
             transaction.changed("device", [device_id])
             transaction.audit([deed])
         return new.model_copy(update={"updated": values["updated_ns"]})
@@ -102,14 +104,14 @@ class DeviceStore:
             NotFound: no such device.
         """
         with self._database.write() as transaction:
-            row = transaction.execute(_view().where(DEVICES.c.id == device_id)).mappings().first()
+            row = transaction.execute(_view(who.tenant).where(DEVICES.c.id == device_id)).mappings().first()
             if row is None:
                 raise NotFound(f"no device {device_id!r}", code="device_not_found")
             if row["state"] == "retired":
                 return _to_view(row)
             values = {"state": "retired", "broker_credential": None, "updated_ns": transaction.now_ns}
-            transaction.execute(update(DEVICES).where(_is(device_id)).values(**values))
-            gone = transaction.execute(delete(CREDENTIALS).where(_owned(CREDENTIALS, device_id))).rowcount
+            transaction.execute(update(DEVICES).where(_is(who.tenant, device_id)).values(**values))
+            gone = transaction.execute(delete(CREDENTIALS).where(_owned(CREDENTIALS, who.tenant, device_id))).rowcount
             transaction.changed("device", [device_id])
             transaction.audit([Deed(who, "device.retire", device_id, {"credentials": gone})])
             return _to_view(dict(row) | values)
@@ -121,7 +123,7 @@ class DeviceStore:
             NotFound: no such device.
         """
         with self._database.write() as transaction:
-            if not transaction.execute(delete(DEVICES).where(_is(device_id))).rowcount:
+            if not transaction.execute(delete(DEVICES).where(_is(who.tenant, device_id))).rowcount:
                 raise NotFound(f"no device {device_id!r}", code="device_not_found")
             transaction.changed("device", [device_id])
             transaction.audit([Deed(who, "device.delete", device_id)])
@@ -133,9 +135,9 @@ class CredentialStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self, device_id: str) -> list[CredentialView]:
+    def list(self, tenant: str, device_id: str) -> list[CredentialView]:
         """Give a device's credentials, oldest first."""
-        query = select(CREDENTIALS).where(_owned(CREDENTIALS, device_id))
+        query = select(CREDENTIALS).where(_owned(CREDENTIALS, tenant, device_id))
         ordered = query.order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
         with self._database.read() as connection:
             return [_to_credential_view(row) for row in connection.execute(ordered).mappings()]
@@ -148,7 +150,7 @@ class CredentialStore:
             Conflict: it has MAX_CREDENTIALS already.
         """
         with self._database.write() as transaction:
-            _insert_credential(transaction, new)
+            _insert_credential(transaction, who.tenant, new)
             transaction.audit([Deed(who, "credential.add", new.device, {"credential": new.id})])
 
     def rotate(self, new: CredentialRow, old_until_ns: int, who: Who) -> None:
@@ -159,12 +161,12 @@ class CredentialStore:
         """
         until = CREDENTIALS.c.not_after_ns
         with self._database.write() as transaction:
-            mine = _owned(CREDENTIALS, new.device)
+            mine = _owned(CREDENTIALS, who.tenant, new.device)
             longer = or_(until.is_(None), until > old_until_ns)
             transaction.execute(update(CREDENTIALS).where(mine, longer).values(not_after_ns=old_until_ns))
             over = and_(until.is_not(None), until <= transaction.now_ns)  # among them those that end just now
             transaction.execute(delete(CREDENTIALS).where(mine, over))
-            _insert_credential(transaction, new)
+            _insert_credential(transaction, who.tenant, new)
             detail = {"credential": new.id, "others_until_ns": old_until_ns}
             transaction.audit([Deed(who, "credential.rotate", new.device, detail)])
 
@@ -175,7 +177,7 @@ class CredentialStore:
             NotFound: the device has no such credential.
         """
         with self._database.write() as transaction:
-            which = and_(_owned(CREDENTIALS, device_id), CREDENTIALS.c.id == credential_id)
+            which = and_(_owned(CREDENTIALS, who.tenant, device_id), CREDENTIALS.c.id == credential_id)
             if not transaction.execute(delete(CREDENTIALS).where(which)).rowcount:
                 raise NotFound(f"device {device_id!r} has no credential {credential_id!r}", code="credential_not_found")
             transaction.changed("device", [device_id])
@@ -198,27 +200,31 @@ def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, acti
     taken = _taken(transaction, [device.id for device in devices])
     if taken:
         raise Conflict(f"device {min(taken)} exists already", code="device_exists", fields=["id"])
-    transaction.execute(insert(DEVICES), [_new_values(device, transaction.now_ns) for device in devices])
-    transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(device)])
-    transaction.execute(insert(DEVICE_ATTRIBUTES), [row for device in devices for row in _attribute_rows(device)])
-    transaction.execute(insert(CREDENTIALS), [credential_values(device.credential) for device in devices])
+    tenant, now_ns = who.tenant, transaction.now_ns
+    demand_room(transaction, tenant, len(devices))
+    transaction.execute(insert(DEVICES), [_new_values(tenant, device, now_ns) for device in devices])
+    transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(tenant, device)])
+    attributes = [row for device in devices for row in _attribute_rows(tenant, device)]
+    transaction.execute(insert(DEVICE_ATTRIBUTES), attributes)
+    issued = [credential_values(tenant, device.credential) for device in devices]
+    transaction.execute(insert(CREDENTIALS), issued)
     transaction.changed("device", [device.id for device in devices])
     transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
 
 
-def _insert_credential(transaction: Write, new: CredentialRow) -> None:
-    state = transaction.execute(select(DEVICES.c.state).where(_is(new.device))).scalar()
+def _insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> None:
+    state = transaction.execute(select(DEVICES.c.state).where(_is(tenant, new.device))).scalar()
     if state is None:
         raise NotFound(f"no device {new.device!r}", code="device_not_found")
     if state == "retired":
         raise Conflict(f"device {new.device} is retired, which is for good", code="device_retired")
-    mine = select(CREDENTIALS.c.id).where(_owned(CREDENTIALS, new.device))
+    mine = select(CREDENTIALS.c.id).where(_owned(CREDENTIALS, tenant, new.device))
     held = transaction.execute(mine.order_by(CREDENTIALS.c.created_ns.desc())).scalars().all()
     if len(held) >= MAX_CREDENTIALS:
         raise Conflict(f"a device has at most {MAX_CREDENTIALS} credentials", code="too_many_credentials")
-    transaction.execute(insert(CREDENTIALS).values(**credential_values(new)))
+    transaction.execute(insert(CREDENTIALS).values(**credential_values(tenant, new)))
     # The broker takes one credential at a time: while the choice is not made, it stays with the newest of before.
-    unchosen = and_(_is(new.device), DEVICES.c.broker_credential.is_(None))
+    unchosen = and_(_is(tenant, new.device), DEVICES.c.broker_credential.is_(None))
     transaction.execute(update(DEVICES).where(unchosen).values(broker_credential=held[0] if held else None))
     transaction.changed("device", [new.device])
 
@@ -227,18 +233,18 @@ def _taken(connection: Any, ids: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for start in range(0, len(ids), PARAMETERS):
         part = DEVICES.c.id.in_(ids[start : start + PARAMETERS])
-        query = select(DEVICES.c.id).where(DEVICES.c.tenant == TENANT, part)
+        query = select(DEVICES.c.id).where(part)
         found.update(connection.execute(query).scalars())
     return found
 
 
-def _view() -> Select[Any]:
+def _view(tenant: str) -> Select[Any]:
     at_home = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
     query = select(DEVICES, PRESENCE.c.online, PRESENCE.c.last_seen_ns)
-    return query.select_from(DEVICES.outerjoin(PRESENCE, at_home)).where(DEVICES.c.tenant == TENANT)
+    return query.select_from(DEVICES.outerjoin(PRESENCE, at_home)).where(DEVICES.c.tenant == tenant)
 
 
-def _conditions(wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:
+def _conditions(tenant: str, wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.after:
         yield DEVICES.c.id > wanted.after
     if wanted.type is not None:
@@ -248,7 +254,7 @@ def _conditions(wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.is_online is not None:
         yield func.coalesce(PRESENCE.c.online, False).is_(wanted.is_online)
     for key, value in wanted.tags:
-        named = and_(DEVICE_TAGS.c.tenant == TENANT, DEVICE_TAGS.c.key == key, DEVICE_TAGS.c.value == value)
+        named = and_(DEVICE_TAGS.c.tenant == tenant, DEVICE_TAGS.c.key == key, DEVICE_TAGS.c.value == value)
         yield DEVICES.c.id.in_(select(DEVICE_TAGS.c.device).where(named))
 
 
@@ -259,13 +265,13 @@ def _is_in_state(state: str) -> ColumnElement[bool]:
     return and_(DEVICES.c.state == "active", has_been_seen if state == "active" else ~has_been_seen)
 
 
-def _new_values(device: NewDevice, now_ns: int) -> dict[str, Any]:
-    return _device_values(device, now_ns) | fw_values(device.attributes.get("fw"))
+def _new_values(tenant: str, device: NewDevice, now_ns: int) -> dict[str, Any]:
+    return _device_values(tenant, device, now_ns) | fw_values(device.attributes.get("fw"))
 
 
-def _device_values(device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any]:
+def _device_values(tenant: str, device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any]:
     return {
-        "tenant": TENANT,
+        "tenant": tenant,
         "id": device.id,
         "type": device.type,
         "gateway": device.gateway,
@@ -283,19 +289,19 @@ def _stored_state(state: str) -> str:
     return "active" if state == "registered" else state
 
 
-def _tag_rows(device: NewDevice | DeviceView) -> list[dict[str, Any]]:
+def _tag_rows(tenant: str, device: NewDevice | DeviceView) -> list[dict[str, Any]]:
     named = device.tags.items()
-    return [{"tenant": TENANT, "device": device.id, "key": key, "value": value} for key, value in named]
+    return [{"tenant": tenant, "device": device.id, "key": key, "value": value} for key, value in named]
 
 
-def _attribute_rows(device: NewDevice | DeviceView) -> list[dict[str, Any]]:
-    of_device = {"tenant": TENANT, "device": device.id}
+def _attribute_rows(tenant: str, device: NewDevice | DeviceView) -> list[dict[str, Any]]:
+    of_device = {"tenant": tenant, "device": device.id}
     return [of_device | {"key": key, **indexed(value)} for key, value in device.attributes.items()]
 
 
-def credential_values(row: CredentialRow) -> dict[str, Any]:
+def credential_values(tenant: str, row: CredentialRow) -> dict[str, Any]:
     """Give a credential as a row of CREDENTIALS."""
-    return {"tenant": TENANT} | {name: getattr(row, name) for name in CredentialRow.__dataclass_fields__}
+    return {"tenant": tenant} | {name: getattr(row, name) for name in CredentialRow.__dataclass_fields__}
 
 
 def _shown(device: NewDevice) -> dict[str, Any]:
@@ -308,12 +314,12 @@ def _shown(device: NewDevice) -> dict[str, Any]:
     }
 
 
-def _is(device_id: str) -> ColumnElement[bool]:
-    return and_(DEVICES.c.tenant == TENANT, DEVICES.c.id == device_id)
+def _is(tenant: str, device_id: str) -> ColumnElement[bool]:
+    return and_(DEVICES.c.tenant == tenant, DEVICES.c.id == device_id)
 
 
-def _owned(table: Any, device_id: str) -> ColumnElement[bool]:
-    return and_(table.c.tenant == TENANT, table.c.device == device_id)
+def _owned(table: Any, tenant: str, device_id: str) -> ColumnElement[bool]:
+    return and_(table.c.tenant == tenant, table.c.device == device_id)
 
 
 def _to_view(row: Any) -> DeviceView:

@@ -154,7 +154,9 @@ class _Door:
         return _render(self._service.accept(message))
 
     def _note(self, actor: str, action: str, named: str, detail: str, call: Call) -> None:
-        self._reports.note_attempt(AuditEntry(f"device:{actor}", action, f"device:{named}", detail, call.remote_ip))
+        tenant = self._gate.tenant_of(actor)
+        entry = AuditEntry(f"device:{actor}", action, f"device:{named}", detail, call.remote_ip, tenant)
+        self._reports.note_attempt(entry)
 
 
 class _NothingAccepted(errors.HeadwaterError):

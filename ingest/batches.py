@@ -188,9 +188,9 @@ class BatchSorting:
     def _refuse_stranger(self, index: int, delivery: Delivery, named: str) -> None:
         detail = f"the topic names {named}"
         self._refuse(index, "unknown", "identity_mismatch", detail)
-        self._ports.reports.note_attempt(
-            AuditEntry(delivery.device, "telemetry.identity_mismatch", f"device:{named}", f"over MQTT: {detail}"),
-        )
+        tenant, said = self._ports.gate.tenant_of(delivery.device), f"over MQTT: {detail}"
+        entry = AuditEntry(delivery.device, "telemetry.identity_mismatch", f"device:{named}", said, tenant=tenant)
+        self._ports.reports.note_attempt(entry)
 
 
 def not_kept(item: Item) -> Item:

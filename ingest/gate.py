@@ -20,7 +20,7 @@ from chassis.peers import Peer
 from chassis.tokens import hash_token
 from ingest.validation import TypeChecker
 from wire import clock, topics
-from wire.devices import Changes, CredentialRecord, DeviceIdentity, LookupResult
+from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, LookupResult, type_key
 from wire.enrolment import may_be_derived
 from wire.errors import Forbidden, HeadwaterError, PeerUnavailable, Unauthorized
 
@@ -68,7 +68,7 @@ class Gate:
         self._lock = threading.Lock()  # guards the four below; single reads go without it
         self._devices: OrderedDict[str, Known] = OrderedDict()
         self._absent: dict[str, float] = {}  # id -> monotonic time until which it is not asked for
-        self._checkers: dict[str, TypeChecker] = {}
+        self._checkers: dict[str, TypeChecker] = {}  # by wire.devices.type_key
         self._wanted: dict[str, Future[Known | None]] = {}  # single devices that go into the next lookup
         self._revision = 0  # newest heard of: an answer from before it is not kept
         self._polled = 0  # newest that is wholly taken in
@@ -124,9 +124,14 @@ class Gate:
         """Tell whether a device exists, as far as is known without asking."""
         return device_id in self._devices
 
+    def tenant_of(self, device_id: str) -> str:
+        """Give a device's tenant, as far as is known without asking; else that of the platform."""
+        device = self._devices.get(device_id)
+        return TENANT if device is None else device.tenant
+
     def checker_of(self, device: Known) -> TypeChecker | None:
         """Give the checker of a device's type; None for a device without one."""
-        return self._checkers.get(device.type) if device.type is not None else None
+        return self._checkers.get(type_key(device.tenant, device.type)) if device.type is not None else None
 
     def poll(self) -> None:
         """Ask the registry what changed and fetch that; called each POLL_S. A registry that is away is no fault.
@@ -217,14 +222,15 @@ class Gate:
         return fetched
 
     def _learn_types(self, answer: LookupResult) -> None:
-        for name, spec in answer.types.items():
-            current = self._checkers.get(name)
+        for key, spec in answer.types.items():
+            current = self._checkers.get(key)
             is_news = current is None or (answer.revision >= self._revision and current.spec != spec)
             if is_news:
-                self._checkers[name] = TypeChecker(spec)
+                self._checkers[key] = TypeChecker(spec)
         if answer.revision >= self._revision:
-            for name in {device.type for device in answer.devices if device.type} - answer.types.keys():
-                self._checkers.pop(name, None)  # the name stands for no rules any more
+            worn = {type_key(device.tenant, device.type) for device in answer.devices if device.type}
+            for key in worn - answer.types.keys():
+                self._checkers.pop(key, None)  # the name stands for no rules any more
 
     def _keep(self, fetched: dict[str, Known]) -> None:
         for device_id, device in fetched.items():
@@ -265,8 +271,8 @@ class Gate:
         wanted: dict[str, str] = {}
         with self._lock:
             for device in self._devices.values() if types else ():
-                if device.type in types:
-                    wanted.setdefault(device.type, device.id)
+                if device.type is not None and (key := type_key(device.tenant, device.type)) in types:
+                    wanted.setdefault(key, device.id)
         if wanted:  # a type of no cached device comes with the next lookup of one
             self._fetch(list(wanted.values()))
 

@@ -111,7 +111,7 @@ class Ledger:
 
     def of_device(self, device: str, tenant: str) -> DeviceLedgerModel:
         """Give what waits of one device, and the account of its boots."""
-        by_code = self._quarantine.count_by_code(device)
+        by_code = self._quarantine.count_by_code(device, tenant=tenant)
         found = self._read_boots(device, tenant)
         current = max(found.boots, key=lambda account: account.boot.began_ns, default=None)
         boots = [_shown(account, is_current=account is current) for account in found.boots]

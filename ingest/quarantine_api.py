@@ -18,7 +18,7 @@ from ingest.quarantine import Entry, Quarantine, Selection
 from ingest.replay import Replayed, Replayer
 from ingest.reports import AuditEntry
 from wire import errors
-from wire.devices import Model
+from wire.devices import TENANT, Model
 from wire.points import TimeNs
 
 MAX_ID = 2**63 - 1
@@ -168,8 +168,10 @@ def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
         return response
 
     @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel})
-    def show_ledger(_call: Call) -> LedgerModel:
-        """Show the balance sheet of all readings."""
+    def show_ledger(call: Call) -> LedgerModel:
+        """Show the balance sheet of all readings, which is of the installation: in the platform's own tenant only."""
+        if call.actor.tenant != TENANT:
+            raise errors.NotFound("the ledger is of the whole installation; ask in the platform's own tenant")
         return ledger.totals()
 
     @api.route("GET", "/v1/devices/<id>/ledger", "viewer", answers={200: DeviceLedgerModel})
@@ -230,8 +232,8 @@ def _to_csv(entry: EntryModel) -> bytes:
 
 
 def _deed(call: Call, action: str, entries: int) -> AuditEntry:
-    kind = call.actor.id.split(":", 1)[0]
-    return AuditEntry(f"{kind}:{call.actor.name}", action, "quarantine", f"{entries} entries", call.remote_ip)
+    done = f"{entries} entries"
+    return AuditEntry(call.actor.signature, action, "quarantine", done, call.remote_ip, call.actor.tenant)
 
 
 def _shown(entry: Entry) -> EntryModel:

@@ -167,7 +167,7 @@ class Replayer:
             if tried and time.monotonic() > deadline_s:
                 stop = of_message[0].id
                 break
-            for id_, each in self._again(of_message, found.known.get(of_message[0].device)):
+            for id_, each in self._again(of_message, _as_then(found.known.get(of_message[0].device), of_message[0])):
                 batch.add(id_, each)
                 if batch.is_full:
                     total, batch = self._commit(total, batch), _Batch()
@@ -215,6 +215,16 @@ class Replayer:
             return Failure(entry.id, "unsupported", f"no protocol {entry.protocol!r}")
         message = Message(device, protocol, entry.raw, entry.received_ns, entry.transport, entry.source)
         return self._ports.intake.sort(message, self._ports.gate.checker_of(device))
+
+
+def _as_then(device: Known | None, entry: Entry) -> Known | None:
+    """Give the device as it was when the message came: what it sent stays with the tenant of that time.
+
+    A message of a device that was not registered yet had no tenant: it goes to whoever has the device now.
+    """
+    if device is None or entry.code == "unknown_device":
+        return device
+    return device._replace(tenant=entry.tenant)
 
 
 def _is_of_the_store(entry: Entry) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from chassis import logs
 from chassis.metrics import Counter
 from chassis.peers import Peer
+from wire.devices import TENANT
 from wire.errors import HeadwaterError, PeerUnavailable
 
 log = logs.get(__name__)
@@ -36,6 +37,7 @@ class AuditEntry(NamedTuple):
     object: str
     detail: str
     remote_ip: str = ""
+    tenant: str = TENANT
 
 
 class Reports:

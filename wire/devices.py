@@ -13,8 +13,9 @@ from wire.points import TimeNs
 FieldType = Literal["float", "int", "bool", "string"]
 # registered: admitted, but never seen; held: it proved who it is and waits to be accepted
 DeviceState = Literal["registered", "active", "held", "disabled", "retired"]
-Role = Literal["viewer", "operator", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do all that those before it may
+Role = Literal["viewer", "operator", "admin", "platform"]
+# Each may do all that those before it may. The first three hold within a tenant, `platform` in all of them.
+ROLES: tuple[Role, ...] = ("viewer", "operator", "admin", "platform")
 TENANT = "default"
 MAX_WHOLE = 2**53  # beyond it, doubles miss whole numbers
 MAX_BANDS = 4  # of one rate limit
@@ -158,7 +159,7 @@ class DeviceIdentity(Model):
 
 
 class LookupResult(Model):
-    """Answer of the registry to a lookup by ids: unknown ids are absent."""
+    """Answer of the registry to a lookup by ids: unknown ids are absent. The types are by `type_key`."""
 
     devices: list[DeviceIdentity]
     types: dict[str, DeviceType]
@@ -166,7 +167,10 @@ class LookupResult(Model):
 
 
 class Changes(Model):
-    """What changed in the registry since a revision. `reset` = too long ago: forget everything."""
+    """What changed in the registry since a revision. `reset` = too long ago: forget everything.
+
+    `types` are named by `type_key`; ids of devices are unique in the whole installation.
+    """
 
     revision: int
     reset: bool = False
@@ -181,8 +185,20 @@ class Principal(Model):
     id: str
     name: str
     role: Role
-    tenant: str = TENANT
+    tenant: str = TENANT  # in which they act
+    home: str | None = None  # the own tenant of somebody of the platform who acts in another
     expires: TimeNs | None = None
+
+    @property
+    def signature(self) -> str:
+        """How the audit log names them: `token:<name>` or `operator:<name>`, with `@<tenant>` from outside."""
+        kind = self.id.partition(":")[0]
+        return f"{kind}:{self.name}" + (f"@{self.home}" if self.home else "")
+
+
+def type_key(tenant: str, name: str) -> str:
+    """Name a device type beyond its tenant; neither part holds a slash."""
+    return f"{tenant}/{name}"
 
 
 def parse_bearer(text: str) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from wire.clock import MAX_NS
 from wire.devices import (
+    TENANT,
     Attributes,
     AttributeValue,
     DeviceId,
@@ -277,9 +278,10 @@ class Seen(Model):
 
 
 class TokenHash(Model):
-    """A presented token, hashed."""
+    """A presented token, hashed, and the tenant in which its bearer wants to act; None: their own."""
 
     sha256: Sha256
+    tenant: Text | None = None
 
 
 class Login(Model):
@@ -307,6 +309,7 @@ class AuditEntryIn(Model):
     object: Text = ""
     detail: dict[str, Any] = {}
     remote_ip: Text = ""
+    tenant: Text = TENANT
 
 
 class AuditEntries(Model):

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, select
 from devices.database.engine import Database, chain
 from devices.database.tables import AUDIT, COUNTERS
 from devices.rows import AuditFilter, Deed
-from wire.devices import TENANT
 from wire.registry import AuditVerdict, AuditView
 
 _PART = 2_000  # entries held in memory while verifying
@@ -28,9 +27,9 @@ class AuditStore:
         with self._database.write() as transaction:
             transaction.audit(deeds)
 
-    def list(self, wanted: AuditFilter) -> list[AuditView]:
-        """List entries, newest first."""
-        query = select(AUDIT).where(AUDIT.c.tenant == TENANT).order_by(AUDIT.c.seq.desc()).limit(wanted.limit)
+    def list(self, tenant: str, wanted: AuditFilter) -> list[AuditView]:
+        """List entries of a tenant, newest first."""
+        query = select(AUDIT).where(AUDIT.c.tenant == tenant).order_by(AUDIT.c.seq.desc()).limit(wanted.limit)
         if wanted.object is not None:
             query = query.where(AUDIT.c.object == wanted.object)
         if wanted.actor is not None:

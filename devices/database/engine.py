@@ -19,7 +19,6 @@ from sqlalchemy import Connection, Engine, create_engine, delete, event, exc, in
 from devices.database.tables import AUDIT, CHANGES, COUNTERS
 from devices.rows import Deed
 from wire import clock
-from wire.devices import TENANT
 from wire.errors import Conflict, Unavailable
 
 KEPT_CHANGES = 10_000
@@ -43,7 +42,7 @@ class Write:
         return None if parameters == [] else self.connection.execute(statement, parameters)
 
     def changed(self, kind: str, keys: Iterable[str]) -> None:
-        """Tell the readers of `/internal/changes` about devices, types or tokens."""
+        """Tell the readers of `/internal/changes` about devices (ids), types (`type_key`) or tokens."""
         self._changes.extend((kind, key) for key in keys)
 
     def audit(self, deeds: Iterable[Deed]) -> None:
@@ -73,7 +72,7 @@ class Write:
             seq += 1
             row = {
                 "seq": seq,
-                "tenant": TENANT,
+                "tenant": deed.who.tenant,
                 "time_ns": self.now_ns,
                 "actor": deed.who.actor,
                 "action": deed.action,

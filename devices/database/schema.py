@@ -20,9 +20,11 @@ from devices.database import (
     tables_jobs,  # noqa: F401 - declares its tables in METADATA
 )
 from devices.database.engine import Database
-from devices.database.tables import COUNTERS, METADATA
+from devices.database.tables import COUNTERS, METADATA, TENANTS
+from wire import clock
+from wire.devices import TENANT
 
-SCHEMA_VERSION = "0006"  # the newest of migrations/versions; a test holds it
+SCHEMA_VERSION = "0007"  # the newest of migrations/versions; a test holds it
 COUNTER_NAMES = ("revision", "audit", "presence", "control")
 MIGRATIONS = Path(__file__).parent / "migrations"
 _POSTGRES_LOCK = 0x48454144  # any fixed number: concurrent starts of several hosts wait for each other
@@ -48,6 +50,8 @@ def create(connection: Connection) -> None:
     """Make the newest schema in an empty database."""
     METADATA.create_all(connection)
     connection.execute(insert(COUNTERS), [{"name": name, "value": 0, "text": ""} for name in COUNTER_NAMES])
+    home = {"id": TENANT, "title": "", "state": "active", "limits": "{}", "created_ns": clock.now_ns()}
+    connection.execute(insert(TENANTS).values(**home))
     connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
     connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA_VERSION})
 

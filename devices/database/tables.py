@@ -20,9 +20,21 @@ METADATA = MetaData()
 
 
 def of_device() -> ForeignKeyConstraint:
-    """Let rows go with their device."""
-    return ForeignKeyConstraint(["tenant", "device"], ["devices.tenant", "devices.id"], ondelete="CASCADE")
+    """What belongs to a device goes with it: when it is deleted, and when it moves to another tenant."""
+    return ForeignKeyConstraint(
+        ["tenant", "device"], ["devices.tenant", "devices.id"], ondelete="CASCADE", onupdate="CASCADE"
+    )
 
+
+TENANTS = Table(
+    "tenants",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # active, suspended, deleted: an id is never given out again
+    Column("limits", Text, nullable=False),  # JSON of wire.tenants.Limits
+    Column("created_ns", BigInteger, nullable=False),
+)
 
 DEVICES = Table(
     "devices",
@@ -41,6 +53,7 @@ DEVICES = Table(
     Column("fw", String(256)),  # the firmware it runs, as it says or its attribute `fw`
     Column("fw_order", String(512).with_variant(String(512, collation="C"), "postgresql")),  # see query.versions
     PrimaryKeyConstraint("tenant", "id"),
+    Index("devices_by_id", "id", unique=True),  # in the whole installation: the broker knows no tenants
     Index("devices_by_type", "tenant", "type"),
 )
 
@@ -156,7 +169,7 @@ CHANGES = Table(
     METADATA,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
     Column("kind", String(16), nullable=False),  # device, type, token
-    Column("key", String(64), nullable=False),
+    Column("key", String(160), nullable=False),
 )
 
 AUDIT = Table(

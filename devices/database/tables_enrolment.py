@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
-    ForeignKeyConstraint,
     Index,
     PrimaryKeyConstraint,
     String,
@@ -14,7 +13,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from devices.database.tables import METADATA
+from devices.database.tables import METADATA, of_device
 
 ENROLMENTS = Table(
     "enrolments",
@@ -43,6 +42,6 @@ ORIGINS = Table(
     Column("hardware", Text, nullable=False),
     Column("time_ns", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "device"),
-    ForeignKeyConstraint(["tenant", "device"], ["devices.tenant", "devices.id"], ondelete="CASCADE"),
+    of_device(),
     Index("origins_by_nonce", "nonce"),
 )

@@ -59,7 +59,8 @@ class HoldStore:
         with self._database.read() as connection:
             rows = connection.execute(columns).all()
         for tenant in {row.tenant for row in rows}:
-            self.decide(tenant, [row.id for row in rows if row.tenant == tenant], "disabled", Who(SYSTEM))
+            mine = [row.id for row in rows if row.tenant == tenant]
+            self.decide(tenant, mine, "disabled", Who(SYSTEM, tenant=tenant))
         return len(rows)
 
 

@@ -140,7 +140,7 @@ class Door:
         return True
 
     def _by_token(self, token: EnrolmentRow, asked: EnrolRequest, remote_ip: str) -> EnrolAnswer:
-        who, nonce = Who(token.source, remote_ip), hash_token(asked.nonce) if asked.nonce else None
+        who, nonce = Who(token.source, remote_ip, token.tenant), hash_token(asked.nonce) if asked.nonce else None
         now_ns = clock.now_ns()
         before = nonce and self._rows.enrolled_before(token.tenant, token.source, nonce, now_ns - RECLAIM_S * NS_PER_S)
         if before and asked.id in (None, before):
@@ -155,7 +155,7 @@ class Door:
     def _by_group(self, group: EnrolmentRow, device_id: str, asked: EnrolRequest, remote_ip: str) -> None:
         key = derive_key(self._seal.open(group.secret, group.id), device_id)
         row = credentials.adopt(device_id, key, clock.now_ns())
-        self._register(group, row, asked, Who(group.source, remote_ip), None)
+        self._register(group, row, asked, Who(group.source, remote_ip, group.tenant), None)
 
     def _register(
         self, way: EnrolmentRow, row: CredentialRow, asked: EnrolRequest, who: Who, nonce: str | None

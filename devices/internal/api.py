@@ -94,7 +94,7 @@ def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> No
     def audit_entries(call: Call) -> None:
         """Append audit entries of another service."""
         entries = call.body.entries
-        audit.append([Deed(Who(e.actor, e.remote_ip), e.action, e.object, e.detail) for e in entries])
+        audit.append([Deed(Who(e.actor, e.remote_ip, e.tenant), e.action, e.object, e.detail) for e in entries])
 
 
 def add_access(api: Api, tokens: Tokens, operators: Operators) -> None:
@@ -102,8 +102,8 @@ def add_access(api: Api, tokens: Tokens, operators: Operators) -> None:
 
     @api.route("POST", "/internal/tokens:verify", "service", body=TokenHash)
     def verify(call: Call) -> Principal:
-        """Tell whose token has this hash."""
-        principal = tokens.verify(call.body.sha256)
+        """Tell whose token has this hash, and whether they may act in the tenant they name."""
+        principal = tokens.verify(call.body.sha256, call.body.tenant)
         if principal is None:
             raise NotFound("no such token", code="token_not_found")
         return principal

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, and_, func, select
 
 from devices.database.engine import Database
-from devices.database.tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
+from devices.database.tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE, TENANTS
 from devices.rows import BrokerCredential
 from devices.store import PARAMETERS
 from devices.types.store import select_types, to_type
-from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult
+from wire.devices import Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult, type_key
 
+_SUSPENDED = select(TENANTS.c.id).where(TENANTS.c.state != "active")
 _OWNS = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
 
 
@@ -30,8 +32,11 @@ class LookupStore:
         with self._database.read() as connection:
             for start in range(0, len(ids), PARAMETERS):
                 _read_identities(connection, ids[start : start + PARAMETERS], found)
-            names = sorted({device.type for device in found.values() if device.type is not None})
-            types = {kind.name: kind for kind in _read_types(connection, names)}
+            idle = set(connection.execute(_SUSPENDED).scalars())
+            for device in found.values():
+                device.state = "disabled" if device.tenant in idle else device.state
+            worn = {(device.tenant, device.type) for device in found.values() if device.type is not None}
+            types = _read_types(connection, worn)
             return LookupResult(devices=list(found.values()), types=types, revision=_revision(connection))
 
     def changes(self, since: int) -> Changes:
@@ -49,13 +54,17 @@ class LookupStore:
     def directory(self, after: str, limit: int) -> tuple[list[dict[str, Any]], int]:
         """List devices briefly in order of their ids, and give the revision."""
         present = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
-        columns = select(DEVICES.c.id, DEVICES.c.type, DEVICES.c.tags, PRESENCE.c.online)
+        columns = select(DEVICES.c.id, DEVICES.c.type, DEVICES.c.tags, PRESENCE.c.online, DEVICES.c.tenant)
         query = columns.select_from(DEVICES.outerjoin(PRESENCE, present))
-        paged = query.where(DEVICES.c.tenant == TENANT, DEVICES.c.id > after).order_by(DEVICES.c.id).limit(limit)
+        paged = query.where(DEVICES.c.id > after).order_by(DEVICES.c.id).limit(limit)
         with self._database.read() as connection:
             rows = connection.execute(paged).all()
             revision = _revision(connection)
-        return [{"id": d, "type": t, "tags": orjson.loads(tags), "online": bool(o)} for d, t, tags, o in rows], revision
+        names = ("id", "type", "tags", "online", "tenant")
+        return [
+            dict(zip(names, (key, kind, orjson.loads(tags), bool(online), tenant), strict=True))
+            for key, kind, tags, online, tenant in rows
+        ], revision
 
     def revision(self) -> int:
         """Give the number of the newest change."""
@@ -73,6 +82,7 @@ class LookupStore:
             CREDENTIALS.c.not_after_ns,
         )
         active = columns.select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.state.in_(("active", "held")))
+        active = active.where(DEVICES.c.tenant.not_in(_SUSPENDED))
         order = (CREDENTIALS.c.device, CREDENTIALS.c.created_ns.desc(), CREDENTIALS.c.id)
         valid, boundaries = [], []
         with self._database.read() as connection:
@@ -88,8 +98,7 @@ def _revision(connection: Connection) -> int:
 
 
 def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str, DeviceIdentity]) -> None:
-    mine = DEVICES.c.tenant == TENANT
-    for row in connection.execute(select(DEVICES).where(mine, DEVICES.c.id.in_(ids))).mappings():
+    for row in connection.execute(select(DEVICES).where(DEVICES.c.id.in_(ids))).mappings():
         found[row["id"]] = DeviceIdentity(
             id=row["id"],
             tenant=row["tenant"],
@@ -98,12 +107,13 @@ def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str
             gateway=row["gateway"],
             tags=orjson.loads(row["tags"]),
         )
-    owned = select(CREDENTIALS).where(CREDENTIALS.c.tenant == TENANT, CREDENTIALS.c.device.in_(ids))
+    owned = select(CREDENTIALS).select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.id.in_(ids))
     for row in connection.execute(owned.order_by(CREDENTIALS.c.created_ns)).mappings():
         names = ("id", "sha256", "not_before_ns", "not_after_ns")
         found[row["device"]].credentials.append(CredentialRecord(**{name: row[name] for name in names}))
 
 
-def _read_types(connection: Connection, names: Sequence[str]) -> list[DeviceType]:
-    query = select_types().where(DEVICE_TYPES.c.tenant == TENANT, DEVICE_TYPES.c.name.in_(names))
-    return [to_type(row) for row in connection.execute(query).mappings()]
+def _read_types(connection: Connection, worn: AbstractSet[tuple[str, str]]) -> dict[str, DeviceType]:
+    query = select_types().where(DEVICE_TYPES.c.name.in_({name for _, name in worn}))
+    rows = connection.execute(query).mappings()
+    return {type_key(row["tenant"], row["name"]): to_type(row) for row in rows if (row["tenant"], row["name"]) in worn}

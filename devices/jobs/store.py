@@ -220,7 +220,7 @@ def _to_job(row: Any) -> Job:
         tenant=row["tenant"],
         kind=row["kind"],
         spec=orjson.loads(row["spec"]),
-        who=Who(row["actor"], row["remote_ip"]),
+        who=Who(row["actor"], row["remote_ip"], row["tenant"]),
         turn=row["turn"],
         done=row["done"],
         failed=row["failed"],

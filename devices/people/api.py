@@ -30,7 +30,7 @@ from wire.registry import (
 class Audit(Protocol):
     """The audit log; see `devices.audit.store.AuditStore`."""
 
-    def list(self, wanted: AuditFilter) -> list[AuditView]: ...
+    def list(self, tenant: str, wanted: AuditFilter) -> list[AuditView]: ...
     def verify(self) -> AuditVerdict: ...
 
 
@@ -57,9 +57,9 @@ def _add_tokens(api: Api, tokens: Tokens) -> None:
         return tokens.create(call.body, who(call))
 
     @api.route("GET", "/v1/tokens", "admin", answers={200: TokenList})
-    def list_tokens(_call: Call) -> TokenList:
+    def list_tokens(call: Call) -> TokenList:
         """List API tokens without their secrets."""
-        return TokenList(items=[_show_token(row) for row in tokens.list()])
+        return TokenList(items=[_show_token(row) for row in tokens.list(call.actor.tenant)])
 
     @api.route("DELETE", "/v1/tokens/<token_id>", "admin", answers={204: None})
     def revoke_token(call: Call) -> None:
@@ -74,9 +74,9 @@ def _add_operators(api: Api, operators: Operators) -> None:
         return _show_operator(operators.create(call.body, who(call)))
 
     @api.route("GET", "/v1/operators", "admin", answers={200: OperatorList})
-    def list_operators(_call: Call) -> OperatorList:
+    def list_operators(call: Call) -> OperatorList:
         """List the persons who may log in."""
-        return OperatorList(items=[_show_operator(row) for row in operators.list()])
+        return OperatorList(items=[_show_operator(row) for row in operators.list(call.actor.tenant)])
 
     @api.route("PATCH", "/v1/operators/<name>", "admin", body=OperatorPatch, answers={204: None})
     def patch_operator(call: Call) -> None:
@@ -94,7 +94,7 @@ def _add_audit(api: Api, audit: Audit) -> None:
     def list_audit(call: Call) -> AuditPage:
         """List who changed what, newest first."""
         query: AuditQuery = call.query
-        items = audit.list(AuditFilter(query.object, query.actor, query.cursor, query.limit))
+        items = audit.list(call.actor.tenant, AuditFilter(query.object, query.actor, query.cursor, query.limit))
         is_full = len(items) == query.limit
         return AuditPage(items=items, next=str(items[-1].seq) if is_full else None)
 

@@ -8,17 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from chassis.tokens import hash_token, new_token
+from chassis.tokens import hash_token, new_token, split_tenant
 from devices.metrics import LOGIN_FAILURES
 from devices.rows import SYSTEM, OperatorRow, TokenRow, Who
 from wire import clock
 from wire.clock import NS_PER_S
-from wire.devices import Principal
-from wire.errors import TooManyRequests, Unauthorized, Unprocessable
+from wire.devices import TENANT, Principal, Role, allows
+from wire.errors import Forbidden, TooManyRequests, Unauthorized, Unprocessable
 from wire.registry import Login, LoginAnswer, OperatorCreate, OperatorPatch, TokenCreate, TokenCreated
 
 SESSION_S = 12 * 3600
@@ -35,18 +35,19 @@ _NOBODY = "scrypt:32768:8:1$nobody$" + "0" * 128  # of no password; unknown name
 class TokenRows(Protocol):
     """Where tokens and sessions are kept; see `devices.people.store.TokenStore`."""
 
-    def list(self) -> list[TokenRow]: ...
+    def list(self, tenant: str) -> list[TokenRow]: ...
     def add(self, token: TokenRow, who: Who, *, replaces: bool = False) -> None: ...
-    def remove(self, id_or_name: str, who: Who) -> None: ...
-    def principal_of(self, sha256: str, now_ns: int) -> Principal | None: ...
+    def find(self, tenant: str, id_or_name: str) -> TokenRow: ...
+    def remove(self, token: TokenRow, who: Who) -> None: ...
+    def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None: ...
     def end_session(self, sha256: str) -> str | None: ...
 
 
 class OperatorRows(Protocol):
     """Where operators are kept; see `devices.people.store.OperatorStore`."""
 
-    def list(self) -> list[OperatorRow]: ...
-    def find(self, name: str) -> OperatorRow | None: ...
+    def list(self, tenant: str) -> list[OperatorRow]: ...
+    def find(self, tenant: str, name: str) -> OperatorRow | None: ...
     def add(self, operator: OperatorRow, who: Who) -> None: ...
     def update(self, name: str, values: dict[str, str], who: Who) -> None: ...
     def remove(self, name: str, who: Who) -> None: ...
@@ -60,18 +61,19 @@ class Tokens:
         self._tokens = tokens
 
     def bootstrap(self, token: str) -> None:
-        """Make the installation's own token known as an admin token, in the place of an older one."""
+        """Make the installation's own token known as one of the platform, in the place of an older one."""
         if token and self.check(token) is None:
-            row = TokenRow(_new_id(), BOOTSTRAP, "admin", hash_token(token), clock.now_ns())
+            row = TokenRow(_new_id(), BOOTSTRAP, "platform", hash_token(token), clock.now_ns())
             self._tokens.add(row, Who(SYSTEM), replaces=True)
 
     def check(self, token: str) -> Principal | None:
-        """Tell who presents a token."""
-        return self.verify(hash_token(token))
+        """Tell who presents a token, in which tenant."""
+        secret, tenant = split_tenant(token)
+        return self.verify(hash_token(secret), tenant)
 
-    def verify(self, sha256: str) -> Principal | None:
-        """Tell whose token has this hash."""
-        return self._tokens.principal_of(sha256, clock.now_ns())
+    def verify(self, sha256: str, tenant: str | None = None) -> Principal | None:
+        """Tell whose token has this hash; None also when they may not act in the tenant that is named."""
+        return self._tokens.principal_of(sha256, clock.now_ns(), _plain(tenant) if tenant is not None else None)
 
     def create(self, wanted: TokenCreate, who: Who) -> TokenCreated:
         """Make an API token.
@@ -79,7 +81,9 @@ class Tokens:
         Raises:
             Conflict: the name is taken.
             Unprocessable: it would be over already.
+            Forbidden: the role is above that of who asks.
         """
+        _demand_grantable(wanted.role, who)
         now_ns = clock.now_ns()
         if wanted.expires is not None and wanted.expires <= now_ns:
             raise Unprocessable("expires must be later than now", fields=["expires"])
@@ -90,17 +94,20 @@ class Tokens:
             id=row.id, name=row.name, role=wanted.role, created=now_ns, expires=wanted.expires, token=token
         )
 
-    def list(self) -> list[TokenRow]:
-        """Give all API tokens, oldest first."""
-        return self._tokens.list()
+    def list(self, tenant: str) -> list[TokenRow]:
+        """Give all API tokens of a tenant, oldest first."""
+        return self._tokens.list(tenant)
 
     def revoke(self, id_or_name: str, who: Who) -> None:
         """Revoke an API token.
 
         Raises:
             NotFound: no token of that id or name.
+            Forbidden: its role is above that of who asks.
         """
-        self._tokens.remove(id_or_name.replace("\0", ""), who)
+        token = self._tokens.find(who.tenant, _plain(id_or_name))
+        _demand_rank(token.role, who)
+        self._tokens.remove(token, who)
 
     def log_out(self, sha256: str) -> None:
         """End a session; an unknown one is no error."""
@@ -117,20 +124,22 @@ class Operators:
 
     def bootstrap(self, admin_hash: str) -> None:
         """Make the first operator, when there is none."""
-        if admin_hash and not self._operators.list():
-            row = OperatorRow(FIRST_OPERATOR, "admin", admin_hash, clock.now_ns())
+        if admin_hash and not self._operators.list(TENANT):
+            row = OperatorRow(FIRST_OPERATOR, "platform", admin_hash, clock.now_ns())
             self._operators.add(row, Who(SYSTEM))
 
-    def list(self) -> list[OperatorRow]:
-        """Give all operators in order of their names."""
-        return self._operators.list()
+    def list(self, tenant: str) -> list[OperatorRow]:
+        """Give all operators of a tenant in order of their names."""
+        return self._operators.list(tenant)
 
     def create(self, wanted: OperatorCreate, who: Who) -> OperatorRow:
         """Add an operator.
 
         Raises:
             Conflict: the name is taken.
+            Forbidden: the role is above that of who asks.
         """
+        _demand_grantable(wanted.role, who)
         row = OperatorRow(wanted.name, wanted.role, generate_password_hash(wanted.password), clock.now_ns())
         self._operators.add(row, who)
         return row
@@ -141,11 +150,14 @@ class Operators:
         Raises:
             NotFound: no such operator.
             Unprocessable: neither is given.
+            Forbidden: the role, or theirs of now, is above that of who asks.
         """
+        self._demand_rank(name, who)
         values: dict[str, str] = {}
         if patch.password is not None:
             values["password_hash"] = generate_password_hash(patch.password)
         if patch.role is not None:
+            _demand_grantable(patch.role, who)
             values["role"] = patch.role
         if not values:
             raise Unprocessable("give a password, a role, or both", fields=["password", "role"])
@@ -156,8 +168,10 @@ class Operators:
 
         Raises:
             NotFound: no such operator.
-            Conflict: it is the last admin.
+            Conflict: it is the last of the platform.
+            Forbidden: their role is above that of who asks.
         """
+        self._demand_rank(name, who)
         self._operators.remove(_plain(name), who)
 
     def log_in(self, login: Login) -> LoginAnswer:
@@ -168,9 +182,10 @@ class Operators:
             TooManyRequests: too many wrong ones, or too many at once; also right ones have to wait then.
         """
         key = (login.name, login.remote_ip)
+        name, tenant = _split_name(login.name)
         with self._checks.one_of(login.remote_ip):
             self._back_off.demand(key)
-            operator = self._operators.find(_plain(login.name))
+            operator = self._operators.find(tenant, name)
             is_right = check_password_hash(operator.password_hash if operator else _NOBODY, login.password)
             if operator is None or not is_right:
                 self._back_off.failed(key)
@@ -178,11 +193,16 @@ class Operators:
                 raise Unauthorized("wrong name or password", code="login_failed")
             self._back_off.succeeded(key)
         token, expires_ns = new_token(), clock.now_ns() + SESSION_S * NS_PER_S
-        who = Who(f"operator:{operator.name}", login.remote_ip)
+        who = Who(f"operator:{operator.name}", login.remote_ip, tenant)
         self._operators.begin_session(operator.name, hash_token(token), expires_ns, who)
         return LoginAnswer.model_validate(
             {"token": token, "role": operator.role, "name": operator.name, "expires": expires_ns}
         )
+
+    def _demand_rank(self, name: str, who: Who) -> None:
+        found = self._operators.find(who.tenant, _plain(name))
+        if found is not None:
+            _demand_rank(found.role, who)
 
 
 class Checks:
@@ -248,6 +268,25 @@ class BackOff:
         """Forget the wrong ones."""
         with self._lock:
             self._failures.pop(key, None)
+
+
+def _demand_rank(role: str, who: Who) -> None:
+    """Refuse a change of somebody above who asks. Raises Forbidden."""
+    if not allows(who.role, cast("Role", role)):
+        raise Forbidden(f"this is a matter of the role {role}, which is above {who.role}", code="role_above")
+
+
+def _demand_grantable(role: Role, who: Who) -> None:
+    """Refuse to hand out more than who asks has; those of the platform live in its own tenant. Raises Forbidden."""
+    _demand_rank(role, who)
+    if role == "platform" and who.tenant != TENANT:
+        raise Forbidden(f"the role platform is for people of the tenant {TENANT}", code="role_above")
+
+
+def _split_name(text: str) -> tuple[str, str]:
+    """Read `name@tenant`; a name alone is of the platform's own tenant."""
+    name, _, tenant = _plain(text).partition("@")
+    return name, tenant or TENANT
 
 
 def _new_id() -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
-from devices.database.tables import OPERATORS, SESSIONS, TOKENS
+from devices.database.tables import OPERATORS, SESSIONS, TENANTS, TOKENS
 from devices.rows import Deed, OperatorRow, TokenRow, Who
-from wire.devices import TENANT, Principal
+from wire.devices import Principal
 from wire.errors import Conflict, NotFound
+
+_SESSION_OF = and_(SESSIONS.c.tenant == OPERATORS.c.tenant, SESSIONS.c.operator == OPERATORS.c.name)
 
 
 class TokenStore:
@@ -19,9 +21,9 @@ class TokenStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self) -> list[TokenRow]:
-        """Give all API tokens, oldest first."""
-        query = select(TOKENS).where(TOKENS.c.tenant == TENANT).order_by(TOKENS.c.created_ns, TOKENS.c.id)
+    def list(self, tenant: str) -> list[TokenRow]:
+        """Give all API tokens of a tenant, oldest first."""
+        query = select(TOKENS).where(TOKENS.c.tenant == tenant).order_by(TOKENS.c.created_ns, TOKENS.c.id)
         with self._database.read() as connection:
             return [_to_token(row) for row in connection.execute(query).mappings()]
 
@@ -31,60 +33,73 @@ class TokenStore:
         Raises:
             Conflict: the name is taken.
         """
-        named = and_(TOKENS.c.tenant == TENANT, TOKENS.c.name == token.name)
+        named = and_(TOKENS.c.tenant == who.tenant, TOKENS.c.name == token.name)
         with self._database.write() as transaction:
             if replaces:
                 transaction.execute(delete(TOKENS).where(named))
             if transaction.execute(select(TOKENS.c.id).where(named)).first():
                 raise Conflict(f"a token named {token.name} exists already", code="token_exists", fields=["name"])
             values = {name: getattr(token, name) for name in TokenRow.__dataclass_fields__}
-            transaction.execute(insert(TOKENS).values(tenant=TENANT, **values))
+            transaction.execute(insert(TOKENS).values(tenant=who.tenant, **values))
             transaction.changed("token", [token.id])
             detail = {"id": token.id, "role": token.role, "expires_ns": token.expires_ns}
             transaction.audit([Deed(who, "token.create", token.name, detail)])
 
-    def remove(self, id_or_name: str, who: Who) -> None:
-        """Revoke the token of an id or, failing that, of a name.
+    def find(self, tenant: str, id_or_name: str) -> TokenRow:
+        """Give the token of an id or, failing that, of a name.
 
         Raises:
             NotFound: neither exists.
         """
-        with self._database.write() as transaction:
-            either = or_(TOKENS.c.id == id_or_name, TOKENS.c.name == id_or_name)
-            query = select(TOKENS.c.id, TOKENS.c.name).where(TOKENS.c.tenant == TENANT, either)
-            rows = transaction.execute(query).all()
-            if not rows:
-                raise NotFound(f"no token {id_or_name!r}", code="token_not_found")
-            token_id, name = next((row for row in rows if row[0] == id_or_name), rows[0])
-            transaction.execute(delete(TOKENS).where(TOKENS.c.id == token_id))
-            transaction.changed("token", [token_id])
-            transaction.audit([Deed(who, "token.revoke", name, {"id": token_id})])
+        either = or_(TOKENS.c.id == id_or_name, TOKENS.c.name == id_or_name)
+        with self._database.read() as connection:
+            rows = connection.execute(select(TOKENS).where(TOKENS.c.tenant == tenant, either)).mappings().all()
+        if not rows:
+            raise NotFound(f"no token {id_or_name!r}", code="token_not_found")
+        return _to_token(next((row for row in rows if row["id"] == id_or_name), rows[0]))
 
-    def principal_of(self, sha256: str, now_ns: int) -> Principal | None:
-        """Tell whose token or session this is; None when there is none, or it is over."""
-        session = select(OPERATORS.c.name, OPERATORS.c.role, SESSIONS.c.expires_ns).join_from(
-            SESSIONS,
-            OPERATORS,
-            and_(SESSIONS.c.tenant == OPERATORS.c.tenant, SESSIONS.c.operator == OPERATORS.c.name),
-        )
+    def remove(self, token: TokenRow, who: Who) -> None:
+        """Revoke a token.
+
+        Raises:
+            NotFound: it is gone already.
+        """
+        mine = and_(TOKENS.c.tenant == who.tenant, TOKENS.c.id == token.id)
+        with self._database.write() as transaction:
+            if not transaction.execute(delete(TOKENS).where(mine)).rowcount:
+                raise NotFound(f"no token {token.id!r}", code="token_not_found")
+            transaction.changed("token", [token.id])
+            transaction.audit([Deed(who, "token.revoke", token.name, {"id": token.id})])
+
+    def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None:
+        """Tell whose token or session this is; None when there is none, it is over, or may not act in `tenant`."""
+        session = select(OPERATORS, SESSIONS.c.expires_ns).join_from(SESSIONS, OPERATORS, _SESSION_OF)
         with self._database.read() as connection:
             row = connection.execute(select(TOKENS).where(TOKENS.c.sha256 == sha256)).mappings().first()
-            if row is not None:
-                return _to_principal(f"token:{row['id']}", row, now_ns)
-            row = connection.execute(session.where(SESSIONS.c.sha256 == sha256)).mappings().first()
-        return None if row is None else _to_principal(f"operator:{row['name']}", row, now_ns)
+            kind = "token"
+            if row is None:
+                row = connection.execute(session.where(SESSIONS.c.sha256 == sha256)).mappings().first()
+                kind = "operator"
+            if row is None or (row["expires_ns"] is not None and row["expires_ns"] <= now_ns):
+                return None
+            key = f"{kind}:{row['id'] if kind == 'token' else row['name']}"
+            found = Principal(
+                id=key, name=row["name"], role=row["role"], tenant=row["tenant"], expires=row["expires_ns"]
+            )
+            return _acting(connection, found, tenant)
 
     def end_session(self, sha256: str) -> str | None:
         """Delete a session; give whose it was."""
         with self._database.write() as transaction:
-            name: str | None = transaction.execute(
-                select(SESSIONS.c.operator).where(SESSIONS.c.sha256 == sha256)
-            ).scalar()
-            if name is not None:
-                transaction.execute(delete(SESSIONS).where(SESSIONS.c.sha256 == sha256))
-                transaction.changed("token", [name])
-                transaction.audit([Deed(Who(f"operator:{name}"), "operator.logout", name)])
-        return name
+            query = select(SESSIONS.c.operator, SESSIONS.c.tenant).where(SESSIONS.c.sha256 == sha256)
+            found = transaction.execute(query).first()
+            if found is None:
+                return None
+            name, tenant = found
+            transaction.execute(delete(SESSIONS).where(SESSIONS.c.sha256 == sha256))
+            transaction.changed("token", [name])
+            transaction.audit([Deed(Who(f"operator:{name}", tenant=tenant), "operator.logout", name)])
+        return str(name)
 
 
 class OperatorStore:
@@ -93,16 +108,16 @@ class OperatorStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self) -> list[OperatorRow]:
-        """Give all operators in order of their names."""
-        query = select(OPERATORS).where(OPERATORS.c.tenant == TENANT).order_by(OPERATORS.c.name)
+    def list(self, tenant: str) -> list[OperatorRow]:
+        """Give all operators of a tenant in order of their names."""
+        query = select(OPERATORS).where(OPERATORS.c.tenant == tenant).order_by(OPERATORS.c.name)
         with self._database.read() as connection:
             return [_to_operator(row) for row in connection.execute(query).mappings()]
 
-    def find(self, name: str) -> OperatorRow | None:
+    def find(self, tenant: str, name: str) -> OperatorRow | None:
         """Give one operator, if there is one of that name."""
         with self._database.read() as connection:
-            row = connection.execute(select(OPERATORS).where(_named(name))).mappings().first()
+            row = connection.execute(select(OPERATORS).where(_named(tenant, name))).mappings().first()
         return None if row is None else _to_operator(row)
 
     def add(self, operator: OperatorRow, who: Who) -> None:
@@ -112,10 +127,10 @@ class OperatorStore:
             Conflict: the name is taken.
         """
         with self._database.write() as transaction:
-            if transaction.execute(select(OPERATORS.c.name).where(_named(operator.name))).first():
+            if transaction.execute(select(OPERATORS.c.name).where(_named(who.tenant, operator.name))).first():
                 raise Conflict(f"operator {operator.name} exists already", code="operator_exists", fields=["name"])
             values = {name: getattr(operator, name) for name in OperatorRow.__dataclass_fields__}
-            transaction.execute(insert(OPERATORS).values(tenant=TENANT, **values))
+            transaction.execute(insert(OPERATORS).values(tenant=who.tenant, **values))
             transaction.audit([Deed(who, "operator.create", operator.name, {"role": operator.role})])
 
     def update(self, name: str, values: dict[str, str], who: Who) -> None:
@@ -123,13 +138,14 @@ class OperatorStore:
 
         Raises:
             NotFound: no such operator.
-            Conflict: the last admin would be gone.
+            Conflict: the last of the platform would be gone.
         """
         with self._database.write() as transaction:
-            if not transaction.execute(update(OPERATORS).where(_named(name)).values(**values)).rowcount:
+            if not transaction.execute(update(OPERATORS).where(_named(who.tenant, name)).values(**values)).rowcount:
                 raise NotFound(f"no operator {name!r}", code="operator_not_found")
-            _keep_an_admin(transaction)
-            transaction.execute(delete(SESSIONS).where(SESSIONS.c.tenant == TENANT, SESSIONS.c.operator == name))
+            _keep_a_platform(transaction)
+            mine = and_(SESSIONS.c.tenant == who.tenant, SESSIONS.c.operator == name)
+            transaction.execute(delete(SESSIONS).where(mine))
             transaction.changed("token", [name])
             transaction.audit([Deed(who, "operator.update", name, {"changed": sorted(values)})])
 
@@ -138,12 +154,12 @@ class OperatorStore:
 
         Raises:
             NotFound: no such operator.
-            Conflict: the last admin would be gone.
+            Conflict: the last of the platform would be gone.
         """
         with self._database.write() as transaction:
-            if not transaction.execute(delete(OPERATORS).where(_named(name))).rowcount:
+            if not transaction.execute(delete(OPERATORS).where(_named(who.tenant, name))).rowcount:
                 raise NotFound(f"no operator {name!r}", code="operator_not_found")
-            _keep_an_admin(transaction)
+            _keep_a_platform(transaction)
             transaction.changed("token", [name])
             transaction.audit([Deed(who, "operator.delete", name)])
 
@@ -151,25 +167,31 @@ class OperatorStore:
         """Remember a session of an operator; sessions that are over are deleted."""
         with self._database.write() as transaction:
             transaction.execute(delete(SESSIONS).where(SESSIONS.c.expires_ns <= transaction.now_ns))
-            values = {"sha256": sha256, "tenant": TENANT, "operator": name, "expires_ns": expires_ns}
+            values = {"sha256": sha256, "tenant": who.tenant, "operator": name, "expires_ns": expires_ns}
             transaction.execute(insert(SESSIONS).values(**values))
             transaction.audit([Deed(who, "operator.login", name)])
 
 
-def _keep_an_admin(transaction: Write) -> None:
-    admins = select(func.count()).select_from(OPERATORS).where(OPERATORS.c.role == "admin")
-    if not transaction.execute(admins).scalar_one():
-        raise Conflict("the last operator with the role admin cannot go", code="last_admin")
-
-
-def _to_principal(key: str, row: Any, now_ns: int) -> Principal | None:
-    if row["expires_ns"] is not None and row["expires_ns"] <= now_ns:
+def _acting(connection: Connection, found: Principal, tenant: str | None) -> Principal | None:
+    """Let somebody act in the tenant they ask for; only the platform may act in another than the own."""
+    is_away = tenant is not None and tenant != found.tenant
+    if is_away and found.role != "platform":
         return None
-    return Principal(id=key, name=row["name"], role=row["role"], expires=row["expires_ns"])
+    where = tenant if tenant is not None else found.tenant
+    state = connection.execute(select(TENANTS.c.state).where(TENANTS.c.id == where)).scalar()
+    if state != "active" and not (is_away and state == "suspended"):
+        return None
+    return found.model_copy(update={"tenant": tenant, "home": found.tenant}) if is_away else found
 
 
-def _named(name: str) -> Any:
-    return and_(OPERATORS.c.tenant == TENANT, OPERATORS.c.name == name)
+def _keep_a_platform(transaction: Write) -> None:
+    left = select(func.count()).select_from(OPERATORS).where(OPERATORS.c.role == "platform")
+    if not transaction.execute(left).scalar_one():
+        raise Conflict("the last operator with the role platform cannot go", code="last_admin")
+
+
+def _named(tenant: str, name: str) -> Any:
+    return and_(OPERATORS.c.tenant == tenant, OPERATORS.c.name == name)
 
 
 def _to_token(row: Any) -> TokenRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
@@ -12,12 +12,11 @@ from devices.database.engine import Database, Write
 from devices.database.tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
 from devices.presence.state import Mark
 from devices.store import PARAMETERS
-from wire.devices import TENANT
 
 _NAMES = tuple(Mark.__dataclass_fields__)
 _UPDATE = (
     update(PRESENCE)
-    .where(PRESENCE.c.tenant == TENANT, PRESENCE.c.device == bindparam("key"))
+    .where(PRESENCE.c.tenant == bindparam("whose"), PRESENCE.c.device == bindparam("key"))
     .values({name: bindparam(f"new_{name}") for name in _NAMES})
 )
 
@@ -33,7 +32,7 @@ class PresenceStore:
         with self._database.write("presence") as transaction:
             for start in range(0, len(ids), PARAMETERS):
                 known = _read_marks(transaction, DEVICES.c.id.in_(ids[start : start + PARAMETERS]))
-                _write_marks(transaction, known, {key: judge(key, mark or Mark()) for key, mark in known.items()})
+                _write_marks(transaction, known, {key: judge(key, old.mark or Mark()) for key, old in known.items()})
 
     def unconfirm(self) -> None:
         """Forget who is connected: the broker's news were interrupted, silence decides from now."""
@@ -45,7 +44,7 @@ class PresenceStore:
         """Replace the marks of all connected devices: the broker was started anew."""
         with self._database.write("presence") as transaction:
             known = _read_marks(transaction, PRESENCE.c.connected)
-            _write_marks(transaction, known, {key: judge(key, mark or Mark()) for key, mark in known.items()})
+            _write_marks(transaction, known, {key: judge(key, old.mark or Mark()) for key, old in known.items()})
 
     def silence(self, is_silent: Callable[[Mark, float | None], bool], silence: Callable[[Mark], Mark]) -> int:
         """Replace the marks of unconnected online devices that are silent, given their type's expected interval."""
@@ -56,12 +55,12 @@ class PresenceStore:
         with self._database.write("presence") as transaction:
             intervals = _read_intervals(transaction)
             query = _marks_query().add_columns(DEVICES.c.type).where(quiet)
-            known: dict[str, Mark | None] = {}
+            known: dict[str, _Kept] = {}
             for row in transaction.execute(query).mappings():
                 mark = _to_mark(row)
-                if mark is not None and is_silent(mark, intervals.get(row["type"])):
-                    known[row["id"]] = mark
-            _write_marks(transaction, known, {key: silence(mark) for key, mark in known.items() if mark})
+                if mark is not None and is_silent(mark, intervals.get((row["tenant"], row["type"]))):
+                    known[row["id"]] = _Kept(row["tenant"], mark)
+            _write_marks(transaction, known, {key: silence(old.mark) for key, old in known.items() if old.mark})
         return len(known)
 
     def beat(self) -> None:
@@ -94,9 +93,9 @@ class PresenceStore:
             or_(CREDENTIALS.c.not_before_ns.is_(None), CREDENTIALS.c.not_before_ns <= now_ns),
             or_(CREDENTIALS.c.not_after_ns.is_(None), CREDENTIALS.c.not_after_ns > now_ns),
         )
-        several = select(CREDENTIALS.c.device).where(CREDENTIALS.c.tenant == TENANT, valid)
+        several = select(CREDENTIALS.c.device).where(valid)
         several = several.group_by(CREDENTIALS.c.device).having(func.count() > 1)
-        connected = select(PRESENCE.c.device).where(PRESENCE.c.tenant == TENANT, PRESENCE.c.connected)
+        connected = select(PRESENCE.c.device).where(PRESENCE.c.connected)
         columns = select(CREDENTIALS.c.device, CREDENTIALS.c.id, DEVICES.c.broker_credential)
         owns = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
         is_admitted = DEVICES.c.state.in_(("active", "held"))
@@ -114,11 +113,7 @@ class PresenceStore:
         return list(held)
 
 
-_TURN = (
-    update(DEVICES)
-    .where(DEVICES.c.tenant == TENANT, DEVICES.c.id == bindparam("key"))
-    .values(broker_credential=bindparam("choice"))
-)
+_TURN = update(DEVICES).where(DEVICES.c.id == bindparam("key")).values(broker_credential=bindparam("choice"))
 
 
 def _next(keys: list[str], choice: str | None) -> str:
@@ -126,33 +121,41 @@ def _next(keys: list[str], choice: str | None) -> str:
     return keys[(now + 1) % len(keys)]
 
 
+class _Kept(NamedTuple):
+    """The mark of a device as stored; None: it has none yet."""
+
+    tenant: str
+    mark: Mark | None
+
+
 def _marks_query() -> Any:
     at_home = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
-    columns = select(DEVICES.c.id, *(PRESENCE.c[name] for name in _NAMES))
-    return columns.select_from(DEVICES.outerjoin(PRESENCE, at_home)).where(DEVICES.c.tenant == TENANT)
+    columns = select(DEVICES.c.tenant, DEVICES.c.id, *(PRESENCE.c[name] for name in _NAMES))
+    return columns.select_from(DEVICES.outerjoin(PRESENCE, at_home))
 
 
-def _read_marks(transaction: Write, condition: Any) -> dict[str, Mark | None]:
+def _read_marks(transaction: Write, condition: Any) -> dict[str, _Kept]:
     rows = transaction.execute(_marks_query().where(condition)).mappings()
-    return {row["id"]: _to_mark(row) for row in rows}
+    return {row["id"]: _Kept(row["tenant"], _to_mark(row)) for row in rows}
 
 
 def _to_mark(row: Any) -> Mark | None:
     return None if row["online"] is None else Mark(**{name: row[name] for name in _NAMES})
 
 
-def _write_marks(transaction: Write, known: Mapping[str, Mark | None], marks: Mapping[str, Mark]) -> None:
-    fresh = [{"tenant": TENANT, "device": key} | _values(mark, "") for key, mark in marks.items() if known[key] is None]
-    changed = [(key, mark) for key, mark in marks.items() if known[key] is not None and known[key] != mark]
+def _write_marks(transaction: Write, known: Mapping[str, _Kept], marks: Mapping[str, Mark]) -> None:
+    pairs = [(key, known[key], mark) for key, mark in marks.items()]
+    fresh = [{"tenant": old.tenant, "device": key} | _values(mark, "") for key, old, mark in pairs if old.mark is None]
+    changed = [(key, old.tenant, mark) for key, old, mark in pairs if old.mark is not None and old.mark != mark]
     transaction.execute(insert(PRESENCE), fresh)
-    transaction.execute(_UPDATE, [{"key": key} | _values(mark, "new_") for key, mark in changed])
+    transaction.execute(_UPDATE, [{"key": key, "whose": whose} | _values(mark, "new_") for key, whose, mark in changed])
 
 
 def _values(mark: Mark, prefix: str) -> dict[str, Any]:
     return {prefix + name: getattr(mark, name) for name in _NAMES}
 
 
-def _read_intervals(transaction: Write) -> dict[str, float | None]:
-    query = select(DEVICE_TYPES.c.name, DEVICE_TYPES.c.spec).where(DEVICE_TYPES.c.tenant == TENANT)
-    specs: Iterable[tuple[str, str]] = transaction.execute(query)
-    return {name: orjson.loads(spec).get("expected_interval_s") for name, spec in specs}
+def _read_intervals(transaction: Write) -> dict[tuple[str, str], float | None]:
+    query = select(DEVICE_TYPES.c.tenant, DEVICE_TYPES.c.name, DEVICE_TYPES.c.spec)
+    specs: Iterable[tuple[str, str, str]] = transaction.execute(query)
+    return {(tenant, name): orjson.loads(spec).get("expected_interval_s") for tenant, name, spec in specs}

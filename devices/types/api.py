@@ -8,7 +8,7 @@ from flask import Response
 from pydantic import Field
 
 from chassis.web import Api, Call, answer
-from devices.rows import Who
+from devices.api import who
 from devices.types.service import DeviceTypes
 from wire.devices import DeviceType, DeviceTypeSpec, Model
 from wire.errors import NotFound
@@ -34,12 +34,6 @@ class DiffQuery(Model):
     """With which version to compare; absent: the one in force."""
 
     against: Annotated[int, Field(ge=1, le=2**53)] | None = None
-
-
-def who(call: Call) -> Who:
-    """Name the caller for the audit log: `token:<name>` or `operator:<name>`."""
-    kind = call.actor.id.split(":", 1)[0]
-    return Who(f"{kind}:{call.actor.name}", call.remote_ip)
 
 
 def add_routes(api: Api, types: DeviceTypes) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICE_TYPES, DEVICES, TYPE_VERSIONS
 from devices.rows import SYSTEM, Deed, Who
-from wire.devices import DeviceType, DeviceTypeSpec
+from wire.devices import DeviceType, DeviceTypeSpec, type_key
 from wire.errors import Conflict, NotFound
 from wire.schemas import TypeSummary, TypeVersion, TypeVersionDetail
 
@@ -176,7 +176,7 @@ class TypeStore:
         with self._database.write() as transaction:
             for row in transaction.execute(select(TYPE_VERSIONS).where(due).order_by(_V.due_ns)).mappings().all():
                 chosen = TypeVersionDetail(**_members(row), spec=DeviceTypeSpec.model_validate_json(row["spec"]))
-                _put_in_force(transaction, row["tenant"], chosen, Who(SYSTEM), "type.activate")
+                _put_in_force(transaction, row["tenant"], chosen, Who(SYSTEM, tenant=row["tenant"]), "type.activate")
                 done.append((chosen.name, chosen.version))
         return done
 
@@ -198,7 +198,7 @@ class TypeStore:
                 raise _no_type(name)
             if device_id is not None and was_in_force:
                 raise Conflict(f"device type {name} is in use, for one by {device_id}", code="type_in_use")
-            transaction.changed("type", [name])
+            transaction.changed("type", [type_key(tenant, name)])
             transaction.audit([Deed(who, "type.delete", name)])
 
     def devices_of(self, tenant: str, name: str, limit: int) -> Sequence[str]:
@@ -247,7 +247,7 @@ def _put_in_force(transaction: Write, tenant: str, chosen: TypeVersionDetail, wh
     content = {"version": chosen.version, "spec": chosen.spec.model_dump_json()}
     if not transaction.execute(update(DEVICE_TYPES).where(_is(tenant, name)).values(**content)).rowcount:
         transaction.execute(insert(DEVICE_TYPES).values(tenant=tenant, name=name, **content))
-    transaction.changed("type", [name])
+    transaction.changed("type", [type_key(tenant, name)])
     transaction.audit([Deed(who, action, name, {"version": chosen.version, "origin": chosen.origin})])
 
 

@@ -92,11 +92,19 @@ class FeedBuffer:
 
 
 def to_messages(points: Iterable[Reading]) -> Iterator[tuple[bytes, int]]:
-    """Encode points as payloads of at most MAX_FRAME_BYTES, each with its number of points.
+    """Encode points as payloads of at most MAX_FRAME_BYTES, each of one tenant and with its number of points.
 
     `oldest` in a payload tells when the oldest of its points was received, by class of message, in ns since the epoch.
     A point that is larger alone (long strings) is left out and counted.
     """
+    of_tenant: dict[str, list[Reading]] = {}
+    for point in points:
+        of_tenant.setdefault(point.tenant, []).append(point)
+    for tenant, mine in of_tenant.items():
+        yield from _to_messages(tenant, mine)
+
+
+def _to_messages(tenant: str, points: Iterable[Reading]) -> Iterator[tuple[bytes, int]]:
     parts: list[bytes] = []
     members: list[Reading] = []
     size = 0
@@ -106,21 +114,21 @@ def to_messages(points: Iterable[Reading]) -> Iterator[tuple[bytes, int]]:
             POINTS.labels("too_large").inc()
             continue
         if size + len(part) + 1 > _ROOM:
-            yield _wrap(parts, members), len(parts)
+            yield _wrap(tenant, parts, members), len(parts)
             parts, members, size = [], [], 0
         parts.append(part)
         members.append(point)
         size += len(part) + 1
     if parts:
-        yield _wrap(parts, members), len(parts)
+        yield _wrap(tenant, parts, members), len(parts)
 
 
 _ROOM = MAX_FRAME_BYTES - 2_000  # the rest is for `oldest`: some 40 bytes a class
 
 
-def _wrap(parts: list[bytes], members: list[Reading]) -> bytes:
+def _wrap(tenant: str, parts: list[bytes], members: list[Reading]) -> bytes:
     oldest = {kind: min(point.received_ns for point in points) for kind, points in by_kind(members).items()}
-    return b'{"oldest":%s,"points":[%s]}' % (orjson.dumps(oldest), b",".join(parts))
+    return b'{"tenant":%s,"oldest":%s,"points":[%s]}' % (orjson.dumps(tenant), orjson.dumps(oldest), b",".join(parts))
 
 
 class News:

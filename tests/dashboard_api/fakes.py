@@ -20,7 +20,7 @@ from wire.errors import BadRequest, HeadwaterError, NotFound, PeerUnavailable, S
 from wire.points import FieldValue, Point
 
 SERVICE_TOKEN = "service-token-of-the-test"
-TOKENS = {"viewer": "viewer-token", "operator": "operator-token", "admin": "admin-token"}
+TOKENS = {"viewer": "viewer-token", "operator": "operator-token", "admin": "admin-token", "platform": "platform-token"}
 PASSWORD = "correct horse"
 
 FNS = {

@@ -59,7 +59,8 @@ VIEWER = Principal(id="1", name="v", role="viewer")
 
 
 def serve(feed: Feed, browser: PlayedSocket) -> None:
-    with Flask("test").test_request_context(headers={"Authorization": "Bearer t"}):
+    with Flask("test").test_request_context(headers={"Authorization": "Bearer t"}) as context:
+        context.request.environ["headwater.principal"] = Principal(id="token:t", name="t", role="viewer")
         feed._serve(browser)
 
 

@@ -16,7 +16,7 @@ HOUR = Span(0, 3600 * NS_PER_S)
 
 
 class Listing:
-    def entries(self):
+    def entries(self, tenant):
         found = [Entry("a", "pump", {"site": "north"}), Entry("b", "pump", {"site": "south"}), Entry("c")]
         return {entry.id: entry for entry in found}
 

@@ -22,7 +22,7 @@ def test_right_password_opens_a_session_and_goes_on(client):
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
     assert "Max-Age=36" in cookie or "Max-Age=35" in cookie
-    assert client.get("/v1/session").json == {"name": "admin", "role": "admin"}
+    assert client.get("/v1/session").json == {"name": "admin", "role": "admin", "tenant": "default"}
 
 
 def test_cookie_is_secure_behind_https(client):

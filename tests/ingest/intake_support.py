@@ -18,13 +18,18 @@ from ingest.readings import Reading
 from ingest.replay import Replayer
 from ingest.reports import Reports
 from ingest.service import IngestService
-from wire.devices import CredentialRecord, DeviceIdentity, DeviceType
+from wire.devices import TENANT, CredentialRecord, DeviceIdentity, DeviceType, type_key
 from wire.errors import NotFound, PeerUnavailable
 
 SECRET = "s" * 43
 SHARED = Path(__file__).parents[3] / "shared/fixtures"
 CASES = Path(__file__).parents[1] / "cases"
-ROLE_TOKENS = {"viewer": "viewer-token", "operator": "operator-token", "admin": "admin-token"}
+ROLE_TOKENS = {
+    "viewer": "viewer-token",
+    "operator": "operator-token",
+    "admin": "admin-token",
+    "platform": "platform-token",
+}
 
 
 class FakeRegistry:
@@ -55,8 +60,8 @@ class FakeRegistry:
 
     def put_type(self, **members: Any) -> None:
         spec = DeviceType.model_validate(members)
-        self.types[spec.name] = spec
-        self._change("types", spec.name)
+        self.types[type_key(TENANT, spec.name)] = spec
+        self._change("types", type_key(TENANT, spec.name))
 
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
         if self.is_away or (self.lookups_fail and path.endswith(":lookup")):
@@ -72,7 +77,7 @@ class FakeRegistry:
 
     def _devices_lookup(self, path: str, body: Any) -> Any:
         found = [self.devices[device_id] for device_id in body["ids"] if device_id in self.devices]
-        names = {device.type for device in found} & self.types.keys()
+        names = {type_key(device.tenant, device.type or "") for device in found} & self.types.keys()
         return {
             "devices": [device.model_dump() for device in found],
             "types": {name: self.types[name].model_dump() for name in names},

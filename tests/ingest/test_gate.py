@@ -257,8 +257,8 @@ def test_deleted_type_rules_no_more(gate, registry) -> None:
     registry.put_type(name="g", fields={"t": {"max": 10}})
     registry.add("d1", type="g")
     gate.find(["d1"])
-    del registry.types["g"]
-    registry._change("types", "g")
+    del registry.types["default/g"]
+    registry._change("types", "default/g")
     gate.poll()
 
     assert gate.checker_of(gate.find(["d1"]).known["d1"]) is None

@@ -13,7 +13,7 @@ class FakeQuarantine:
     def totals(self) -> dict[str, int]:
         return {"quarantined": 5, "refused": 7, "bytes": 0}
 
-    def count_by_code(self, device: str) -> dict[str, int]:
+    def count_by_code(self, device: str, *, tenant: str) -> dict[str, int]:
         return {"bad_time": 2, "bad_name": 1}
 
 

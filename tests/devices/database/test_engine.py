@@ -5,6 +5,8 @@ import sys
 import threading
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import inspect, text
 
 from devices.database.engine import Database
@@ -12,10 +14,12 @@ from devices.database.schema import MIGRATIONS, SCHEMA_VERSION, create, migrate,
 from wire.errors import Unavailable
 
 
-def test_steps_and_tables_make_the_same_schema(tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_steps_and_tables_make_the_same_schema(tmp_path, kind: str, request: pytest.FixtureRequest) -> None:
     shown = []
     for name, make in (("made", create), ("upgraded", upgrade)):
-        database = Database(f"sqlite:///{tmp_path / name}", tmp_path)
+        url = f"sqlite:///{tmp_path / name}" if kind == "sqlite" else request.getfixturevalue("postgresql").database()
+        database = Database(url, tmp_path)
         with database.engine.begin() as connection:
             make(connection)
         assert not migrate(database, tmp_path)
@@ -27,15 +31,49 @@ def test_steps_and_tables_make_the_same_schema(tmp_path) -> None:
     assert len(shown[0]) > 12
 
 
+def test_older_registry_keeps_its_people_and_devices(config, tmp_path) -> None:
+    database = Database(config.registry, tmp_path)
+    alembic = Config()
+    alembic.set_main_option("script_location", str(MIGRATIONS))
+    alembic.set_main_option("path_separator", "os")
+    with database.engine.begin() as connection:
+        alembic.attributes["connection"] = connection
+        command.upgrade(alembic, "0001")
+        for sql in FROM_0001:
+            connection.execute(text(sql))
+
+    migrate(database, tmp_path)
+
+    with database.write() as transaction:
+        transaction.execute(text("UPDATE devices SET tenant = 'acme' WHERE id = 'd1'"))
+    with database.read() as connection:
+        assert connection.execute(text("SELECT tenant, value FROM device_tags")).all() == [("acme", "a")]
+        assert connection.execute(text("SELECT tenant, id FROM credentials")).all() == [("acme", "c1")]
+        assert connection.execute(text("SELECT role FROM operators ORDER BY name")).scalars().all() == [
+            "platform", "viewer",
+        ]  # fmt: skip
+        assert connection.execute(text("SELECT id, state FROM tenants")).all() == [("default", "active")]
+    database.close()
+
+
+FROM_0001 = (
+    "INSERT INTO devices VALUES ('default', 'd1', NULL, false, 'active', '{}', 'd1', 1, 1, NULL)",
+    "INSERT INTO device_tags VALUES ('default', 'd1', 'site', 'a')",
+    "INSERT INTO credentials VALUES ('c1', 'default', 'd1', 'x', 'y', 1, NULL, NULL, NULL)",
+    "INSERT INTO operators VALUES ('default', 'admin', 'admin', 'h', 1)",
+    "INSERT INTO operators VALUES ('default', 'eve', 'viewer', 'h', 1)",
+)
+
+
 def describe(connection) -> dict[str, object]:
     found = inspect(connection)
     columns = {
-        name: [(c["name"], str(c["type"]), c["nullable"], c["primary_key"]) for c in found.get_columns(name)]
+        name: [(c["name"], str(c["type"]), c["nullable"], c.get("primary_key")) for c in found.get_columns(name)]
         for name in found.get_table_names()
     }
     more = {
         name: (
-            found.get_foreign_keys(name),
+            [key | {"name": ""} for key in found.get_foreign_keys(name)],  # SQLite names one only where it was renewed
             sorted(map(str, found.get_indexes(name))),
             sorted(map(str, found.get_unique_constraints(name))),
         )

@@ -19,7 +19,7 @@ def test_lookup_gives_devices_credentials_and_types(service) -> None:
     assert set(by_id) == {"d1", "d2"}
     assert by_id["d1"]["credentials"][0]["sha256"] == hash_token(secret)
     assert (by_id["d1"]["tags"], by_id["d2"]["state"]) == ({"site": "a"}, "disabled")
-    assert {name: kind["time_unit"] for name, kind in found["types"].items()} == {"pump": "s"}
+    assert {name: kind["time_unit"] for name, kind in found["types"].items()} == {"default/pump": "s"}
 
 
 def test_lookup_of_too_many_ids_is_refused(service) -> None:
@@ -38,7 +38,13 @@ def test_changes_name_what_was_touched_once_each(service) -> None:
     service.admin("PUT", "/v1/device-types/pump", {})
     changes = service.internal("GET", f"/internal/changes?since={start}").json
 
-    assert changes == {"revision": start + 3, "reset": False, "devices": ["d1"], "types": ["pump"], "tokens": False}
+    assert changes == {
+        "revision": start + 3,
+        "reset": False,
+        "devices": ["d1"],
+        "types": ["default/pump"],
+        "tokens": False,
+    }
     assert service.internal("GET", f"/internal/changes?since={start + 3}").json["devices"] == []
 
 
@@ -107,6 +113,12 @@ def test_directory_is_paged(service) -> None:
     rest = service.internal("GET", f"/internal/directory?limit=2&cursor={first['next']}").json
 
     assert [item["id"] for item in first["devices"] + rest["devices"]] == ["d0", "d1", "d2"]
-    assert first["devices"][0] == {"id": "d0", "type": None, "tags": {"site": "a"}, "online": False}
+    assert first["devices"][0] == {
+        "id": "d0",
+        "type": None,
+        "tags": {"site": "a"},
+        "online": False,
+        "tenant": "default",
+    }
     assert rest["next"] is None
     assert rest["revision"] == service.internal("GET", "/internal/changes?since=0").json["revision"]

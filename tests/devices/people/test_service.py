@@ -94,10 +94,10 @@ def test_operator_is_added_with_a_role_and_removed(staffed) -> None:
     assert call("GET", "/v1/devices").status_code == 401
 
 
-def test_last_admin_stays(staffed) -> None:
+def test_last_of_the_platform_stays(staffed) -> None:
     assert staffed.admin("DELETE", "/v1/operators/admin").json["code"] == "last_admin"
     assert staffed.admin("PATCH", "/v1/operators/admin", {"role": "viewer"}).json["code"] == "last_admin"
-    assert log_in(staffed, "admin", "first password").json["role"] == "admin"
+    assert log_in(staffed, "admin", "first password").json["role"] == "platform"
 
 
 @pytest.mark.parametrize("body", [{}, {"password": "short"}, {"password": "x" * 300}, {"role": "root"}])

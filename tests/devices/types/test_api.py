@@ -47,8 +47,11 @@ def test_draft_of_a_new_type_is_not_in_force_until_activated(service) -> None:
     assert [(each["name"], each["version"], each["drafts"]) for each in listed] == [("pump", None, [1])]
     assert changes["types"] == []
     assert (activated.status_code, activated.json["state"]) == (200, "active")
-    assert service.internal("POST", "/internal/devices:lookup", {"ids": ["d1"]}).json["types"]["pump"]["version"] == 1
-    assert service.internal("GET", "/internal/changes?since=0").json["types"] == ["pump"]
+    assert (
+        service.internal("POST", "/internal/devices:lookup", {"ids": ["d1"]}).json["types"]["default/pump"]["version"]
+        == 1
+    )
+    assert service.internal("GET", "/internal/changes?since=0").json["types"] == ["default/pump"]
 
 
 def test_version_that_was_in_force_is_rolled_back_to_not_activated(service) -> None:

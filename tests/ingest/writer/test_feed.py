@@ -115,6 +115,7 @@ def test_message_is_the_public_shape_of_points() -> None:
     )
 
     assert json.loads(payload) == {
+        "tenant": "default",
         "oldest": {"json/http": 7},
         "points": [
             {
@@ -123,6 +124,14 @@ def test_message_is_the_public_shape_of_points() -> None:
             }
         ]
     }  # fmt: skip
+
+
+def test_message_holds_points_of_one_tenant() -> None:
+    mine, theirs = (Reading("d1", "m", 1, 7, {"t": 1.0}, tenant=tenant) for tenant in ("default", "acme"))
+
+    messages = [json.loads(payload) for payload, _ in to_messages([mine, theirs, mine])]
+
+    assert [(each["tenant"], len(each["points"])) for each in messages] == [("default", 2), ("acme", 1)]
 
 
 def no_boots(device: str, tenant: str) -> DeviceBoots:

@@ -1,0 +1,79 @@
+"""`headwater tenant`: owners of devices, people and data; and the move of a device from one to another."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from compose import tables
+from compose.client import add_group, at_least_one, connect, finish, path
+
+COLUMNS = ("id", "title", "state", "devices", "operators", "limits")
+
+
+def configure(commands: Any) -> None:
+    """Add the command."""
+    actions = add_group(commands, "tenant", "make, list, change, suspend and delete tenants; move devices")
+    finish(actions.add_parser("list", help="list tenants and how much is in each"), _list)
+    for name, help_text, run in (("add", "make a tenant", _add), ("update", "change title or limits", _update)):
+        parser = actions.add_parser(name, help=help_text)
+        parser.add_argument("id")
+        parser.add_argument("--title", metavar="TEXT", help="what people call it")
+        parser.add_argument("--max-devices", type=at_least_one, metavar="N", help="at most so many devices")
+        finish(parser, run)
+    for name, help_text in (
+        ("suspend", "refuse its devices, people and tokens; nothing is deleted"),
+        ("resume", "let a suspended tenant go on"),
+        ("delete", "delete a tenant without devices, with its people and tokens"),
+    ):
+        deed = actions.add_parser(name, help=help_text)
+        deed.add_argument("id")
+        finish(deed, _deed)
+        deed.set_defaults(deed=name)
+    move = actions.add_parser("move", help="give a device to another tenant; what it sent so far stays")
+    move.add_argument("device")
+    move.add_argument("--to", required=True, metavar="TENANT")
+    finish(move, _move)
+
+
+def _list(given: argparse.Namespace) -> int:
+    tables.show(connect(given).call("GET", path("tenants"))["items"], COLUMNS, as_json=given.json)
+    return 0
+
+
+def _add(given: argparse.Namespace) -> int:
+    return _show(given, connect(given).call("POST", path("tenants"), {"id": given.id} | _members(given)))
+
+
+def _update(given: argparse.Namespace) -> int:
+    return _show(given, connect(given).call("PATCH", path("tenants", given.id), _members(given)))
+
+
+def _deed(given: argparse.Namespace) -> int:
+    peer = connect(given)
+    if given.deed == "delete":
+        peer.call("DELETE", path("tenants", given.id))
+    else:
+        peer.call("POST", path("tenants", f"{given.id}:{given.deed}"))
+    done = {"suspend": "suspended", "resume": "resumed", "delete": "deleted"}[given.deed]
+    tables.show([{"id": given.id, "done": done}], ("id", "done"), as_json=given.json)
+    return 0
+
+
+def _move(given: argparse.Namespace) -> int:
+    connect(given).call("POST", path("devices", f"{given.device}:move"), {"tenant": given.to})
+    tables.show([{"id": given.device, "tenant": given.to}], ("id", "tenant"), as_json=given.json)
+    return 0
+
+
+def _members(given: argparse.Namespace) -> dict[str, Any]:
+    members: dict[str, Any] = {"title": given.title} if given.title is not None else {}
+    return members | ({"limits": {"devices": given.max_devices}} if given.max_devices else {})
+
+
+def _show(given: argparse.Namespace, tenant: dict[str, Any]) -> int:
+    if given.json:
+        tables.show_json(tenant)
+    else:
+        tables.show([tenant], COLUMNS)
+    return 0

@@ -1,0 +1,1 @@
+"""Tenants: owners of devices, people and data."""

@@ -1,0 +1,58 @@
+"""Bodies of `/v1/tenants`: owners of devices, people and data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from wire.devices import Model, Name
+from wire.points import TimeNs
+
+Title = Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+TenantState = Literal["active", "suspended"]
+
+
+class Limits(Model):
+    """What a tenant may hold at most; None: no limit of its own."""
+
+    devices: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+
+
+class TenantCreate(Model):
+    """A tenant to make."""
+
+    id: Name
+    title: Title = ""
+    limits: Limits = Limits()
+
+
+class TenantPatch(Model):
+    """Members to change; those not given stay."""
+
+    title: Title | None = None
+    limits: Limits | None = None
+
+
+class TenantView(BaseModel):
+    """A tenant, and how much is in it."""
+
+    id: str
+    title: str
+    state: TenantState
+    limits: Limits
+    created: TimeNs
+    devices: int
+    operators: int
+
+
+class TenantList(BaseModel):
+    """All tenants."""
+
+    items: list[TenantView]
+
+
+class DeviceMove(Model):
+    """Where a device goes."""
+
+    tenant: Name
