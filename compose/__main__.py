@@ -18,6 +18,7 @@ MODULES = {
     "registry": ("device",),
     "types": ("type",),
     "jobs": ("job",),
+    "finding": ("group",),
     "enrol": ("enrol",),
     "tenants": ("tenant",),
     "access": ("token", "operator"),

@@ -14,6 +14,9 @@ from chassis.workers import Workers
 from devices import api
 from devices.audit.store import AuditStore
 from devices.broker.access import BrokerAccess, BrokerAuth, MosquittoFile, NoBroker
+from devices.bulk import api as bulk_api
+from devices.bulk.service import JOB_KIND as BULK_KIND
+from devices.bulk.service import Bulk
 from devices.config import DevicesConfig
 from devices.control.door import DeviceDoor
 from devices.control.wiring import QUICK_PATHS, Control
@@ -25,6 +28,8 @@ from devices.enrolment.holds import HoldStore
 from devices.enrolment.seal import Seal
 from devices.enrolment.service import Door, Enrolments
 from devices.enrolment.store import EnrolmentStore
+from devices.groups import api as groups_api
+from devices.groups.store import GroupStore
 from devices.hosting import Chore, Hosted
 from devices.internal import api as internal_api
 from devices.internal.lookups import LookupStore
@@ -39,6 +44,7 @@ from devices.people.service import Operators, Tokens
 from devices.people.store import OperatorStore, TokenStore
 from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
+from devices.query.store import Finder
 from devices.service import Registry
 from devices.store import CredentialStore, DeviceStore
 from devices.tenants import api as tenants_api
@@ -59,7 +65,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
     routes = Api()
-    runner = _add_jobs(routes, database, devices)
+    runner = _add_registry(routes, database, devices, Registry(devices, credentials))
     lookups, marks = LookupStore(database), PresenceStore(database)
     tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
     tokens.bootstrap(config.operator_token)
@@ -70,7 +76,6 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     chores = _chores(database, runner) | {"control": control.host}
     hosted = Hosted(config, keeper, access, chores)
 
-    api.add_routes(routes, Registry(devices, credentials))
     _add_topics(routes, config, database)
     people_api.add_routes(routes, tokens, operators, audit)
     internal_api.add_lookups(routes, lookups)
@@ -95,14 +100,19 @@ def _start(*threaded: Control | Hosted) -> Workers:
     return workers
 
 
-def _add_jobs(routes: Api, database: Database, devices: DeviceStore) -> Runner:
-    """Add the routes of long work; give what does it."""
+def _add_registry(routes: Api, database: Database, devices: DeviceStore, registry: Registry) -> Runner:
+    """Add the routes of devices and of long work about them; give what does it."""
+    api.add_routes(routes, registry)
     rows = JobStore(database)
     importer = Importer(devices, rows)
-    kinds = {JOB_KIND: importer.kind()}
+    finder, groups = Finder(database), GroupStore(database)
+    bulk = Bulk(registry, finder, groups, rows)
+    kinds = {JOB_KIND: importer.kind(), BULK_KIND: bulk.kind()}
     jobs = Jobs(rows, kinds)
     jobs_api.add_routes(routes, jobs)
     onboarding_api.add_routes(routes, importer, jobs)
+    groups_api.add_routes(routes, groups)
+    bulk_api.add_routes(routes, bulk, finder, jobs)
     return Runner(rows, kinds)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path
-from compose.commands.registry import to_tags
+from compose.commands.finding import to_tags
 from compose.folder import StartError
 from wire.enrolment import derive_key, read_key
 

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path
+from compose.commands.finding import add_bulk, add_patch, pointing_at, to_attributes, to_patch, to_tags
 from compose.commands.importing import add_import
-from compose.folder import StartError
 from wire.devices import DeviceState
 
 DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
@@ -20,6 +20,7 @@ def configure(commands: Any) -> None:
     _add_writing(device)
     _add_reading(device)
     _add_deeds(device)
+    add_bulk(device)
     add_import(device)
 
 
@@ -28,22 +29,20 @@ def _add_writing(actions: Any) -> None:
     add.add_argument("id")
     add.add_argument("--type", metavar="T", help="device type")
     add.add_argument("--tag", action="append", default=[], metavar="K=V", help="may be repeated")
+    add.add_argument("--attr", action="append", default=[], metavar="K=V", help="an attribute; may be repeated")
     add.add_argument("--gateway", action="store_true", help="it speaks for other devices")
     finish(add, _add)
-    update = actions.add_parser("update", help="change type, tags or gateway mark")
+    update = actions.add_parser("update", help="change type, tags, attributes or gateway mark")
     update.add_argument("id")
-    kind = update.add_mutually_exclusive_group()
-    kind.add_argument("--type", metavar="T")
-    kind.add_argument("--no-type", action="store_true", help="no device type any more")
-    update.add_argument("--tag", action="append", default=[], metavar="K=V", help="set a tag")
-    update.add_argument("--no-tag", action="append", default=[], metavar="K", help="remove a tag")
+    add_patch(update)
     update.add_argument("--gateway", action=argparse.BooleanOptionalAction, default=None)
     finish(update, _update)
 
 
 def _add_reading(actions: Any) -> None:
     listing = actions.add_parser("list", help="list devices")
-    listing.add_argument("--q", metavar="TEXT", help="find in id, type and tag values")
+    listing.add_argument("query", nargs="?", metavar="QUERY", help="such as 'type=pump and not online' (docs/query.md)")
+    listing.add_argument("--q", metavar="QUERY", help="the same")
     listing.add_argument("--tag", action="append", default=[], metavar="K=V")
     listing.add_argument("--type", metavar="T")
     listing.add_argument("--state", choices=get_args(DeviceState))
@@ -73,16 +72,13 @@ def _add_deeds(actions: Any) -> None:
 
 def _add(given: argparse.Namespace) -> int:
     body: dict[str, Any] = {"id": given.id, "tags": to_tags(given.tag), "gateway": given.gateway}
+    body |= {"attributes": to_attributes(given.attr)} if given.attr else {}
     made = connect(given).call("POST", path("devices"), body | ({"type": given.type} if given.type else {}))
     return _show_secret(given, made, made["credential"])
 
 
 def _update(given: argparse.Namespace) -> int:
-    body: dict[str, Any] = {}
-    if given.type or given.no_type:
-        body["type"] = given.type
-    if given.tag or given.no_tag:
-        body["tags"] = to_tags(given.tag) | dict.fromkeys(given.no_tag)
+    body = to_patch(given)
     if given.gateway is not None:
         body["gateway"] = given.gateway
     return _show_device(given, connect(given).call("PATCH", path("devices", given.id), body))
@@ -90,8 +86,9 @@ def _update(given: argparse.Namespace) -> int:
 
 def _list(given: argparse.Namespace) -> int:
     tags = [f"{key}:{value}" for key, value in to_tags(given.tag).items()] or None
-    found = pages(connect(given), "devices", limit=given.limit, q=given.q, tag=tags, type=given.type, state=given.state)
-    tables.show(found, DEVICE_COLUMNS, as_json=given.json)
+    asked = {"q": given.query or given.q, "tag": tags, "type": given.type, "state": given.state}
+    with pointing_at(asked["q"]):
+        tables.show(pages(connect(given), "devices", limit=given.limit, **asked), DEVICE_COLUMNS, as_json=given.json)
     return 0
 
 
@@ -137,18 +134,3 @@ def _show_secret(given: argparse.Namespace, made: dict[str, Any], credential: di
     print(f"MQTT    user name {credential['username']}, the secret as password")
     print(f"HTTP    Authorization: Bearer {credential['bearer']}")
     return 0
-
-
-def to_tags(words: list[str]) -> dict[str, str]:
-    """Read the words of `--tag`.
-
-    Raises:
-        StartError: one is not KEY=VALUE.
-    """
-    found = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise StartError(f"--tag is KEY=VALUE, not {word!r}")
-        found[key] = value
-    return found

@@ -27,6 +27,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
+        self.problems: dict[str, tuple[int, Any]] = {}
         self.asked: list[tuple[str, Any, str | None]] = []
         outer = self
 
@@ -57,6 +58,8 @@ class Gateway:
     def find(self, asked: str) -> tuple[int, Any]:
         if asked in self.answers:
             return 200, self.answers[asked]
+        if asked in self.problems:
+            return self.problems[asked]
         return 404, {"code": "not_found", "status": 404, "detail": f"nothing at {asked}"}
 
     def body(self, number: int = -1) -> Any:
@@ -97,6 +100,44 @@ def test_device_list_walks_the_pages(gateway: Gateway, capsys: pytest.CaptureFix
     assert [line.split()[0] for line in shown.splitlines()] == ["ID", "d1", "d2"]
     assert "\x1b" not in shown
     assert json.loads(capsys.readouterr().out) == [DEVICE, second]
+
+
+def test_query_that_cannot_be_read_is_pointed_at(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = {"code": "bad_query", "detail": "no field 'fwx'", "position": 14, "length": 3}
+    gateway.problems["GET /v1/devices?q=type%3Dpump+and+fwx%3C2&limit=500"] = (400, problem)
+
+    assert run(gateway, "device", "list", "type=pump and fwx<2") == 1
+
+    assert capsys.readouterr().err.splitlines()[1:] == ["  type=pump and fwx<2", "                ^^^"]
+
+
+def test_bulk_action_is_previewed_then_followed(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["POST /v1/devices:bulk"] = {"count": 1, "examples": [DEVICE]}
+    assert run(gateway, "device", "bulk", "online", "--tag", "a=1", "--attr", "floor=3", "--preview") == 0
+    action = {"do": "update", "patch": {"tags": {"a": "1"}, "attributes": {"floor": 3}}}
+    assert gateway.body() == {"query": "online", "action": action, "preview": True}
+    assert "1 devices" in capsys.readouterr().out
+
+    gateway.answers |= {"POST /v1/devices:bulk": JOB, "GET /v1/jobs/j1": JOB}
+    assert run(gateway, "device", "bulk", "online", "--delete", "--no-wait") == 0
+    assert gateway.body()["action"] == {"do": "delete"}
+    assert run(gateway, "device", "bulk", "online", "--put-in", "blue") == (1 if JOB["failed"] else 0)
+    assert run(gateway, "device", "bulk", "online", "--delete", "--retire", "--type", "x") == 1
+
+
+def test_groups_are_made_and_filled(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    group = {"name": "blue", "description": "", "query": None, "count": 10_000, "is_exact": False}
+    gateway.answers |= {
+        "POST /v1/groups": group,
+        "GET /v1/groups": {"items": [group]},
+        "POST /v1/groups/blue:add": {"changed": 1, "unknown": ["ghost"]},
+    }
+
+    assert run(gateway, "group", "add", "blue") == 0
+    assert gateway.body() == {"name": "blue", "description": "", "query": None}
+    assert run(gateway, "group", "put-in", "blue", "d1", "ghost") == 1
+    assert run(gateway, "group", "list") == 0
+    assert "10000+" in capsys.readouterr().out
 
 
 def test_settings_name_the_installation_as_they_do_for_up(
