@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from chassis.sheets import Cell, to_csv
 from chassis.web import Api, Call
+from dashboard_api.judges import Judges
 from dashboard_api.service import HOUR_NS, MAX_LIMIT, Queries, Selection, Span
 from series.port import AggregateFn, Page
 from wire.clock import NS_PER_S, format_ns, now_ns
@@ -80,6 +81,7 @@ class RangeParameters(SpanParameters):
 
     limit: int = Field(default=1_000, ge=1, le=MAX_LIMIT)
     cursor: str | None = Field(default=None, max_length=1_024)
+    judged: bool = False  # say of each point which version of its device type it passed
 
 
 class AggregateParameters(SpanParameters):
@@ -118,15 +120,15 @@ class Rows(BaseModel):
     rows: list[Row]
 
 
-def routes(queries: Queries) -> Api:
+def routes(queries: Queries, judges: Judges) -> Api:
     """Give the operations of the query side."""
     api = Api()
-    _add_queries(api, queries)
+    _add_queries(api, queries, judges)
     _add_export(api, queries)
     return api
 
 
-def _add_queries(api: Api, queries: Queries) -> None:
+def _add_queries(api: Api, queries: Queries, judges: Judges) -> None:
     @api.route("GET", "/v1/query/latest", "viewer", query=LatestParameters, answers={200: PointsPage})
     def latest(call: Call) -> dict[str, Any]:
         """Newest value of every field, ordered by device; no device means all, paged."""
@@ -139,7 +141,8 @@ def _add_queries(api: Api, queries: Queries) -> None:
         """Points with start <= time < end, oldest first; the last hour unless said otherwise."""
         asked: RangeParameters = call.query
         selection = asked.selection(call.actor.tenant)
-        return _page(queries.range(selection, asked.span(), limit=asked.limit, cursor=asked.cursor))
+        found = queries.range(selection, asked.span(), limit=asked.limit, cursor=asked.cursor)
+        return _page(found) if not asked.judged else _judged_page(found, judges)
 
     @api.route("GET", "/v1/query/aggregate", "viewer", query=AggregateParameters, answers={200: Rows})
     def aggregate(call: Call) -> dict[str, Any]:
@@ -172,6 +175,12 @@ def _add_export(api: Api, queries: Queries) -> None:
 
 def _page(page: Page) -> dict[str, Any]:
     return {"points": [point_to_json(point) for point in page.points], "next": page.next}
+
+
+def _judged_page(page: Page, judges: Judges) -> dict[str, Any]:
+    names = judges.name({point.judged_by for point in page.points if point.judged_by})
+    points = [point_to_json(point) | {"judged_by": names.get(point.judged_by)} for point in page.points]
+    return {"points": points, "next": page.next}
 
 
 def _to_ndjson(points: Sequence[Point]) -> bytes:

@@ -18,6 +18,7 @@ from dashboard_api.documents import Documents
 from dashboard_api.feed import Feed
 from dashboard_api.fleet import Fleet
 from dashboard_api.hub import Hub
+from dashboard_api.judges import Judges
 from dashboard_api.service import Queries
 from dashboard_api.source import FeedSource
 from dashboard_api.views import Views
@@ -53,7 +54,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     tokens = PeerTokens(ports.devices)
     directory = PeerDirectory(ports.devices)
     queries = Queries(ports.reader, directory, offload.choose())
-    routes = api.routes(queries)
+    routes = api.routes(queries, Judges(ports.devices))
     described = Documents(routes, {"devices": ports.devices, "ingest": ports.ingest})
     session.add_routes(routes, ports.devices, tokens)
     pages.add_routes(

@@ -127,7 +127,8 @@ def _chores(database: Database, runner: Runner) -> dict[str, Chore]:
 
 def _add_topics(routes: Api, config: DevicesConfig, database: Database) -> None:
     """Add the routes of topics that need nothing but the database."""
-    types_api.add_routes(routes, DeviceTypes(TypeStore(database)))
+    types = TypeStore(database)
+    types_api.add_routes(routes, DeviceTypes(types), types)
     tenants_api.add_routes(routes, Tenants(TenantStore(database)))
     ways, seal = EnrolmentStore(database), Seal(config.registry_key)
     enrolment_api.add_routes(routes, Enrolments(ways, seal), Door(ways, seal), HoldStore(database))

@@ -68,7 +68,8 @@ def encode_reading(reading: Reading) -> bytes:
 def decode_reading(content: bytes) -> Reading:
     """Undo `encode_reading`; raises msgspec.MsgspecError."""
     members = msgspec.json.decode(content, type=dict[str, Any])
-    return msgspec.convert([members.get(name) for name in Reading.__struct_fields__], Reading)
+    known = [members[name] for name in Reading.__struct_fields__ if name in members]  # newer members come last
+    return msgspec.convert(known, Reading)
 
 
 @dataclass(slots=True)

@@ -75,6 +75,7 @@ class Rules(NamedTuple):
     policy: times.Policy
     reach: tuple[int, int]  # of `policy`
     floats: frozenset[str]  # names in `types`
+    judged_by: int = 0
 
     @classmethod
     def of(cls, spec: DeviceType | None) -> Rules:
@@ -92,7 +93,7 @@ class Rules(NamedTuple):
             tuple((name, each.low, each.high) for name, each in ranges.items() if each.is_bounded),
             spec.unknown_fields == "accept",
             time_keys_of(spec), spec.time_unit, policy, policy.reach(),
-            frozenset(name for name, kind in types.items() if kind is float),
+            frozenset(name for name, kind in types.items() if kind is float), spec.version_id,
         )  # fmt: skip
 
 

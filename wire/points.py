@@ -33,6 +33,7 @@ class Point:
     tags: dict[str, str] = field(default_factory=dict)
     tenant: str = "default"
     moves_latest: bool = True  # False for historical, simulated, retained and future points
+    judged_by: int = 0  # `version_id` of the device type's version that it passed; 0: the device had no type
 
 
 class PointLike(Protocol):
@@ -52,6 +53,8 @@ class PointLike(Protocol):
     def tenant(self) -> str: ...
     @property
     def moves_latest(self) -> bool: ...
+    @property
+    def judged_by(self) -> int: ...
 
 
 def _to_ns(value: Any) -> Any:
@@ -61,8 +64,16 @@ def _to_ns(value: Any) -> Any:
 TimeNs = Annotated[int, BeforeValidator(_to_ns), PlainSerializer(clock.format_ns, return_type=str)]
 
 
+class JudgedBy(BaseModel):
+    """The version of a device type that a point passed; type and version are null while the registry is away."""
+
+    id: int
+    type: str | None = None
+    version: int | None = None
+
+
 class PointModel(BaseModel):
-    """A point in JSON, everywhere (docs/http.md)."""
+    """A point in JSON, everywhere (docs/http.md); `judged_by` only where it is asked for."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,6 +82,7 @@ class PointModel(BaseModel):
     time: TimeNs
     tags: dict[str, str] = {}
     fields: dict[str, FieldValue]
+    judged_by: JudgedBy | None = None
 
 
 def point_to_json(point: PointLike) -> dict[str, Any]:

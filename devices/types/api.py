@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
 
 from flask import Response
 from pydantic import Field
@@ -36,11 +37,24 @@ class DiffQuery(Model):
     against: Annotated[int, Field(ge=1, le=2**53)] | None = None
 
 
-def add_routes(api: Api, types: DeviceTypes) -> None:
+class NamesQuery(Model):
+    """Which versions to name."""
+
+    id: Annotated[list[Annotated[int, Field(ge=1, le=2**62)]], Field(max_length=1_000)] = []
+
+
+class VersionNames(Protocol):
+    """Names versions by their number in the installation; see `devices.types.store.TypeStore`."""
+
+    def name_versions(self, ids: Sequence[int]) -> dict[int, tuple[str, int]]: ...
+
+
+def add_routes(api: Api, types: DeviceTypes, names: VersionNames) -> None:
     """Declare the routes."""
     _add_types(api, types)
     _add_versions(api, types)
     _add_deeds(api, types)
+    _add_lookups(api, names)
 
 
 def _add_types(api: Api, types: DeviceTypes) -> None:
@@ -118,6 +132,14 @@ def _add_deeds(api: Api, types: DeviceTypes) -> None:
     def roll_back(call: Call) -> DeviceType:
         """Put the content of an earlier version in force again, as a new version."""
         return types.roll_back(call.actor.tenant, call.path["name"], call.body.version, who(call))
+
+
+def _add_lookups(api: Api, names: VersionNames) -> None:
+    @api.route("GET", "/internal/type-versions", "service", query=NamesQuery)
+    def name_versions(call: Call) -> dict[str, Any]:
+        """Give type and version of the numbers that points carry."""
+        found = names.name_versions(call.query.id)
+        return {"items": [{"id": id_, "type": name, "version": version} for id_, (name, version) in found.items()]}
 
 
 def _number(call: Call) -> int:

@@ -20,7 +20,7 @@ from series.port import Refusal
 from wire.clock import MAX_NS, MIN_NS
 from wire.points import FieldValue, PointLike
 
-Rows = dict[tuple[int, int], tuple[Plan, tuple[Stored, ...]]]  # (sid, time) -> the fields of one row
+Rows = dict[tuple[int, int], tuple[Plan, tuple[Stored, ...], int]]  # (sid, time) -> fields of a row, who judged it
 
 
 Forms = list[tuple[Target, Sequence[tuple[Any, ...]]]]
@@ -75,7 +75,7 @@ class Batch:
             rows = by_series.get(series.sid)
             if rows is None:
                 rows = by_series[series.sid] = plan, []
-            rows[1].append(((time_ns - start_ns) // BUCKET_NS, series.sid, time_ns, *values))
+            rows[1].append(((time_ns - start_ns) // BUCKET_NS, series.sid, time_ns, point.judged_by or None, *values))
             self.accepted += 1
             if time_ns >= stream.newest_ns and point.moves_latest:
                 stream.newest_ns, stream.newest = time_ns, (index, fields)
@@ -133,7 +133,7 @@ class Batch:
             plan = series.shape.plan(names)
             values = encode_each(fields.values())
         self.accepted += 1
-        self._place(series, point.time_ns, plan, values)
+        self._place(series, point, plan, values)
         if point.moves_latest:
             self._note_newest(index, point.time_ns, series, plan, fields)
 
@@ -177,21 +177,24 @@ class Batch:
         if new:
             self._catalog.extend(series, new)
 
-    def _place(self, series: Series, time_ns: int, plan: Plan, values: tuple[Stored, ...]) -> None:
-        rows = self._careful.setdefault(time_ns // DAY_NS, {})
-        key = (series.sid, time_ns)
+    def _place(self, series: Series, point: PointLike, plan: Plan, values: tuple[Stored, ...]) -> None:
+        rows = self._careful.setdefault(point.time_ns // DAY_NS, {})
+        key = (series.sid, point.time_ns)
+        judged_by = point.judged_by
         old = rows.get(key)
         if old is not None and old[0] is not plan:
             merged = dict(zip(old[0].names, old[1], strict=True)) | dict(zip(plan.names, values, strict=True))
             plan, values = series.shape.plan(tuple(merged)), tuple(merged.values())
-        rows[key] = (plan, values)
+        if old is not None:
+            judged_by = judged_by or old[2]
+        rows[key] = (plan, values, judged_by)
 
 
 def _careful_forms(day: int, rows: Rows) -> Iterator[tuple[Target, Sequence[tuple[Any, ...]]]]:
     forms: dict[Plan, list[tuple[Any, ...]]] = {}
     start_ns = day * DAY_NS
-    for (sid, time_ns), (plan, values) in rows.items():
-        row = ((time_ns - start_ns) // BUCKET_NS, sid, time_ns, *plan.lay_out(values))
+    for (sid, time_ns), (plan, values, judged_by) in rows.items():
+        row = ((time_ns - start_ns) // BUCKET_NS, sid, time_ns, judged_by or None, *plan.lay_out(values))
         forms.setdefault(plan, []).append(row)
     for plan, listed in forms.items():
         listed.sort()  # (bucket, sid, time) is never twice among them, so values are not compared

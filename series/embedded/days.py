@@ -3,7 +3,8 @@
 `m{table}` has the key (bucket, sid, ts): the minute of the day, the series, the time in ns. The minute comes first so
 that arriving points land at the right edge of the tree, the series second so that one device's day is 1,440 short
 seeks and not a scan of the fleet (docs/decisions/0003-embedded-store.md). `f{number}` columns join on first use;
-`extra` holds what has no column; `present` lists the series of the day.
+`extra` holds what has no column; `judged` the version of the device type that the row passed; `present` lists the
+series of the day.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ class DayFile:
         connection.create_scalar_function("merge_extra", merge_extra, 2, deterministic=True)
         self._version = -1
         self._tables: dict[int, set[int]] = {}
+        self._unmarked: set[int] = set()  # tables of older releases, which have no `judged` yet
         self._present: set[int] = set()
 
     def is_stale(self) -> bool:
@@ -120,7 +122,7 @@ class DayFile:
         return inode_of(self.path) != self.inode
 
     def upsert(self, groups: Iterable[tuple[Target, Sequence[tuple[Any, ...]]]], sids: set[int]) -> None:
-        """Write rows (bucket, sid, ts, values...) in one transaction: union of fields, the new value winning."""
+        """Write rows (bucket, sid, ts, judged, values...) in one transaction: union of fields, new values winning."""
         with self.database.write() as connection:
             self._refresh(connection)
             for target, rows in groups:
@@ -161,6 +163,7 @@ class DayFile:
         names = select(connection, "SELECT name FROM sqlite_schema WHERE name GLOB 'm[0-9]*' AND type='table'")
         tables = [int(name[1:]) for (name,) in names]
         self._tables = {table: columns_of(connection, table) for table in tables}
+        self._unmarked = {table for table in tables if not is_marked(connection, table)}
         self._present = {sid for (sid,) in select(connection, "SELECT sid FROM present")}
         self._version = version
 
@@ -169,9 +172,12 @@ class DayFile:
         if columns is None:
             connection.execute(
                 f"CREATE TABLE m{target.table} (bucket INTEGER NOT NULL, sid INTEGER NOT NULL, ts INTEGER NOT NULL, "
-                "extra, PRIMARY KEY (bucket, sid, ts)) WITHOUT ROWID",
+                "extra, judged INTEGER, PRIMARY KEY (bucket, sid, ts)) WITHOUT ROWID",
             )
             columns = self._tables[target.table] = set()
+        if target.table in self._unmarked:
+            connection.execute(f"ALTER TABLE m{target.table} ADD COLUMN judged INTEGER")
+            self._unmarked.discard(target.table)
         for column in target.columns:
             if column not in columns:
                 connection.execute(f"ALTER TABLE m{target.table} ADD COLUMN f{column}")
@@ -216,14 +222,20 @@ def columns_of(connection: apsw.Connection, table: int) -> set[int]:
     return {int(name[1:]) for (name,) in names}
 
 
+def is_marked(connection: apsw.Connection, table: int) -> bool:
+    """Tell whether a measurement's table has the column `judged` in this file; it joined with the types' versions."""
+    found = select(connection, "SELECT 1 FROM pragma_table_info(?) WHERE name='judged'", (f"m{table}",))
+    return next(iter(found), None) is not None
+
+
 def _upsert_sql(target: Target) -> str:
     names = [f"f{column}" for column in target.columns]
-    updates = [f"{name}=coalesce(excluded.{name},{name})" for name in names]
+    updates = [f"{name}=coalesce(excluded.{name},{name})" for name in ("judged", *names)]
     if target.has_extra:
         names.append("extra")
         updates.append("extra=merge_extra(extra,excluded.extra)")
-    marks = ",".join("?" * (len(names) + 3))
+    marks = ",".join("?" * (len(names) + 4))
     return (
-        f"INSERT INTO m{target.table} (bucket,sid,ts,{','.join(names)}) VALUES ({marks}) "  # noqa: S608 - numbers of ours
+        f"INSERT INTO m{target.table} (bucket,sid,ts,judged,{','.join(names)}) VALUES ({marks}) "  # noqa: S608 - numbers of ours
         f"ON CONFLICT (bucket,sid,ts) DO UPDATE SET {','.join(updates)}"
     )

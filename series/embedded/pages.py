@@ -43,6 +43,7 @@ class Found(NamedTuple):
     rank: int
     entry: Entry
     form: Form
+    judged_by: int
     values: tuple[Any, ...]
 
 
@@ -88,13 +89,15 @@ def _read_day(day: Day, groups: list[Group], query: RangeQuery, start: Start, en
     for span in _windows(span_of(day.number, start.time_ns, end_ns)):
         rows: list[Found] = []
         for part, form in parts:
+            table = groups[part].table
             sql = (
-                f"SELECT m.ts, c.rank{form.sql} {day.source(groups[part].table, chosen[part])} AND c.part=:part "
-                f"AND (m.ts > :begin OR c.rank > :rank){form.condition} ORDER BY m.ts, c.rank LIMIT :limit"
+                f"SELECT m.ts, c.rank, {day.judged(table)}{form.sql} {day.source(table, chosen[part])} "
+                f"AND c.part=:part AND (m.ts > :begin OR c.rank > :rank){form.condition} "
+                "ORDER BY m.ts, c.rank LIMIT :limit"
             )
             bound = bindings(span, part=part, begin=start.time_ns, rank=start.rank, limit=wanted - len(found))
-            for ts, rank, *values in day.connection.execute(sql, bound):
-                rows.append(Found(ts, rank, entries[rank], form, tuple(values)))
+            for ts, rank, judged_by, *values in day.connection.execute(sql, bound):
+                rows.append(Found(ts, rank, entries[rank], form, judged_by or 0, tuple(values)))
         rows.sort(key=_by_time_and_rank)
         found += rows[: wanted - len(found)]
         if len(found) >= wanted:
@@ -141,7 +144,7 @@ def _to_point(row: Found) -> Point:
             if number in row.form.extra and number in types:
                 fields[row.form.extra[number]] = decode(stored, types[number])
     tenant, device, measurement, _ = row.entry.key
-    return Point(device, measurement, row.time_ns, fields, row.entry.tags, tenant)
+    return Point(device, measurement, row.time_ns, fields, row.entry.tags, tenant, judged_by=row.judged_by)
 
 
 def _by_time_and_rank(row: Found) -> tuple[int, int]:

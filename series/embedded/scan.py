@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from series.embedded.days import BUCKET_NS, BUCKETS_PER_DAY, DAY_NS, MINUTES, columns_of, path_of
+from series.embedded.days import BUCKET_NS, BUCKETS_PER_DAY, DAY_NS, MINUTES, columns_of, is_marked, path_of
 from series.embedded.files import Files
 from series.embedded.sql import number, select
 
@@ -42,6 +42,7 @@ class Day:
         self.connection = connection
         self.number = day
         self._columns: dict[int, set[int]] = {}
+        self._marked: dict[int, bool] = {}
         self._series = number(connection, "SELECT count(*) FROM present")
 
     def choose(self, rows: Iterable[tuple[int, int, int]]) -> dict[int, int]:
@@ -63,6 +64,12 @@ class Day:
         if column >= own_columns:
             return f"pick_extra(m.extra,{column})"
         return f"m.f{column}" if column in known else None
+
+    def judged(self, table: int) -> str:
+        """SQL of the version that judged a row `m`; NULL where the file is older than the mark."""
+        if table not in self._marked:
+            self._marked[table] = is_marked(self.connection, table)
+        return "m.judged" if self._marked[table] else "NULL"
 
     def is_sought(self, chosen: int) -> bool:
         """Tell whether so many series are sought minute by minute, and not scanned for."""

@@ -124,6 +124,7 @@ class Platform:
     devices: dict[str, dict[str, Any]] = field(default_factory=dict)
     types: dict[str, dict[str, Any]] = field(default_factory=dict)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[int, dict[str, Any]] = field(default_factory=dict)  # of types, by the number that points carry
     ledger: dict[str, float] = field(default_factory=dict)
     deliveries: dict[str, dict[str, Any]] = field(default_factory=dict)  # by device: /v1/devices/{id}/ledger
     sessions: dict[str, str] = field(default_factory=lambda: {v: k for k, v in TOKENS.items()})  # token -> role
@@ -148,6 +149,7 @@ class Platform:
             "/internal/operators:login": self._login,
             "/internal/operators:logout": self._logout,
             "/internal/directory": self._directory,
+            "/internal/type-versions": lambda query, _body: {"items": [self.versions[int(query["id"])]]},
             "/v1/devices": self._list,
             "/v1/quarantine": self._quarantine,
             "/v1/quarantine:replay": self._replay,

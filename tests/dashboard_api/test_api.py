@@ -56,6 +56,30 @@ def test_range_is_half_open_and_takes_both_kinds_of_time(client, reader):
     assert [p["fields"]["temp"] for p in answer.json["points"]] == [10.0, 19.0]
 
 
+def test_range_tells_who_judged_each_point_when_asked(client, reader, platform):
+    platform.versions = {7: {"id": 7, "type": "pump", "version": 2}}
+    reader.points += [Point("d1", "telemetry", at * NS_PER_S, {"t": 1.0}, judged_by=7 * at) for at in (0, 1)]
+    span = {"device": "d1", "start": "0", "end": str(9 * NS_PER_S)}
+
+    plain = get(client, "/v1/query/range", **span).json["points"]
+    judged = [get(client, "/v1/query/range", **span, judged="true").json["points"] for _ in range(2)]
+
+    assert all("judged_by" not in point for point in plain)
+    assert [point["judged_by"] for point in judged[0]] == [None, {"id": 7, "type": "pump", "version": 2}]
+    assert judged[0] == judged[1]
+    assert len([call for call in platform.calls if "type-versions" in call[1]]) == 1
+
+
+def test_range_tells_the_number_while_the_registry_is_away(client, reader, platform):
+    reader.points.append(Point("d1", "telemetry", NS_PER_S, {"t": 1.0}, judged_by=7))
+    get(client, "/v1/query/range", device="d1")  # the token is known from here on
+    platform.away.add("devices")
+
+    found = get(client, "/v1/query/range", device="d1", start="0", end=str(9 * NS_PER_S), judged="true").json["points"]
+
+    assert [point["judged_by"] for point in found] == [{"id": 7, "type": None, "version": None}]
+
+
 def test_range_reads_the_last_hour_by_default(client, reader):
     put(reader, second=now_ns() // NS_PER_S - 7200, temp=1.0)
     put(reader, second=now_ns() // NS_PER_S - 60, temp=2.0)

@@ -36,6 +36,7 @@ TYPES: dict[str, dict[str, Any] | None] = {
     "accept": {},
     "drop": {"unknown_fields": "drop"},
     "strict": {"unknown_fields": "quarantine"},
+    "limited": {"fields": FIELDS | {"s": {"type": "string", "choices": ["x"]}}, "version_id": 7},
     "required": {"fields": FIELDS | {"t": {"type": "float", "required": True}}},
     "timed": {"time_unit": "ms", "time_key": "n", "time_policy": "exact"},
 }

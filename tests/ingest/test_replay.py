@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import ingest.replay as replay_module
 from ingest.framing import Batch, Delivery
 from ingest.quarantine import Item, RawMessage, Refused, Selection
 from ingest.readings import Reading
-from ingest.replay import STORE, STORE_REFUSED, encode_reading
+from ingest.replay import STORE, STORE_REFUSED, decode_reading, encode_reading
 from tests.ingest.intake_support import World
 from wire import clock
 from wire.errors import PeerUnavailable, SpoolFull
@@ -121,6 +122,14 @@ def test_reading_the_store_refused_is_kept_as_it_was(world) -> None:
 
     assert replay(world).replayed == 1
     assert world.commit.readings == [reading]
+
+
+def test_reading_kept_by_an_older_release_is_read(world) -> None:
+    reading = Reading("d1", "telemetry", T, T, {"x": 1.0}, boot_id="b", seq=1)
+    older = json.loads(encode_reading(reading))
+    del older["judged_by"]
+
+    assert decode_reading(json.dumps(older).encode()) == reading
 
 
 def test_device_cannot_pass_for_the_store(world) -> None:

@@ -323,3 +323,16 @@ def test_every_reading_counts_for_the_rate_over_mqtt_too(world) -> None:
 
     assert [(each.index, each.end) for each in verdict.endings] == [(1, "deferred"), (0, "quarantined")]
     assert verdict.endings[0].retry_s == pytest.approx(40, abs=0.5)
+
+
+def test_readings_and_entries_carry_the_version_they_were_judged_by(world) -> None:
+    world.registry.put_type(name="g", version=3, version_id=41, fields={"t": {"type": "float", "max": 9}})
+    world.registry.add("typed", type="g")
+
+    world.service.accept(message(world, b'{"t":1}', device="typed"))
+    world.service.accept(message(world, b'{"t":1.5,"u":{"v":10}}', device="typed"))
+    world.service.accept(message(world, b'{"t":10}', device="typed"))
+    world.service.accept(message(world, b'{"t":1}'))
+
+    assert [reading.judged_by for reading in world.commit.readings] == [41, 41, 0]
+    assert [(e.type, e.type_version) for e in world.quarantine.page(Selection())] == [("g", 3)]

@@ -79,6 +79,22 @@ def test_fields_of_one_time_join(store):
     assert [point.fields for point in store.range()] == [{"a": 1.0, "b": False, "c": "x"}]
 
 
+def test_points_keep_the_version_they_were_judged_by(store):
+    marked = [Point("d1", "m", T + at, {"v": float(at)}, judged_by=at) for at in range(3)]
+    store.take(*marked)
+    store.take(Point("d2", "m", T, {"v": 1.0}, {"site": "a"}, judged_by=7))
+
+    assert [(point.device, point.judged_by) for point in store.range()] == [("d1", 0), ("d2", 7), ("d1", 1), ("d1", 2)]
+
+
+def test_the_newest_judgement_of_a_time_wins_and_none_takes_none_away(store):
+    store.take(Point("d1", "m", T, {"a": 1.0}, judged_by=3))
+    store.take(Point("d1", "m", T, {"b": 1.0}, judged_by=4), Point("d1", "m", T, {"c": 1.0}))
+    store.take(Point("d1", "m", T, {"a": 2.0}))
+
+    assert [(point.fields, point.judged_by) for point in store.range()] == [({"a": 2.0, "b": 1.0, "c": 1.0}, 4)]
+
+
 def test_tags_make_another_series_whatever_their_order(store):
     store.take(Point("d1", "m", T, {"v": 1.0}, {"a": "1", "b": "2"}), Point("d1", "m", T, {"v": 2.0}))
     store.take(Point("d1", "m", T, {"w": 3.0}, {"b": "2", "a": "1"}))

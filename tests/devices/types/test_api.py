@@ -166,3 +166,18 @@ def test_same_content_in_older_words_makes_no_version(service) -> None:
         connection.execute(text("UPDATE device_types SET spec = :spec"), older)
 
     assert service.admin("PUT", TYPE, FIRST).json["version"] == 1
+
+
+def test_numbers_that_points_carry_are_named_for_other_services(service) -> None:
+    service.admin("PUT", TYPE, FIRST)
+    service.admin("PUT", "/v1/device-types/tank", FIRST)
+    service.admin("PUT", TYPE, SECOND)
+    service.admin("DELETE", TYPE)
+
+    found = service.internal("GET", "/internal/type-versions?id=1&id=2&id=3&id=99").json["items"]
+
+    assert sorted((each["id"], each["type"], each["version"]) for each in found) == [
+        (1, "pump", 1),
+        (2, "tank", 1),
+        (3, "pump", 2),
+    ]

@@ -32,6 +32,20 @@ def test_late_data_keeps_few_files_open(writer, folder):
     assert len(open_days) <= MAX_OPEN
 
 
+def test_day_of_an_older_release_is_read_and_gets_the_mark_with_its_next_write(writer, reader, folder):
+    writer.write([Point("d1", "m", T, {"v": 1.0}, judged_by=3)])
+    writer.close()
+    with sqlite3.connect(path_of(folder, 20_000)) as connection:
+        (table,) = connection.execute("SELECT name FROM sqlite_schema WHERE name GLOB 'm[0-9]*'").fetchone()
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN judged")
+
+    before = reader.range(ALL).points
+    EmbeddedWriter(folder).write([Point("d1", "m", T + 1, {"v": 2.0}, judged_by=4)])
+
+    assert [(point.fields["v"], point.judged_by) for point in before] == [(1.0, 0)]
+    assert [(point.fields["v"], point.judged_by) for point in reader.range(ALL).points] == [(1.0, 0), (2.0, 4)]
+
+
 def test_lock_of_another_process_is_unavailable_within_the_timeout(writer, folder):
     with (folder / "writer.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
