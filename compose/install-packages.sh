@@ -40,7 +40,7 @@ restore() {
 # The packages' scripts enable their units for the next boot whatever the policy says.
 disable() {
     for package in $new; do
-        case $package in mosquitto | nginx | postgresql) ;; *) continue ;; esac
+        case $package in mosquitto | nginx | postgresql | rabbitmq-server) ;; *) continue ;; esac
         is_installed "$package" || continue
         for command in "systemctl disable $package.service" "deb-systemd-helper disable $package.service" \
             "update-rc.d $package disable"; do

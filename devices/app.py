@@ -13,14 +13,18 @@ from chassis.web import create_app as create_web_app
 from chassis.workers import Workers
 from devices import api
 from devices.audit.store import AuditStore
-from devices.broker.access import BrokerAccess, BrokerAuth, MosquittoFile, NoBroker
+from devices.broker import hooks_api
+from devices.broker.access import BrokerAccess, BrokerAuth, NoBroker
+from devices.broker.dynsec import DynamicSecurity
+from devices.broker.hooks import BrokerHooks
+from devices.broker.mosquitto_file import MosquittoFile
 from devices.bulk import api as bulk_api
 from devices.bulk.service import JOB_KIND as BULK_KIND
 from devices.bulk.service import Bulk
 from devices.config import DevicesConfig
 from devices.control.door import DeviceDoor
 from devices.control.wiring import QUICK_PATHS, Control
-from devices.database.engine import Database
+from devices.database.engine import BrokerForm, Database
 from devices.database.schema import migrate
 from devices.enrolment import api as enrolment_api
 from devices.enrolment import holds
@@ -61,7 +65,8 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     config = config or settings.load(DevicesConfig)
     logs.configure("devices", style=config.log_style, level=config.log_level)
     config.data.mkdir(parents=True, exist_ok=True)
-    database = Database(config.registry, config.data)
+    seal = Seal(config.registry_key)
+    database = Database(config.registry, config.data, _form_for_broker(config, seal))
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
     routes = Api()
@@ -71,12 +76,12 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     tokens.bootstrap(config.operator_token)
     operators.bootstrap(config.admin_hash)
     keeper = Keeper(marks, config.silence_s)
-    access = BrokerAccess(lookups, marks, _open_broker(config))
+    access = BrokerAccess(lookups, marks, _open_broker(config, seal))
     control = Control(database, config, DeviceDoor(lookups, keeper, credentials))
     chores = _chores(database, runner) | {"control": control.host}
     hosted = Hosted(config, keeper, access, chores)
 
-    _add_topics(routes, config, database)
+    _add_topics(routes, config, database, seal)
     people_api.add_routes(routes, tokens, operators, audit)
     internal_api.add_lookups(routes, lookups)
     internal_api.add_signs(routes, keeper, credentials, audit)
@@ -125,17 +130,30 @@ def _chores(database: Database, runner: Runner) -> dict[str, Chore]:
     }
 
 
-def _add_topics(routes: Api, config: DevicesConfig, database: Database) -> None:
+def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Seal) -> None:
     """Add the routes of topics that need nothing but the database."""
     types = TypeStore(database)
     types_api.add_routes(routes, DeviceTypes(types), types)
     tenants_api.add_routes(routes, Tenants(TenantStore(database)))
-    ways, seal = EnrolmentStore(database), Seal(config.registry_key)
-    enrolment_api.add_routes(routes, Enrolments(ways, seal), Door(ways, seal), HoldStore(database))
+    ways = EnrolmentStore(database)
+    door = Door(ways, seal)
+    enrolment_api.add_routes(routes, Enrolments(ways, seal), door, HoldStore(database))
+    if config.broker_auth == "http-hooks":
+        hooks_api.add_routes(routes, BrokerHooks(LookupStore(database), door.admit), config.broker_hook_token)
 
 
-def _open_broker(config: DevicesConfig) -> BrokerAuth:
-    if not config.broker_passwd_file:
+def _form_for_broker(config: DevicesConfig, seal: Seal) -> BrokerForm | None:
+    """Tell what is kept of a secret for the broker: a hash, unless its plugin wants to make that itself."""
+    if config.broker_auth != "dynsec":
+        return None
+    return lambda row: seal.close(row.plain.encode(), "broker")
+
+
+def _open_broker(config: DevicesConfig, seal: Seal) -> BrokerAuth:
+    if config.broker_auth == "dynsec":
+        credential = (config.broker_username, config.broker_password)
+        return DynamicSecurity(config.broker, credential, lambda form: seal.reveal(form, "broker"))
+    if config.broker_auth == "http-hooks" or not config.broker_passwd_file:
         return NoBroker()
     services = Path(config.broker_services_file) if config.broker_services_file else None
     pid_path = Path(config.broker_pid_file) if config.broker_pid_file else None

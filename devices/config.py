@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +28,8 @@ class DevicesConfig(BaseModel):
     broker_password: str = ""
     control_username: str = "_control"  # at the broker: twins and commands; no password: these go over HTTP only
     control_password: str = ""
+    broker_auth: Literal["mosquitto-file", "http-hooks", "dynsec"] = "mosquitto-file"  # docs/brokers.md
+    broker_hook_token: str = ""  # a broker that asks by HTTP shows it
     broker_passwd_file: str = ""  # the broker's password file, written from the registry; empty: the broker is not ours
     broker_services_file: str = ""  # password lines of the platform's own services, copied to its head
     broker_pid_file: str = ""  # pid of the broker that reads the file again on SIGHUP

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import secrets
+from dataclasses import replace
 
 from chassis.tokens import hash_token, new_token
 from devices.rows import CredentialRow
@@ -36,14 +37,14 @@ def issue(device_id: str, now_ns: int, validity: CredentialCreate) -> tuple[Issu
         not_before=start_ns,
         not_after=end_ns,
     )
-    row = CredentialRow(key, device_id, hash_token(secret), hash_for_broker(secret), now_ns, start_ns, end_ns)
+    row = replace(adopt(device_id, secret, now_ns), id=key, not_before_ns=start_ns, not_after_ns=end_ns)
     return issued, row
 
 
 def adopt(device_id: str, secret: str, now_ns: int) -> CredentialRow:
     """Give what is stored of a secret that a device has already: the key derived for it from its group's."""
     key = "c" + secrets.token_hex(8)
-    return CredentialRow(key, device_id, hash_token(secret), hash_for_broker(secret), now_ns)
+    return CredentialRow(key, device_id, hash_token(secret), hash_for_broker(secret), now_ns, plain=secret)
 
 
 def hash_for_broker(secret: str) -> str:

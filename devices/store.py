@@ -22,7 +22,6 @@ from wire.registry import CredentialView, DeviceView
 Change = Callable[[DeviceView], DeviceView]
 PARAMETERS = 5_000  # bound values a statement: SQLite allows 32,766, PostgreSQL 65,535
 MAX_CREDENTIALS = 16
-_CREDENTIAL_COLUMNS = [CREDENTIALS.c[name] for name in CredentialRow.__dataclass_fields__]
 
 
 class DeviceStore:
@@ -206,7 +205,7 @@ def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, acti
     transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(tenant, device)])
     attributes = [row for device in devices for row in _attribute_rows(tenant, device)]
     transaction.execute(insert(DEVICE_ATTRIBUTES), attributes)
-    issued = [credential_values(tenant, device.credential) for device in devices]
+    issued = [credential_values(transaction, tenant, device.credential) for device in devices]
     transaction.execute(insert(CREDENTIALS), issued)
     transaction.changed("device", [device.id for device in devices])
     transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
@@ -222,7 +221,7 @@ def _insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> N
     held = transaction.execute(mine.order_by(CREDENTIALS.c.created_ns.desc())).scalars().all()
     if len(held) >= MAX_CREDENTIALS:
         raise Conflict(f"a device has at most {MAX_CREDENTIALS} credentials", code="too_many_credentials")
-    transaction.execute(insert(CREDENTIALS).values(**credential_values(tenant, new)))
+    transaction.execute(insert(CREDENTIALS).values(**credential_values(transaction, tenant, new)))
     # The broker takes one credential at a time: while the choice is not made, it stays with the newest of before.
     unchosen = and_(_is(tenant, new.device), DEVICES.c.broker_credential.is_(None))
     transaction.execute(update(DEVICES).where(unchosen).values(broker_credential=held[0] if held else None))
@@ -299,9 +298,10 @@ def _attribute_rows(tenant: str, device: NewDevice | DeviceView) -> list[dict[st
     return [of_device | {"key": key, **indexed(value)} for key, value in device.attributes.items()]
 
 
-def credential_values(tenant: str, row: CredentialRow) -> dict[str, Any]:
-    """Give a credential as a row of CREDENTIALS."""
-    return {"tenant": tenant} | {name: getattr(row, name) for name in CredentialRow.__dataclass_fields__}
+def credential_values(transaction: Write, tenant: str, row: CredentialRow) -> dict[str, Any]:
+    """Give a credential as a row of CREDENTIALS: hashes, and what the broker needs."""
+    kept = {name: getattr(row, name) for name in CredentialRow.__dataclass_fields__ if name != "plain"}
+    return kept | {"tenant": tenant, "broker_hash": transaction.for_broker(row)}
 
 
 def _shown(device: NewDevice) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import orjson
 from sqlalchemy import Connection, Engine, create_engine, delete, event, exc, insert, select, update
 
 from devices.database.tables import AUDIT, CHANGES, COUNTERS
-from devices.rows import Deed
+from devices.rows import CredentialRow, Deed
 from wire import clock
 from wire.errors import Conflict, Unavailable
 
+BrokerForm = Callable[[CredentialRow], str]
 KEPT_CHANGES = 10_000
 BUSY_MS = 5_000
 POOL = 8  # connections kept: more threads than that rarely ask at once
@@ -31,8 +32,9 @@ _PRAGMAS = (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "
 class Write:
     """An open write transaction."""
 
-    def __init__(self, connection: Connection, now_ns: int) -> None:
+    def __init__(self, connection: Connection, now_ns: int, for_broker: BrokerForm) -> None:
         self.connection = connection
+        self.for_broker = for_broker  # what is stored of a secret for the broker
         self.now_ns = now_ns
         self._changes: list[tuple[str, str]] = []
         self._deeds: list[Deed] = []
@@ -89,7 +91,9 @@ class Write:
 class Database:
     """The registry's database; thread-safe."""
 
-    def __init__(self, url: str, data: Path) -> None:
+    def __init__(self, url: str, data: Path, for_broker: BrokerForm | None = None) -> None:
+        """Open it; `for_broker` tells what is stored of a secret for the broker (its hash)."""
+        self._for_broker = for_broker or _hash_of
         self.path = _sqlite_path(url, data)
         self.engine = _open_sqlite(self.path) if self.path else create_engine(url, pool_size=POOL, pool_pre_ping=True)
         self._reader = self.engine if self.path else self.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -108,7 +112,7 @@ class Database:
         """One write transaction, alone among those with the same lock; all of it is committed durably, or nothing."""
         with _translated(), self._lock, self._writer.begin() as connection:
             connection.execute(select(COUNTERS.c.value).where(COUNTERS.c.name == lock).with_for_update())
-            transaction = Write(connection, clock.now_ns())
+            transaction = Write(connection, clock.now_ns(), self._for_broker)
             yield transaction
             transaction.finish()
 
@@ -136,6 +140,10 @@ def chain(last_hash: str, row: dict[str, Any]) -> str:
     """Hash of an audit entry: covers all its columns and, through the hash before it, all older entries."""
     names = ("seq", "tenant", "time_ns", "actor", "action", "object", "detail", "remote_ip")
     return hashlib.sha256(last_hash.encode() + orjson.dumps([row[name] for name in names])).hexdigest()
+
+
+def _hash_of(row: CredentialRow) -> str:
+    return row.broker_hash
 
 
 def _sqlite_path(url: str, data: Path) -> Path | None:

@@ -51,6 +51,14 @@ class Seal:
             ) from None
         return opened
 
+    def reveal(self, sealed: str, purpose: str) -> str | None:
+        """Decrypt a text; None for what was never sealed (a hash from before).
+
+        Raises:
+            Unavailable: as `open`.
+        """
+        return self.open(sealed, purpose).decode() if sealed.startswith(_VERSION) else None
+
     def _cipher(self) -> Any:
         # Imported here: it costs 30 ms, and few installations need it.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM

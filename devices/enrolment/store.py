@@ -101,7 +101,7 @@ class EnrolmentStore:
             if transaction.execute(select(DEVICES.c.state).where(its)).scalar() not in ("active", "held"):
                 raise NotFound(f"no device {new.device!r} in service", code="device_not_found")
             transaction.execute(delete(CREDENTIALS).where(mine))
-            transaction.execute(insert(CREDENTIALS).values(credential_values(tenant, new)))
+            transaction.execute(insert(CREDENTIALS).values(credential_values(transaction, tenant, new)))
             transaction.execute(update(DEVICES).where(its).values(broker_credential=None))
             transaction.changed("device", [new.device])
             transaction.audit([Deed(who, "device.enrol_again", new.device, {"credential": new.id})])

@@ -5,7 +5,8 @@ import threading
 import time
 from pathlib import Path
 
-from devices.broker.access import BrokerAccess, MosquittoFile, choose
+from devices.broker.access import BrokerAccess, choose
+from devices.broker.mosquitto_file import MosquittoFile
 from devices.credentials import hash_for_broker
 from devices.rows import BrokerCredential
 from tests.support.waiting import wait_until

@@ -1,0 +1,67 @@
+"""Answers to a broker that asks before it lets a client in: who is it, and what may it do. Knows no HTTP.
+
+Everything that goes wrong ends in a refusal. A device nobody knows is registered when it presents the key derived for
+it from its group's, as over HTTP.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from chassis.tokens import hash_token
+from devices.broker.rights import Action, may
+from wire import clock
+from wire.devices import CredentialRecord, DeviceIdentity, LookupResult
+from wire.enrolment import may_be_derived
+from wire.topics import is_device_id
+
+ADMITTED = ("active", "held")
+
+
+class Identities(Protocol):
+    """Where devices are known; see `devices.internal.lookups.LookupStore`."""
+
+    def lookup(self, ids: Sequence[str]) -> LookupResult: ...
+
+
+class BrokerHooks:
+    """Answers for devices; thread-safe."""
+
+    def __init__(self, identities: Identities, admit: Callable[[str, str, str], bool]) -> None:
+        """`admit` registers a device nobody knows: id, hash of what it presents, address; tells whether it did."""
+        self._identities = identities
+        self._admit = admit
+
+    def credential_of(self, username: str, password: str, remote_ip: str) -> CredentialRecord | None:
+        """Give the credential a device has proved itself by; None refuses it."""
+        device, digest = self._find(username), hash_token(password)
+        if device is None and is_device_id(username) and may_be_derived(password):
+            device = self._find(username) if self._admit(username, digest, remote_ip) else None
+        if device is None or device.state not in ADMITTED:
+            return None
+        now_ns, found = clock.now_ns(), None
+        for credential in device.credentials:
+            if hmac.compare_digest(credential.sha256, digest) and _is_valid(credential, now_ns):
+                found = credential
+        return found
+
+    def is_admitted(self, username: str) -> bool:
+        """Tell whether a device that proved itself may go on."""
+        device = self._find(username)
+        return device is not None and device.state in ADMITTED
+
+    def may(self, username: str, action: Action, topic: str) -> bool:
+        """Tell whether a device may publish on a topic, or subscribe to a filter."""
+        return self.is_admitted(username) and may(username, action, topic)
+
+    def _find(self, device_id: str) -> DeviceIdentity | None:
+        if not is_device_id(device_id):
+            return None
+        return next(iter(self._identities.lookup([device_id]).devices), None)
+
+
+def _is_valid(credential: CredentialRecord, now_ns: int) -> bool:
+    starts = credential.not_before_ns is None or credential.not_before_ns <= now_ns
+    return starts and (credential.not_after_ns is None or now_ns < credential.not_after_ns)

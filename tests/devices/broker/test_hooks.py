@@ -1,0 +1,156 @@
+"""The hooks by the brokers' documented requests, and RabbitMQ's MQTT plugin for real (test_rabbitmq.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.broker.rights import READS, WRITES, may
+from tests.devices.running import Caller, Service
+from wire.enrolment import derive_key, read_key
+
+TOKEN = "hook-token-of-the-tests"
+EMQX = "/internal/broker/emqx"
+RABBIT = f"/internal/broker/{TOKEN}/rabbitmq"
+
+
+@pytest.fixture
+def service(sqlite_config):
+    more = {"broker_auth": "http-hooks", "broker_hook_token": TOKEN, "registry_key": "k" * 43}
+    started = Service(sqlite_config.model_copy(update=more))
+    yield started
+    started.stop()
+
+
+def ask_emqx(service: Service, body: Any, token: str = TOKEN) -> Any:
+    """As EMQX asks with the template of its documentation (access-control/authn/http)."""
+    answer = Caller(service.app, token)("POST", EMQX, body)
+    assert answer.status_code == 200
+    return answer.json
+
+
+def ask_rabbitmq(service: Service, question: str, path: str = RABBIT, **form: str) -> str:
+    """As rabbitmq-auth-backend-http asks with `http_method = post`."""
+    answer = Caller(service.app, None)("POST", f"{path}/{question}", data=form)
+    assert answer.status_code == 200
+    return answer.get_data(as_text=True)
+
+
+def log_in(name: str, secret: str, client: str | None = None) -> dict[str, str]:
+    return {"username": name, "password": secret, "clientid": client or name, "peerhost": "127.0.0.1"}
+
+
+def test_rights_are_those_of_the_file_for_mosquitto() -> None:
+    lines = (Path(__file__).parents[3] / "compose/broker.acl").read_text().splitlines()
+    rights = {tuple(line.split()[1:]) for line in lines if line.startswith("pattern ")}
+
+    assert rights == {("write", topic.replace("{id}", "%u")) for topic in WRITES} | {
+        ("read", topic.replace("{id}", "%u")) for topic in READS
+    }
+
+
+@given(st.lists(st.sampled_from(["devices", "d1", "d2", "+", "#", "telemetry", "status", "commands", "x", ""])))
+def test_no_filter_reaches_out_of_the_own_branch(levels: list[str]) -> None:
+    topic = "/".join(levels)
+
+    if may("d1", "subscribe", topic) or may("d1", "publish", topic):
+        assert levels[:2] == ["devices", "d1"]
+        assert "#" not in levels
+
+
+def test_emqx_is_told_the_whole_acl_of_a_device(service) -> None:
+    secret = service.register("d1")
+
+    told = ask_emqx(service, log_in("d1", secret))
+
+    assert (told["result"], told["is_superuser"]) == ("allow", False)
+    assert {"permission": "allow", "action": "publish", "topic": "devices/d1/telemetry"} in told["acl"]
+    assert told["acl"][-1] == {"permission": "deny", "action": "all", "topic": "#"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, [], log_in("d1", "wrong"), log_in("d1", ""), log_in("nobody", "x"), log_in("d1/+", "x"), {"username": None}],
+)
+def test_emqx_is_told_deny_in_a_200(service, body) -> None:
+    service.register("d1")
+
+    assert ask_emqx(service, body)["result"] == "deny"
+
+
+def test_client_id_and_token_must_be_right(service) -> None:
+    secret = service.register("d1")
+
+    assert ask_emqx(service, log_in("d1", secret, client="d2"))["result"] == "deny"
+    assert ask_emqx(service, log_in("d1", secret), token="other")["result"] == "deny"
+    assert ask_rabbitmq(service, "user", "/internal/broker/other/rabbitmq", username="d1", password=secret) == "deny"
+
+
+def test_disabled_device_is_denied_and_enabled_one_is_back(service) -> None:
+    secret = service.register("d1")
+    service.admin("POST", "/v1/devices/d1:disable")
+    assert ask_emqx(service, log_in("d1", secret))["result"] == "deny"
+
+    service.admin("POST", "/v1/devices/d1:enable")
+    assert ask_emqx(service, log_in("d1", secret))["result"] == "allow"
+
+
+def test_validity_of_a_credential_is_told_as_expiry(service) -> None:
+    service.register("d1")
+    answer = service.admin("POST", "/v1/devices/d1/credentials", {"not_after": "2100-01-01T00:00:00Z"})
+
+    assert ask_emqx(service, log_in("d1", answer.json["credential"]["secret"]))["expire_at"] == 4_102_444_800
+
+
+def test_unknown_device_with_a_derived_key_is_registered_at_connect(service) -> None:
+    made = service.admin("POST", "/v1/enrolments", {"name": "pumps", "kind": "group", "policy": "hold"})
+    key = derive_key(read_key(made.json["secret"]), "pump-1")
+
+    assert ask_emqx(service, log_in("pump-2", key))["result"] == "deny"
+    assert ask_emqx(service, log_in("pump-1", key))["result"] == "allow"
+    assert [item["id"] for item in service.admin("GET", "/v1/holds").json["items"]] == ["pump-1"]
+
+
+def test_backend_that_is_away_denies(service) -> None:
+    secret = service.register("d1")
+    service.app.extensions["headwater.database"].close()
+    service.config.data.joinpath("registry.db").rename(service.config.data / "gone.db")
+    service.config.data.joinpath("registry.db").mkdir()
+
+    assert ask_emqx(service, log_in("d1", secret))["result"] == "deny"
+    assert ask_rabbitmq(service, "user", username="d1", password=secret) == "deny"
+
+
+@pytest.mark.parametrize(
+    ("question", "form", "told"),
+    [
+        ("vhost", {"vhost": "/", "ip": "127.0.0.1"}, "allow"),
+        ("resource", {"resource": "exchange", "name": "amq.topic", "permission": "write"}, "allow"),
+        ("resource", {"resource": "exchange", "name": "amq.topic", "permission": "configure"}, "deny"),
+        ("resource", {"resource": "exchange", "name": "amq.direct", "permission": "write"}, "deny"),
+        ("resource", {"resource": "queue", "name": "mqtt-subscription-d1qos1", "permission": "read"}, "allow"),
+        ("resource", {"resource": "queue", "name": "mqtt-subscription-d1qosXqos1", "permission": "read"}, "deny"),
+        ("resource", {"resource": "queue", "name": "mqtt-subscription-d2qos1", "permission": "read"}, "deny"),
+        ("topic", {"name": "amq.topic", "permission": "write", "routing_key": "devices.d1.telemetry"}, "allow"),
+        ("topic", {"name": "amq.topic", "permission": "write", "routing_key": "devices.d2.telemetry"}, "deny"),
+        ("topic", {"name": "amq.topic", "permission": "read", "routing_key": "devices.d1.commands.*"}, "allow"),
+        ("topic", {"name": "amq.topic", "permission": "read", "routing_key": "devices.d1.#"}, "deny"),
+        ("topic", {"name": "amq.topic", "permission": "odd", "routing_key": "devices.d1.telemetry"}, "deny"),
+        ("topic", {}, "deny"),
+    ],
+)
+def test_rabbitmq_is_answered(service, question, form, told) -> None:
+    service.register("d1")
+
+    assert ask_rabbitmq(service, question, username="d1", **form) == told
+    assert ask_rabbitmq(service, question, username="nobody", **form) == "deny"
+
+
+def test_id_with_a_dot_stays_out_of_rabbitmq(service) -> None:
+    secret = service.register("a.media")
+
+    assert ask_rabbitmq(service, "user", username="a.media", password=secret) == "deny"
