@@ -17,6 +17,7 @@ MODULES = {
     "serve": ("serve", "bridge", "writer"),
     "registry": ("device",),
     "types": ("type",),
+    "gateways": ("gateway",),
     "jobs": ("job",),
     "finding": ("group",),
     "enrol": ("enrol",),

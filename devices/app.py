@@ -32,6 +32,8 @@ from devices.enrolment.holds import HoldStore
 from devices.enrolment.seal import Seal
 from devices.enrolment.service import Door, Enrolments
 from devices.enrolment.store import EnrolmentStore
+from devices.gateways import api as gateways_api
+from devices.gateways.store import GatewayStore
 from devices.groups import api as groups_api
 from devices.groups.store import GroupStore
 from devices.hosting import Chore, Hosted
@@ -135,6 +137,7 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     types = TypeStore(database)
     types_api.add_routes(routes, DeviceTypes(types), types)
     tenants_api.add_routes(routes, Tenants(TenantStore(database)))
+    gateways_api.add_routes(routes, GatewayStore(database))
     ways = EnrolmentStore(database)
     door = Door(ways, seal)
     enrolment_api.add_routes(routes, Enrolments(ways, seal), door, HoldStore(database))

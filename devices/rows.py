@@ -50,13 +50,13 @@ class CredentialRow:
 
 @dataclass(slots=True, frozen=True)
 class NewDevice:
-    """A device to register, with its first credential."""
+    """A device to register, with its first credential; a gateway's child has none."""
 
     id: str
     type: str | None
     tags: dict[str, str]
     gateway: bool
-    credential: CredentialRow
+    credential: CredentialRow | None
     state: str = "active"
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
 

@@ -205,7 +205,7 @@ def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, acti
     transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(tenant, device)])
     attributes = [row for device in devices for row in _attribute_rows(tenant, device)]
     transaction.execute(insert(DEVICE_ATTRIBUTES), attributes)
-    issued = [credential_values(transaction, tenant, device.credential) for device in devices]
+    issued = [credential_values(transaction, tenant, device.credential) for device in devices if device.credential]
     transaction.execute(insert(CREDENTIALS), issued)
     transaction.changed("device", [device.id for device in devices])
     transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
@@ -310,8 +310,7 @@ def _shown(device: NewDevice) -> dict[str, Any]:
         "tags": device.tags,
         "attributes": device.attributes,
         "gateway": device.gateway,
-        "credential": device.credential.id,
-    }
+    } | ({"credential": device.credential.id} if device.credential else {})
 
 
 def _is(tenant: str, device_id: str) -> ColumnElement[bool]:

@@ -130,11 +130,22 @@ class _Door:
             raise
         named = request.args.get("device", device.id) if request.environ.get("QUERY_STRING") else device.id
         if named != device.id:
-            detail = f"the request names {named[:64]!r}, the credential is of {device.id}"
-            self._note(device.id, "telemetry.identity_mismatch", named[:64], detail, call)
-            raise errors.Forbidden(detail, code="identity_mismatch")
+            self._reports.note_seen(device.id, clock.now_ns(), credential_id)
+            device = self._find_child(device, named, call)
         self._reports.note_seen(device.id, clock.now_ns(), credential_id)
         return device
+
+    def _find_child(self, gateway: Known, named: str, call: Call) -> Known:
+        found = self._service.children.find([(gateway, named)])
+        code = found.refused.get((gateway.id, named))
+        if code is None:
+            return found.known[gateway.id, named]
+        if code == "peer_unavailable":
+            raise errors.PeerUnavailable(f"{named[:64]} is not cached and the registry is away")
+        detail = f"the request names {named[:64]!r}, the credential is of {gateway.id}"
+        if code == "identity_mismatch":
+            self._note(gateway.id, "telemetry.identity_mismatch", named[:64], detail, call)
+        raise errors.Forbidden(detail, code=code)
 
     def accept(self, device: Known, protocol: Protocol) -> Response:
         """Take the body in and answer for it; large ones in turn."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from ingest.children import Children
+from ingest.children import Found as ChildrenFound
 from ingest.framing import Delivery, Ending
 from ingest.gate import Found
 from ingest.message import Message
@@ -37,14 +39,16 @@ class _Held(NamedTuple):
 class BatchSorting:
     """The state of sorting one batch. Use: `find_devices`, `take_all`, keep `refused`, `settle`, keep its readings."""
 
-    def __init__(self, ports: Ports, protocols: dict[str, Protocol], bridge: str) -> None:
+    def __init__(self, ports: Ports, protocols: dict[str, Protocol], bridge: str, speakers: Children) -> None:
         self.endings: list[Ending] = []
         self.refused: list[Refused] = []
         self.counts: Counter[tuple[str, str]] = Counter()  # (protocol, end) -> readings
         self._ports = ports
         self._protocols = protocols
         self._bridge = bridge
+        self._speakers = speakers
         self._found = Found({}, frozenset())
+        self._children = ChildrenFound({}, {})
         self._held: list[_Held] = []  # in the order of `refused`
         self._readings: list[Reading] = []
         self._positions: list[int] = []  # in the batch, of each reading
@@ -52,20 +56,33 @@ class BatchSorting:
         self._seen: dict[str, int] = {}  # device -> time of its newest message
         self._late: Counter[str] = Counter()  # device -> messages of it that are over its rate
 
-    def find_devices(self, deliveries: Iterable[Delivery]) -> None:
+    def find_devices(self, deliveries: Sequence[Delivery]) -> None:
         """Ask the gate for all senders at once."""
         gate = self._ports.gate
         names = {delivery.device for delivery in deliveries}
         self._found = gate.find(name for name in names if gate.is_cached(name) or topics.is_device_id(name))
+        spoken_for: dict[tuple[str, str], int] = {}
+        for delivery in deliveries:
+            if child := route(delivery.topic)[2]:
+                spoken_for[delivery.device, child] = delivery.received_ns
+        if spoken_for:
+            self._find_children(spoken_for)
+
+    def _find_children(self, spoken_for: dict[tuple[str, str], int]) -> None:
+        known = self._found.known
+        self._children = self._speakers.find((known[name], child) for name, child in spoken_for if name in known)
+        self._seen |= {gateway: spoken_for[gateway, child] for gateway, child in self._children.known}
 
     def take_all(self, deliveries: Iterable[Delivery]) -> None:
         """Sort all messages, each for itself."""
         known, protocols, bridge = self._found.known, self._protocols, self._bridge
+        children = self._children.known
         rates, checker_of = self._ports.rates, self._ports.gate.checker_of
         for index, delivery in enumerate(deliveries):
             device_id, topic = delivery.device, delivery.topic
-            named, protocol_name = _route(topic)
-            device, protocol = known.get(device_id), protocols.get(protocol_name)
+            named, protocol_name, child = route(topic)
+            device = children.get((device_id, child)) if child else known.get(device_id)
+            protocol = protocols.get(protocol_name)
             size = len(delivery.payload)
             if device is None or protocol is None or named != device_id or not 0 < size <= MAX_MESSAGE_BYTES:
                 self._turn_away(index, delivery)
@@ -82,7 +99,7 @@ class BatchSorting:
             is_limited = rates.is_on or rate is not None
             if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
                 continue
-            self._seen[device_id] = delivery.received_ns
+            self._seen[device.id] = delivery.received_ns
             if device.is_held:
                 raw = message.to_raw(checker, is_readable=True)
                 self._hold(_Held(index, protocol_name, [], [WAITS]), raw)
@@ -157,7 +174,7 @@ class BatchSorting:
         """Say why a message is not sorted."""
         if not delivery.payload:
             return  # a deleted retained message: no reading was sent
-        named, protocol = _route(delivery.topic)
+        named, protocol, child = route(delivery.topic)
         if not named:
             self._hold_unknown(index, delivery, "", "bad_topic", "not a telemetry topic")
         elif named != delivery.device:
@@ -166,18 +183,30 @@ class BatchSorting:
             self.endings.append(Ending(index, "deferred", "peer_unavailable", "the registry is away"))
         elif delivery.device not in self._found.known:
             self._hold_unknown(index, delivery, protocol, "unknown_device", f"no device {delivery.device}")
+        elif code := self._children.refused.get((named, child)):
+            self._turn_child_away(index, delivery, child, code)
         elif protocol not in self._protocols:
             self._hold_unknown(index, delivery, protocol, "unsupported", f"no protocol {protocol[:64]!r} here")
         else:
             detail = f"message of {len(delivery.payload)} bytes, limit {MAX_MESSAGE_BYTES}"
             self._refuse(index, protocol, "too_large", detail)
 
+    def _turn_child_away(self, index: int, delivery: Delivery, child: str, code: str) -> None:
+        if code == "peer_unavailable":
+            self.endings.append(Ending(index, "deferred", code, "the registry is away"))
+        elif code == "identity_mismatch":
+            self._refuse_stranger(index, delivery, child)
+        else:
+            self._refuse(index, "unknown", code, f"{delivery.device} may not speak for {child[:64]}")
+
     def _hold(self, held: _Held, message: RawMessage) -> None:
         self._held.append(held)
         self.refused.append(Refused(message, held.items))
 
     def _hold_unknown(self, index: int, delivery: Delivery, protocol: str, code: str, detail: str) -> None:
-        raw = RawMessage(delivery.device, protocol[:64], "mqtt", delivery.payload, delivery.received_ns, delivery.topic)
+        child = route(delivery.topic)[2]
+        sender = child if (delivery.device, child) in self._children.known else delivery.device
+        raw = RawMessage(sender, protocol[:64], "mqtt", delivery.payload, delivery.received_ns, delivery.topic)
         label = protocol if protocol in self._protocols else "unknown"  # a metric's labels must stay few
         self._hold(_Held(index, label, [], [Item(None, code, detail)]), raw)
 
@@ -199,9 +228,13 @@ def not_kept(item: Item) -> Item:
 
 
 @lru_cache(maxsize=MAX_TOPICS)
-def _route(topic: str) -> tuple[str, str]:
-    """Give the device and the protocol that a topic names; both empty when it is not one of telemetry."""
+def route(topic: str) -> tuple[str, str, str]:
+    """Give device, protocol and child that a topic names; all empty when it is not one of telemetry."""
     parsed = topics.parse_device_topic(topic)
-    if parsed is None or parsed.channel != "telemetry":
-        return "", ""
-    return parsed.device_id, parsed.rest or DEFAULT_PROTOCOL
+    if parsed is not None and parsed.channel == "telemetry":
+        return parsed.device_id, parsed.rest or DEFAULT_PROTOCOL, ""
+    if parsed is None or parsed.channel != "children":
+        return "", "", ""
+    child, _, rest = parsed.rest.partition("/")
+    channel, _, protocol = rest.partition("/")
+    return (parsed.device_id, protocol or DEFAULT_PROTOCOL, child) if channel == "telemetry" and child else ("", "", "")

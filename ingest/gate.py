@@ -50,6 +50,8 @@ class Known(NamedTuple):
     credentials: tuple[CredentialRecord, ...]
     fetched_s: float  # monotonic
     is_held: bool = False  # its data waits until it is accepted
+    parent: str | None = None  # the gateway it is seen through
+    prefixes: tuple[str, ...] = ()  # of a gateway: how the ids begin that it speaks for; none: any
 
 
 class Found(NamedTuple):
@@ -170,6 +172,21 @@ class Gate:
         asked = {"id": device_id, "sha256": digest, "remote_ip": remote_ip}
         admitted = parking.aside(self._ask, "POST", "/internal/devices:admit", asked)["admitted"]
         return self._fetch_together(device_id).get(device_id) if admitted else None
+
+    def admit_children(self, gateway: str, children: list[str]) -> dict[str, str] | None:
+        """Have the registry register what a gateway's rules let in; give the codes of the others, None: it is away."""
+        refused: dict[str, str] = {}
+        try:
+            for start in range(0, len(children), LOOKUP_IDS):
+                part = children[start : start + LOOKUP_IDS]
+                asked = {"gateway": gateway, "children": part}
+                refused |= parking.aside(self._ask, "POST", "/internal/children:admit", asked)["refused"]
+        except PeerUnavailable:
+            return None
+        with self._lock:
+            for child in children:
+                self._absent.pop(child, None)
+        return refused
 
     def _may_doubt(self, device: Known) -> bool:
         return time.monotonic() - device.fetched_s >= DOUBT_S
@@ -304,4 +321,7 @@ def _is_valid(credential: CredentialRecord, now_ns: int) -> bool:
 def _known(device: DeviceIdentity, now_s: float) -> Known:
     credentials = tuple(device.credentials)
     is_active, is_held = device.state in ("active", "held"), device.state == "held"
-    return Known(device.id, device.tenant, is_active, device.type, device.gateway, credentials, now_s, is_held)
+    return Known(
+        device.id, device.tenant, is_active, device.type, device.gateway, credentials, now_s, is_held,
+        device.parent, tuple(device.prefixes),
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ingest.batches import route
 from ingest.gate import Known
 from ingest.intake import Sorted
 from ingest.message import Message
@@ -207,8 +208,8 @@ class Replayer:
             return Failure(entry.id, "too_large", f"only the head of its {entry.raw_bytes} bytes was kept")
         if device is None:
             return Failure(entry.id, "unknown_device", f"no device {entry.device}")
-        if device.is_held:
-            return Failure(entry.id, "device_held", f"{entry.device} waits to be accepted")
+        if (code := _bar(entry, device)) is not None:
+            return Failure(entry.id, code, f"{entry.device} is no sender of this now")
         if _is_of_the_store(entry):
             return _read_reading(entry)
         protocol = self._protocols.get(entry.protocol)
@@ -226,6 +227,14 @@ def _as_then(device: Known | None, entry: Entry) -> Known | None:
     if device is None or entry.code == "unknown_device":
         return device
     return device._replace(tenant=entry.tenant)
+
+
+def _bar(entry: Entry, device: Known) -> str | None:
+    """Give the code when a message may not become data of this device."""
+    if device.is_held:
+        return "device_held"
+    is_foreign = entry.transport == "mqtt" and route(entry.source)[2] not in ("", device.id)
+    return "identity_mismatch" if is_foreign else None
 
 
 def _is_of_the_store(entry: Entry) -> bool:

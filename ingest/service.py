@@ -14,6 +14,7 @@ from typing import NamedTuple
 from chassis import parking
 from chassis.metrics import Counter
 from ingest.batches import BatchSorting, not_kept
+from ingest.children import Children
 from ingest.framing import Batch, Verdict
 from ingest.intake import Sorted
 from ingest.message import Message
@@ -41,6 +42,7 @@ class IngestService:
 
     def __init__(self, ports: Ports, protocols: dict[str, Protocol]) -> None:
         self.protocols = protocols
+        self.children = Children(ports.gate)
         self._ports = ports
         self._lock = threading.Lock()  # guards _refused
         self._refused = 0
@@ -89,7 +91,7 @@ class IngestService:
         Raises:
             Unavailable: nothing was kept; send the batch again.
         """
-        sorting = BatchSorting(self._ports, self.protocols, batch.bridge)
+        sorting = BatchSorting(self._ports, self.protocols, batch.bridge, self.children)
         sorting.find_devices(batch.deliveries)
         sorting.take_all(batch.deliveries)
         self._ports.intake.save()

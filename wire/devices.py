@@ -156,6 +156,8 @@ class DeviceIdentity(Model):
     gateway: bool = False
     tags: dict[str, str] = {}
     credentials: list[CredentialRecord] = []
+    parent: str | None = None  # the gateway it is seen through
+    prefixes: list[str] = []  # of a gateway: how the ids begin that it speaks for; none: any
 
 
 class LookupResult(Model):

@@ -8,6 +8,8 @@ Action = Literal["publish", "subscribe"]
 WRITES: Final = (
     "devices/{id}/telemetry",
     "devices/{id}/telemetry/+",
+    "devices/{id}/children/+/telemetry",
+    "devices/{id}/children/+/telemetry/+",
     "devices/{id}/status",
     "devices/{id}/twin/reported",
     "devices/{id}/commands/+/reply",

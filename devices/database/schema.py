@@ -17,6 +17,7 @@ from devices.database import (
     tables_control,  # noqa: F401 - the same
     tables_enrolment,  # noqa: F401 - its tables join METADATA
     tables_finding,  # noqa: F401 - puts its tables into METADATA
+    tables_gateways,  # noqa: F401 - its tables join METADATA
     tables_jobs,  # noqa: F401 - declares its tables in METADATA
 )
 from devices.database.engine import Database
@@ -24,7 +25,7 @@ from devices.database.tables import COUNTERS, METADATA, TENANTS
 from wire import clock
 from wire.devices import TENANT
 
-SCHEMA_VERSION = "0007"  # the newest of migrations/versions; a test holds it
+SCHEMA_VERSION = "0008"  # the newest of migrations/versions; a test holds it
 COUNTER_NAMES = ("revision", "audit", "presence", "control")
 MIGRATIONS = Path(__file__).parent / "migrations"
 _POSTGRES_LOCK = 0x48454144  # any fixed number: concurrent starts of several hosts wait for each other

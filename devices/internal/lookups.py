@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from devices.database.engine import Database
 from devices.database.tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE, TENANTS
+from devices.database.tables_gateways import CHILDREN, GATEWAYS
 from devices.rows import BrokerCredential
 from devices.store import PARAMETERS
 from devices.types.store import select_types, to_type
@@ -107,6 +108,7 @@ def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str
             gateway=row["gateway"],
             tags=orjson.loads(row["tags"]),
         )
+    _read_relations(connection, ids, found)
     owned = select(CREDENTIALS).select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.id.in_(ids))
     for row in connection.execute(owned.order_by(CREDENTIALS.c.created_ns)).mappings():
         names = ("id", "sha256", "not_before_ns", "not_after_ns")
@@ -117,3 +119,12 @@ def _read_types(connection: Connection, worn: AbstractSet[tuple[str, str]]) -> d
     query = select_types().where(DEVICE_TYPES.c.name.in_({name for _, name in worn}))
     rows = connection.execute(query).mappings()
     return {type_key(row["tenant"], row["name"]): to_type(row) for row in rows if (row["tenant"], row["name"]) in worn}
+
+
+def _read_relations(connection: Connection, ids: Sequence[str], found: dict[str, DeviceIdentity]) -> None:
+    parents = select(CHILDREN.c.device, CHILDREN.c.gateway).where(CHILDREN.c.device.in_(ids))
+    for device, gateway in connection.execute(parents):
+        found[device].parent = gateway
+    rules = select(GATEWAYS.c.device, GATEWAYS.c.rules).where(GATEWAYS.c.device.in_(ids))
+    for device, text in connection.execute(rules):
+        found[device].prefixes = orjson.loads(text)["prefixes"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, OPERATORS, TENANTS, TOKENS
 from devices.database.tables_finding import GROUP_MEMBERS
+from devices.database.tables_gateways import CHILDREN
 from devices.rows import Deed, Who
 from wire.devices import TENANT
 from wire.errors import Conflict, Forbidden, NotFound
@@ -119,6 +120,10 @@ class TenantStore:
             demand_room(transaction, target, 1)
             members = and_(GROUP_MEMBERS.c.tenant == who.tenant, GROUP_MEMBERS.c.device == device_id)
             transaction.execute(delete(GROUP_MEMBERS).where(members))  # groups stay with their tenant
+            related = or_(CHILDREN.c.device == device_id, CHILDREN.c.gateway == device_id)
+            transaction.execute(
+                delete(CHILDREN).where(CHILDREN.c.tenant == who.tenant, related)
+            )  # nobody speaks for another tenant's devices
             transaction.execute(update(DEVICES).where(mine).values(tenant=target, updated_ns=transaction.now_ns))
             transaction.changed("device", [device_id])
             detail = {"from": who.tenant, "to": target}

@@ -43,7 +43,6 @@ READ_GAP_S = 0.008  # between reads that did not fill the buffer: mosquitto writ
 # (bench/bridge.py)
 CLEAR_S, CLEARED_AT_ONCE = 1.0, 1000  # retained telemetry: taken away again so often, so many at a time
 SHARE = "$share/headwater/"
-TELEMETRY_LEVELS = 4  # devices/{id}/telemetry/{protocol}
 
 
 class Session:
@@ -243,8 +242,7 @@ class Session:
             return [(self._lanes["json"], deliveries)]
         parts: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
-            levels = delivery.topic.split("/", TELEMETRY_LEVELS - 1)
-            protocol = levels[-1] if len(levels) == TELEMETRY_LEVELS else "json"
+            protocol = delivery.topic.rpartition("/telemetry")[2].removeprefix("/")
             parts.setdefault(protocol if protocol in self._lanes else "json", []).append(delivery)
         return [(self._lanes[protocol], part) for protocol, part in parts.items()]
 
@@ -334,7 +332,7 @@ def choose_filters(number: int, bridges: int) -> tuple[list[str], list[str]]:
     Several share the messages (MQTT 5.0 s. 4.8.2). One that is no longer needed has a session all the same, and
     a share in it for ever, unless it gives that up.
     """
-    alone = [topics.TELEMETRY, topics.TELEMETRY_PROTOCOL]
+    alone = [topics.TELEMETRY, topics.TELEMETRY_PROTOCOL, topics.CHILD_TELEMETRY, topics.CHILD_TELEMETRY_PROTOCOL]
     shared = [SHARE + name for name in alone]
     if number > bridges:
         return [], alone + shared

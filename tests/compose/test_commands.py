@@ -531,3 +531,22 @@ def test_enrol_derive_prints_the_key_of_a_device(capsys, tmp_path) -> None:
 
     assert main(["enrol", "derive", "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6", "--key-file", str(key)]) == 0
     assert capsys.readouterr().out == "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=\n"
+
+
+def test_gateway_rules_that_are_not_given_stay(gateway: Gateway) -> None:
+    old = {"children": "auto", "child_type": "sensor", "child_tags": {"a": "1"}, "prefixes": ["x-"], "max_children": 5}
+    gateway.answers |= {"GET /v1/devices/g1/gateway": old, "PUT /v1/devices/g1/gateway": old}
+
+    assert run(gateway, "gateway", "set", "g1", "--children", "hold", "--prefix", "") == 0
+    assert gateway.body() == old | {"children": "hold", "prefixes": []}
+
+
+def test_child_is_listed_moved_and_released(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    child = {"id": "c1", "type": None, "state": "held", "online": False, "last_seen": None, "since": "t", "tags": {}}
+    gateway.answers |= {"GET /v1/devices/g1/children?limit=500": {"items": [child], "next": None}}
+    gateway.answers |= {"PUT /v1/devices/c1/parent": {"gateway": "g2"}, "DELETE /v1/devices/c1/parent": None}
+
+    assert run(gateway, "gateway", "children", "g1") == run(gateway, "gateway", "move", "c1", "--to", "g2") == 0
+    assert gateway.body() == {"gateway": "g2"}
+    assert run(gateway, "gateway", "release", "c1") == 0
+    assert "held" in capsys.readouterr().out

@@ -43,6 +43,7 @@ class FakeRegistry:
         self.is_away = False
         self.lookups_fail = False
         self.oldest = 0
+        self.rules = "auto"  # for children nobody knows: auto, hold, or the code that refuses them
         self.calls: list[str] = []
         self.seen: dict[str, int] = {}
         self.seen_by_mqtt: dict[str, int] = {}
@@ -91,6 +92,13 @@ class FakeRegistry:
         news = [(kind, key) for revision, kind, key in self.changed if revision > since]
         named = {name: [key for kind, key in news if kind == name] for name in ("devices", "types")}
         return {"revision": self.revision, **named}
+
+    def _children_admit(self, path: str, body: Any) -> Any:
+        codes = {child: self.rules for child in body["children"] if self.rules not in ("auto", "hold")}
+        for child in body["children"] if not codes else ():
+            state = "held" if self.rules == "hold" else "active"
+            self.put(DeviceIdentity(id=child, state=state, parent=body["gateway"]))
+        return {"refused": codes}
 
     def _seen(self, path: str, body: Any) -> None:
         self.seen |= body["devices"]

@@ -439,3 +439,18 @@ def test_large_bodies_wait_for_each_other_and_small_ones_do_not(app, client, pos
         assert answer.get_json()["accepted"] == count
 
     assert seen == ["large"]
+
+
+def test_gateway_posts_for_its_child_and_for_no_other(post, registry) -> None:
+    registry.add("g1", gateway=True)
+    registry.add("c2", parent="g2")
+    as_gateway = {"Authorization": f"Bearer g1.{SECRET}"}
+
+    accepted = post({"t": 1}, "/v1/telemetry?device=c1", **as_gateway)
+    foreign = post({"t": 1}, "/v1/telemetry?device=c2", **as_gateway)
+    registry.rules = "child_refused"
+    refused = post({"t": 1}, "/v1/telemetry?device=c3", **as_gateway)
+
+    assert accepted.status_code == 202
+    assert (foreign.status_code, foreign.get_json()["code"]) == (403, "identity_mismatch")
+    assert (refused.status_code, refused.get_json()["code"]) == (403, "child_refused")

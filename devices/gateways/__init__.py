@@ -1,0 +1,1 @@
+"""Gateways and the devices that are seen through them."""

@@ -1,0 +1,98 @@
+"""Routes of gateways and their children: HTTP in and out, no rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Protocol
+
+from pydantic import Field
+
+from chassis.web import Api, Call
+from devices.api import DEVICE, MAX_LIST, who
+from devices.rows import Who
+from wire.devices import Model
+from wire.errors import NotFound
+from wire.gateways import (
+    ChildAdmission,
+    ChildPage,
+    ChildrenAdmitted,
+    ChildView,
+    GatewayRules,
+    Parent,
+    ParentView,
+)
+from wire.registry import Text
+from wire.topics import is_device_id
+
+
+class Gateways(Protocol):
+    """Gateways and children; see `devices.gateways.store.GatewayStore`."""
+
+    def rules(self, tenant: str, gateway: str) -> GatewayRules: ...
+    def put_rules(self, tenant: str, gateway: str, rules: GatewayRules, who: Who) -> None: ...
+    def children(self, tenant: str, gateway: str, after: str, limit: int) -> list[ChildView]: ...
+    def parent(self, tenant: str, device: str) -> str | None: ...
+    def set_parent(self, tenant: str, device: str, gateway: str | None, who: Who) -> None: ...
+    def admit(self, gateway: str, ids: Sequence[str]) -> dict[str, str]: ...
+
+
+class ChildQuery(Model):
+    """Which part of the children."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
+    cursor: Text = ""
+
+
+def add_routes(api: Api, gateways: Gateways) -> None:
+    """Declare the routes."""
+    _add_rules(api, gateways)
+    _add_parents(api, gateways)
+
+    @api.route("POST", "/internal/children:admit", "service", body=ChildAdmission)
+    def admit(call: Call) -> ChildrenAdmitted:
+        """Register children that a gateway named and nobody knows, as its rules say."""
+        return ChildrenAdmitted(refused=gateways.admit(call.body.gateway, call.body.children))
+
+
+def _add_rules(api: Api, gateways: Gateways) -> None:
+    @api.route("GET", DEVICE + "/gateway", "viewer", answers={200: GatewayRules})
+    def get_rules(call: Call) -> GatewayRules:
+        """Show a gateway's rules for the devices that are seen through it."""
+        return gateways.rules(call.actor.tenant, _id(call))
+
+    @api.route("PUT", DEVICE + "/gateway", "operator", body=GatewayRules, answers={200: GatewayRules})
+    def put_rules(call: Call) -> GatewayRules:
+        """Replace a gateway's rules; the children it has stay."""
+        gateways.put_rules(call.actor.tenant, _id(call), call.body, who(call))
+        return gateways.rules(call.actor.tenant, _id(call))
+
+    @api.route("GET", DEVICE + "/children", "viewer", query=ChildQuery, answers={200: ChildPage})
+    def list_children(call: Call) -> ChildPage:
+        """List the devices that are seen through a gateway, in order of their ids."""
+        items = gateways.children(call.actor.tenant, _id(call), call.query.cursor, call.query.limit)
+        return ChildPage(items=items, next=items[-1].id if len(items) == call.query.limit else None)
+
+
+def _add_parents(api: Api, gateways: Gateways) -> None:
+    @api.route("GET", DEVICE + "/parent", "viewer", answers={200: ParentView})
+    def get_parent(call: Call) -> ParentView:
+        """Tell the gateway that a device is seen through."""
+        return ParentView(gateway=gateways.parent(call.actor.tenant, _id(call)))
+
+    @api.route("PUT", DEVICE + "/parent", "operator", body=Parent, answers={200: ParentView})
+    def put_parent(call: Call) -> ParentView:
+        """Move a device to a gateway: from now on it is seen through this one only."""
+        gateways.set_parent(call.actor.tenant, _id(call), call.body.gateway, who(call))
+        return ParentView(gateway=call.body.gateway)
+
+    @api.route("DELETE", DEVICE + "/parent", "operator", answers={204: None})
+    def delete_parent(call: Call) -> None:
+        """Take a device away from its gateway; it stays registered."""
+        gateways.set_parent(call.actor.tenant, _id(call), None, who(call))
+
+
+def _id(call: Call) -> str:
+    device_id = call.path["device_id"]
+    if not is_device_id(device_id):
+        raise NotFound(f"no device {device_id[:80]!r}", code="device_not_found")
+    return device_id

@@ -1,0 +1,178 @@
+"""Gateways' rules and their children: the only SQL about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select
+
+from devices.database.engine import Database, Write
+from devices.database.tables import DEVICES, PRESENCE
+from devices.database.tables_enrolment import ORIGINS
+from devices.database.tables_gateways import CHILDREN, GATEWAYS
+from devices.gateways.rules import judge
+from devices.rows import Deed, NewDevice, Who
+from devices.store import add_devices
+from wire.errors import Conflict, NotFound
+from wire.gateways import ChildView, GatewayRules
+
+
+class GatewayStore:
+    """Gateways and children; thread-safe. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rules(self, tenant: str, gateway: str) -> GatewayRules:
+        """Give a gateway's rules.
+
+        Raises:
+            NotFound: no such device.
+            Conflict: it is no gateway.
+        """
+        with self._database.read() as connection:
+            _demand_gateway(connection, tenant, gateway)
+            return _read_rules(connection, tenant, gateway)
+
+    def put_rules(self, tenant: str, gateway: str, rules: GatewayRules, who: Who) -> None:
+        """Replace a gateway's rules; the children it has stay. Raises as `rules`."""
+        with self._database.write() as transaction:
+            _demand_gateway(transaction, tenant, gateway)
+            transaction.execute(delete(GATEWAYS).where(_of(GATEWAYS, tenant, gateway)))
+            row = {"tenant": tenant, "device": gateway, "rules": rules.model_dump_json()}
+            transaction.execute(insert(GATEWAYS).values(**row))
+            transaction.changed("device", [gateway])
+            transaction.audit([Deed(who, "gateway.rules", gateway, rules.model_dump())])
+
+    def children(self, tenant: str, gateway: str, after: str, limit: int) -> list[ChildView]:
+        """List a gateway's children in order of their ids; none of a device that is no gateway.
+
+        Raises:
+            NotFound: no such device.
+        """
+        present = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
+        owned = and_(CHILDREN.c.tenant == DEVICES.c.tenant, CHILDREN.c.device == DEVICES.c.id)
+        columns = select(DEVICES, CHILDREN.c.since_ns, PRESENCE.c.online, PRESENCE.c.last_seen_ns)
+        query = columns.select_from(CHILDREN.join(DEVICES, owned).outerjoin(PRESENCE, present))
+        mine = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == gateway, CHILDREN.c.device > after)
+        with self._database.read() as connection:
+            _demand_device(connection, tenant, gateway)
+            rows = connection.execute(query.where(mine).order_by(CHILDREN.c.device).limit(limit)).mappings()
+            return [_to_view(row) for row in rows]
+
+    def parent(self, tenant: str, device: str) -> str | None:
+        """Give the gateway that a device is seen through.
+
+        Raises:
+            NotFound: no such device.
+        """
+        with self._database.read() as connection:
+            _demand_device(connection, tenant, device)
+            query = select(CHILDREN.c.gateway).where(_of(CHILDREN, tenant, device))
+            found: str | None = connection.execute(query).scalar()
+            return found
+
+    def set_parent(self, tenant: str, device: str, gateway: str | None, who: Who) -> None:
+        """Let a device be seen through a gateway from now on, instead of another; None: through none.
+
+        Raises:
+            NotFound: no such device or gateway.
+            Conflict: the parent is no gateway, the device is one, or the gateway has as many as it may.
+        """
+        with self._database.write() as transaction:
+            if _demand_device(transaction, tenant, device)["gateway"] and gateway is not None:
+                raise Conflict("a gateway is seen through no other", code="not_a_child")
+            old = transaction.execute(select(CHILDREN.c.gateway).where(_of(CHILDREN, tenant, device))).scalar()
+            if old == gateway:
+                return
+            transaction.execute(delete(CHILDREN).where(_of(CHILDREN, tenant, device)))
+            if gateway is not None:
+                _demand_gateway(transaction, tenant, gateway)
+                _demand_room(transaction, tenant, gateway)
+                _insert(transaction, tenant, gateway, [device])
+            transaction.changed("device", [device])
+            transaction.audit([Deed(who, "child.move", device, {"from": old, "to": gateway})])
+
+    def admit(self, gateway: str, ids: Sequence[str]) -> dict[str, str]:
+        """Register the children that a gateway's rules let in, those it holds as held; give the codes of the others.
+
+        Ids that are taken are in neither: who asks looks them up and sees whose they are.
+        """
+        with self._database.write() as transaction:
+            row = transaction.execute(select(DEVICES).where(DEVICES.c.id == gateway)).mappings().first()
+            if row is None or row["state"] != "active" or not row["gateway"]:
+                return dict.fromkeys(ids, "identity_mismatch")
+            tenant = row["tenant"]
+            rules = _read_rules(transaction, tenant, gateway)
+            taken = set(transaction.execute(select(DEVICES.c.id).where(DEVICES.c.id.in_(ids))).scalars())
+            unknown = [child for child in dict.fromkeys(ids) if child not in taken]
+            fresh, refused = judge(rules, unknown, _count(transaction, tenant, gateway))
+            if fresh:
+                _register(transaction, tenant, gateway, _described(rules, fresh))
+        return refused
+
+
+def _register(transaction: Write, tenant: str, gateway: str, devices: list[NewDevice]) -> None:
+    add_devices(transaction, devices, Who(f"device:{gateway}", tenant=tenant), "device.found")
+    _insert(transaction, tenant, gateway, [device.id for device in devices])
+    origin = {"tenant": tenant, "source": f"gateway:{gateway}", "nonce": None, "hardware": "{}"}
+    rows = [origin | {"device": device.id, "time_ns": transaction.now_ns} for device in devices]
+    transaction.execute(insert(ORIGINS), rows)
+
+
+def _described(rules: GatewayRules, ids: Sequence[str]) -> list[NewDevice]:
+    state = "held" if rules.children == "hold" else "active"
+    return [NewDevice(child, rules.child_type, rules.child_tags, False, None, state) for child in ids]
+
+
+def _insert(transaction: Write, tenant: str, gateway: str, ids: Sequence[str]) -> None:
+    row = {"tenant": tenant, "gateway": gateway, "since_ns": transaction.now_ns}
+    transaction.execute(insert(CHILDREN), [row | {"device": child} for child in ids])
+
+
+def _count(connection: Any, tenant: str, gateway: str) -> int:
+    mine = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == gateway)
+    return int(connection.execute(select(func.count()).select_from(CHILDREN).where(mine)).scalar_one())
+
+
+def _demand_room(connection: Any, tenant: str, gateway: str) -> None:
+    most = _read_rules(connection, tenant, gateway).max_children
+    if _count(connection, tenant, gateway) >= most:
+        raise Conflict(f"gateway {gateway} has {most} children, as many as it may", code="too_many_children")
+
+
+def _demand_device(connection: Any, tenant: str, device: str) -> Any:
+    query = select(DEVICES.c.gateway).where(DEVICES.c.tenant == tenant, DEVICES.c.id == device)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise NotFound(f"no device {device[:80]!r}", code="device_not_found")
+    return row
+
+
+def _demand_gateway(connection: Any, tenant: str, device: str) -> None:
+    if not _demand_device(connection, tenant, device)["gateway"]:
+        raise Conflict(f"device {device} is no gateway", code="not_a_gateway")
+
+
+def _read_rules(connection: Any, tenant: str, gateway: str) -> GatewayRules:
+    found = connection.execute(select(GATEWAYS.c.rules).where(_of(GATEWAYS, tenant, gateway))).scalar()
+    return GatewayRules() if found is None else GatewayRules.model_validate_json(found)
+
+
+def _of(table: Any, tenant: str, device: str) -> ColumnElement[bool]:
+    return and_(table.c.tenant == tenant, table.c.device == device)
+
+
+def _to_view(row: Any) -> ChildView:
+    is_new = row["state"] == "active" and not row["last_seen_ns"]
+    return ChildView(
+        id=row["id"],
+        type=row["type"],
+        state="registered" if is_new else row["state"],
+        tags=orjson.loads(row["tags"]),
+        online=bool(row["online"]),
+        last_seen=row["last_seen_ns"] or None,
+        since=row["since_ns"],
+    )
