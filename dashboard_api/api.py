@@ -52,6 +52,7 @@ class LatestParameters(QueryModel):
     """Of GET /v1/query/latest."""
 
     device: Names = []
+    q: str = Field(default="", max_length=2_000)
     field: Names = []
     limit: int = Field(default=1_000, ge=1, le=MAX_LIMIT)
     cursor: str | None = Field(default=None, max_length=1_024)
@@ -61,6 +62,7 @@ class SpanParameters(QueryModel):
     """What range, aggregate and export share."""
 
     device: Names = []
+    q: str = Field(default="", max_length=2_000)
     field: Names = []
     measurement: str | None = Field(default=None, max_length=256)
     start: TimeNs | None = None
@@ -68,7 +70,7 @@ class SpanParameters(QueryModel):
 
     def selection(self, tenant: str) -> Selection:
         """Give what the query narrows by."""
-        return Selection(self.device, self.field, self.measurement, tenant)
+        return Selection(self.device, self.field, self.measurement, tenant, self.q)
 
     def span(self) -> Span:
         """Give the time span; the last hour unless said otherwise."""
@@ -133,7 +135,7 @@ def _add_queries(api: Api, queries: Queries, judges: Judges) -> None:
     def latest(call: Call) -> dict[str, Any]:
         """Newest value of every field, ordered by device; no device means all, paged."""
         asked: LatestParameters = call.query
-        selection = Selection(asked.device, asked.field, tenant=call.actor.tenant)
+        selection = Selection(asked.device, asked.field, tenant=call.actor.tenant, query=asked.q)
         return _page(queries.latest(selection, limit=asked.limit, cursor=asked.cursor))
 
     @api.route("GET", "/v1/query/range", "viewer", query=RangeParameters, answers={200: PointsPage})

@@ -69,6 +69,6 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     documents.install(app, described)
     browser.install(app)
     app.jinja_env.globals["broker"] = config.broker
-    Feed(ports.hub, tokens, ports.workers.stopping).install(app)
+    Feed(ports.hub, tokens, directory, ports.workers.stopping).install(app)
     app.extensions["headwater.workers"] = ports.workers
     return app

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlencode
 
 from chassis.peers import Peer
 from dashboard_api.service import Entry
 from wire.devices import TENANT
-from wire.errors import PeerUnavailable
+from wire.errors import BadRequest, PeerUnavailable
 
 FRESH_S = 3.0  # presence on a page may be this old; 10,000 devices cost the registry one listing per 3 s
 STALE_S = 300.0  # how long groupings go on while the registry is away
 PAGE = 5_000
 MAX_DEVICES = 1_000_000
+MAX_CHOSEN = 30_000  # devices of one query: as many as a store takes by name
+MAX_QUERIES = 64  # remembered; each is asked again after FRESH_S
 
 
 class PeerDirectory:
@@ -24,6 +27,8 @@ class PeerDirectory:
     def __init__(self, registry: Peer) -> None:
         self._registry = registry
         self._lock = threading.Lock()  # guards _entries, _read_s
+        self._chosen_lock = threading.Lock()  # guards _chosen
+        self._chosen: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
         self._entries: dict[str, dict[str, Entry]] = {}  # by tenant
         self._read_s = -STALE_S
 
@@ -31,6 +36,37 @@ class PeerDirectory:
         """See service.Directory."""
         with self._lock:
             return self._fresh().get(tenant, {})
+
+    def chosen(self, tenant: str, query: str) -> Sequence[str]:
+        """See service.Directory. The registry finds; only the ids that fit cross the wire, once in FRESH_S."""
+        with self._chosen_lock:
+            read_s, ids = self._chosen.get((tenant, query), (-STALE_S, ()))
+        age_s = time.monotonic() - read_s
+        if age_s < FRESH_S:
+            return ids
+        try:
+            ids = self._choose(tenant, query)
+        except PeerUnavailable:
+            if age_s >= STALE_S:
+                raise
+            return ids
+        with self._chosen_lock:
+            self._chosen.pop((tenant, query), None)
+            self._chosen[tenant, query] = (time.monotonic(), ids)
+            if len(self._chosen) > MAX_QUERIES:
+                del self._chosen[next(iter(self._chosen))]
+        return ids
+
+    def _choose(self, tenant: str, query: str) -> tuple[str, ...]:
+        ids: list[str] = []
+        asked: dict[str, Any] = {"tenant": tenant, "query": query, "limit": PAGE}
+        while len(ids) <= MAX_CHOSEN:
+            page = self._registry.call("POST", "/internal/devices:select", asked)
+            ids += page["ids"]
+            if not page["next"]:
+                return tuple(ids)
+            asked["after"] = page["next"]
+        raise BadRequest(f"the query finds more than {MAX_CHOSEN} devices, the limit here", fields=["q"])
 
     def _fresh(self) -> dict[str, dict[str, Entry]]:
         age_s = time.monotonic() - self._read_s

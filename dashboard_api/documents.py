@@ -21,8 +21,8 @@ SERVICE = "dashboard"
 FEED_PATH = "/v1/feed"
 _FEED: dict[str, Any] = {  # OpenAPI has no word for frames, so the description says it
     "summary": "Live points over a websocket",
-    "description": 'First frame: {"subscribe": {"devices": [..], "fields": [..]}}, empty means all; a later one'
-    ' replaces it. Answers: {"points": [..]}, below 60,000 bytes each. Slow readers get the newest values only.',
+    "description": 'First frame: {"subscribe": {"devices": [..], "query": "..", "fields": [..]}}, empty means all; a'
+    ' later one replaces it. Answers: {"points": [..]}, below 60 kB each. Slow readers get only the newest values.',
     "tags": [SERVICE],
     "operationId": "get_v1_feed",
     "x-access": "viewer",

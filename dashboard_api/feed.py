@@ -21,6 +21,7 @@ from simple_websocket import ConnectionClosed
 from chassis import web
 from chassis.tokens import TokenChecker
 from dashboard_api.hub import Hub, Viewer
+from dashboard_api.service import Directory
 from wire import clock
 from wire.devices import allows
 from wire.errors import BadRequest, Forbidden, HeadwaterError, PeerUnavailable, TooManyRequests, Unauthorized, in_words
@@ -90,8 +91,9 @@ class WholeSocket:
 class Feed:
     """Accepts viewers and serves them until they leave, fall too far behind, lose their token, or the service stops."""
 
-    def __init__(self, hub: Hub, tokens: TokenChecker, stopping: threading.Event) -> None:
+    def __init__(self, hub: Hub, tokens: TokenChecker, directory: Directory, stopping: threading.Event) -> None:
         self._hub = hub
+        self._directory = directory
         self._tokens = tokens
         self._stopping = stopping
         self._open = 0  # connections, also those that have not subscribed yet
@@ -156,8 +158,10 @@ class Feed:
 
     def _serve_viewer(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
         """Serve one subscription; give the next one, or None when the connection is to end."""
+        found = self._directory.chosen(viewer.tenant, viewer.query) if viewer.query else viewer.devices
         is_over = threading.Event()
         self._hub.join(viewer)
+        self._hub.narrow(viewer, found)
         sender = threading.Thread(target=_send, args=(browser, viewer, is_over), name="feed-sender", daemon=True)
         sender.start()
         try:
@@ -178,8 +182,16 @@ class Feed:
             if not self._is_valid(token):
                 browser.close(CLOSE_POLICY, "the token is no longer valid")
                 return None
+            self._follow(viewer)
         browser.close(CLOSE_GOING_AWAY, "the service stops")
         return None
+
+    def _follow(self, viewer: Viewer) -> None:
+        """Let the viewer's devices be those that its query finds now."""
+        if not viewer.query:
+            return
+        with contextlib.suppress(PeerUnavailable):  # while the registry is away, those of before
+            self._hub.narrow(viewer, self._directory.chosen(viewer.tenant, viewer.query))
 
     def _is_valid(self, token: str) -> bool:
         try:

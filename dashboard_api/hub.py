@@ -81,7 +81,9 @@ class Viewer:
         self.tenant = tenant
         self.waiting = threading.Event()  # set: there is something to send, or nothing ever again
         self.is_given_up = False
-        self.devices: frozenset[str] = frozenset(subscription.devices)
+        self.query = subscription.query.strip()
+        self.named = frozenset(subscription.devices)
+        self.devices = frozenset[str]() if self.query else self.named  # the hub changes it, see `Hub.narrow`
         self.fields: frozenset[str] = frozenset(subscription.fields)
         self._lock = threading.Lock()  # guards everything below
         self._queue: deque[Item] = deque()
@@ -217,12 +219,19 @@ class Hub:
     def leave(self, viewer: Viewer) -> None:
         """Let a viewer go, whatever it had waiting."""
         with self._lock:
-            for members in self._memberships(viewer):
-                members.discard(viewer)
-            for device in viewer.devices:
-                if not self._of_device.get((viewer.tenant, device), True):
-                    del self._of_device[viewer.tenant, device]
+            self._leave(viewer)
         VIEWERS.dec()
+
+    def narrow(self, viewer: Viewer, found: Iterable[str]) -> None:
+        """Let a viewer that takes part see the devices that its query finds now, among those it named."""
+        devices = frozenset(found) & viewer.named if viewer.named else frozenset(found)
+        if devices == viewer.devices:
+            return
+        with self._lock:
+            self._leave(viewer)
+            viewer.devices = devices
+            for members in self._memberships(viewer):
+                members.add(viewer)
 
     def publish(self, message: bytes) -> None:
         """Hand the points of a feed message to whom they concern; a message that does not parse is counted."""
@@ -266,8 +275,15 @@ class Hub:
         with self._lock:
             self._delays = (time.monotonic(), delays)
 
+    def _leave(self, viewer: Viewer) -> None:
+        for members in self._memberships(viewer):
+            members.discard(viewer)
+        for device in viewer.devices:
+            if not self._of_device.get((viewer.tenant, device), True):
+                del self._of_device[viewer.tenant, device]
+
     def _memberships(self, viewer: Viewer) -> list[set[Viewer]]:
-        if not viewer.devices:
+        if not (viewer.devices or viewer.query):
             return [self._of_all.setdefault(viewer.tenant, set())]
         return [self._of_device.setdefault((viewer.tenant, device), set()) for device in viewer.devices]
 

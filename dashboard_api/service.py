@@ -46,15 +46,26 @@ class Directory(Protocol):
         """
         ...
 
+    def chosen(self, tenant: str, query: str) -> Sequence[str]:
+        """Give the ids of the devices that a query of the registry's language finds.
+
+        Raises:
+            HeadwaterError: the query cannot be read (`bad_query`).
+            BadRequest: it finds too many.
+            PeerUnavailable: the registry is away and nothing is remembered.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What every query narrows by; empty means all."""
+    """What every query narrows by; empty means all. With `query`, only devices that it finds."""
 
     devices: Sequence[str] = ()
     fields: Sequence[str] = ()
     measurement: str | None = None
     tenant: str = TENANT
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +91,21 @@ class Queries:
 
     def latest(self, selection: Selection, *, limit: int = 1_000, cursor: str | None = None) -> Page:
         """Give the newest value of every field, ordered by device."""
+        settled = self._settled(selection)
+        if settled is None:
+            return Page([], None)
         return self._offload.run(
             lambda: self._reader.latest(
-                selection.devices, selection.fields, limit=limit, cursor=cursor, tenant=selection.tenant
+                settled.devices, settled.fields, limit=limit, cursor=cursor, tenant=settled.tenant
             )
         )
 
     def range(self, selection: Selection, span: Span, *, limit: int = 1_000, cursor: str | None = None) -> Page:
         """Give a page of points, oldest first."""
-        query = _range_query(selection, span, limit, cursor)
+        settled = self._settled(selection)
+        if settled is None:
+            return Page([], None)
+        query = _range_query(settled, span, limit, cursor)
         return self._offload.run(lambda: self._reader.range(query))
 
     def export(self, selection: Selection, span: Span, encode: Callable[[Sequence[Point]], bytes]) -> Iterator[bytes]:
@@ -97,7 +114,11 @@ class Queries:
         Page by page, not by the port's `export`: a slow client would else pin a read transaction, and with it the
         write-ahead log, for as long as it likes.
         """
-        query = _range_query(selection, span, EXPORT_PAGE, None)
+        settled = self._settled(selection)
+        if settled is None:
+            yield encode([])
+            return
+        query = _range_query(settled, span, EXPORT_PAGE, None)
         while True:
             with self._export_slots:
                 encoded, cursor = self._offload.run(partial(self._encoded_page, query, encode))
@@ -115,20 +136,33 @@ class Queries:
             BadRequest: the grouping is not one of ours, or the rows would be too many.
         """
         key, group_of = self._grouping(group_by, selection.tenant)
+        settled = self._settled(selection)
+        if settled is None:
+            return []
         query = AggregateQuery(
             start_ns=span.start_ns,
             end_ns=span.end_ns,
             every_ns=every_ns or fitting_every_ns(span),
-            fields=selection.fields,
+            fields=settled.fields,
             fns=fns,
-            devices=selection.devices,
-            measurement=selection.measurement,
+            devices=settled.devices,
+            measurement=settled.measurement,
             group_of=group_of,
-            tenant=selection.tenant,
+            tenant=settled.tenant,
             max_rows=MAX_ROWS,
         )
         rows: list[AggregateRow] = self._offload.run(lambda: self._reader.aggregate(query))
         return [{"time": row.time_ns, "group": {key: row.group}, "values": row.values} for row in rows]
+
+    def _settled(self, selection: Selection) -> Selection | None:
+        """Put the devices that the query finds in its place; None: it finds none."""
+        if not selection.query.strip():
+            return selection
+        found = self._directory.chosen(selection.tenant, selection.query)
+        if selection.devices:
+            named = set(selection.devices)
+            found = [device for device in found if device in named]
+        return replace(selection, devices=found, query="") if found else None
 
     def health(self) -> str:
         """Give "ok", or what is wrong with the store."""

@@ -13,9 +13,10 @@ CLOSE_SLOW = 1013  # "try again later", RFC 6455 registry: a reader that fell to
 
 
 class Subscription(Model):
-    """What one reader wants; an empty list means all."""
+    """What one reader wants; an empty list means all. With `query`, only devices that it finds, as they come and go."""
 
     devices: Annotated[list[str], Field(max_length=10_000)] = []
+    query: Annotated[str, Field(max_length=2_000)] = ""
     fields: Annotated[list[str], Field(max_length=256)] = []
 
 

@@ -150,6 +150,7 @@ class Platform:
             "/internal/operators:logout": self._logout,
             "/internal/directory": self._directory,
             "/internal/type-versions": lambda query, _body: {"items": [self.versions[int(query["id"])]]},
+            "/internal/devices:select": self._select,
             "/v1/devices": self._list,
             "/v1/quarantine": self._quarantine,
             "/v1/quarantine:replay": self._replay,
@@ -191,6 +192,11 @@ class Platform:
             {k: self.devices[i].get(k) for k in ("id", "type", "tags", "online")} for i in ids[start : start + limit]
         ]
         return {"devices": shown, "next": str(start + limit) if start + limit < len(ids) else None, "revision": 1}
+
+    def _select(self, _query: Any, body: Any) -> Any:
+        kind = body["query"].partition("=")[2]
+        ids = [i for i in sorted(self.devices) if self.devices[i]["type"] == kind and i > body.get("after", "")]
+        return {"ids": ids[: body["limit"]], "next": ids[body["limit"] - 1] if len(ids) > body["limit"] else None}
 
     def _list(self, query: Any, _body: Any) -> Any:
         found = [d for _id, d in sorted(self.devices.items()) if query.get("q", "") in d["id"]]

@@ -58,6 +58,20 @@ class Tokens:
 VIEWER = Principal(id="1", name="v", role="viewer")
 
 
+class Listing:
+    """A directory whose query finds one device more each time it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def entries(self, tenant):
+        return {}
+
+    def chosen(self, tenant, query):
+        self.asked += 1
+        return ("d1", "d2")[: self.asked]
+
+
 def serve(feed: Feed, browser: PlayedSocket) -> None:
     with Flask("test").test_request_context(headers={"Authorization": "Bearer t"}) as context:
         context.request.environ["headwater.principal"] = Principal(id="token:t", name="t", role="viewer")
@@ -79,7 +93,7 @@ def test_viewer_that_was_given_up_is_closed_with_1013():
 def test_silent_opener_is_closed():
     browser = PlayedSocket()
 
-    serve(Feed(Hub(), Tokens(VIEWER), threading.Event()), browser)
+    serve(Feed(Hub(), Tokens(VIEWER), Listing(), threading.Event()), browser)
 
     assert json.loads(browser.sent[0])["problem"]["code"] == "bad_request"
     assert browser.closed == CLOSE_POLICY
@@ -90,7 +104,7 @@ def test_service_that_stops_says_so():
     browser.incoming.put('{"subscribe":{}}')
     stopping.set()
 
-    serve(Feed(hub, Tokens(VIEWER), stopping), browser)
+    serve(Feed(hub, Tokens(VIEWER), Listing(), stopping), browser)
 
     assert browser.closed == CLOSE_GOING_AWAY
     assert hub.viewers() == 0
@@ -100,7 +114,7 @@ def test_token_that_was_revoked_closes():
     browser = PlayedSocket()
     browser.incoming.put('{"subscribe":{}}')
 
-    serve(Feed(Hub(), Tokens(None), threading.Event()), browser)
+    serve(Feed(Hub(), Tokens(None), Listing(), threading.Event()), browser)
 
     assert browser.closed == CLOSE_POLICY
 
@@ -124,3 +138,19 @@ def test_socket_that_fails_half_way_is_shut_down():
         WholeSocket(raw).send(b"x")
 
     assert raw.is_shut
+
+
+def test_viewer_follows_what_its_query_finds():
+    hub, listing = Hub(), Listing()
+    feed = Feed(hub, Tokens(VIEWER), listing, threading.Event())
+    viewer = Viewer(Subscription(query="type=pump"))
+    hub.join(viewer)
+
+    for _ in range(2):
+        feed._follow(viewer)
+        hub.publish(json.dumps({"points": [POINT | {"device": "d1"}, POINT | {"device": "d2"}]}).encode())
+
+    got = []
+    while (frame := viewer.take_frame(0.0)) is not None:
+        got += [point["device"] for point in json.loads(frame)["points"]]
+    assert got == ["d1", "d1", "d2"]

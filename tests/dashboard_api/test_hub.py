@@ -47,6 +47,23 @@ def test_viewer_of_all_gets_every_point():
     assert drain(viewer) == [[point("a"), point("b")]]
 
 
+def test_viewer_of_a_query_gets_what_it_finds_among_those_named():
+    hub = Hub()
+    viewer = joined(hub, query="online", devices=["a", "b"])
+    hub.publish(message(point("a"), point("b")))
+    nothing_yet = drain(viewer)
+
+    hub.narrow(viewer, ["b", "c"])
+    hub.publish(message(point("a"), point("b"), point("c")))
+    hub.narrow(viewer, [])
+    hub.publish(message(point("a"), point("b"), point("c")))
+
+    assert nothing_yet == []
+    assert drain(viewer) == [[point("b")]]
+    hub.leave(viewer)
+    assert hub.viewers() == 0
+
+
 def test_viewer_gets_only_its_devices_and_fields():
     hub = Hub()
     viewer = joined(hub, devices=["a", "b"], fields=["temp"])

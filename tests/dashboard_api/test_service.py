@@ -20,6 +20,9 @@ class Listing:
         found = [Entry("a", "pump", {"site": "north"}), Entry("b", "pump", {"site": "south"}), Entry("c")]
         return {entry.id: entry for entry in found}
 
+    def chosen(self, tenant, query):
+        return [entry.id for entry in self.entries(tenant).values() if entry.type == query.partition("=")[2]]
+
 
 def queries_of(*points: Point) -> Queries:
     return Queries(MemoryReader(list(points)), Listing(), Inline())
@@ -48,6 +51,21 @@ def test_groups_by_type_across_devices():
     rows = aggregate(queries_of(point("a", 1, 10.0), point("b", 2, 20.0)), "type")
 
     assert [(row["group"], row["values"]["temp"]["mean"]) for row in rows] == [({"type": "pump"}, 15.0)]
+
+
+def test_query_narrows_and_what_finds_nothing_gives_nothing():
+    queries = queries_of(point("a", 1, 10.0), point("b", 2, 20.0), point("c", 3, 30.0))
+
+    def latest(**wanted) -> list[str]:
+        return [found.device for found in queries.latest(Selection(**wanted)).points]
+
+    assert latest(query="type=pump") == ["a", "b"]
+    assert latest(query="type=pump", devices=["b", "c"]) == ["b"]
+    assert latest(query=" ") == ["a", "b", "c"]
+    nothing = Selection(query="type=tank", fields=["temp"])
+    assert queries.latest(nothing).points == queries.range(nothing, HOUR).points == []
+    assert queries.aggregate(nothing, HOUR, fns=["mean"], every_ns=None) == []
+    assert list(queries.export(nothing, HOUR, lambda points: b"%d" % len(points))) == [b"0"]
 
 
 def test_every_device_is_a_group_by_default():
