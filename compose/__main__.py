@@ -20,6 +20,7 @@ MODULES = {
     "gateways": ("gateway",),
     "jobs": ("job",),
     "finding": ("group",),
+    "control": ("command", "twin"),
     "enrol": ("enrol",),
     "tenants": ("tenant",),
     "access": ("token", "operator"),

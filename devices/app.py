@@ -80,8 +80,8 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     keeper = Keeper(marks, config.silence_s)
     access = BrokerAccess(lookups, marks, _open_broker(config, seal))
     control = Control(database, config, DeviceDoor(lookups, keeper, credentials))
-    chores = _chores(database, runner) | {"control": control.host}
-    hosted = Hosted(config, keeper, access, chores)
+    keeper.arrived = control.arrive
+    hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
 
     _add_topics(routes, config, database, seal)
     people_api.add_routes(routes, tokens, operators, audit)

@@ -37,4 +37,7 @@ class DevicesConfig(BaseModel):
     admin_hash: str = ""  # werkzeug hash of the first operator's password
     twin_history: int = Field(default=100, ge=1, le=10_000)  # changes of each part of a twin that are remembered
     twin_history_days: float = Field(default=90.0, gt=0)
+    command_window: int = Field(default=1, ge=1, le=100)  # commands of a device that are on their way at once
+    command_queue: int = Field(default=100, ge=1, le=10_000)  # that have not ended
+    command_days: float = Field(default=30.0, gt=0)  # how long those that ended are listed
     silence_s: float = Field(default=300.0, gt=0)  # an unconnected device unheard for so long is offline

@@ -1,14 +1,16 @@
-"""Bodies about state and control: `/v1/devices/{id}/twin`, `/v1/device/twin`, and what goes over MQTT."""
+"""Bodies about state and control: twins and commands, for operators and for devices."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from wire.devices import Model, Name
 from wire.points import TimeNs
 
 Part = Literal["desired", "reported"]
+CommandState = Literal["queued", "sent", "delivered", "succeeded", "failed", "expired", "cancelled"]
 
 
 class TwinView(BaseModel):
@@ -65,3 +67,68 @@ class TwinHistory(BaseModel):
 
     items: list[TwinChange]
     next: str | None
+
+
+class CommandCreate(Model):
+    """A command to send; `params` is any JSON, `deadline_s` counts from now."""
+
+    name: Name
+    params: Any = {}
+    deadline_s: Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)] = 300.0
+    qos: Annotated[int, Field(ge=0, le=1)] = 1
+    retries: Annotated[int, Field(ge=0, le=100)] = 5
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")] | None = None
+
+
+class CommandView(BaseModel):
+    """A command and what became of it; `tries` counts how often it was handed out."""
+
+    id: str
+    device: str
+    name: str
+    params: Any
+    state: CommandState
+    created: TimeNs
+    deadline: TimeNs
+    sent: TimeNs | None
+    delivered: TimeNs | None
+    ended: TimeNs | None
+    tries: int
+    qos: int
+    via: str | None
+    result: Any
+    error: str | None
+    actor: str
+    job: str | None
+    idempotency_key: str | None
+
+
+class CommandPage(BaseModel):
+    """Commands, newest first."""
+
+    items: list[CommandView]
+    next: str | None
+
+
+class CommandDown(BaseModel):
+    """A command as its device gets it, on every way."""
+
+    id: str
+    name: str
+    params: Any
+    deadline: str
+    attempt: int
+
+
+class CommandsDown(BaseModel):
+    """What a device has to do now."""
+
+    commands: list[CommandDown]
+
+
+class CommandReply(Model):
+    """What a device says of a command; without `state`: failed when there is an `error`, else succeeded."""
+
+    state: Literal["accepted", "succeeded", "failed"] | None = None
+    result: Any = None
+    error: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -34,7 +34,6 @@ TURN_S = 0.05  # longest rest of the loop
 GATHER_S = 0.002  # quiet after which what came is committed
 BATCH = 500  # messages a transaction
 PUMP_S = 0.2  # how soon a change by another process goes out
-SWEEP_S = 600.0
 RECONNECT_S = 1.0
 SESSION_S = 7 * 86_400  # how long the broker keeps what devices send while the registry is away
 NO_SUBSCRIBERS = 16  # reason of a PUBACK, MQTT 5 s. 3.4.2.1
@@ -45,22 +44,17 @@ ALL_NOTICES = 500
 class BrokerLink:
     """Carries the traffic; `run` and all callbacks are in one thread."""
 
-    def __init__(
-        self, broker: str, credential: tuple[str, str], traffic: Sequence[Traffic], sweep: Callable[[], None]
-    ) -> None:
+    def __init__(self, broker: str, credential: tuple[str, str], traffic: Sequence[Traffic]) -> None:
         """Prepare; nothing is connected yet.
 
         Args:
             broker: host:port.
             credential: user name, which is the client id too, and password.
             traffic: what it carries.
-            sweep: called each SWEEP_S, connected or not.
         """
         self._address = split_address(broker, topics.MQTT_PORT)
         self._credential = credential
         self._traffic = traffic
-        self._sweep = sweep
-        self._sweep_at_s = 0.0
         self._rung = threading.Event()
         self._is_away = False
         self._told: Tally[str] = Tally()
@@ -81,7 +75,6 @@ class BrokerLink:
                 CONNECTED.set(0)
                 client.disconnect()
                 self._forget()
-            self._sweep_when_due()
             stopping.wait(RECONNECT_S)
 
     def _forget(self) -> None:
@@ -124,7 +117,6 @@ class BrokerLink:
     def _turn(self, client: mqtt.Client) -> None:
         self._confirm()
         self._take(client)
-        self._sweep_when_due()
         if self._is_ready and (self._rung.is_set() or time.monotonic() >= self._pump_at_s):
             self._rung.clear()
             self._pump_at_s = time.monotonic() + PUMP_S
@@ -219,11 +211,6 @@ class BrokerLink:
             mine = [receipt for owner, receipt in receipts if owner is traffic]
             if mine:
                 traffic.confirm(mine)
-
-    def _sweep_when_due(self) -> None:
-        if time.monotonic() >= self._sweep_at_s:
-            self._sweep_at_s = time.monotonic() + SWEEP_S
-            self._sweep()
 
     def _note_away(self, reason: str) -> None:
         if not self._is_away:

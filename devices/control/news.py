@@ -22,6 +22,7 @@ from devices.database.tables_control import COMMANDS, TWINS
 
 POLL_S = 0.2
 COUNTER = "control"
+ANY = "*"  # stands for each device: no id has this form
 _MINE = COUNTERS.c.name == COUNTER
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ class Bell:
         """Look now and after each news of the device, until there is something or the time is over.
 
         Args:
-            device: its id.
+            device: its id, or ANY.
             look: asks the database; it runs in a thread when this is on an event loop.
             wait_s: how long, in seconds.
         """
@@ -133,6 +134,7 @@ class Bell:
 
     def _wake(self, devices: list[str]) -> None:
         with self._lock:
+            devices = [*devices, ANY] if devices else devices
             woken = [waiter for device in devices for waiter in self._waiters.get(device, ())]
         for waiter in woken:
             waiter.set()

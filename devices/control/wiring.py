@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Sequence
 
 from chassis.web import Api
 from chassis.workers import Workers
+from devices.commands import api as commands_api
+from devices.commands import hook
+from devices.commands.mqtt import OVERDUE_S, CommandTraffic, Deadlines
+from devices.commands.service import CommandVerbs
+from devices.commands.store import CommandQueue, CommandStore
 from devices.config import DevicesConfig
 from devices.control.door import FLUSH_S, DeviceDoor
 from devices.control.link import BrokerLink
@@ -34,29 +41,50 @@ class Control:
         self._twin_rows = TwinStore(database, config.twin_history)
         self._twins = TwinVerbs(self._twin_rows, self._bell)
         self._desired = DesiredStore(database)
+        self._queue = CommandQueue(database, config.command_window)
+        self._commands = CommandVerbs(CommandStore(database, config.command_window, config.command_queue), self._bell)
         self._revision = LookupStore(database).revision
 
     def add_routes(self, api: Api) -> None:
         """Declare the routes."""
         twins_api.add_routes(api, self._twins, self._door)
+        commands_api.add_routes(api, self._commands, self._door)
+        hook.add_routes(api, self._commands)
 
     def start(self, workers: Workers) -> None:
         """Start the threads of every process; stopping the workers ends them."""
         self._bell.start(workers)
         workers.every("device-visits", FLUSH_S, self._door.flush)
 
-    def host(self, stopping: threading.Event) -> None:
-        """Do what only one process does, until stopped: the connection to the broker, and deleting what is old."""
-        config = self._config
-        if config.broker and config.control_password:
-            credential = (config.control_username, config.control_password)
-            traffic = (TwinTraffic(self._twins, self._desired, self._revision),)
-            link = BrokerLink(config.broker, credential, traffic, self._sweep)
-            self._bell.also = link.ring
-            link.run(stopping)
-            return
-        while not stopping.wait(SWEEP_S):
-            self._sweep()
+    def chores(self) -> dict[str, Callable[[threading.Event], None]]:
+        """Name the threads of which one process has one each."""
+        return {"control": self._carry, "control-tend": self._tend}
 
-    def _sweep(self) -> None:
-        self._twin_rows.forget(clock.now_ns() - int(self._config.twin_history_days * _DAY_NS))
+    def arrive(self, devices: Sequence[str]) -> None:
+        """Take the news that devices have come to the broker; in the process that hears it."""
+        if self._queue.wake(devices):
+            self._bell.ring()
+
+    def _carry(self, stopping: threading.Event) -> None:
+        """Carry twins and commands to the broker and back until stopped; only one process does."""
+        config = self._config
+        if not config.broker or not config.control_password:
+            stopping.wait()
+            return
+        credential = (config.control_username, config.control_password)
+        twins = TwinTraffic(self._twins, self._desired, self._revision)
+        link = BrokerLink(config.broker, credential, (twins, CommandTraffic(self._commands, self._queue)))
+        self._bell.also = link.ring
+        link.run(stopping)
+
+    def _tend(self, stopping: threading.Event) -> None:
+        """End what is over, delete what is old, until stopped; only one process does."""
+        deadlines = Deadlines(self._commands, self._queue)
+        swept_s = -SWEEP_S
+        while not stopping.wait(OVERDUE_S):
+            deadlines.look()
+            if time.monotonic() - swept_s >= SWEEP_S:
+                swept_s = time.monotonic()
+                now_ns = clock.now_ns()
+                self._twin_rows.forget(now_ns - int(self._config.twin_history_days * _DAY_NS))
+                self._queue.forget(now_ns - int(self._config.command_days * _DAY_NS))

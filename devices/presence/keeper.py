@@ -35,6 +35,9 @@ class Keeper:
         self._marks = marks
         self._silence_s = silence_s
         self._beat_at_s = 0.0
+        self.arrived: Callable[[Sequence[str]], None] = lambda _ids: (
+            None
+        )  # told of those that the broker says are there
 
     def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None:
         """Take arrival times of telemetry; `by_mqtt` = all of it came through the bridge."""
@@ -56,6 +59,9 @@ class Keeper:
 
         if heard:
             self._marks.change(list(heard), judge)
+        came = [piece.device for piece in evidence if piece.kind == "connected" or piece.word == "online"]
+        if came:
+            self.arrived(list(dict.fromkeys(came)))
 
     def resume(self, *, has_session: bool) -> None:
         """Begin to hear from the broker: who was connected still is, unless news may have been missed."""

@@ -55,6 +55,15 @@ class Service:
         assert answer.status_code == 201, answer.json
         return str(answer.json["credential"]["secret"])
 
+    def device(self, device_id: str = "d1", **more: Any) -> Any:
+        """Register a device; give what calls routes with its credential."""
+        secret = self.register(device_id, **more)
+
+        def call(method: str, path: str, body: Any = None, **extra: Any) -> Any:
+            return self.nobody(method, path, body, headers={"Authorization": f"Bearer {device_id}.{secret}"}, **extra)
+
+        return call
+
     def caller(self, role: str) -> Caller:
         answer = self.admin("POST", "/v1/tokens", {"name": f"{role}-of-tests", "role": role})
         return Caller(self.app, answer.json["token"])

@@ -10,15 +10,6 @@ from tests.support.waiting import wait_until
 TWIN = "/v1/devices/d1/twin"
 
 
-def of_device(service, device_id: str = "d1", **more):
-    secret = service.register(device_id, **more)
-
-    def call(method: str, path: str, body=None, **extra):
-        return service.nobody(method, path, body, headers={"Authorization": f"Bearer {device_id}.{secret}"}, **extra)
-
-    return call
-
-
 def test_twin_of_a_fresh_device_is_empty(service) -> None:
     service.register("d1")
 
@@ -32,7 +23,7 @@ def test_twin_of_a_fresh_device_is_empty(service) -> None:
 
 
 def test_wish_and_report_meet(service) -> None:
-    device = of_device(service)
+    device = service.device()
 
     wished = service.admin("PATCH", TWIN, {"desired": {"interval": 5, "led": {"on": True}}}).json
     told = device("GET", "/v1/device/twin").json
@@ -57,7 +48,7 @@ def test_put_replaces_and_null_removes(service) -> None:
 
 
 def test_change_of_nothing_makes_no_version(service) -> None:
-    device = of_device(service)
+    device = service.device()
     for _ in range(2):
         service.admin("PATCH", TWIN + "/desired", {"a": 1})
         device("PATCH", "/v1/device/twin/reported", {"b": 1})
@@ -102,7 +93,7 @@ def test_parallel_writers_lose_nothing(service) -> None:
 
 
 def test_document_over_its_limit_is_refused_whole(service) -> None:
-    device = of_device(service)
+    device = service.device()
     half = "x" * (merge.MAX_BYTES // 2)
     device("PATCH", "/v1/device/twin/reported", {"a": half})
 
@@ -132,7 +123,7 @@ def test_bodies_that_are_no_patch_are_refused(service, body, status, code) -> No
 
 
 def test_history_tells_who_and_pages(service) -> None:
-    device = of_device(service)
+    device = service.device()
     for turn in range(3):
         service.admin("PATCH", TWIN + "/desired", {"a": turn})
     device("PATCH", "/v1/device/twin/reported", {"a": 2})
@@ -167,7 +158,7 @@ def test_history_is_bounded(config) -> None:
 
 
 def test_device_that_waits_is_told_at_once(service) -> None:
-    device = of_device(service)
+    device = service.device()
     answers = []
     thread = threading.Thread(
         target=lambda: answers.append(device("GET", "/v1/device/twin?since=0&wait=20")), daemon=True
@@ -184,7 +175,7 @@ def test_device_that_waits_is_told_at_once(service) -> None:
 
 
 def test_device_needs_its_own_valid_credential(service) -> None:
-    device = of_device(service)
+    device = service.device()
     other = service.register("d2")
 
     def code(header: dict[str, str]) -> str:
@@ -198,7 +189,7 @@ def test_device_needs_its_own_valid_credential(service) -> None:
 
 
 def test_visit_is_a_sign_of_life(service) -> None:
-    device = of_device(service)
+    device = service.device()
 
     device("GET", "/v1/device/twin")
 
@@ -228,7 +219,7 @@ def test_twin_goes_with_its_device_and_its_changes_are_audited(service) -> None:
 
 
 def test_wait_ends_with_the_service(service) -> None:
-    device = of_device(service)
+    device = service.device()
     answers = []
     thread = threading.Thread(target=lambda: answers.append(device("GET", "/v1/device/twin?since=0&wait=50")))
     thread.start()

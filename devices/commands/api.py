@@ -1,0 +1,136 @@
+"""Routes of commands: for operators, for devices without MQTT, for services that speak for devices. No rules."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated
+
+from flask import Response, request
+from pydantic import Field
+
+from chassis import parking
+from chassis.web import Api, Call, answer, read_body
+from devices.api import DEVICE, MAX_LIST, who
+from devices.commands import state as life
+from devices.commands.service import CommandVerbs, show, show_down, to_wanted
+from devices.commands.state import CommandFilter
+from devices.control.door import DeviceDoor, presented
+from devices.twins.api import Wait
+from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView
+from wire.devices import Model
+from wire.errors import BadRequest
+from wire.registry import Text
+
+COMMAND = "/v1/commands/<command_id>"
+WAITS = 4  # operators' waiting requests a process: each holds a thread; the others are answered at once
+KEY_CHARACTERS = 128
+REPLY = {"type": "object", "description": "state (accepted, succeeded, failed), result, error: as over MQTT"}
+
+
+class CommandQuery(Model):
+    """Which commands to list."""
+
+    device: Text | None = None
+    state: CommandState | None = None
+    name: Text | None = None
+    job: Text | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
+    cursor: Annotated[int, Field(ge=1, le=2**62)] | None = None
+
+
+class OwnCommandQuery(Model):
+    """Which commands of one device to list."""
+
+    state: CommandState | None = None
+    name: Text | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
+    cursor: Annotated[int, Field(ge=1, le=2**62)] | None = None
+
+
+class CommandWait(Model):
+    """How long to wait, in seconds."""
+
+    wait: Wait = 0.0
+
+
+def add_routes(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
+    """Declare the public routes."""
+    _add_sending(api, commands)
+    _add_listing(api, commands)
+    _add_one(api, commands)
+    _add_devices_own(api, commands, door)
+
+
+def _add_sending(api: Api, commands: CommandVerbs) -> None:
+    @api.route("POST", DEVICE + "/commands", "operator", body=CommandCreate, answers={201: CommandView})
+    def send_command(call: Call) -> CommandView:
+        """Send a command; with an idempotency key, a repetition gives the same command."""
+        wanted = to_wanted(call.path["device_id"], call.body, _key())
+        return show(commands.send(call.actor.tenant, wanted, who(call)))
+
+
+def _add_listing(api: Api, commands: CommandVerbs) -> None:
+    def page(wanted: CommandFilter) -> CommandPage:
+        found = commands.search(wanted)
+        return CommandPage(
+            items=list(map(show, found)), next=str(found[-1].seq) if len(found) == wanted.limit else None
+        )
+
+    @api.route("GET", DEVICE + "/commands", "viewer", query=OwnCommandQuery, answers={200: CommandPage})
+    def list_device_commands(call: Call) -> CommandPage:
+        """List the commands of a device, newest first."""
+        given: OwnCommandQuery = call.query
+        device = call.path["device_id"].replace("\0", "")
+        tenant = call.actor.tenant
+        return page(CommandFilter(tenant, device, given.state, given.name, None, given.cursor, given.limit))
+
+    @api.route("GET", "/v1/commands", "viewer", query=CommandQuery, answers={200: CommandPage})
+    def list_commands(call: Call) -> CommandPage:
+        """List commands, newest first."""
+        given: CommandQuery = call.query
+        tenant = call.actor.tenant
+        return page(CommandFilter(tenant, given.device, given.state, given.name, given.job, given.cursor, given.limit))
+
+
+def _add_one(api: Api, commands: CommandVerbs) -> None:
+    places = threading.BoundedSemaphore(WAITS)  # of this process
+
+    @api.route("GET", COMMAND, "viewer", query=CommandWait, answers={200: CommandView})
+    def get_command(call: Call) -> CommandView:
+        """Show a command; with `wait`, when it has ended or the time is over."""
+        tenant, command_id = call.actor.tenant, call.path["command_id"]
+        if not call.query.wait or not places.acquire(blocking=False):
+            return show(commands.find(tenant, command_id))
+        try:
+            return show(commands.await_end(tenant, command_id, call.query.wait))
+        finally:
+            places.release()
+
+    @api.route("POST", COMMAND + ":cancel", "operator", answers={200: CommandView})
+    def cancel_command(call: Call) -> CommandView:
+        """End a command; one that has ended stays as it is."""
+        return show(commands.cancel(call.actor.tenant, call.path["command_id"], who(call)))
+
+
+def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
+    @api.route("GET", "/v1/device/commands", "own", query=CommandWait, answers={200: CommandsDown, 204: None})
+    def get_own_commands(call: Call) -> Response:
+        """Give a device what it has to do; with `wait`, as soon as there is something."""
+        device = parking.aside(door.authenticate, presented())
+        found = commands.await_work(device, call.query.wait)
+        shown = CommandsDown(commands=[show_down(command) for command in found])
+        return answer(shown) if found else Response(status=204)
+
+    @api.route("POST", "/v1/device/commands/<command_id>/reply", "own", body=REPLY, answers={200: CommandView})
+    def reply_to_command(call: Call) -> CommandView:
+        """Take a device's reply to a command."""
+        device = door.authenticate(presented())
+        reply = life.read_reply(read_body(life.MAX_BYTES))
+        return show(commands.answer(device, call.path["command_id"], reply))
+
+
+def _key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise BadRequest(f"Idempotency-Key: 1 to {KEY_CHARACTERS} printable characters", fields=["Idempotency-Key"])
+    return key

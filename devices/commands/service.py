@@ -1,0 +1,220 @@
+"""The verbs of commands: send, look, wait, cancel, hand out, answer. Knows no HTTP and no SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+import orjson
+
+from chassis.metrics import Counter
+from devices.commands import state as life
+from devices.commands.state import Command, CommandFilter, Reply, Wanted, unknown
+from devices.control.news import ANY, Bell
+from devices.rows import Who
+from wire.clock import NS_PER_S
+from wire.control import CommandCreate, CommandDown, CommandView
+from wire.devices import DeviceIdentity
+from wire.errors import HeadwaterError, NotFound, TooLarge
+from wire.topics import is_device_id
+
+ENDED = Counter("headwater_commands_ended", "Commands that ended, by how", ["state"])
+SENT = Counter("headwater_commands_sent", "Commands handed out, by the way", ["via"])
+LEASE_S = 30.0  # how long a protocol's service has to report what it claimed
+
+
+class Commands(Protocol):
+    """Where commands are kept; see `devices.commands.store.CommandStore`."""
+
+    def add(self, tenant: str, wanted: Sequence[Wanted], who: Who) -> list[Command | HeadwaterError]: ...
+    def find(self, tenant: str, command_id: str) -> Command: ...
+    def search(self, wanted: CommandFilter) -> list[Command]: ...
+    def change(
+        self, ids: Sequence[str], change: Callable[[Command, int], Command], who: Who | None = None
+    ) -> dict[str, Command]: ...
+    def take(self, tenant: str, device: str, via: str) -> list[Command]: ...
+    def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Command]: ...
+    def route(self, protocol: str, devices: Sequence[str]) -> int: ...
+
+
+class CommandVerbs:
+    """Commands as operators, devices and protocols use them; thread-safe."""
+
+    def __init__(self, store: Commands, bell: Bell) -> None:
+        self._store = store
+        self._bell = bell
+
+    def send(self, tenant: str, wanted: Wanted, who: Who) -> Command:
+        """Queue a command; one of a known idempotency key is the one of before.
+
+        Raises:
+            NotFound: no such device, or it is retired.
+            Conflict: too many wait for it, or the key was used for another command.
+        """
+        if not is_device_id(wanted.device):
+            raise NotFound(f"no device {wanted.device[:80]!r}", code="device_not_found")
+        outcome = self._store.add(tenant, [wanted], who)[0]
+        self._bell.ring()
+        if isinstance(outcome, HeadwaterError):
+            raise outcome
+        return outcome
+
+    def find(self, tenant: str, command_id: str) -> Command:
+        """Give a command.
+
+        Raises:
+            NotFound: the tenant has no such command.
+        """
+        return self._store.find(tenant, _plain(command_id))
+
+    def search(self, wanted: CommandFilter) -> list[Command]:
+        """List commands, newest first."""
+        return self._store.search(wanted)
+
+    def await_end(self, tenant: str, command_id: str, wait_s: float) -> Command:
+        """Give a command when it has ended, or as it is when the time is over. Raises as `find`."""
+        found = self.find(tenant, command_id)
+
+        def look() -> Command | None:
+            command = self._store.find(tenant, found.id)
+            return None if command.active else command
+
+        return self._bell.wait(found.device, look, wait_s) or self._store.find(tenant, found.id)
+
+    def cancel(self, tenant: str, command_id: str, who: Who) -> Command:
+        """End a command that nobody wants any more; one that has ended stays as it is. Raises as `find`."""
+        found = self.find(tenant, command_id)
+        return self._change([found.id], life.cancelled, who)[found.id]
+
+    def cancel_all(self, ids: Sequence[str]) -> None:
+        """End those that nobody wants any more."""
+        self._change(ids, life.cancelled)
+
+    def expire(self, ids: Sequence[str]) -> None:
+        """End those whose deadline is over."""
+        self._change(ids, life.expired)
+
+    def note_sent(self, ids: Sequence[str], via: str) -> None:
+        """Note that commands were handed out."""
+        SENT.labels(via).inc(len(ids))
+        self._change(ids, partial(life.sent, via=via))
+
+    def note_unheard(self, ids: Sequence[str]) -> None:
+        """Note that nobody listened."""
+        self._change(ids, life.unheard)
+
+    def answer_all(self, replies: Sequence[tuple[str, str, Reply]]) -> list[HeadwaterError | None]:
+        """Take replies (device, command, reply) in their order; for each give why it was refused, or None."""
+        by_id: dict[str, list[tuple[str, Reply]]] = {}
+        for device, command_id, reply in replies:
+            by_id.setdefault(_plain(command_id), []).append((device, reply))
+
+        def judge(command: Command, now_ns: int) -> Command:
+            for device, reply in by_id[command.id]:
+                command = life.answered(command, reply, now_ns) if device == command.device else command
+            return command
+
+        found = self._change(list(by_id), judge)
+        return [
+            None if _plain(key) in found and found[_plain(key)].device == device else unknown(key)
+            for device, key, _ in replies
+        ]
+
+    def answer(self, device: DeviceIdentity, command_id: str, reply: Reply) -> Command:
+        """Take a device's reply.
+
+        Raises:
+            NotFound: the device has no such command.
+        """
+        error = self.answer_all([(device.id, command_id, reply)])[0]
+        if error is not None:
+            raise error
+        return self._store.find(device.tenant, command_id)
+
+    def await_work(self, device: DeviceIdentity, wait_s: float) -> list[Command]:
+        """Hand out what a device has to do, as soon as there is something; nothing when the time is over."""
+
+        def look() -> list[Command] | None:
+            return self._store.take(device.tenant, device.id, "http") or None
+
+        found = self._bell.wait(device.id, look, wait_s) or []
+        SENT.labels("http").inc(len(found))
+        return found
+
+    def route(self, protocol: str, devices: Sequence[str]) -> int:
+        """Let a protocol's service send the commands of these devices; give how many are registered."""
+        return self._store.route(protocol, devices)
+
+    def claim(self, protocol: str, limit: int, wait_s: float) -> list[Command]:
+        """Give a protocol's service what it has to send, as soon as there is something."""
+        lease_ns = int(LEASE_S * NS_PER_S)
+
+        def look() -> list[Command] | None:
+            return self._store.claim(protocol, limit, lease_ns) or None
+
+        return self._bell.wait(ANY, look, wait_s) or []
+
+    def _change(
+        self, ids: Sequence[str], change: Callable[[Command, int], Command], who: Who | None = None
+    ) -> dict[str, Command]:
+        ended: list[str] = []
+
+        def noting(command: Command, now_ns: int) -> Command:
+            new = change(command, now_ns)
+            if command.active and not new.active:
+                ended.append(new.state)
+            return new
+
+        found = self._store.change(ids, noting, who) if ids else {}
+        for name in ended:
+            ENDED.labels(name).inc()
+        self._bell.ring()
+        return found
+
+
+def to_wanted(device: str, given: CommandCreate, key: str | None = None, job: str | None = None) -> Wanted:
+    """Make a wanted command of a request's body.
+
+    Raises:
+        TooLarge: its params are over the limit.
+    """
+    params = orjson.dumps(given.params)
+    if len(params) > life.MAX_BYTES:
+        raise TooLarge(f"params of {len(params)} bytes, limit {life.MAX_BYTES}", fields=["params"])
+    return Wanted(
+        device,
+        given.name,
+        params.decode(),
+        given.qos,
+        given.deadline_s,
+        given.retries,
+        given.idempotency_key or key,
+        job,
+    )
+
+
+def for_device(wanted: Wanted, device: str, key: str) -> Wanted:
+    """Give the same command for another device, with a key that makes a repetition harmless."""
+    return replace(wanted, device=device, idempotency_key=key)
+
+
+def show(command: Command) -> CommandView:
+    """Render a command for operators."""
+    same = ("id", "device", "name", "state", "tries", "qos", "via", "error", "actor", "job", "idempotency_key")
+    times = ("created", "deadline", "sent", "delivered", "ended")
+    values: dict[str, Any] = {name: getattr(command, name) for name in same}
+    values |= {name: getattr(command, f"{name}_ns") for name in times}
+    values["params"] = orjson.loads(command.params)
+    values["result"] = None if command.result is None else orjson.loads(command.result)
+    return CommandView(**values)
+
+
+def show_down(command: Command) -> CommandDown:
+    """Render a command for its device."""
+    return CommandDown(**life.payload(command))
+
+
+def _plain(command_id: str) -> str:
+    return command_id if command_id.isascii() and command_id.isalnum() else ""
