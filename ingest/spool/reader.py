@@ -60,6 +60,7 @@ class SlotReader:
         self.name = f"{folder.parent.name}/{folder.name}"
         self.position = position
         self._damaged_segments: set[int] = set()
+        self.reached_ns = 0  # when what was taken last was received; at first, what waits
         self._adopted: tuple[int, int] | None = None  # newest segment and its size when last recovered
 
     def read(self, limit: int, into: Taken | None = None) -> Taken:
@@ -71,7 +72,8 @@ class SlotReader:
         firsts = segments.first_numbers(self.folder)  # after the mark: see the rules of ingest.spool.segments
         position = self._start(mark, firsts)
         self._count_known(position, taken)
-        until = len(taken.readings) + limit
+        before_count = len(taken.readings)
+        until = before_count + limit
         while position.number < mark.number and len(taken.readings) < until and taken.size_bytes < TURN_BYTES:
             before = position
             position = self._read_chunk(position, _bounds(firsts, position.number, mark.number), taken, until)
@@ -79,6 +81,8 @@ class SlotReader:
                 break
         if position != self.position:
             self.position = taken.positions[self.name] = position
+        if len(taken.readings) > before_count:
+            self.reached_ns = taken.readings[-1].received_ns
         return taken
 
     def pending(self) -> int:
@@ -209,19 +213,20 @@ class SpoolReader:
         self._root = root
         self._positions = positions
         self._slots: dict[str, SlotReader] = {}
-        self._turn = 0
         self._discovered_s = self._adopted_s = -DISCOVER_S
 
     def take(self, limit: int) -> Taken:
-        """Take up to `limit` readings; every slot gets a share, and another begins each turn."""
+        """Take up to `limit` readings, first from the slot of which the oldest were taken last time.
+
+        Slots with backlogs so advance in step, to within a turn, however unlike they are: a device whose messages went
+        to several workers is drained about in order.
+        """
         self._discover()
         taken = Taken()
-        slots = list(self._slots.values())
-        self._turn += 1
-        for index in range(len(slots)):
-            slot = slots[(self._turn + index) % len(slots)]
-            share = (limit - len(taken.readings)) // (len(slots) - index)
-            slot.read(max(1, share), taken)
+        for slot in sorted(self._slots.values(), key=lambda each: each.reached_ns):
+            left = limit - len(taken.readings)
+            if left > 0 and taken.size_bytes < TURN_BYTES:
+                slot.read(left, taken)
         if not taken.positions:
             self._adopt()
         return taken
@@ -248,7 +253,8 @@ class SpoolReader:
         for folder in slot_folders(self._root):
             name = f"{folder.parent.name}/{folder.name}"
             if name not in self._slots:
-                self._slots[name] = SlotReader(folder, self._positions.get(name))
+                slot = self._slots[name] = SlotReader(folder, self._positions.get(name))
+                slot.reached_ns = oldest_received_ns(folder, slot.position) or 0
 
     def _adopt(self) -> None:
         now = time.monotonic()

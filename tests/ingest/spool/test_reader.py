@@ -197,19 +197,20 @@ def test_recreated_slot_is_read_from_its_start(tmp_path: Path) -> None:
     again.close()
 
 
-def test_slots_share_a_batch_and_each_keeps_its_order(tmp_path: Path) -> None:
-    logs = [
-        make_spool(tmp_path, list(range(start, start + 50)), protocol=name)
-        for name, start in (("json", 0), ("line", 100), ("json", 200))
-    ]
+def test_slots_with_backlogs_advance_in_step(tmp_path: Path) -> None:
+    parts = {"json": list(range(90)), "line": list(range(90, 180, 2)), "other": list(range(91, 180, 2))}
+    logs = [make_spool(tmp_path, part, protocol=name) for name, part in parts.items()]
+    reader, limit = SpoolReader(tmp_path, {}), 10
 
-    taken = SpoolReader(tmp_path, {}).take(60)
+    turns = [numbers(reader.take(limit)) for _ in range(20)]
 
-    assert len(taken.readings) == 60
-    for start in (0, 100, 200):
-        mine = [number for number in numbers(taken) if start <= number < start + 100]
-        assert mine == list(range(start, start + len(mine)))
-        assert len(mine) == 20
+    taken = [number for turn in turns for number in turn]
+    assert sorted(taken) == sorted(number for part in parts.values() for number in part)
+    for place, number in enumerate(taken):
+        behind = [other for other in taken[place:] if other < number]
+        assert len(behind) <= limit, f"{number} went before {behind}"
+    for part in parts.values():
+        assert [number for number in taken if number in part] == part
     for log in logs:
         log.close()
 
