@@ -40,7 +40,7 @@ class Peer(Protocol):
 
 
 class HttpPeer:
-    """A peer over HTTP. Thread-safe. Idempotent calls (GET) are tried twice, others once: the caller knows best."""
+    """A peer over HTTP. Thread-safe. Calls that only read are tried twice, others once: the caller knows best."""
 
     def __init__(self, base_url: str, token: str, *, timeout_s: float = 5.0) -> None:
         self.base_url = base_url.rstrip("/")
@@ -67,7 +67,8 @@ class HttpPeer:
         self._pool.clear()
 
     def _send(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        tries = 2 if method == "GET" else 1  # a pooled connection may have been closed by a restarted peer
+        only_reads = method == "GET" or path.endswith(":lookup")
+        tries = 2 if only_reads else 1  # a pooled connection may have been closed by a restarted peer
         for left in reversed(range(tries)):
             try:
                 return self._pool.request(

@@ -15,9 +15,13 @@ from wire.errors import HeadwaterError, NotFound, PeerUnavailable
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Server
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if body == b'"hang up"' and not self.server.has_hung_up:
+            self.server.has_hung_up = self.close_connection = True
+            return
         echoed = {"body": body.decode(), "type": self.headers["Content-Type"], "auth": self.headers["Authorization"]}
         status = {"/missing": 404, "/refused": 422, "/broken": 500}.get(self.path, 200)
         content = json.dumps(echoed if status == 200 else {"code": "no_values", "detail": "why"}).encode()
@@ -32,6 +36,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     request_queue_size = 128
+    has_hung_up = False
 
 
 @pytest.fixture
@@ -61,6 +66,15 @@ def test_problems_become_errors_with_their_code(peer: HttpPeer) -> None:
         peer.call("POST", "/broken", {})
 
     assert (refused.value.status, refused.value.code) == (422, "no_values")
+
+
+def test_call_that_only_reads_is_repeated_when_the_connection_breaks(peer: HttpPeer) -> None:
+    assert peer.call("POST", "/internal/devices:lookup", "hang up")["body"] == '"hang up"'
+
+
+def test_call_that_may_change_something_is_not_repeated(peer: HttpPeer) -> None:
+    with pytest.raises(PeerUnavailable):
+        peer.call("POST", "/internal/devices", "hang up")
 
 
 def test_nobody_there_is_unavailable() -> None:

@@ -152,9 +152,9 @@ def test_broker_restarts_are_survived(mosquitto, bridge_ingest, bridge_start, br
         bridge_publisher.send_numbers(500, first=number * 500)
         mosquitto.stop()
         mosquitto.start()
-    bridge_publisher.wait_acked()
+    bridge_publisher.wait_acked(60)
 
-    wait_until(lambda: len(bridge_ingest.payloads()) == 1500, 30, "all are taken")
+    wait_until(lambda: len(bridge_ingest.payloads()) == 1500, 60, "all are taken")
 
 
 def test_frozen_broker_is_left_and_found_again(mosquitto, bridge_ingest, bridge_start, bridge_publisher):

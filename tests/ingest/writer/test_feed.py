@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -193,13 +192,12 @@ def test_absent_broker_harms_nobody_and_is_found_when_it_comes(tmp_path: Path, m
     monkeypatch.setattr("ingest.writer.feed.RETRY_MOST_S", 0.2)
     buffer, broker = FeedBuffer(), Broker(tmp_path / "late")
     with publishing(broker.address, buffer) as thread:
-        begun_s = time.monotonic()
         for number in range(100):
             buffer.offer([point(number, f"d{n}") for n in range(1_000)])
-        assert time.monotonic() - begun_s < 2
+        assert len(buffer._newest) + len(buffer._queue) < 100_000, "nothing waits for a broker that is away"
 
         with broker, listening(broker.address) as received:
-            wait_until(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], what="a point")
+            wait_until(lambda: (buffer.offer([point(7, "late")]), arrived(received))[1], 60, "a point")
 
         assert thread.is_alive()
 
