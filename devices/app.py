@@ -8,6 +8,7 @@ from pathlib import Path
 from flask import Flask
 
 from chassis import logs, parking, settings
+from chassis.peers import HttpPeer
 from chassis.web import Api, Edge
 from chassis.web import create_app as create_web_app
 from chassis.workers import Workers
@@ -56,9 +57,8 @@ from devices.store import CredentialStore, DeviceStore
 from devices.tenants import api as tenants_api
 from devices.tenants.service import Tenants
 from devices.tenants.store import TenantStore
-from devices.types import api as types_api
 from devices.types import schedule
-from devices.types.service import DeviceTypes
+from devices.types import wiring as types
 from devices.types.store import TypeStore
 
 
@@ -133,9 +133,8 @@ def _chores(database: Database, runner: Runner) -> dict[str, Chore]:
 
 
 def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Seal) -> None:
-    """Add the routes of topics that need nothing but the database."""
-    types = TypeStore(database)
-    types_api.add_routes(routes, DeviceTypes(types), types)
+    """Add the routes of topics that need little but the database."""
+    types.add_routes(routes, database, HttpPeer(config.ingest_url, config.service_token, timeout_s=types.TRIAL_S))
     tenants_api.add_routes(routes, Tenants(TenantStore(database)))
     gateways_api.add_routes(routes, GatewayStore(database))
     ways = EnrolmentStore(database)

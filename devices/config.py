@@ -22,6 +22,7 @@ class DevicesConfig(BaseModel):
     log_style: logs.Style = "auto"
     log_level: logs.Level = "info"
     registry: str = "sqlite:"  # SQLAlchemy URL; `sqlite:` = DATA/registry.db
+    ingest_url: str = "http://127.0.0.1:8102"  # tries new versions of device types on real data
     registry_key: str = ""  # seals the keys of enrolment groups in the database; empty: there can be none
     broker: settings.Address = "127.0.0.1:1883"  # its connections tell presence; empty: no presence by MQTT
     broker_username: str = "_devices"

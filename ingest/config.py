@@ -28,6 +28,7 @@ class IngestConfig(BaseModel):
     log_level: logs.Level = "info"
     protocol: str = Field(default="json", pattern=r"^[a-z][a-z0-9-]{0,31}$")
     devices_url: str = "http://127.0.0.1:8101"
+    store: str = "embedded:"  # read only: by what tries a new version of a device type on what is stored
     gateway_shed_file: Path | None = None  # where the gateway runs on this machine: a line for each request it refused
     spool_limit_bytes: int = Field(default=4 * GIB, ge=MIB)
     spool_floor_bytes: int = Field(default=256 * MIB, ge=0)

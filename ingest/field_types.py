@@ -93,6 +93,11 @@ class FieldTypes:
         with self._lock:
             return self._fit(series, self._load(series), fields, is_typed=is_typed)
 
+    def rehearse(self, series: Key, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
+        """Do as `fit` does, but remember nothing: for readings that are only judged, not kept."""
+        with self._lock:
+            return _bring(fields, self._load(series), is_typed=is_typed)[0]
+
     def save(self) -> None:
         """Record new types durably.
 
@@ -119,17 +124,7 @@ class FieldTypes:
                 self._is_saving = False
 
     def _fit(self, series: Key, types: Types, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
-        conflicts: list[Conflict] = []
-        fresh: Types = {}
-        for name, value in list(fields.items()):
-            kind = types.get(name)
-            if kind is None and len(types) + len(fresh) >= MAX_FIELDS:
-                conflicts.append(Conflict(name, "too_many_fields", f"more than {MAX_FIELDS} names of one device"))
-                del fields[name]
-            elif kind is None:
-                fresh[name] = type(value)
-            elif kind is not type(value):
-                conflicts += _convert(fields, name, kind, is_typed=is_typed)
+        conflicts, fresh = _bring(fields, types, is_typed=is_typed)
         if fresh:
             self._remember(series, types | fresh)
             self._unsaved.setdefault(series, {}).update(fresh)
@@ -200,6 +195,22 @@ def _set_aside(path: Path) -> None:
 
 def _column(series: Key) -> str:
     return "\n".join(series)  # the parts hold no line feed
+
+
+def _bring(fields: dict[str, FieldValue], types: Types, *, is_typed: bool) -> tuple[list[Conflict], Types]:
+    """Bring fields to their types in place; give those that do not fit, and the types of new ones."""
+    conflicts: list[Conflict] = []
+    fresh: Types = {}
+    for name, value in list(fields.items()):
+        kind = types.get(name)
+        if kind is None and len(types) + len(fresh) >= MAX_FIELDS:
+            conflicts.append(Conflict(name, "too_many_fields", f"more than {MAX_FIELDS} names of one device"))
+            del fields[name]
+        elif kind is None:
+            fresh[name] = type(value)
+        elif kind is not type(value):
+            conflicts += _convert(fields, name, kind, is_typed=is_typed)
+    return conflicts, fresh
 
 
 def _convert(fields: dict[str, FieldValue], name: str, kind: type, *, is_typed: bool) -> list[Conflict]:

@@ -42,8 +42,14 @@ class Sorted:
 class Intake:
     """Sorts messages. Thread-safe. `save` must return before anything sorted is acknowledged."""
 
-    def __init__(self, field_types: FieldTypes) -> None:
+    def __init__(self, field_types: FieldTypes, *, is_rehearsal: bool = False) -> None:
+        """`is_rehearsal`: what it sorts is judged, not kept: nothing of it is remembered or counted."""
         self._field_types = field_types
+        self._is_rehearsal = is_rehearsal
+
+    def rehearsal(self) -> Intake:
+        """Give one that judges as this one does and leaves no trace."""
+        return Intake(self._field_types, is_rehearsal=True)
 
     def sort(self, message: Message, checker: TypeChecker | None) -> Sorted:
         """Take a message apart; a decoder that fails makes it an item, never an exception."""
@@ -52,7 +58,7 @@ class Intake:
         )
         try:
             decoded = message.protocol.decode(message.content, context)
-            return _Sorting(message, checker, self._field_types).run(decoded)
+            return _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
         except Exception:  # a poison message would otherwise be delivered again for ever
             log.fault("decoder_fault", protocol=message.protocol.name, device=message.device.id)
             return Sorted(items=[Item(None, "internal", "an error of ours; it was logged")])
@@ -69,10 +75,13 @@ class Intake:
 class _Sorting:
     """The state of sorting one message."""
 
-    def __init__(self, message: Message, checker: TypeChecker | None, field_types: FieldTypes) -> None:
+    def __init__(
+        self, message: Message, checker: TypeChecker | None, field_types: FieldTypes, *, is_rehearsal: bool
+    ) -> None:
         self._message = message
         self._checker = checker
-        self._field_types = field_types
+        self._bring = field_types.rehearse if is_rehearsal else field_types.fit
+        self._counts = not is_rehearsal
         self._sorted = Sorted()
         self._content: int | None = None
         self._flags = (REDELIVERED if message.is_redelivered else 0) | (RETAINED if message.is_retained else 0)
@@ -118,7 +127,7 @@ class _Sorting:
             name, code, detail = verdict.missing
             items.append(Item(record.index, code, detail, name))
             return {}
-        if verdict.dropped:
+        if verdict.dropped and self._counts:
             DROPPED.labels(checker.spec.name).inc(verdict.dropped)
         items += [Item(record.index, code, detail, name, is_whole=False) for name, code, detail in verdict.faults]
         if checker.spec.unknown_fields != "accept" or verdict.fields.keys() <= checker.declared:
@@ -139,13 +148,13 @@ class _Sorting:
 
     def _fit(self, record: Record, fields: dict[str, FieldValue], items: list[Item]) -> None:
         series = (self._message.device.tenant, self._message.device.id, record.measurement)
-        conflicts = self._field_types.fit(series, fields, is_typed=self._message.protocol.is_typed)
+        conflicts = self._bring(series, fields, is_typed=self._message.protocol.is_typed)
         items += [Item(record.index, each.code, each.detail, each.field, is_whole=False) for each in conflicts]
 
     def _reading(self, record: Record, fields: dict[str, FieldValue]) -> Reading:
         message, device = self._message, self._message.device
         time_ns, flags, content = record.time_ns, record.flags | self._flags, 0
-        if record.flags:
+        if record.flags and self._counts:
             _count_time(record)
         if time_ns is None:
             # Records of one message without a time stay apart: the same time would make them one point.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -23,12 +23,14 @@ from ingest.ports import Ports
 from ingest.protocols import Protocol
 from ingest.quarantine import Entry, Item, RawMessage, Refused, Selection
 from ingest.readings import Reading
+from ingest.validation import TypeChecker
 from wire import clock
 from wire.errors import NotFound, PeerUnavailable, Unavailable
 
 STORE_REFUSED = "application/vnd.headwater.reading+json"  # `source` of entries the writer makes: one Reading as JSON
 STORE = "store"  # their transport
 PAGE = 5_000  # entries read at once
+REHEARSED = 500  # entries read at once by a rehearsal
 MAX_ENTRIES = 10_000  # of one request
 TIME_S = 3.0  # after which a request stops, so that it ends before its caller gives up; `more` then tells
 COMMIT_READINGS = 5_000  # held before they are kept
@@ -36,11 +38,22 @@ COMMIT_BYTES = 8 * 1024 * 1024  # of messages refused once more, likewise
 MAX_STOPS = 64  # selections whose place is remembered
 
 
+Judge = Callable[[Known], TypeChecker | None]
+
+
 class Failure(NamedTuple):
     """Why an entry still waits."""
 
     id: int
     code: str
+    detail: str
+
+
+class Rehearsed(NamedTuple):
+    """What would become of an entry; `code` None: all that it stands for would be accepted."""
+
+    entry: Entry
+    code: str | None
     detail: str
 
 
@@ -99,9 +112,11 @@ class _Batch:
 class Replayer:
     """Replays entries for an operator. Thread-safe."""
 
-    def __init__(self, ports: Ports, protocols: dict[str, Protocol]) -> None:
+    def __init__(self, ports: Ports, protocols: dict[str, Protocol], judge: Judge | None = None) -> None:
+        """`judge` gives the checker of a device; without one, that of its type as it is in force."""
         self._ports = ports
         self._protocols = protocols
+        self._checker_of = judge or ports.gate.checker_of
         self._stops: dict[Selection, int] = {}  # where a request of this selection ran out of its bounds
 
     def replay_ids(self, ids: Sequence[int], *, tenant: str) -> Replayed:
@@ -141,6 +156,24 @@ class Replayer:
         if before is not None:
             self._stops[selection] = before
         return total._replace(more=True)
+
+    def rehearse(self, selection: Selection) -> Iterator[Rehearsed]:
+        """Tell what a replay would do to what waits, newest first; nothing is kept, stop any time.
+
+        Raises:
+            PeerUnavailable: a device is not known here and the registry is away.
+        """
+        before: int | None = None
+        while page := self._ports.quarantine.page(selection, before=before, limit=REHEARSED):
+            found = self._ports.gate.find({entry.device for entry in page if entry.device})
+            if found.unanswered:
+                raise PeerUnavailable("the registry is away")
+            for _message, group in groupby(page, key=lambda entry: entry.message):
+                of_message = list(group)
+                by_id = {entry.id: entry for entry in of_message}
+                for id_, each in self._again(of_message, found.known.get(of_message[0].device)):
+                    yield _rehearsed(by_id[id_], each)
+            before = page[-1].id
 
     def discard_selection(self, selection: Selection) -> Replayed:
         """Delete for good what waits and fits the selection, newest first, up to MAX_ENTRIES."""
@@ -216,7 +249,15 @@ class Replayer:
         if protocol is None:
             return Failure(entry.id, "unsupported", f"no protocol {entry.protocol!r}")
         message = Message(device, protocol, entry.raw, entry.received_ns, entry.transport, entry.source)
-        return self._ports.intake.sort(message, self._ports.gate.checker_of(device))
+        return self._ports.intake.sort(message, self._checker_of(device))
+
+
+def _rehearsed(entry: Entry, again: _Again) -> Rehearsed:
+    if again.failure is not None:
+        return Rehearsed(entry, again.failure.code, again.failure.detail)
+    if again.refused is not None:
+        return Rehearsed(entry, again.refused.items[0].code, again.refused.items[0].detail)
+    return Rehearsed(entry, None, "")
 
 
 def _as_then(device: Known | None, entry: Entry) -> Known | None:

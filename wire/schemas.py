@@ -196,7 +196,6 @@ class ObservedField(BaseModel):
     count: int
     low: float | None = None
     high: float | None = None
-    texts: list[str] = []  # the different strings, while they are few
 
 
 class Observation(BaseModel):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from compose import tables
 from compose.client import add_group, connect, finish, path
-from compose.folder import StartError
+from compose.commands import type_trials
 
 TYPES = "device-types"
 COLUMNS = ("name", "version", "fields", "devices", "drafts", "scheduled", "description")
 VERSION_COLUMNS = ("version", "state", "created", "activated", "due", "by", "origin", "note")
-CHANGE_COLUMNS = ("path", "level", "before", "after", "detail")
-_COUNTED = ("name", "version", "version_id")  # `type show` prints them; the registry counts them
 
 
 def configure(commands: Any) -> None:
@@ -25,6 +21,7 @@ def configure(commands: Any) -> None:
     _add_reading(actions)
     _add_writing(actions)
     _add_deeds(actions)
+    type_trials.configure(actions)
 
 
 def _add_reading(actions: Any) -> None:
@@ -95,21 +92,12 @@ def _diff(given: argparse.Namespace) -> int:
     if given.json:
         tables.show_json(found)
         return 0
-    _show_changes(found)
+    type_trials.show_changes(found)
     return 0
 
 
-def _show_changes(found: dict[str, Any]) -> None:
-    if not found["changes"]:
-        print("no difference")
-        return
-    tables.show(found["changes"], CHANGE_COLUMNS)
-    verdict = "compatible: nothing is refused that was taken" if found["compatible"] else "not compatible"
-    print(verdict)
-
-
 def _put(given: argparse.Namespace) -> int:
-    name, spec = _read_spec(given)
+    name, spec = type_trials.read_spec(given)
     peer = connect(given)
     if given.draft or given.note:
         made = peer.call("POST", path(TYPES, name, "versions"), {"spec": spec, "note": given.note})
@@ -157,29 +145,3 @@ def _show_version(given: argparse.Namespace, made: dict[str, Any]) -> int:
         when = f" for {tables.cell(made['due'])}" if made.get("due") else ""
         print(f"{made['name']} version {made['version']}: {made['state']}{when}")
     return 0
-
-
-def _read_spec(given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Read a spec as `type show` prints it, of a type or of one version; give the type's name too."""
-    content = read_json(given.file)
-    name = given.name or content.get("name") or given.file.stem
-    if isinstance(content.get("spec"), dict):
-        content = content["spec"]
-    return name, {key: value for key, value in content.items() if key not in _COUNTED}
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object from a file, or from standard input.
-
-    Raises:
-        StartError: it cannot be read, or is none.
-    """
-    try:
-        content = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise StartError(f"{file} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise StartError(f"{file} holds no JSON object")
-    return content

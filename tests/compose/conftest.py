@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.compose.gateway import Gateway
 from tests.compose.standins import Supervised
 
 
@@ -22,3 +23,11 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    made = Gateway()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()

@@ -22,7 +22,9 @@ def postgresql() -> Iterator[Cluster]:
 
 @pytest.fixture
 def sqlite_config(tmp_path: Path) -> DevicesConfig:
-    return DevicesConfig(data=tmp_path, broker="", operator_token=ADMIN, service_token=SERVICE)
+    return DevicesConfig(
+        data=tmp_path, broker="", ingest_url="http://127.0.0.1:9", operator_token=ADMIN, service_token=SERVICE
+    )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
