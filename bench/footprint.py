@@ -25,6 +25,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path[:0] = [str(Path(__file__).parent)]
+
+import results  # noqa: E402
+
 TICKS = os.sysconf("SC_CLK_TCK")
 SETTLE_S = 3.0
 
@@ -108,9 +112,19 @@ def measure_service(starts: int) -> None:
     """Start `headwater serve ingest`: ms to the first 200 of /livez and of /readyz, then its memory."""
     registry = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
     threading.Thread(target=registry.serve_forever, daemon=True).start()
+    before = results.conditions()
     found = [start_service(registry.server_address[1]) for _ in range(starts)]
-    for name, values in zip(("live ms", "ready ms", "PSS MB"), zip(*found, strict=True), strict=True):
-        print(f"one ingest service, {name}: median {statistics.median(values):.0f} of {starts}")
+    names = ("live ms", "ready ms", "PSS MB")
+    medians = {
+        name: round(statistics.median(values)) for name, values in zip(names, zip(*found, strict=True), strict=True)
+    }
+    for name, median in medians.items():
+        print(f"one ingest service, {name}: median {median} of {starts}")
+    lines = [
+        results.Line("one ingest service: start", medians["ready ms"], "ms", 500, 300, is_most=True),
+        results.Line("one ingest service: PSS", medians["PSS MB"], "MB", 60, 45, is_most=True),
+    ]
+    results.save("service", before, {"starts": [list(map(round, each)) for each in found]}, lines)
     registry.shutdown()
     registry.server_close()
 
@@ -163,6 +177,7 @@ def main() -> None:
     if given.data:
         show(measure(given.data))
         return
+    before = results.conditions()
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
         seconds = []
         for number in range(given.starts + 1):
@@ -171,12 +186,19 @@ def main() -> None:
             seconds.append(ready_s)
             if number == given.starts:
                 time.sleep(SETTLE_S)
-                show(measure(Path(folder)))
+                show(usages := measure(Path(folder)))
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=20)
             print(f"stopped after {time.monotonic() - began:.2f} s")
-        print(f"later starts: median {statistics.median(seconds[1:]):.2f} s")
+        later_s, pss = round(statistics.median(seconds[1:]), 2), round(sum(usage.pss_mb for usage in usages))
+        print(f"later starts: median {later_s} s")
+    lines = [
+        results.Line("later start to ready", later_s, "s", 5, 2.5, is_most=True),
+        results.Line("memory of everything (PSS)", pss, "MB", 500, 350, is_most=True),
+    ]
+    figures = {"seconds": seconds, "pss_mb": {usage.name: round(usage.pss_mb, 1) for usage in usages}}
+    results.save("start", before, figures, lines)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import series
 from ingest.readings import Reading
 from wire import clock
 
+SHAPES = {"rows": "rows stored before", "devices": "devices", "fields": "fields a message"}
 NAMES = ("temperature", "humidity", "pressure", "battery", "rssi")
 
 
@@ -44,6 +45,12 @@ def cost(options: argparse.Namespace, rows: int = 0, **changes: int) -> dict[str
     }
 
 
+def line_of(found: dict[str, Any]) -> results.Line:
+    what = next(f"{found[name]:,} {title}" for name, title in SHAPES.items() if name in found)
+    cost = found["ingest_us"] + found["writer_us"]
+    return results.Line(f"ingestion and writer, {what}", round(cost, 1), "us a message")
+
+
 def prefill(folder: Path, rows: int, devices: int) -> None:
     """Store rows of the last hours, as the writer would."""
     store = series.open_writer("embedded:", folder)
@@ -64,18 +71,20 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=40_000)
     parser.add_argument("--rows", type=int, nargs="*", default=(1_000_000, 10_000_000))
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the temporary folder")
+    parser.add_argument("--only-rows", action="store_true", help="neither fields nor devices")
     options = parser.parse_args()
+    options.name = "rows" if options.only_rows else "growth"
     before, found = results.conditions(), []
     print(before)
-    for changes in (
+    shapes = (
         *({"fields": fields} for fields in (1, 10, 50)),
         *({"devices": devices, "messages": max(options.messages, 2 * devices)} for devices in (1_000, 10_000, 50_000)),
-        *({"rows": rows} for rows in options.rows),
-    ):
+    )
+    for changes in (*(() if options.only_rows else shapes), *({"rows": rows} for rows in options.rows)):
         began_s = time.monotonic()
         found.append(cost(options, **changes))
         print(found[-1], f"({time.monotonic() - began_s:.0f} s)", flush=True)
-        results.save("growth", before, {"costs": found})
+        results.save(options.name, before, {"costs": found}, [line_of(each) for each in found])
 
 
 if __name__ == "__main__":

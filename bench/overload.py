@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import load  # noqa: E402
 import pipeline  # noqa: E402
+import results  # noqa: E402
 
 from tests.e2e.platform import Installation  # noqa: E402
 
@@ -86,6 +87,7 @@ def _answers(selector: selectors.BaseSelector, result: load.Result, free: deque[
 
 def measure_open(seconds: float, times: float) -> None:
     print(f"\nHTTP single posts at {times:g} x the peak, open loop (aim: goodput >= 90 %, p99 of accepted < 1 s)")
+    before = results.conditions()
     with pipeline.installation(64) as (running, logins):
         address = ("127.0.0.1", running.port)
         load.run_apart(load.post, address, logins, 2, "warm", 1)
@@ -104,10 +106,21 @@ def measure_open(seconds: float, times: float) -> None:
             result.sent = result.answers["202"]
             _, stored = watch.end(result)
             print(f"    accepted {result.sent:,}, stored {stored:,}")
+    lines = [
+        results.Line(
+            f"overload: accepted of posts at {times:g} x the peak", round(100 * goodput / peak), "% of it", aim=90
+        ),
+        results.Line(
+            "overload: p99 of what was accepted", round(result.percentile(0.99)), "ms", aim=1_000, is_most=True
+        ),
+    ]
+    figures = {"peak": round(peak), "goodput": round(goodput), "answers": dict(result.answers)}
+    results.save("overload", before, figures, lines)
 
 
 def measure_noisy(seconds: float, _times: float) -> None:
     print(f"\nOne device that sends {NOISE} x what {NOISE} others send together, its limit {LIMIT} (aim: costs < 5 %)")
+    conditions, lines, figures = results.conditions(), [], {}
     with pipeline.installation(NOISE) as (running, logins):
         running.call("PUT", "/v1/device-types/chatty", {"rate_limit": LIMIT})
         made = running.add_device("noisy", type="chatty")
@@ -131,6 +144,14 @@ def measure_noisy(seconds: float, _times: float) -> None:
             print(f"    noisy: {noise[0].sent:,} sent, {dict(noise[0].answers)}")
             lost = beside_it.sent - (settled(running, logins, before + beside_it.sent) - before)
             print(f"    of the others' {beside_it.sent:,} lost {lost:,}")
+            goodputs = [result.acked / result.seconds for result in (alone, beside_it)]
+            cost = max(0.0, round(100 - 100 * goodputs[1] / goodputs[0], 1))
+            lines.append(
+                results.Line(f"a noisy device costs the others, {name}", cost, "% of goodput", aim=5, is_most=True)
+            )
+            latencies = [[round(each.percentile(share), 1) for share in (0.5, 0.99)] for each in (alone, beside_it)]
+            figures[name] = {"goodput": goodputs, "ms_p50_p99": latencies, "lost": lost}
+    results.save("noisy", conditions, figures, lines)
 
 
 def stored_of(running: Installation, logins: list[load.Login]) -> int:

@@ -22,12 +22,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import footprint  # noqa: E402
 import load  # noqa: E402
+import results  # noqa: E402
 
 from tests.e2e.platform import HEADWATER, Installation  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
@@ -63,6 +65,7 @@ class Watch:
         self._running = running
         self._before = self._cpu()
         self._stored = self._settle()["stored"]
+        self.us: dict[str, float] = {}  # CPU time a message, by process
 
     def end(self, result: load.Result) -> tuple[float, int]:
         """Wait until all is stored; print the CPU by process; give the seconds waited and the readings stored."""
@@ -74,6 +77,9 @@ class Watch:
         spent = {name: cpu_s - self._before.get(name, 0.0) for name, cpu_s in self._cpu().items()}
         spent |= {"generator": result.cpu_s}
         each = {name: 1e6 * cpu_s / max(1, result.sent) for name, cpu_s in spent.items()}
+        self.us = {name: round(us, 1) for name, us in each.items() if us >= 0.05} | {
+            "all": round(sum(each.values()), 1)
+        }
         parts = ", ".join(f"{name} {us:.1f}" for name, us in each.items() if us >= 0.05)
         print(f"    CPU us/message: {parts}; all {sum(each.values()):.1f}", flush=True)
         return waited_s, stored
@@ -90,7 +96,7 @@ class Watch:
 
 def measure_mqtt(seconds: float, rates: Sequence[int] = RATES) -> None:
     print("\nQoS 1: device -> broker -> bridge -> ingest -> fsync -> ack -> stored (budget 20,000/s)")
-    sustained = 0
+    sustained, before, runs = 0, results.conditions(), []
     with installation(DEVICES) as (running, logins):
         wait_for_broker(running, logins[-1])
         load.run_apart(load.publish, ("127.0.0.1", running.mqtt), logins, 1_000, 1, "warm")
@@ -102,10 +108,18 @@ def measure_mqtt(seconds: float, rates: Sequence[int] = RATES) -> None:
             waited_s, stored = watch.end(result)
             print(f"    sent {result.sent:,}, lost {result.sent - stored:,}; all stored {waited_s:.2f} s later")
             lag_s = max(waited_s, result.percentile(0.99) / 1e3)
+            runs.append({"offered": rate, "reached": round(reached), **figures(result, stored), "us": watch.us})
             if reached < REACHED * rate or stored != result.sent or lag_s > SETTLE_S:
                 break
             sustained = rate
     print(f"  sustained: {sustained:,}/s")
+    most = max(runs, key=lambda run: run["reached"])
+    lines = [
+        results.Line("QoS 1 to stored, sustained, none lost", sustained, "/s", 20_000, 60_000),
+        results.Line("the same, most that was reached", most["reached"], "/s"),
+        results.Line(f"CPU of all processes at {most['offered']:,}/s offered", most["us"]["all"], "us a message"),
+    ]
+    results.save("mqtt", before, {"runs": runs}, lines)
 
 
 def wait_for_broker(running: Installation, login: load.Login) -> None:
@@ -120,7 +134,7 @@ def wait_for_broker(running: Installation, login: load.Login) -> None:
 
 
 def measure_visible(seconds: float) -> None:
-    rate, devices = 5_000, 500
+    rate, devices, before = 5_000, 500, results.conditions()
     print(f"\npublish -> queryable at {rate:,} msg/s (budget p99 500 ms); sampled by the simulator, poll 20 ms")
     with installation(0) as (running, _), tempfile.TemporaryDirectory() as folder:
         watch, report = Watch(running), Path(folder) / "report.json"
@@ -137,10 +151,17 @@ def measure_visible(seconds: float) -> None:
         print(f"  broker's ack ms {told['ack_ms']}; visible ms {told['visible_ms']}; errors {told['errors']}")
         _, stored = watch.end(result)
         print(f"    lost {told['sent'] - stored:,}")
+    line = results.Line(
+        f"publish to queryable at {rate:,}/s, p99", round(told["visible_ms"]["p99"]), "ms", 500, 150, True
+    )
+    results.save(
+        "visible", before, {name: told[name] for name in ("rate_s", "ack_ms", "visible_ms")} | {"us": watch.us}, [line]
+    )
 
 
-def measure_http(title: str, counts: tuple[int, ...], batch: int, seconds: float) -> None:
+def measure_http(title: str, counts: tuple[int, ...], batch: int, seconds: float) -> list[dict[str, Any]]:
     print(f"\n{title}; closed loop")
+    runs = []
     with installation(max(counts)) as (running, logins):
         for count in counts:
             load.run_apart(load.post, ("127.0.0.1", running.port), logins[:count], 0.5, f"w{count}", batch)
@@ -151,15 +172,27 @@ def measure_http(title: str, counts: tuple[int, ...], batch: int, seconds: float
             print(f"  {count} connections: {rate:,.0f} messages/s, {answers}, {load_average()}")
             waited_s, stored = watch.end(result)
             print(f"    acked {result.acked:,}, lost {result.acked - stored:,}; all stored {waited_s:.2f} s later")
+            late = {"stored_s_later": round(waited_s, 2)}
+            runs.append({"connections": count, "rate": round(rate), **figures(result, stored), **late, "us": watch.us})
+    return runs
 
 
 def measure_single(seconds: float) -> None:
     title = "HTTP, one message a POST, one worker, through the gateway, with auth and fsync (budget 1,500/s)"
-    measure_http(title, CONNECTIONS, 1, seconds)
+    before = results.conditions()
+    runs = measure_http(title, CONNECTIONS, 1, seconds)
+    best = max(run["rate"] for run in runs)
+    line = results.Line("HTTP, one message a POST, one worker", best, "/s", 1_500, 5_000)
+    results.save("single", before, {"runs": runs}, [line])
 
 
 def measure_batch(seconds: float) -> None:
-    measure_http("HTTP, NDJSON of 500, through the gateway (budget 100,000 messages/s)", (8,), 500, seconds)
+    before = results.conditions()
+    runs = measure_http("HTTP, NDJSON of 500, through the gateway (budget 100,000 messages/s)", (8, 12), 500, seconds)
+    best = max(runs, key=lambda run: run["rate"])
+    line = results.Line("HTTP, NDJSON of 500", best["rate"], "readings/s", 100_000, 300_000)
+    cost = results.Line("the same, CPU of all processes", best["us"]["all"], "us a reading")
+    results.save("batch", before, {"runs": runs}, [line, cost])
 
 
 def measure_fresh(_seconds: float) -> None:
@@ -179,6 +212,11 @@ def measure_held(_seconds: float) -> None:
         result = load.run_apart(load.post_in_turn, ("127.0.0.1", running.port), logins, 500)
         memory = ", ".join(f"{usage.name} {usage.pss_mb:.0f}" for usage in footprint.measure(running.data))
         print(f"  {result.seconds:.1f} s, ack {shown(result)}, {told(result)}, {load_average()}; then PSS MB: {memory}")
+
+
+def figures(result: load.Result, stored: int) -> dict[str, float]:
+    parts = {f"ack_p{share}_ms": round(result.percentile(share / 100), 1) for share in (50, 95, 99)}
+    return parts | {"acked": result.acked, "lost": result.acked - stored}
 
 
 def shown(result: load.Result) -> str:

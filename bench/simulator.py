@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+import results  # noqa: E402
 
 from tests.simulators.fakes import Mosquitto  # noqa: E402
 
@@ -40,8 +42,8 @@ SETUPS: dict[str, tuple[str, list[str]]] = {
         ["--devices", "200", "--rate", "200/s", "--ramp", "500/s", "--duration", "8s", "--ledger", "LEDGER"],
     ),
     "wide": (
-        "MQTT 3.1.1, QoS 1, 5,000 connections at 8/s",
-        ["--devices", "5000", "--rate", "8/s", "--ramp", "2500/s", "--duration", "10s"],
+        "MQTT 3.1.1, QoS 1, 5,000 connections at 8.5/s",
+        ["--devices", "5000", "--rate", "8.5/s", "--ramp", "2500/s", "--duration", "20s"],
     ),
     "wide2": (
         "MQTT 3.1.1, QoS 1, 5,000 connections at 8/s, two processes",
@@ -82,7 +84,7 @@ DEMO = ["--devices", "20", "--rate", "1/s", "--forever", "--scenario", "greenhou
 
 
 def measure(name: str) -> None:
-    title, load = SETUPS[name]
+    (title, load), before = SETUPS[name], results.conditions()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         report, cpu_s, peak_kb = run_http(folder, load) if "http" in load else run_mqtt(folder, load)
@@ -90,8 +92,15 @@ def measure(name: str) -> None:
     print(f"  {report['rate_s']:,.0f} acknowledged/s, {report['acked']:,} of {report['sent']:,} sent")
     print(f"  {1e6 * cpu_s / report['acked']:.1f} us CPU a message; ack ms {report['ack_ms']}")
     devices = report["settings"]["devices"]
+    figures = {"rate_s": report["rate_s"], "acked": report["acked"], "us": round(1e6 * cpu_s / report["acked"], 1)}
+    lines = [
+        results.Line(f"simulator: {title}", round(report["rate_s"]), "acked/s", aim=40_000 if name == "wide" else None)
+    ]
     if devices >= 1000 and "--processes" not in load:  # with few, one sees the queues alone
-        print(f"  {1024 * (peak_kb - idle_kb()) / devices:,.0f} bytes a connection at the peak, queues and all")
+        figures["bytes"] = round(1024 * (peak_kb - idle_kb()) / devices)
+        print(f"  {figures['bytes']:,} bytes a connection at the peak, queues and all")
+        lines.append(results.Line("the same, memory", figures["bytes"], "bytes a connection"))
+    results.save(f"simulator-{name}", before, figures, lines)
 
 
 def run_mqtt(folder: Path, load: list[str]) -> Outcome:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import load  # noqa: E402
+import results  # noqa: E402
 
 import series  # noqa: E402
 from ingest.batches import BatchSorting  # noqa: E402
@@ -236,6 +237,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()},"
           f" load {os.getloadavg()[0]:.1f}, {options.messages:,} messages, {options.devices} devices")  # fmt: skip
+    before, figures, lines = results.conditions(), {}, []
     for title, measure in MEASURED.items():
         for number, size in enumerate(options.turn if measure is measure_writer else options.batch):
             gc.collect()
@@ -244,6 +246,10 @@ def main() -> None:
             if not number:
                 costs.head(title)
             costs.show(f"{size:,}")
+            us = {name: round(1e6 * cpu / options.messages, 1) for name, cpu in costs.spent.items()}
+            figures[f"{title}: {size:,}"] = us
+            lines += [results.Line(f"{title}: {size:,}; {name}", cost, "us") for name, cost in us.items()]
+    results.save("stages", before, figures, lines)
 
 
 if __name__ == "__main__":

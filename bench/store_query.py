@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import results
+
 from series import open_reader, open_writer
 from series.port import AggregateQuery, RangeQuery, SeriesReader
 from wire.points import Point
@@ -41,12 +43,21 @@ def load(folder: Path, hours: float) -> int:
     return rows
 
 
+BOUNDS = {
+    "latest of 1,000 devices": (50, 5),
+    "one device, all time, one field to 5 min (mean min max)": (50, 10),
+    "fleet hourly mean over 1 M rows, by device": (500, 50),
+}
+seen: dict[str, float] = {}
+
+
 def timed(name: str, action: Callable[[], object]) -> None:
     took = []
     for _ in range(7):
         started = time.perf_counter()
         action()
         took.append((time.perf_counter() - started) * 1e3)
+    seen[name] = round(statistics.median(took), 1)
     print(f"{name:58} {statistics.median(took):>8.1f} ms  (first {took[0]:.1f})", flush=True)
 
 
@@ -87,13 +98,15 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--folder", type=Path, default=None)
     args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(dir=args.folder))
+    before, folder = results.conditions(), Path(tempfile.mkdtemp(dir=args.folder))
     try:
         rows = load(folder, args.hours)
         print(f"{rows:,} rows of 5 fields")
         reader = open_reader("embedded:", folder)
         measure(reader, BASE + int(args.hours * 3_600) * S)
         reader.close()
+        lines = [results.Line(name, seen[name], "ms", *bounds, is_most=True) for name, bounds in BOUNDS.items()]
+        results.save("queries", before, {"rows": rows, "ms": seen}, lines)
     finally:
         shutil.rmtree(folder)
 
