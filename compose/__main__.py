@@ -22,6 +22,7 @@ MODULES = {
     "finding": ("group",),
     "control": ("command", "twin"),
     "enrol": ("enrol",),
+    "authority": ("ca",),
     "tenants": ("tenant",),
     "access": ("token", "operator"),
     "quarantine": ("quarantine",),

@@ -11,6 +11,16 @@ from compose.folder import Folder, StartError, write_private
 
 TEMPLATE = Path(__file__).with_name("broker.conf")
 ACL = Path(__file__).with_name("broker.acl")
+# A certificate's CN is the user name and the client id. The socket is for the registry alone: it ends connections whose
+# certificate was revoked. Paths are relative to the data folder.
+_CERTIFICATES = """\
+cafile broker/ca.pem
+crlfile broker/crl.pem
+require_certificate true
+use_identity_as_username true
+
+listener 0 run/broker.sock
+"""
 PACKET_BYTES = 256 * 1024 + 1024  # the largest telemetry message, with its topic and MQTT 5 properties
 QUEUE_BYTES = 1024**3  # per client away: at 150 bytes a message 7 million of them
 
@@ -21,7 +31,10 @@ def write(folder: Folder, config: UpConfig, mqtt_port: int) -> Path:
     if config.tls_cert and config.tls_key:
         secure = _listener(config.mqtts_port, config.bind)
         cert, key = checked_path(config.tls_cert), checked_path(config.tls_key)
-        listeners.append(f"{secure}certfile {cert}\nkeyfile {key}\ntls_version tlsv1.2\n")
+        shown = f"certfile {cert}\nkeyfile {key}\ntls_version tlsv1.2\n"
+        listeners.append(f"{secure}{shown}")
+        if has_authority(folder):
+            listeners.append(f"{_listener(config.mqtt_cert_port, config.bind)}{shown}{_CERTIFICATES}")
     values = {
         # As root mosquitto would change to a user of its own, who may not write in the data folder.
         "USER": "user root" if os.geteuid() == 0 else "",
@@ -34,6 +47,11 @@ def write(folder: Folder, config: UpConfig, mqtt_port: int) -> Path:
     path = folder.broker / "mosquitto.conf"
     write_private(path, fill(TEMPLATE.read_text(), values))
     return path
+
+
+def has_authority(folder: Folder) -> bool:
+    """Tell whether the registry has an authority of its own: `headwater ca init` was run."""
+    return (folder.broker / "ca.pem").exists() and (folder.broker / "crl.pem").exists()
 
 
 def bridges(folder: Folder, config: UpConfig) -> list[str]:

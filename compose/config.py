@@ -23,6 +23,7 @@ class UpConfig(BaseModel):
     port: int = Field(default=8080, ge=0, le=65_535)  # the gateway's; 0 picks a free one
     mqtt_port: int = Field(default=1883, ge=0, le=65_535)
     mqtts_port: int = Field(default=8883, ge=0, le=65_535)  # listens only with a certificate
+    mqtt_cert_port: int = Field(default=8884, ge=0, le=65_535)  # takes certificates of devices; as mqtts_port
     bind: str = Field(default=LOOPBACK, pattern=r"^[0-9A-Za-z.:-]{1,255}$")
     demo: int = Field(default=DEMO_DEVICES, ge=0, le=10_000)
     bridges: int = Field(default=1, ge=1, le=8)  # processes that share the broker's messages

@@ -60,6 +60,7 @@ def _listen(config: UpConfig, ports: Mapping[str, int]) -> str:
             f"listen {LOOPBACK}:{ports['gateway-near']};",
             f'ssl_certificate "{checked_path(config.tls_cert)}";',
             f'ssl_certificate_key "{checked_path(config.tls_key)}";',
+            "ssl_verify_client optional_no_ca;",
             "ssl_protocols TLSv1.2 TLSv1.3;",
             "ssl_session_cache shared:tls:4m;",
         )

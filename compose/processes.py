@@ -118,6 +118,9 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
     if name == "devices":
         return pid_file | {
             "BROKER_PASSWD_FILE": str(plan.folder.broker / "devices.passwd"),
+            "BROKER_CA_FILE": str(plan.folder.broker / "ca.pem"),
+            "BROKER_CRL_FILE": str(plan.folder.broker / "crl.pem"),
+            "BROKER_SOCKET": str(plan.folder.run / "broker.sock"),
             "BROKER_SERVICES_FILE": str(plan.folder.broker / "services.passwd"),
             "CONTROL_PASSWORD_FILE": str(plan.secrets.broker_token_file("control")),
             "OPERATOR_TOKEN_FILE": str(plan.folder.secrets / "operator.token"),

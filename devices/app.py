@@ -60,6 +60,10 @@ from devices.tenants.store import TenantStore
 from devices.types import schedule
 from devices.types import wiring as types
 from devices.types.store import TypeStore
+from devices.x509 import api as x509_api
+from devices.x509.revocations import Revocations, SocketCutter
+from devices.x509.service import Authorities
+from devices.x509.store import AuthorityStore
 
 
 def create_app(config: DevicesConfig | None = None) -> Flask:
@@ -74,11 +78,10 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     routes = Api()
     runner = _add_registry(routes, database, devices, Registry(devices, credentials))
     lookups, marks = LookupStore(database), PresenceStore(database)
-    tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
-    tokens.bootstrap(config.operator_token)
-    operators.bootstrap(config.admin_hash)
+    tokens, operators = _open_access(config, database)
     keeper = Keeper(marks, config.silence_s)
-    access = BrokerAccess(lookups, marks, _open_broker(config, seal))
+    authorities = _add_certificates(routes, database, seal)
+    access = BrokerAccess(lookups, marks, _open_broker(config, seal, authorities))
     control = Control(database, config, DeviceDoor(lookups, keeper, credentials))
     keeper.arrived = control.arrive
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
@@ -98,6 +101,13 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     app.extensions |= {"headwater.database": database, parking.QUICK: QUICK_PATHS}
     app.extensions["headwater.workers"] = _start(control, hosted)
     return app
+
+
+def _open_access(config: DevicesConfig, database: Database) -> tuple[Tokens, Operators]:
+    tokens, operators = Tokens(TokenStore(database)), Operators(OperatorStore(database))
+    tokens.bootstrap(config.operator_token)
+    operators.bootstrap(config.admin_hash)
+    return tokens, operators
 
 
 def _start(*threaded: Control | Hosted) -> Workers:
@@ -144,19 +154,31 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
         hooks_api.add_routes(routes, BrokerHooks(LookupStore(database), door.admit), config.broker_hook_token)
 
 
+def _add_certificates(routes: Api, database: Database, seal: Seal) -> Authorities:
+    authorities = Authorities(AuthorityStore(database), seal)
+    x509_api.add_routes(routes, authorities)
+    return authorities
+
+
 def _form_for_broker(config: DevicesConfig, seal: Seal) -> BrokerForm | None:
     """Tell what is kept of a secret for the broker: a hash, unless its plugin wants to make that itself."""
     if config.broker_auth != "dynsec":
         return None
-    return lambda row: seal.close(row.plain.encode(), "broker")
+    return lambda row: seal.close(row.plain.encode(), "broker") if row.plain else row.broker_hash
 
 
-def _open_broker(config: DevicesConfig, seal: Seal) -> BrokerAuth:
+def _revocations(config: DevicesConfig, authorities: Authorities) -> Revocations:
+    cutter = SocketCutter(Path(config.broker_socket), (config.broker_username, config.broker_password))
+    return Revocations(authorities, Path(config.broker_ca_file), Path(config.broker_crl_file), cutter)
+
+
+def _open_broker(config: DevicesConfig, seal: Seal, authorities: Authorities) -> BrokerAuth:
     if config.broker_auth == "dynsec":
         credential = (config.broker_username, config.broker_password)
         return DynamicSecurity(config.broker, credential, lambda form: seal.reveal(form, "broker"))
     if config.broker_auth == "http-hooks" or not config.broker_passwd_file:
         return NoBroker()
+    revocations = _revocations(config, authorities) if config.broker_crl_file else None
     services = Path(config.broker_services_file) if config.broker_services_file else None
     pid_path = Path(config.broker_pid_file) if config.broker_pid_file else None
-    return MosquittoFile(Path(config.broker_passwd_file), services, pid_path)
+    return MosquittoFile(Path(config.broker_passwd_file), services, pid_path, revocations)

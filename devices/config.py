@@ -32,6 +32,9 @@ class DevicesConfig(BaseModel):
     broker_auth: Literal["mosquitto-file", "http-hooks", "dynsec"] = "mosquitto-file"  # docs/brokers.md
     broker_hook_token: str = ""  # a broker that asks by HTTP shows it
     broker_passwd_file: str = ""  # the broker's password file, written from the registry; empty: the broker is not ours
+    broker_ca_file: str = ""  # our authority's certificate, for the listener that takes certificates
+    broker_crl_file: str = ""  # its revocation list
+    broker_socket: str = ""  # of a mosquitto here: standing connections of revoked certificates are cut by it
     broker_services_file: str = ""  # password lines of the platform's own services, copied to its head
     broker_pid_file: str = ""  # pid of the broker that reads the file again on SIGHUP
     operator_token: str = ""  # becomes the admin token `bootstrap`

@@ -15,6 +15,7 @@ from wire.registry import CredentialCreate, IssuedCredential
 
 # mosquitto.conf(5), mosquitto_passwd(1): `$7$` is PBKDF2 with SHA-512; 101 rounds are its default. Few, which is
 # right for 256 random bits: a device reconnects often and the broker has one thread.
+CERTIFICATE = "x509"  # in the place of a hash for the broker: the credential is a certificate, `sha256` is its own
 ROUNDS = 101
 _SALT_BYTES = 12
 

@@ -149,7 +149,7 @@ class CredentialStore:
             Conflict: it has MAX_CREDENTIALS already.
         """
         with self._database.write() as transaction:
-            _insert_credential(transaction, who.tenant, new)
+            insert_credential(transaction, who.tenant, new)
             transaction.audit([Deed(who, "credential.add", new.device, {"credential": new.id})])
 
     def rotate(self, new: CredentialRow, old_until_ns: int, who: Who) -> None:
@@ -165,7 +165,7 @@ class CredentialStore:
             transaction.execute(update(CREDENTIALS).where(mine, longer).values(not_after_ns=old_until_ns))
             over = and_(until.is_not(None), until <= transaction.now_ns)  # among them those that end just now
             transaction.execute(delete(CREDENTIALS).where(mine, over))
-            _insert_credential(transaction, who.tenant, new)
+            insert_credential(transaction, who.tenant, new)
             detail = {"credential": new.id, "others_until_ns": old_until_ns}
             transaction.audit([Deed(who, "credential.rotate", new.device, detail)])
 
@@ -211,7 +211,8 @@ def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, acti
     transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
 
 
-def _insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> None:
+def insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> None:
+    """Add a credential inside a transaction; see `CredentialStore.add`."""
     state = transaction.execute(select(DEVICES.c.state).where(_is(tenant, new.device))).scalar()
     if state is None:
         raise NotFound(f"no device {new.device!r}", code="device_not_found")

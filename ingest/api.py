@@ -29,6 +29,7 @@ from wire.devices import parse_bearer
 
 MAX_INTERNAL_BYTES = 16 * 1024 * 1024  # a bridge's batch: 1 MiB of payloads by default, more when it is so configured
 FIRST_SERVER_ERROR = 500
+CERTIFICATE = "HTTP_X_CLIENT_CERTIFICATE"  # escaped PEM, set or taken away by the gateway
 
 Handler = Callable[[Call], Any]
 
@@ -119,11 +120,15 @@ class _Door:
 
     def authenticate(self, presented: tuple[str, str] | None, call: Call) -> Known:
         """Check the device's credential; what fails for an existing device is noted for the audit."""
-        if presented is None:
+        certificate = request.environ.get(CERTIFICATE, "") if presented is None else ""
+        if presented is None and not certificate:
             raise errors.Unauthorized("a device presents Authorization: Bearer {device_id}.{secret}, or Basic")
-        device_id, secret = presented
+        device_id, secret = presented or ("", "")
         try:
-            device, credential_id = self._gate.authenticate(device_id, secret, call.remote_ip)
+            if certificate:
+                device, credential_id = self._gate.authenticate_certificate(certificate, call.remote_ip)
+            else:
+                device, credential_id = self._gate.authenticate(device_id, secret, call.remote_ip)
         except (errors.Unauthorized, errors.Forbidden) as error:
             if self._gate.is_cached(device_id):  # a stranger's guesses of ids would fill the audit
                 self._note(device_id, "telemetry.credential_refused", device_id, error.detail, call)

@@ -6,13 +6,16 @@ credential stops within a second; while the registry is away, what is cached goe
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import ssl
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from chassis import logs, parking
 from chassis.metrics import Counter, Gauge
@@ -28,6 +31,7 @@ log = logs.get(__name__)
 
 MAX_CACHED = 50_000  # devices; about 1 KiB each
 MAX_ABSENT = 10_000
+MAX_SHOWN = 10_000  # certificates; about 2 KiB each
 ABSENT_S = 2.0  # how long an unknown id is not asked for again; the feed ends it sooner
 DOUBT_S = 0.25  # a refusal is checked with the registry again when the cached answer is older
 POLL_S = 0.5
@@ -72,6 +76,7 @@ class Gate:
         self._absent: dict[str, float] = {}  # id -> monotonic time until which it is not asked for
         self._checkers: dict[str, TypeChecker] = {}  # by wire.devices.type_key
         self._wanted: dict[str, Future[Known | None]] = {}  # single devices that go into the next lookup
+        self._shown: dict[str, tuple[str, str]] = {}  # certificate as shown -> device, fingerprint
         self._revision = 0  # newest heard of: an answer from before it is not kept
         self._polled = 0  # newest that is wholly taken in
         self.has_reached_registry = False
@@ -99,6 +104,26 @@ class Gate:
             raise Unauthorized("the device id or the secret is wrong")
         if not device.is_active:
             raise Forbidden(f"{device_id} is disabled", code="device_disabled")
+        return device, credential
+
+    def authenticate_certificate(self, escaped_pem: str, remote_ip: str = "") -> tuple[Known, str]:
+        """Check a certificate whose key the sender has proved to hold to the gateway.
+
+        Raises:
+            Unauthorized: it is nobody's, or was revoked.
+            Forbidden: the device is disabled.
+            PeerUnavailable: it is not cached and the registry is away.
+        """
+        shown = self._shown.get(escaped_pem) or self._resolve(escaped_pem, remote_ip)
+        device = self._get(shown[0])
+        credential = _fitting(device, shown[1], "x509")
+        if device is not None and credential is None and self._may_doubt(device):
+            device = self._ask_again(device)
+            credential = _fitting(device, shown[1], "x509")
+        if device is None or credential is None:
+            raise Unauthorized("this certificate is no credential of a device")
+        if not device.is_active:
+            raise Forbidden(f"{device.id} is disabled", code="device_disabled")
         return device, credential
 
     def find(self, device_ids: Iterable[str]) -> Found:
@@ -187,6 +212,22 @@ class Gate:
             for child in children:
                 self._absent.pop(child, None)
         return refused
+
+    def _resolve(self, escaped_pem: str, remote_ip: str) -> tuple[str, str]:
+        pem = unquote(escaped_pem)
+        try:
+            fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        except ValueError:
+            raise Unauthorized("not a certificate") from None
+        asked = {"certificate": pem, "remote_ip": remote_ip}
+        found = parking.aside(self._ask, "POST", "/internal/certificates:resolve", asked)["device"]
+        if found is None:
+            raise Unauthorized("this certificate is no credential of a device")
+        if len(self._shown) >= MAX_SHOWN:
+            self._shown.clear()
+        self._shown[escaped_pem] = (found, fingerprint)
+        self._absent.pop(found, None)
+        return found, fingerprint
 
     def _may_doubt(self, device: Known) -> bool:
         return time.monotonic() - device.fetched_s >= DOUBT_S
@@ -304,10 +345,10 @@ class Gate:
         return answer
 
 
-def _fitting(device: Known | None, digest: str) -> str | None:
+def _fitting(device: Known | None, digest: str, kind: str = "secret") -> str | None:
     now_ns, found = clock.now_ns(), None
     for credential in device.credentials if device is not None else ():
-        if hmac.compare_digest(credential.sha256, digest) and _is_valid(credential, now_ns):
+        if credential.kind == kind and hmac.compare_digest(credential.sha256, digest) and _is_valid(credential, now_ns):
             found = credential.id
     return found
 

@@ -144,6 +144,7 @@ class CredentialRecord(Model):
     sha256: str
     not_before_ns: int | None = None
     not_after_ns: int | None = None
+    kind: Literal["secret", "x509"] = "secret"  # x509: `sha256` is the fingerprint of a certificate
 
 
 class DeviceIdentity(Model):

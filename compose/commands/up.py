@@ -42,6 +42,7 @@ def configure(commands: Any) -> None:
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate: HTTPS, and MQTT on port 8883")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
     parser.add_argument("--mqtts-port", type=int, metavar="N", help="port of MQTT with TLS (default 8883)")
+    parser.add_argument("--mqtt-cert-port", type=int, metavar="N", help="port of MQTT with certificates (default 8884)")
     parser.add_argument(
         "--allow-plaintext", action="store_const", const=True, help="listen beyond this machine without TLS"
     )
@@ -124,6 +125,8 @@ def _choose_ports(config: UpConfig, folder: Folder) -> dict[str, int]:
         raise StartError(f"port {config.port} cannot serve both HTTP and MQTT; choose another with --mqtt-port")
     if config.has_tls:
         ports.check_free(config.bind, config.mqtts_port, "--mqtts-port")
+        if broker.has_authority(folder):
+            ports.check_free(config.bind, config.mqtt_cert_port, "--mqtt-cert-port")
     return chosen
 
 

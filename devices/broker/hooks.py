@@ -43,7 +43,8 @@ class BrokerHooks:
             return None
         now_ns, found = clock.now_ns(), None
         for credential in device.credentials:
-            if hmac.compare_digest(credential.sha256, digest) and _is_valid(credential, now_ns):
+            is_right = credential.kind == "secret" and hmac.compare_digest(credential.sha256, digest)
+            if is_right and _is_valid(credential, now_ns):
                 found = credential
         return found
 

@@ -6,8 +6,17 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from chassis import logs
+
+
+class Revocations(Protocol):
+    """Our certificates that are no good any more; see `devices.x509.revocations.Revocations`."""
+
+    def write(self) -> list[str] | None: ...
+    def cut(self, devices: list[str]) -> None: ...
+
 
 log = logs.get(__name__)
 BROKER_NAME = "mosquitto"
@@ -16,11 +25,19 @@ BROKER_NAME = "mosquitto"
 class MosquittoFile:
     """A BrokerAuth for mosquitto on this machine: its password file, and SIGHUP to read it again."""
 
-    def __init__(self, passwd_path: Path, services_path: Path | None, pid_path: Path | None) -> None:
+    def __init__(
+        self,
+        passwd_path: Path,
+        services_path: Path | None,
+        pid_path: Path | None,
+        revocations: Revocations | None = None,
+    ) -> None:
         self._passwd_path = passwd_path
         self._services_path = services_path
         self._pid_path = pid_path
+        self._revocations = revocations
         self._must_signal = False
+        self._to_cut: list[str] = []
 
     def replace(self, users: Sequence[tuple[str, str]]) -> None:
         """See BrokerAuth. A file that would not change is left alone."""
@@ -29,8 +46,12 @@ class MosquittoFile:
             services += "\n"
         content = (services + "".join(f"{name}:{digest}\n" for name, digest in users)).encode()
         if not _holds(self._passwd_path, content):
-            _write_whole(self._passwd_path, content)
+            write_whole(self._passwd_path, content)
             self._must_signal = True
+        revoked = self._revocations.write() if self._revocations else None
+        if revoked is not None:
+            self._must_signal = True
+            self._to_cut += revoked
         self.settle()
 
     def settle(self) -> None:
@@ -43,6 +64,9 @@ class MosquittoFile:
         elif _catches_hangup(pid):
             os.kill(pid, signal.SIGHUP)
             self._must_signal = False
+        if self._revocations and not self._must_signal:
+            devices, self._to_cut = self._to_cut, []
+            self._revocations.cut(devices)
 
 
 def _holds(path: Path, content: bytes) -> bool:
@@ -52,7 +76,7 @@ def _holds(path: Path, content: bytes) -> bool:
         return False
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Put a new file in the place of the old one: a reader sees all of one or of the other, also after a crash."""
     fresh = path.with_name(path.name + ".new")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

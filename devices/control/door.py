@@ -101,6 +101,7 @@ def _fitting(credentials: Sequence[CredentialRecord], digest: str, now_ns: int) 
     for credential in credentials:
         begins = credential.not_before_ns is None or credential.not_before_ns <= now_ns
         lasts = credential.not_after_ns is None or now_ns < credential.not_after_ns
-        if hmac.compare_digest(credential.sha256, digest) and begins and lasts:
+        is_right = credential.kind == "secret" and hmac.compare_digest(credential.sha256, digest)
+        if is_right and begins and lasts:
             found = credential.id
     return found

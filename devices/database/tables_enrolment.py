@@ -45,3 +45,30 @@ ORIGINS = Table(
     of_device(),
     Index("origins_by_nonce", "nonce"),
 )
+
+AUTHORITIES = Table(
+    "authorities",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("certificate", Text, nullable=False),
+    Column("key", Text),  # of our own, sealed
+    Column("terms", Text, nullable=False),
+    Column("id_from", String(16), nullable=False),
+    Column("challenge", String(64)),  # until its owner has proved to hold its key
+    Column("created_ns", BigInteger, nullable=False),
+    UniqueConstraint("tenant", "name"),
+)
+
+CERTIFICATES = Table(  # every certificate that was ever a credential; it is good while it is one
+    "certificates",
+    METADATA,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("authority", String(32), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("device", String(64), nullable=False),
+    Column("serial", String(64), nullable=False),
+    Column("end_ns", BigInteger, nullable=False),
+    Index("certificates_by_authority", "authority", "end_ns"),
+)

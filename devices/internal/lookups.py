@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection, and_, func, select
 
+from devices.credentials import CERTIFICATE
 from devices.database.engine import Database
 from devices.database.tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE, TENANTS
 from devices.database.tables_gateways import CHILDREN, GATEWAYS
@@ -89,6 +90,8 @@ class LookupStore:
         with self._database.read() as connection:
             for device, key, broker_hash, chosen, start, end in connection.execute(active.order_by(*order)):
                 boundaries += [edge for edge in (start, end) if edge is not None and edge > now_ns]
+                if broker_hash == CERTIFICATE:
+                    continue  # the broker takes it by its authority and the revocation list
                 if (start is None or start <= now_ns) and (end is None or end > now_ns):
                     valid.append(BrokerCredential(device, key, broker_hash, key == chosen))
         return valid, min(boundaries, default=None)
@@ -112,7 +115,9 @@ def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str
     owned = select(CREDENTIALS).select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.id.in_(ids))
     for row in connection.execute(owned.order_by(CREDENTIALS.c.created_ns)).mappings():
         names = ("id", "sha256", "not_before_ns", "not_after_ns")
-        found[row["device"]].credentials.append(CredentialRecord(**{name: row[name] for name in names}))
+        kind: Literal["secret", "x509"] = "x509" if row["broker_hash"] == CERTIFICATE else "secret"
+        record = CredentialRecord(**{name: row[name] for name in names}, kind=kind)
+        found[row["device"]].credentials.append(record)
 
 
 def _read_types(connection: Connection, worn: AbstractSet[tuple[str, str]]) -> dict[str, DeviceType]:

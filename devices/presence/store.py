@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
+from devices.credentials import CERTIFICATE
 from devices.database.engine import Database, Write
 from devices.database.tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
 from devices.presence.state import Mark
@@ -90,6 +91,7 @@ class PresenceStore:
             The devices that it concerns.
         """
         valid = and_(
+            CREDENTIALS.c.broker_hash != CERTIFICATE,
             or_(CREDENTIALS.c.not_before_ns.is_(None), CREDENTIALS.c.not_before_ns <= now_ns),
             or_(CREDENTIALS.c.not_after_ns.is_(None), CREDENTIALS.c.not_after_ns > now_ns),
         )

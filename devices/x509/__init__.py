@@ -1,0 +1,1 @@
+"""Devices that prove themselves by certificate: authorities, certificates, revocation."""

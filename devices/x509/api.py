@@ -1,0 +1,77 @@
+"""Routes of certificates: HTTP in and out, no rules."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from chassis.web import Api, Call
+from devices.api import DEVICE, who
+from devices.x509.service import Authorities
+from wire import clock
+from wire.certificates import (
+    AuthorityCreate,
+    AuthorityList,
+    AuthorityProof,
+    AuthorityView,
+    CertificateIssued,
+    CertificateRequest,
+    Resolve,
+    Resolved,
+    ServerRequest,
+)
+from wire.errors import NotFound
+
+AUTHORITIES = "/v1/certificate-authorities"
+
+
+def add_routes(api: Api, authorities: Authorities) -> None:
+    """Declare the routes."""
+    _add_authorities(api, authorities)
+    _add_signing(api, authorities)
+
+
+def _add_authorities(api: Api, authorities: Authorities) -> None:
+    @api.route("GET", AUTHORITIES, "viewer", answers={200: AuthorityList})
+    def list_authorities(call: Call) -> AuthorityList:
+        """List the authorities whose certificates devices may come with."""
+        return AuthorityList(items=authorities.of_tenant(call.actor.tenant))
+
+    @api.route("POST", AUTHORITIES, "admin", body=AuthorityCreate, answers={201: AuthorityView})
+    def create_authority(call: Call) -> AuthorityView:
+        """Make our own authority, or register a customer's by its certificate."""
+        return authorities.create(call.actor.tenant, call.body, who(call))
+
+    @api.route("POST", AUTHORITIES + "/<name>:prove", "admin", body=AuthorityProof, answers={204: None})
+    def prove_authority(call: Call) -> None:
+        """Prove to hold an authority's key, by a certificate whose CN is the challenge."""
+        authorities.prove(call.actor.tenant, call.path["name"], call.body.certificate, who(call))
+
+    @api.route("DELETE", AUTHORITIES + "/<name>", "admin", answers={204: None})
+    def remove_authority(call: Call) -> None:
+        """Trust a customer's authority no more."""
+        authorities.remove(call.actor.tenant, call.path["name"], who(call))
+
+    @api.route("GET", AUTHORITIES + ":crl", "viewer")
+    def revocation_list(_call: Call) -> Response:
+        """Give our own authority's revocation list, as of now, in PEM."""
+        found = authorities.revocations(clock.now_ns() // clock.NS_PER_S)
+        if found is None:
+            raise NotFound("there is no authority of our own yet", code="authority_not_found")
+        return Response(found[1], mimetype="application/x-pem-file")
+
+
+def _add_signing(api: Api, authorities: Authorities) -> None:
+    @api.route("POST", DEVICE + "/certificates", "operator", body=CertificateRequest, answers={201: CertificateIssued})
+    def sign_certificate(call: Call) -> CertificateIssued:
+        """Sign a device's request (CSR) by our own authority; the certificate is a credential at once."""
+        return authorities.sign(call.actor.tenant, call.path["device_id"], call.body, who(call))
+
+    @api.route("POST", AUTHORITIES + ":sign-server", "admin", body=ServerRequest, answers={201: CertificateIssued})
+    def sign_server(call: Call) -> CertificateIssued:
+        """Sign the request (CSR) of a listener, for HTTPS and MQTT with TLS."""
+        return authorities.sign_server(call.body)
+
+    @api.route("POST", "/internal/certificates:resolve", "service", body=Resolve)
+    def resolve(call: Call) -> Resolved:
+        """Tell whose a certificate is."""
+        return Resolved(device=authorities.resolve(call.body.certificate, call.body.remote_ip))

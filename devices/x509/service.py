@@ -1,0 +1,255 @@
+"""The rules of certificates: whose they are, who may have them. Knows no HTTP and no SQL.
+
+A certificate is a credential of its device, known by its fingerprint: it is listed, revoked, counted and timed like a
+secret. What is no live credential of a device in service is on the revocation list.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Protocol
+
+from devices.credentials import CERTIFICATE
+from devices.enrolment.rows import Arrival
+from devices.enrolment.seal import Seal
+from devices.metrics import ENROLLED
+from devices.rows import CredentialRow, NewDevice, Who
+from devices.x509.store import AuthorityRow, CertificateRow
+from wire import clock
+from wire.certificates import (
+    AuthorityCreate,
+    AuthorityView,
+    CertificateIssued,
+    CertificateRequest,
+    ServerRequest,
+)
+from wire.enrolment import Terms, fits
+from wire.errors import Conflict, Forbidden, NotFound, Unprocessable
+from wire.topics import is_device_id
+
+CHALLENGE_BYTES = 16
+
+
+class AuthorityRows(Protocol):
+    """Where authorities are kept; see `devices.x509.store.AuthorityStore`."""
+
+    def of_tenant(self, tenant: str) -> list[AuthorityRow]: ...
+    def own(self) -> AuthorityRow | None: ...
+    def proved(self) -> list[AuthorityRow]: ...
+    def add(self, new: AuthorityRow, who: Who) -> None: ...
+    def prove(self, tenant: str, name: str, who: Who) -> None: ...
+    def remove(self, tenant: str, name: str, who: Who) -> None: ...
+    def add_certificate(self, row: CertificateRow, credential: CredentialRow, who: Who) -> None: ...
+    def enrol(self, row: CertificateRow, arrival: Arrival) -> None: ...
+    def find(self, fingerprint: str) -> tuple[str, bool] | None: ...
+    def tenant_of(self, device_id: str) -> str | None: ...
+    def revoked(self, authority: str, now_ns: int) -> list[tuple[str, str]]: ...
+
+
+class Authorities:
+    """Authorities and what they sign; thread-safe."""
+
+    def __init__(self, rows: AuthorityRows, seal: Seal) -> None:
+        self._rows = rows
+        self._seal = seal
+
+    def of_tenant(self, tenant: str) -> list[AuthorityView]:
+        """List a tenant's authorities, and our own."""
+        return [_view(row) for row in self._rows.of_tenant(tenant)]
+
+    def create(self, tenant: str, wanted: AuthorityCreate, who: Who) -> AuthorityView:
+        """Make our own authority, or take in a customer's, which is trusted once its owner has proved to hold its key.
+
+        Raises:
+            Conflict: the name is taken, or there is one of our own already.
+            Unprocessable: the certificate is none of an authority.
+            Unavailable: our key cannot be sealed.
+        """
+        from devices.x509 import pki
+
+        row_id, key, certificate, challenge = "a" + secrets.token_hex(8), None, wanted.certificate, None
+        if certificate is None:
+            certificate, private = pki.make_authority(f"Headwater {wanted.name}")
+            key = self._seal.close(private, row_id)
+        else:
+            if not pki.is_authority(pki.read(certificate)):
+                raise Unprocessable("not the certificate of an authority (CA:TRUE)", code="bad_certificate")
+            challenge = secrets.token_hex(CHALLENGE_BYTES)
+        terms = Terms(**wanted.model_dump(include=set(Terms.model_fields)))
+        now_ns = clock.now_ns()
+        row = AuthorityRow(row_id, tenant, wanted.name, certificate, key, terms, wanted.id_from, challenge, now_ns)
+        self._rows.add(row, who)
+        return _view(row)
+
+    def prove(self, tenant: str, name: str, proof_pem: str, who: Who) -> None:
+        """Trust a customer's authority from now on, when the proof is signed by it and says its challenge.
+
+        Raises:
+            NotFound: no such authority.
+            Forbidden: the proof is none.
+        """
+        from devices.x509 import pki
+
+        row = self._find(tenant, name)
+        proof = pki.read(proof_pem)
+        said = proof.name("CN")
+        if row.challenge is None or said != row.challenge or not pki.is_signed_by(proof, row.certificate):
+            raise Forbidden("the proof is a certificate with the challenge as CN, signed by it", code="not_proved")
+        self._rows.prove(tenant, name, who)
+
+    def remove(self, tenant: str, name: str, who: Who) -> None:
+        """Trust a customer's authority no more; the certificates it signed are no credentials any more.
+
+        Raises:
+            NotFound: no such authority, or it is our own.
+        """
+        self._rows.remove(tenant, name.replace("\0", ""), who)
+
+    def sign(self, tenant: str, device_id: str, wanted: CertificateRequest, who: Who) -> CertificateIssued:
+        """Sign a device's request; the certificate is a credential of it at once.
+
+        Raises:
+            NotFound: no such device, or no authority of our own yet.
+            Conflict: it has too many credentials, or is retired.
+            Unprocessable: the request.
+        """
+        from devices.x509 import pki
+
+        if not is_device_id(device_id) or self._rows.tenant_of(device_id) != tenant:
+            raise NotFound(f"no device {device_id[:80]!r}", code="device_not_found")
+        own, opened = self._own()
+        certificate = pki.sign(opened, wanted.csr, device_id, wanted.days)
+        made = pki.read(certificate)
+        credential = _credential(device_id, made.fingerprint, made.start_ns, made.end_ns)
+        row = CertificateRow(made.fingerprint, own.id, tenant, device_id, made.serial, made.end_ns)
+        self._rows.add_certificate(row, credential, who)
+        return CertificateIssued(
+            credential=credential.id,
+            certificate=certificate,
+            authority=own.certificate,
+            fingerprint=made.fingerprint,
+            serial=made.serial,
+            expires=made.end_ns,
+        )
+
+    def sign_server(self, wanted: ServerRequest) -> CertificateIssued:
+        """Sign the request of a listener.
+
+        Raises:
+            NotFound: no authority of our own yet.
+            Unprocessable: the request.
+        """
+        from devices.x509 import pki
+
+        own, opened = self._own()
+        certificate = pki.sign(opened, wanted.csr, wanted.host, wanted.days, is_server=True)
+        made = pki.read(certificate)
+        return CertificateIssued(
+            credential=None,
+            certificate=certificate,
+            authority=own.certificate,
+            fingerprint=made.fingerprint,
+            serial=made.serial,
+            expires=made.end_ns,
+        )
+
+    def revocations(self, number: int) -> tuple[str, str, list[tuple[str, str]]] | None:
+        """Give our own certificate, its revocation list of this number, and serials and devices on it."""
+        from devices.x509 import pki
+
+        own = self._rows.own()
+        if own is None:
+            return None
+        revoked = self._rows.revoked(own.id, clock.now_ns())
+        crl = pki.make_list(self._opened(own), [serial for serial, _ in revoked], number)
+        return own.certificate, crl, revoked
+
+    def revoked(self) -> list[tuple[str, str]] | None:
+        """Give what is on our revocation list: serials and devices."""
+        own = self._rows.own()
+        return None if own is None else self._rows.revoked(own.id, clock.now_ns())
+
+    def resolve(self, certificate_pem: str, remote_ip: str) -> str | None:
+        """Tell whose a certificate is; one that a customer's authority signed registers its device at first sight.
+
+        Whoever shows it has proved to hold its key: the gateway's TLS sees to that.
+        """
+        from devices.x509 import pki
+
+        try:
+            shown = pki.read(certificate_pem)
+        except Unprocessable:
+            return None
+        known = self._rows.find(shown.fingerprint)
+        if known is not None:
+            return known[0] if known[1] else None
+        now_ns = clock.now_ns()
+        if not shown.start_ns <= now_ns < shown.end_ns or pki.is_authority(shown):
+            return None
+        for authority in self._rows.proved():
+            if pki.is_signed_by(shown, authority.certificate):
+                device_id = shown.name(authority.id_from) or ""
+                is_its = is_device_id(device_id) and fits(authority.terms.ids, device_id)
+                row = CertificateRow(
+                    shown.fingerprint, authority.id, authority.tenant, device_id, shown.serial, shown.end_ns
+                )
+                credential = _credential(device_id, shown.fingerprint, shown.start_ns, shown.end_ns)
+                return device_id if is_its and self._take_in(authority, row, credential, remote_ip) else None
+        return None
+
+    def _take_in(self, authority: AuthorityRow, row: CertificateRow, credential: CredentialRow, remote_ip: str) -> bool:
+        terms, source = authority.terms, f"authority:{authority.name}"
+        who = Who(source, remote_ip, authority.tenant)
+        state = "held" if terms.policy == "hold" else "active"
+        try:
+            if self._rows.tenant_of(row.device) is not None:
+                return self._join(authority, row, credential, who)
+            device = NewDevice(row.device, terms.type, terms.tags, gateway=False, credential=credential, state=state)
+            self._rows.enrol(row, Arrival(device, authority.tenant, source, who))
+        except Conflict:
+            return (self._rows.find(row.fingerprint) or ("", False))[1]  # it came by two connections at once
+        ENROLLED.labels("authority").inc()
+        return True
+
+    def _join(self, authority: AuthorityRow, row: CertificateRow, credential: CredentialRow, who: Who) -> bool:
+        """Add a certificate to a device that exists, of the authority's own tenant only."""
+        if self._rows.tenant_of(row.device) != authority.tenant:
+            return False
+        self._rows.add_certificate(row, credential, who)
+        return True
+
+    def _find(self, tenant: str, name: str) -> AuthorityRow:
+        for row in self._rows.of_tenant(tenant):
+            if row.name == name and row.tenant == tenant:
+                return row
+        raise NotFound(f"no authority {name[:80]!r}", code="authority_not_found")
+
+    def _own(self) -> tuple[AuthorityRow, tuple[str, bytes]]:
+        own = self._rows.own()
+        if own is None:
+            raise NotFound("there is no authority of our own yet: headwater ca init", code="authority_not_found")
+        return own, self._opened(own)
+
+    def _opened(self, own: AuthorityRow) -> tuple[str, bytes]:
+        return own.certificate, self._seal.open(own.key or "", own.id)
+
+
+def _credential(device_id: str, fingerprint: str, start_ns: int, end_ns: int) -> CredentialRow:
+    key = "x" + secrets.token_hex(8)
+    return CredentialRow(key, device_id, fingerprint, CERTIFICATE, clock.now_ns(), start_ns, end_ns)
+
+
+def _view(row: AuthorityRow) -> AuthorityView:
+    from devices.x509 import pki
+
+    return AuthorityView(
+        name=row.name,
+        certificate=row.certificate,
+        is_own=row.is_own,
+        id_from=row.id_from,
+        **row.terms.model_dump(),
+        state="active" if row.challenge is None else "pending",
+        challenge=row.challenge,
+        created=row.created_ns,
+        expires=pki.read(row.certificate).end_ns,
+    )

@@ -1,0 +1,194 @@
+"""Certificates as credentials: signed by us or by a customer, revoked, and never another tenant's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devices.x509 import pki
+from tests.devices.running import Caller, Service
+
+AUTHORITIES = "/v1/certificate-authorities"
+
+
+@pytest.fixture
+def service(config):
+    started = Service(config.model_copy(update={"registry_key": "k" * 43}))
+    yield started
+    started.stop()
+
+
+class Customer:
+    """A customer's own authority."""
+
+    def __init__(self) -> None:
+        self.certificate, key = pki.make_authority("Acme root")
+        self.opened = (self.certificate, key)
+
+    def sign(self, name: str) -> str:
+        return pki.sign(self.opened, pki.make_request(name)[0], name, 30)
+
+
+def make_own(service: Service) -> None:
+    assert service.admin("POST", AUTHORITIES, {"name": "own"}).status_code == 201
+
+
+def sign(service: Service, device: str, csr: str | None = None) -> Any:
+    csr = pki.make_request("whatever")[0] if csr is None else csr
+    return service.admin("POST", f"/v1/devices/{device}/certificates", {"csr": csr})
+
+
+def resolve(service: Service, certificate: str) -> str | None:
+    answer = service.internal("POST", "/internal/certificates:resolve", {"certificate": certificate})
+    assert answer.status_code == 200
+    return answer.json["device"]
+
+
+def trust(service: Service, customer: Customer, **terms: Any) -> None:
+    made = service.admin("POST", AUTHORITIES, {"name": "acme", "certificate": customer.certificate} | terms)
+    proof = {"certificate": customer.sign(made.json["challenge"])}
+    assert service.admin("POST", f"{AUTHORITIES}/acme:prove", proof).status_code == 204
+
+
+def revoked(service: Service) -> set[str]:
+    return pki.serials_of(service.admin("GET", f"{AUTHORITIES}:crl").get_data())
+
+
+def test_signed_certificate_is_a_credential_of_its_device(service) -> None:
+    make_own(service)
+    service.register("d1")
+
+    made = sign(service, "d1").json
+
+    shown = pki.read(made["certificate"])
+    assert (shown.name("CN"), pki.is_signed_by(shown, made["authority"]), pki.is_authority(shown)) == (
+        "d1",
+        True,
+        False,
+    )
+    assert resolve(service, made["certificate"]) == "d1"
+    found = service.internal("POST", "/internal/devices:lookup", {"ids": ["d1"]}).json["devices"][0]
+    assert (found["credentials"][-1]["sha256"], found["credentials"][-1]["kind"]) == (shown.fingerprint, "x509")
+    assert [item["id"] for item in service.admin("GET", "/v1/devices/d1").json["credentials"]][-1] == made["credential"]
+
+
+@pytest.mark.parametrize("how", ["revoke", "disable", "delete"])
+def test_what_is_no_live_credential_is_on_the_list(service, how) -> None:
+    make_own(service)
+    service.register("d1")
+    made = sign(service, "d1").json
+    assert revoked(service) == set()
+
+    if how == "revoke":
+        service.admin("DELETE", f"/v1/devices/d1/credentials/{made['credential']}")
+    elif how == "delete":
+        service.admin("DELETE", "/v1/devices/d1")
+    else:
+        service.admin("POST", "/v1/devices/d1:disable")
+    assert revoked(service) == {made["serial"]}
+
+    if how == "disable":
+        service.admin("POST", "/v1/devices/d1:enable")
+        assert revoked(service) == set()
+    else:
+        assert resolve(service, made["certificate"]) is None
+
+
+@pytest.mark.parametrize(
+    "csr", ["", "nonsense", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"]
+)
+def test_bad_request_is_refused(service, csr) -> None:
+    make_own(service)
+    service.register("d1")
+
+    assert (sign(service, "d1", csr).status_code, sign(service, "nobody").status_code) == (422, 404)
+
+
+def test_there_is_one_authority_of_our_own_and_its_key_leaves_nobody(service) -> None:
+    service.register("d1")
+    assert sign(service, "d1").json["code"] == "authority_not_found"
+    make_own(service)
+
+    assert service.admin("POST", AUTHORITIES, {"name": "second"}).json["code"] == "authority_exists"
+    with service.app.extensions["headwater.database"].read() as connection:
+        rows = str(connection.exec_driver_sql("SELECT * FROM authorities").all())
+    assert "PRIVATE KEY" not in rows + service.admin("GET", AUTHORITIES).get_data(as_text=True)
+
+
+def test_customers_authority_is_trusted_once_it_has_proved_its_key(service) -> None:
+    customer, thief = Customer(), Customer()
+    made = service.admin("POST", AUTHORITIES, {"name": "acme", "certificate": customer.certificate, "ids": "pump-*"})
+    device = customer.sign("pump-1")
+    assert (made.json["state"], resolve(service, device)) == ("pending", None)
+
+    stolen = {"certificate": thief.sign(made.json["challenge"])}
+    assert service.admin("POST", f"{AUTHORITIES}/acme:prove", stolen).json["code"] == "not_proved"
+    proof = {"certificate": customer.sign(made.json["challenge"])}
+    assert service.admin("POST", f"{AUTHORITIES}/acme:prove", proof).status_code == 204
+
+    assert (resolve(service, device), resolve(service, device)) == ("pump-1", "pump-1")
+    assert resolve(service, thief.sign("pump-2")) is None
+    assert resolve(service, customer.sign("valve-1")) is None
+    assert resolve(service, customer.certificate) is None
+
+
+def test_customers_devices_are_held_when_the_terms_say_so(service) -> None:
+    customer = Customer()
+    trust(service, customer, policy="hold", type="pump")
+
+    assert resolve(service, customer.sign("pump-1")) == "pump-1"
+
+    [item] = service.admin("GET", "/v1/holds").json["items"]
+    assert (item["id"], item["source"], item["type"]) == ("pump-1", "authority:acme", "pump")
+
+
+def test_customers_authority_has_no_say_over_another_tenants_device(service) -> None:
+    customer = Customer()
+    trust(service, customer)
+    service.register("mine")
+    with service.app.extensions["headwater.database"].write() as transaction:
+        transaction.connection.exec_driver_sql("UPDATE authorities SET tenant = 'other'")
+
+    assert resolve(service, customer.sign("mine")) is None
+
+
+def test_removed_authority_takes_its_certificates_along(service) -> None:
+    customer = Customer()
+    trust(service, customer)
+    device = customer.sign("pump-1")
+    resolve(service, device)
+
+    assert service.admin("DELETE", f"{AUTHORITIES}/acme").status_code == 204
+
+    assert resolve(service, device) is None
+    assert service.admin("GET", "/v1/devices/pump-1").json["credentials"] == []
+
+
+def test_fingerprint_is_no_secret_at_any_door(service) -> None:
+    make_own(service)
+    service.register("d1")
+    made = sign(service, "d1").json
+
+    presented = Caller(service.app, f"d1.{made['fingerprint']}")
+    assert presented("GET", "/v1/twin").status_code in (401, 404)
+
+
+def test_broker_gets_the_list_and_is_told_whom_to_cut(sqlite_config, tmp_path: Path) -> None:
+    files = {"broker_passwd_file": "passwd", "broker_ca_file": "ca.pem", "broker_crl_file": "crl.pem"}
+    more = {name: str(tmp_path / file) for name, file in files.items()} | {"registry_key": "k" * 43}
+    started = Service(sqlite_config.model_copy(update=more))
+    from tests.support.waiting import wait_until
+
+    make_own(started)
+    started.register("d1")
+    made = sign(started, "d1").json
+    crl = tmp_path / "crl.pem"
+    wait_until(crl.exists)
+    assert pki.serials_of(crl.read_bytes()) == set()
+
+    started.admin("POST", "/v1/devices/d1:disable")
+
+    wait_until(lambda: pki.serials_of(crl.read_bytes()) == {made["serial"]}, 2)
+    started.stop()
