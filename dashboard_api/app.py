@@ -11,7 +11,7 @@ from chassis import settings, web
 from chassis.peers import HttpPeer, Peer
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
-from dashboard_api import api, browser, documents, offload, pages, session
+from dashboard_api import api, browser, documents, enrolment, offload, pages, session
 from dashboard_api.config import DashboardConfig
 from dashboard_api.directory import PeerDirectory
 from dashboard_api.documents import Documents
@@ -62,6 +62,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
         Views(ports.devices, ports.ingest, queries, directory),
         Fleet(directory, ports.ingest, ports.hub),
     )
+    enrolment.add_routes(routes, ports.devices)
     documents.add_routes(routes, described)
     browser.add_routes(routes)
     edge = web.Edge("dashboard", config.service_token, tokens, lambda: {"store": queries.health()})

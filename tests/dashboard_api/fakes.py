@@ -117,6 +117,12 @@ def delivery(*boots: dict[str, Any], dropped: int = 0) -> dict[str, Any]:
             "dropped": {"boots": dropped, "missing": 3 * dropped, "duplicates": dropped}}  # fmt: skip
 
 
+def enrolment(**members: Any) -> dict[str, Any]:
+    plain = {"id": "e1", "name": "hall", "kind": "token", "ids": "*", "type": None, "tags": {}, "policy": "auto",
+             "max_devices": 1, "enrolled": 0, "expires": None, "state": "open"}  # fmt: skip
+    return plain | members
+
+
 @dataclass
 class Platform:
     """Registry and ingest in one, as the dashboard sees them."""
@@ -130,6 +136,9 @@ class Platform:
     sessions: dict[str, str] = field(default_factory=lambda: {v: k for k, v in TOKENS.items()})  # token -> role
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     replays: list[Any] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)
+    ways: list[dict[str, Any]] = field(default_factory=list)
+    authorities: list[dict[str, Any]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)  # "devices", "ingest"
 
     def answer(self, method: str, path: str, body: Any, token: str) -> Any:
@@ -152,6 +161,11 @@ class Platform:
             "/internal/type-versions": lambda query, _body: {"items": [self.versions[int(query["id"])]]},
             "/internal/devices:select": self._select,
             "/v1/devices": self._list,
+            "/v1/holds": lambda _query, _body: {"items": self.held, "next": None},
+            "/v1/holds:accept": self._decide,
+            "/v1/holds:refuse": self._decide,
+            "/v1/enrolments": self._enrolments,
+            "/v1/certificate-authorities": lambda _query, _body: {"items": self.authorities},
             "/v1/quarantine": self._quarantine,
             "/v1/quarantine:replay": self._replay,
             "/v1/ledger": lambda _query, _body: self.ledger,
@@ -161,6 +175,8 @@ class Platform:
             return routes[parts.path](query, body)
         if parts.path.endswith("/ledger"):
             return self.deliveries.get(parts.path.split("/")[3], NUMBERS_NOTHING)
+        if parts.path.startswith(("/v1/enrolments/", "/v1/certificate-authorities/")):
+            return None
         return self._one(parts.path)
 
     def _verify(self, _query: Any, body: Any) -> Any:
@@ -181,6 +197,21 @@ class Platform:
         token = f"session-{len(self.sessions)}"
         self.sessions[token] = "admin"
         return {"token": token, "role": "admin", "name": body["name"], "expires": format_ns(now_ns() + 3600 * NS_PER_S)}
+
+    def _decide(self, _query: Any, body: Any) -> Any:
+        decided = [item["id"] for item in self.held if item["id"] in body["ids"]]
+        self.held = [item for item in self.held if item["id"] not in decided]
+        return {"decided": decided}
+
+    def _enrolments(self, _query: Any, body: Any) -> Any:
+        if body is None:
+            return {"items": self.ways}
+        if body["name"] and body["name"] in [way["name"] for way in self.ways]:
+            refused = HeadwaterError(f"enrolment {body['name']} exists already", code="enrolment_exists")
+            refused.status = 409
+            raise refused
+        self.ways.append(enrolment(**body))
+        return self.ways[-1] | {"secret": "secret-shown-once"}
 
     def _logout(self, _query: Any, body: Any) -> Any:
         self.sessions = {t: role for t, role in self.sessions.items() if hash_token(t) != body["sha256"]}
