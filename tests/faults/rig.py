@@ -216,9 +216,9 @@ class Run:
         self.wait_acked(20 * (mqtt + http))
         return self
 
-    def connect(self, mqtt: int = 0, http: int = 0, clock_ms: Clock = now_ms) -> Run:
+    def connect(self, mqtt: int = 0, http: int = 0, clock_ms: Clock = now_ms, device_type: str | None = None) -> Run:
         """Make devices, and wait until all of them are connected (again)."""
-        self.load.add(self.name, mqtt=mqtt, http=http, clock_ms=clock_ms)
+        self.load.add(self.name, mqtt=mqtt, http=http, clock_ms=clock_ms, device_type=device_type)
         wait_until(lambda: self.load.is_connected, READY_S, "the devices are connected")
         return self
 

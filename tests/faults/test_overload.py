@@ -115,6 +115,22 @@ class Flood:
             self._history.acked([key])
 
 
+def test_device_that_waits_as_it_is_told_is_let_in_each_time(site: Site) -> None:
+    """What is refused is kept by the device; after Retry-After its next try is never refused again."""
+    name = f"paced-{time.time_ns()}"
+    assert site.installation.call("PUT", f"/v1/device-types/{name}", {"rate_limit": "10:1"}).status in (200, 201)
+    run = site.run("paced").connect(http=2, device_type=name)
+    run.load.obeys = True
+    run.load.start(per_tick=2)  # up to 40 a second each
+    wait_until(lambda: run.load.statuses[429] >= 8, 60, "posts are refused")
+
+    run.check()
+    statuses = run.load.statuses
+    print(dict(statuses))
+    assert set(statuses) == {202, 429}
+    assert run.load.refused_again == 0
+
+
 def test_viewers_that_never_read_cost_no_reading(site: Site) -> None:
     restarts = site.restarts()
     run = site.run("viewed").start(per_tick=4)

@@ -146,6 +146,9 @@ class HttpDevice:
         self._statuses = statuses
         self._pending: tuple[list[Key], bytes] | None = None
         self.faults: list[str] = []
+        self.again_s = 0.0  # how long to wait before the next try: as the last answer asks for
+        self.refused_again = 0  # answers 429 to a try after another one
+        self._was_refused = False
 
     def close(self) -> None:
         self._door.close()
@@ -156,18 +159,23 @@ class HttpDevice:
             made = self._device.next(count)
             self._pending = [key for key, _ in made], b"[" + b",".join(payload for _, payload in made) + b"]"
         keys, body = self._pending
+        self.again_s = AGAIN_S
         try:
             status, answer, headers = self._door.call("POST", "/v1/telemetry", body)
         except BROKEN:
             status, answer, headers = 0, b"", {}
         self._statuses[status] += 1
+        self.refused_again += self._was_refused and status == 429
+        self._was_refused = status == 429
         if status == 202:
             assert json.loads(answer)["accepted"] == len(keys), answer
             self._history.acked(keys)
             self._pending = None
-        elif status in (429, 503) and not int(headers.get("Retry-After", 0)):
-            self.faults.append(f"{status} without Retry-After: {answer!r}")
-        elif status not in (0, 429, 502, 503, 504):
+        elif status in (429, 503):
+            self.again_s = float(headers.get("Retry-After", 0))
+            if not self.again_s:
+                self.faults.append(f"{status} without Retry-After: {answer!r}")
+        elif status not in (0, 502, 504):
             self.faults.append(f"{status}: {answer!r}")
         return self._pending is None
 
@@ -178,6 +186,7 @@ class Load:
     def __init__(self, history: History, door: Door, mqtt: tuple[str, int]) -> None:
         self.history = history
         self.statuses: Counter[int] = Counter()
+        self.obeys = False  # whether devices over HTTP wait for as long as they are told to, instead of trying at once
         self.repairs = False  # whether `finish` has the devices send again what the platform did not confirm
         self._door, self._mqtt = door, mqtt
         self._mqtt_devices: list[MqttDevice] = []
@@ -185,10 +194,12 @@ class Load:
         self._stopping, self._finishing = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def add(self, prefix: str, *, mqtt: int, http: int, clock_ms: Callable[[], int] = now_ms) -> Load:
+    def add(
+        self, prefix: str, *, mqtt: int, http: int, clock_ms: Callable[[], int] = now_ms, device_type: str | None = None
+    ) -> Load:
         for number in range(mqtt + http):
             name = f"{prefix}-{number}"
-            credential = self._door.register(name)
+            credential = self._door.register(name, type=device_type)
             device = Device(name, self.history, clock_ms if number % 2 else None)
             if number < mqtt:
                 self._mqtt_devices.append(MqttDevice(device, self._mqtt, credential["secret"], self.history))
@@ -206,6 +217,11 @@ class Load:
             self._threads.append(thread)
             thread.start()
         return self
+
+    @property
+    def refused_again(self) -> int:
+        """Posts that were refused although their device had waited as it was told (when it obeys)."""
+        return sum(device.refused_again for device in self._http_devices)
 
     @property
     def is_connected(self) -> bool:
@@ -262,4 +278,5 @@ class Load:
         is_done = True
         while not (self._stopping.is_set() or (self._finishing.is_set() and is_done)):
             is_done = device.turn(per_tick)
-            self._finishing.wait(TICK_S) if is_done else self._stopping.wait(AGAIN_S)
+            again_s = device.again_s if self.obeys else AGAIN_S
+            self._finishing.wait(TICK_S) if is_done else self._stopping.wait(again_s)
