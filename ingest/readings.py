@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from wire.points import FUTURE, HISTORICAL, RETAINED, SIMULATED, FieldValue
+from wire.points import ALERTING, FUTURE, HISTORICAL, RETAINED, SIMULATED, FieldValue
 
 _NOT_LATEST = RETAINED | HISTORICAL | SIMULATED | FUTURE
 
@@ -39,3 +39,8 @@ class Reading(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def moves_latest(self) -> bool:
         """Tell whether it may become the newest value of its series: not when it is known to be history or a test."""
         return not self.flags & _NOT_LATEST
+
+    @property
+    def is_late_news(self) -> bool:
+        """Tell whether it is history of which alerts are told all the same."""
+        return bool(self.flags & ALERTING) and not self.flags & (RETAINED | SIMULATED)

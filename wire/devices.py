@@ -121,6 +121,7 @@ class DeviceTypeSpec(Model):
     time_ahead_s: Span | None = None  # a reading further ahead of its arrival is quarantined as `too_new`
     time_back_s: Span | None = None  # an older one as `too_old`
     time_late_s: Span | None = None  # an older one is history: stored, never the latest value
+    time_late_alerts: bool = False  # alerts are told of history all the same
     time_skew_field: FieldName | None = None  # gets the seconds by which a clock was off whose time was not taken
     expected_interval_s: float | None = Field(default=None, gt=0, le=31_536_000)
     rate_limit: RateLimit | None = None  # readings of each device; None: that of the installation, "": none

@@ -20,6 +20,7 @@ SIMULATED = 8
 SERVER_TIME = 16  # the device sent no time: time of arrival, fixed at first acceptance
 REDELIVERED = 32  # the broker marked it DUP: it may have been accepted before
 FUTURE = 64  # later than arrival + 10 min under an exact policy: stored, never the latest
+ALERTING = 128  # history that alerts are told of all the same
 
 
 @dataclass(slots=True, frozen=True)

@@ -15,6 +15,7 @@ _OTHERWISE = {
     "time_policy": "times of readings are read in another way",
     "time_skew_s": "times of readings are read in another way",
     "time_late_s": "what counts as history is another",
+    "time_late_alerts": "alerts hear of history, or no longer do",
     "time_skew_field": "the clock's error is told in another field",
     "expected_interval_s": "silence is noticed at another time",
 }

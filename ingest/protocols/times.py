@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from wire import clock
 from wire.devices import DeviceType, DeviceTypeSpec
-from wire.points import FUTURE, HISTORICAL, UNCERTAIN
+from wire.points import ALERTING, FUTURE, HISTORICAL, UNCERTAIN
 
 Unit = Literal["auto", "s", "ms", "us", "ns"]
 
@@ -29,6 +29,7 @@ class Policy(NamedTuple):
     ahead_ns: int | None  # further ahead: refused
     back_ns: int | None  # older: refused
     late_ns: int | None  # older: history
+    late_flags: int = HISTORICAL
 
     def reach(self) -> tuple[int, int]:
         """Give how far before and after its arrival a time from 2000 on is taken as it is, whatever the policy."""
@@ -84,6 +85,7 @@ def policy_of(spec: DeviceType | None, *, is_exact: bool = False) -> Policy:
         is_exact or given.time_policy == "exact",
         round(given.time_skew_s * clock.NS_PER_S),
         _to_ns(given.time_ahead_s), _to_ns(given.time_back_s), _to_ns(given.time_late_s),
+        HISTORICAL | ALERTING if given.time_late_alerts else HISTORICAL,
     )  # fmt: skip
 
 
@@ -96,7 +98,7 @@ def place(time_ns: int, received_ns: int, policy: Policy) -> tuple[int | None, i
     Raises:
         OutsideWindow: the device type does not take it.
     """
-    is_exact, skew_ns, most_ahead_ns, most_back_ns, late_ns = policy
+    is_exact, skew_ns, most_ahead_ns, most_back_ns, late_ns, late_flags = policy
     ahead_ns = time_ns - received_ns
     if most_ahead_ns is not None and ahead_ns > most_ahead_ns:
         raise OutsideWindow("too_new", f"{_say(ahead_ns)} ahead of its arrival, limit {_say(most_ahead_ns)}")
@@ -106,7 +108,7 @@ def place(time_ns: int, received_ns: int, policy: Policy) -> tuple[int | None, i
         return None, UNCERTAIN
     if most_back_ns is not None and -ahead_ns > most_back_ns:
         raise OutsideWindow("too_old", f"{_say(-ahead_ns)} before its arrival, limit {_say(most_back_ns)}")
-    return time_ns, HISTORICAL if late_ns is not None and -ahead_ns > late_ns else 0
+    return time_ns, late_flags if late_ns is not None and -ahead_ns > late_ns else 0
 
 
 def _to_ns(span_s: float | None) -> int | None:

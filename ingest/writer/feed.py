@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import orjson
 from paho.mqtt import client as mqtt
@@ -37,6 +37,7 @@ KEEPALIVE_S = 30
 POINTS = Counter("headwater_writer_feed_points", "Points offered to the feed, by what became of them", ["outcome"])
 
 SeriesKey = tuple[object, ...]
+Wrap = Callable[[str, list[bytes], list[Reading]], bytes]  # tenant, encoded points, points -> payload
 
 
 class FeedBuffer:
@@ -53,7 +54,7 @@ class FeedBuffer:
 
     def offer(self, points: Iterable[Reading]) -> None:
         """Take points; never blocks for longer than it takes to sort them in."""
-        news = [point for point in points if point.moves_latest]
+        news = [point for point in points if point.moves_latest or point.is_late_news]
         with self._lock:
             room = max(0, self._burst - len(self._queue)) if not self._newest else 0
             self._queue += news[:room]
@@ -78,7 +79,7 @@ class FeedBuffer:
         newest, fallen = self._newest, 0
         limit = self._rate * 10  # a fleet with more series than that shows a part of itself each round
         for point in points:
-            key: SeriesKey = (point.device, point.measurement, point.tenant, *point.fields)
+            key: SeriesKey = (point.device, point.measurement, point.tenant, point.is_late_news, *point.fields)
             if point.tags:
                 key = (*key, *point.tags.items())
             known = newest.get(key)
@@ -95,16 +96,17 @@ def to_messages(points: Iterable[Reading]) -> Iterator[tuple[bytes, int]]:
     """Encode points as payloads of at most MAX_FRAME_BYTES, each of one tenant and with its number of points.
 
     `oldest` in a payload tells when the oldest of its points was received, by class of message, in ns since the epoch.
+    History that alerts are told of goes as `late`, in payloads without `points`: viewers show the newest.
     A point that is larger alone (long strings) is left out and counted.
     """
-    of_tenant: dict[str, list[Reading]] = {}
+    parts: dict[tuple[str, bool], list[Reading]] = {}
     for point in points:
-        of_tenant.setdefault(point.tenant, []).append(point)
-    for tenant, mine in of_tenant.items():
-        yield from _to_messages(tenant, mine)
+        parts.setdefault((point.tenant, point.is_late_news), []).append(point)
+    for (tenant, is_late), mine in parts.items():
+        yield from _to_messages(_wrap_late if is_late else _wrap, tenant, mine)
 
 
-def _to_messages(tenant: str, points: Iterable[Reading]) -> Iterator[tuple[bytes, int]]:
+def _to_messages(wrap: Wrap, tenant: str, points: Iterable[Reading]) -> Iterator[tuple[bytes, int]]:
     parts: list[bytes] = []
     members: list[Reading] = []
     size = 0
@@ -114,13 +116,13 @@ def _to_messages(tenant: str, points: Iterable[Reading]) -> Iterator[tuple[bytes
             POINTS.labels("too_large").inc()
             continue
         if size + len(part) + 1 > _ROOM:
-            yield _wrap(tenant, parts, members), len(parts)
+            yield wrap(tenant, parts, members), len(parts)
             parts, members, size = [], [], 0
         parts.append(part)
         members.append(point)
         size += len(part) + 1
     if parts:
-        yield _wrap(tenant, parts, members), len(parts)
+        yield wrap(tenant, parts, members), len(parts)
 
 
 _ROOM = MAX_FRAME_BYTES - 2_000  # the rest is for `oldest`: some 40 bytes a class
@@ -129,6 +131,10 @@ _ROOM = MAX_FRAME_BYTES - 2_000  # the rest is for `oldest`: some 40 bytes a cla
 def _wrap(tenant: str, parts: list[bytes], members: list[Reading]) -> bytes:
     oldest = {kind: min(point.received_ns for point in points) for kind, points in by_kind(members).items()}
     return b'{"tenant":%s,"oldest":%s,"points":[%s]}' % (orjson.dumps(tenant), orjson.dumps(oldest), b",".join(parts))
+
+
+def _wrap_late(tenant: str, parts: list[bytes], _members: list[Reading]) -> bytes:
+    return b'{"tenant":%s,"points":[],"late":[%s]}' % (orjson.dumps(tenant), b",".join(parts))
 
 
 class News:

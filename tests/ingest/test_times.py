@@ -9,7 +9,7 @@ import pytest
 from ingest.protocols.times import GUARDED, OutsideWindow, place, policy_of
 from wire import clock
 from wire.devices import DeviceType
-from wire.points import FUTURE, HISTORICAL, UNCERTAIN
+from wire.points import ALERTING, FUTURE, HISTORICAL, UNCERTAIN
 
 NOW = 1_772_600_000 * clock.NS_PER_S
 MINUTE = 60 * clock.NS_PER_S
@@ -58,6 +58,13 @@ def test_older_than_the_window_is_refused_but_a_clock_never_set_is_not_old() -> 
 def test_late_readings_are_history() -> None:
     assert judged(NOW - 5 * MINUTE, time_late_s=300) == (NOW - 5 * MINUTE, 0)
     assert judged(NOW - 5 * MINUTE - 1, time_late_s=300) == (NOW - 5 * MINUTE - 1, HISTORICAL)
+
+
+def test_type_may_have_alerts_told_of_history() -> None:
+    late_ns = NOW - 6 * MINUTE
+
+    assert judged(late_ns, time_late_s=300, time_late_alerts=True) == (late_ns, HISTORICAL | ALERTING)
+    assert judged(NOW - MINUTE, time_late_s=300, time_late_alerts=True) == (NOW - MINUTE, 0)
 
 
 @pytest.mark.parametrize("member", ["time_skew_s", "time_ahead_s", "time_back_s", "time_late_s"])

@@ -22,7 +22,7 @@ from tests.ingest.bridge.support import Broker
 from tests.support.waiting import wait_until
 from wire import topics
 from wire.feed import MAX_FRAME_BYTES
-from wire.points import HISTORICAL
+from wire.points import ALERTING, HISTORICAL, RETAINED
 
 
 def point(number: int, device: str = "d", **members: object) -> Reading:
@@ -50,6 +50,27 @@ def test_beyond_the_rate_the_newest_of_each_series_is_kept() -> None:
     assert [each.time_ns for each in first] == list(range(10)), "the burst"
     assert sorted(each.time_ns for each in second) == [995, 996, 997, 998, 999]
     assert buffer.take(10.0) == []
+
+
+def test_history_that_alerts_are_told_of_goes_apart_from_what_viewers_see() -> None:
+    buffer = FeedBuffer(1_000)
+    buffer.offer([point(9), point(1, flags=HISTORICAL), point(2, flags=HISTORICAL | ALERTING),
+                  point(3, flags=HISTORICAL | ALERTING | RETAINED)])  # fmt: skip
+
+    payloads = [json.loads(payload) for payload, _ in to_messages(buffer.take(0.0))]
+
+    assert [[each["fields"]["n"] for each in payload["points"]] for payload in payloads] == [[9], []]
+    assert [[each["fields"]["n"] for each in payload.get("late", [])] for payload in payloads] == [[], [2]]
+
+
+def test_history_never_displaces_the_newest_when_there_is_too_much() -> None:
+    buffer = FeedBuffer(10)
+    buffer.offer([point(number) for number in range(5)])
+    buffer.offer([point(2, flags=HISTORICAL | ALERTING), point(7)])
+
+    taken = buffer.take(0.0) + buffer.take(10.0)
+
+    assert sorted((each.time_ns, each.is_late_news) for each in taken) == [(0, False), (2, True), (7, False)]
 
 
 def test_rate_holds_over_time() -> None:
