@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -63,7 +64,7 @@ class FieldTypes:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._database = _open(path)
+        self._database, self._file = _open(path)
         self._lock = threading.Lock()  # guards all below
         self._shapes: OrderedDict[Key, Shape] = OrderedDict()  # series -> types, those of the file
         self._shared: dict[frozenset[tuple[str, type]], Shape] = {}
@@ -162,8 +163,7 @@ class FieldTypes:
     def _begin_anew(self) -> None:
         """Go on with a new file that holds what memory knows; what it does not know, the store still holds against."""
         self._database.close()
-        _set_aside(self._path)
-        self._database = _open(self._path)
+        self._database, self._file = _open(self._path, damaged=self._file)
         self._unsaved = {series: shape.types for series, shape in self._shapes.items()} | self._unsaved
 
     def _write(self, fresh: dict[Key, Types]) -> None:
@@ -176,19 +176,28 @@ class FieldTypes:
             self._shapes.pop(series, None)  # another process may have been first: read what stands in the file
 
 
-def _open(path: Path) -> Database:
-    """Open the file; a damaged one must not stop ingestion."""
-    try:
-        return Database(path, schema=_SCHEMA)
-    except DAMAGED:
-        _set_aside(path)
-        return Database(path, schema=_SCHEMA)
+def _open(path: Path, damaged: int = 0) -> tuple[Database, int]:
+    """Open the file, and give its inode; a damaged one must not stop ingestion.
+
+    `damaged` is the inode of a file that was found so. One worker at a time: the next one finds the new file in its
+    place, and must not set that aside.
+    """
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if damaged and path.exists() and path.stat().st_ino == damaged:
+            _set_aside(path)
+        try:
+            database = Database(path, schema=_SCHEMA)
+        except DAMAGED:
+            _set_aside(path)
+            database = Database(path, schema=_SCHEMA)
+        return database, path.stat().st_ino
 
 
 def _set_aside(path: Path) -> None:
     name = f"{path}.damaged-{clock.now_ns()}"
     for suffix in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):  # another worker was first
+        with suppress(FileNotFoundError):  # it has no such part
             Path(f"{path}{suffix}").rename(f"{name}{suffix}")
     log.error("field_types_set_aside", path=str(path), to=name)
 

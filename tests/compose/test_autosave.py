@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_small_swings_of_the_state_change_nothing():
 def test_cost_of_a_change_is_bounded_at_every_size():
     for state_bytes in range(0, 10_000_000, 99_991):
         assert autosave.interval(100, state_bytes) * autosave.BYTES_A_CHANGE >= state_bytes
+
+
+def test_changes_that_a_kill_may_cost_are_bounded_however_the_state_moves():
+    """What docs/delivery.md says: the least number, or one message for each KiB of the state."""
+    chance, now = random.Random(5), 100
+    for _ in range(20_000):
+        state_bytes = chance.choice((0, 1, 3, 30, 300, 3_000)) * chance.randrange(1, 100 * KB)
+        now = autosave.interval(100, state_bytes, now)
+        assert now <= max(100, state_bytes / KB)
 
 
 def test_running_broker_takes_the_new_number(tmp_path: Path):

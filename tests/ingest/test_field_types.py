@@ -92,6 +92,19 @@ def test_damaged_file_is_set_aside_at_the_start(tmp_path: Path) -> None:
     types.close()
 
 
+def test_second_worker_that_finds_the_damage_keeps_the_new_file(tmp_path: Path) -> None:
+    one, other = FieldTypes(tmp_path / "t.db"), FieldTypes(tmp_path / "t.db")
+
+    one._begin_anew()
+    fit(one, {"a": 1.0})
+    other._begin_anew()
+
+    assert fit(other, {"a": "x"}) == ({}, [("a", "type_conflict")]), "both know the same file"
+    assert len(list(tmp_path.glob("t.db.damaged-*[0-9]"))) == 1
+    one.close()
+    other.close()
+
+
 def test_file_damaged_while_open_costs_nothing_that_is_in_memory(tmp_path: Path) -> None:
     types = FieldTypes(tmp_path / "t.db")
     fit(types, {"a": 1.0})
