@@ -76,6 +76,11 @@ class PeerTokens:
         self._remember(key, now, principal)
         return principal
 
+    def forget(self, token: str) -> None:
+        """Ask anew about a token whose bearer has just changed what is known of them."""
+        with self._lock:
+            self._known.pop(hash_token(token), None)
+
     def _ask(self, token: str) -> Principal | None:
         secret, tenant = split_tenant(token)
         if tenant is not None and not is_device_id(tenant):  # the grammar of names is that of device ids

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 log = logs.get(__name__)
-Access = Literal["public", "own", "service"] | Role
+Access = Literal["public", "own", "service", "self"] | Role  # self: whoever is logged in, about themselves
 SESSION_COOKIE = "headwater_session"
 TENANT_HEADER = "Headwater-Tenant"
 PROBLEM_JSON = "application/problem+json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY_BYTES = 1024 * 1024
 SERVER_ERROR = 500
+UNAUTHORIZED = 401
 DRAINED_BYTES = 32 * 1024 * 1024  # of a refused request's body: as much as any route takes
 DRAIN_CHUNK_BYTES = 64 * 1024
 
@@ -83,6 +84,12 @@ class Operation:
     answers: Mapping[int, Any] = field(default_factory=dict)
     summary: str = ""
     media_type: str = "application/json"
+
+    @property
+    def area(self) -> str:
+        """What scopes of tokens name it by: the first part of its path below /v1/; empty for pages."""
+        parts = self.rule.split("/")
+        return parts[2].partition(":")[0] if parts[1] == "v1" else ""
 
 
 class Api:
@@ -224,7 +231,7 @@ def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
     }
 
     def view(**path: str) -> Response:
-        principal = _authorize(edge, operation.access)
+        principal = _authorize(edge, operation)
         call = Call(
             path,
             _parse_body(body) if body else None,
@@ -241,7 +248,8 @@ def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
     return view
 
 
-def _authorize(edge: Edge, access: Access) -> Principal | None:
+def _authorize(edge: Edge, operation: Operation) -> Principal | None:
+    access = operation.access
     if access in ("public", "own"):
         return None
     token, by_cookie = presented_token()
@@ -254,9 +262,29 @@ def _authorize(edge: Edge, access: Access) -> Principal | None:
         raise errors.Unauthorized("a valid operator token is needed (Authorization: Bearer ...)")
     if by_cookie and request.method not in SAFE_METHODS and not is_same_site():
         raise errors.Forbidden("a request with a session must come from the platform's own pages")
-    if not allows(principal.role, access):  # type: ignore[arg-type]
-        raise errors.Forbidden(f"this needs the role {access}; {principal.name} is {principal.role}")
+    if access != "self":
+        _demand_right(principal, operation)
     return principal
+
+
+def _demand_right(principal: Principal, operation: Operation) -> None:
+    if principal.must_change:
+        raise errors.Forbidden("choose a new password first", code="password_change_needed")
+    if not allows(principal.role, operation.access):  # type: ignore[arg-type]
+        raise errors.Forbidden(f"this needs the role {operation.access}; {principal.name} is {principal.role}")
+    verb = "read" if operation.method in SAFE_METHODS else "write"
+    demand_scope(principal, f"{operation.area}:{verb}")
+
+
+def demand_scope(principal: Principal, permission: str) -> None:
+    """Refuse a token what its scope does not hold: `devices:read`, `*:read`, `query:*`.
+
+    Raises:
+        Forbidden: it is outside.
+    """
+    area, _, verb = permission.partition(":")
+    if principal.scope and not {permission, f"*:{verb}", f"{area}:*", "*:*"} & set(principal.scope):
+        raise errors.Forbidden(f"the token's scope does not hold {permission}", code="out_of_scope")
 
 
 def presented_token() -> tuple[str, bool]:

@@ -77,10 +77,10 @@ def _ensure_admin(path: Path) -> str | None:
     if path.exists() and path.read_text().strip():
         path.chmod(0o600)
         return None
-    from werkzeug.security import generate_password_hash
+    from devices.people.passwords import hash_password
 
     password = secrets.token_urlsafe(12)
-    write_private(path, generate_password_hash(password, method="scrypt") + "\n")
+    write_private(path, hash_password(password) + "\n")
     return password
 
 

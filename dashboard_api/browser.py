@@ -109,6 +109,8 @@ def _page_of(problem: dict[str, Any], response: Response) -> Response:
     status = int(problem["status"])
     if status == UNAUTHORIZED:
         return session.to_login()
+    if problem.get("code") == "password_change_needed":
+        return session.redirect_to("/password")
     title, advice = _ADVICE.get(status, ("Something went wrong", "It was logged. Try again, or look at the logs."))
     page = Response(render_template("error.html", title=title, advice=advice, problem=problem), status)
     for name in ("Retry-After", "Allow"):

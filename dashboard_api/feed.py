@@ -121,8 +121,9 @@ class Feed:
         """
         token, by_cookie = web.presented_token()
         principal = self._tokens.check(token) if token else None
-        if principal is None or not allows(principal.role, "viewer"):
+        if principal is None or principal.must_change or not allows(principal.role, "viewer"):
             raise Unauthorized("a valid operator token is needed (Authorization: Bearer ... or a session)")
+        web.demand_scope(principal, "feed:read")
         if (by_cookie or "Origin" in request.headers) and not web.is_same_site():
             raise Forbidden("the feed is for pages of this site", code="foreign_origin")
         if self._open >= MAX_VIEWERS:

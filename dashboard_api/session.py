@@ -35,7 +35,7 @@ def to_login() -> Response:
         # A link on another site comes without the cookie (SameSite=Strict). Asked again by a page of ours it comes
         # with it, if there is one, so that nobody logs in twice.
         return Response(render_template("again.html", target=asked))
-    return _redirect("/login" + (f"?{urlencode({'next': asked})}" if asked != HOME else ""))
+    return redirect_to("/login" + (f"?{urlencode({'next': asked})}" if asked != HOME else ""))
 
 
 def add_routes(api: Api, registry: Peer, tokens: TokenChecker) -> None:
@@ -47,7 +47,7 @@ def add_routes(api: Api, registry: Peer, tokens: TokenChecker) -> None:
         asked = safe_next(request.args.get("next"))
         token, _ = web.presented_token()
         if token and tokens.check(token):
-            return _redirect(asked)
+            return redirect_to(asked)
         return _form(asked)
 
     @api.route("POST", "/login", "public")
@@ -69,7 +69,7 @@ def add_routes(api: Api, registry: Peer, tokens: TokenChecker) -> None:
 def _login(registry: Peer, call: Call) -> Response:
     asked = safe_next(request.form.get("next"))
     name, password = request.form.get("name", ""), request.form.get("password", "")
-    _check_origin()
+    check_origin()
     if not name or not password or len(name) > MAX_NAME or len(password) > MAX_PASSWORD:
         return _form(asked, name[:MAX_NAME], "Give both a name and a password.", 422)
     body = {"name": name, "password": password, "remote_ip": call.remote_ip}
@@ -79,15 +79,15 @@ def _login(registry: Peer, call: Call) -> Response:
         return _form(asked, name, "The devices service does not answer. Try again in a moment.", 503)
     except HeadwaterError as error:
         return _refused(asked, name, error)
-    response = _redirect(asked)
+    response = redirect_to("/password" if session.get("must_change") else asked)
     _set_cookie(response, session)
     return response
 
 
 def _logout(registry: Peer) -> Response:
-    _check_origin()
+    check_origin()
     token = request.cookies.get(web.SESSION_COOKIE)
-    response = _redirect("/login")
+    response = redirect_to("/login")
     if token:
         with suppress(NotFound):  # it ended before
             registry.call("POST", "/internal/operators:logout", {"sha256": hash_token(split_tenant(token)[0])})
@@ -95,7 +95,8 @@ def _logout(registry: Peer) -> Response:
     return response
 
 
-def _check_origin() -> None:
+def check_origin() -> None:
+    """Refuse a form that another site sent. Raises Forbidden."""
     # Every browser of today sends one of the two with a form; a program that sends neither cannot be tricked by a page.
     is_browser = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
     if is_browser and not web.is_same_site():
@@ -126,7 +127,8 @@ def _set_cookie(response: Response, session: dict[str, Any]) -> None:
     )
 
 
-def _redirect(target: str) -> Response:
+def redirect_to(target: str) -> Response:
+    """Send a browser to a page of ours with GET."""
     response = redirect(target, 303, Response)
     assert isinstance(response, Response)
     return response

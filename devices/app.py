@@ -13,6 +13,7 @@ from chassis.web import Api, Edge
 from chassis.web import create_app as create_web_app
 from chassis.workers import Workers
 from devices import api
+from devices.audit import api as audit_api
 from devices.audit.store import AuditStore
 from devices.broker import hooks_api
 from devices.broker.access import BrokerAccess, BrokerAuth, NoBroker
@@ -47,8 +48,10 @@ from devices.onboarding import api as onboarding_api
 from devices.onboarding.importing import JOB_KIND, Importer
 from devices.onboarding.lines import MAX_BYTES
 from devices.people import api as people_api
+from devices.people.invitations import Invitations
 from devices.people.service import Operators, Tokens
 from devices.people.store import OperatorStore, TokenStore
+from devices.people.visits import InvitationStore, SessionStore
 from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
 from devices.query.store import Finder
@@ -87,10 +90,10 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
 
     _add_topics(routes, config, database, seal)
-    people_api.add_routes(routes, tokens, operators, audit)
+    _add_people(routes, database, tokens, operators)
+    audit_api.add_routes(routes, audit)
     internal_api.add_lookups(routes, lookups)
     internal_api.add_signs(routes, keeper, credentials, audit)
-    internal_api.add_access(routes, tokens, operators)
     control.add_routes(routes)
 
     def ready() -> dict[str, str]:
@@ -140,6 +143,12 @@ def _chores(database: Database, runner: Runner) -> dict[str, Chore]:
         "type-schedule": partial(schedule.run, TypeStore(database)),
         "holds-expiry": partial(holds.expire_until_stopped, HoldStore(database)),
     }
+
+
+def _add_people(routes: Api, database: Database, tokens: Tokens, operators: Operators) -> None:
+    invitations = Invitations(InvitationStore(database))
+    people_api.add_routes(routes, tokens, operators, SessionStore(database), invitations)
+    internal_api.add_access(routes, tokens, operators, invitations)
 
 
 def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Seal) -> None:

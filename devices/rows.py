@@ -84,6 +84,8 @@ class TokenRow:
     sha256: str
     created_ns: int
     expires_ns: int | None = None
+    scope: str = ""
+    last_used_ns: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,6 +96,19 @@ class OperatorRow:
     role: str
     password_hash: str
     created_ns: int
+    must_change: bool = False
+    last_login_ns: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class InvitationRow:
+    """Somebody who may become an operator by a link."""
+
+    sha256: str
+    name: str
+    role: str
+    created_ns: int
+    expires_ns: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,6 +119,9 @@ class AuditFilter:
     actor: str | None = None
     before_seq: int | None = None
     limit: int = 100
+    action: str | None = None  # with a dot at its end: all that begin so
+    start_ns: int | None = None
+    end_ns: int | None = None
 
 
 @dataclass(slots=True, frozen=True)

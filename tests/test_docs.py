@@ -12,7 +12,10 @@ import pytest
 from pydantic import BaseModel
 
 from compose.__main__ import build_parser
+from devices.app import create_app
+from devices.config import DevicesConfig
 from tests.e2e.platform import Installation
+from tests.test_access_matrix import shown
 from wire import errors
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +78,21 @@ def test_every_route_is_documented(installation: Installation) -> None:
     assert len(declared) > 40
     assert sorted(operation for operation in declared - pages if operation not in documented) == []
     assert sorted(page for page in pages if f"`{page.partition(' ')[2]}" not in documented) == []
+
+
+def test_access_page_names_every_route_of_the_registry(tmp_path: Path) -> None:
+    config = DevicesConfig(data=tmp_path, broker="")
+    app = create_app(config)
+    app.extensions["headwater.workers"].stop()
+    app.extensions["headwater.database"].close()
+    declared = {
+        f"| devices | `{operation.method} {shown(operation.rule)}` | {operation.access} |"
+        for operation in app.extensions["headwater.api"].operations
+    }
+
+    lacking = sorted(line for line in declared if line not in PAGES["access.md"])
+
+    assert not lacking, "write it anew: HEADWATER_WRITE_MATRIX=1 .venv/bin/pytest tests/test_access_matrix.py"
 
 
 @pytest.mark.parametrize("topic", ["telemetry", "status", "errors", "twin/desired", "twin/reported"])

@@ -191,6 +191,8 @@ class Principal(Model):
     role: Role
     tenant: str = TENANT  # in which they act
     home: str | None = None  # the own tenant of somebody of the platform who acts in another
+    scope: list[str] = []  # permissions such as devices:read; empty: all of the role
+    must_change: bool = False  # the password, before anything else
     expires: TimeNs | None = None
 
     @property

@@ -30,6 +30,8 @@ MAX_OVERLAP_S = 30 * 86_400.0
 Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 QueryText = Annotated[str, Field(max_length=2_000)]  # of the query language, docs/query.md
 Password = Annotated[str, Field(min_length=10, max_length=256)]
+# What a token may do at most: an area, the first part of a path below /v1/, and reading or writing there.
+Scope = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z-]{0,31}):(read|write|\*)$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -179,6 +181,7 @@ class TokenCreate(Model):
     name: Name
     role: Role
     expires: When | None = None
+    scope: Annotated[list[Scope], Field(max_length=32)] = []
 
 
 class TokenView(BaseModel):
@@ -189,6 +192,8 @@ class TokenView(BaseModel):
     role: Role
     created: TimeNs
     expires: TimeNs | None
+    scope: list[str] = []
+    last_used: TimeNs | None = None
 
 
 class TokenCreated(TokenView):
@@ -204,11 +209,12 @@ class TokenList(BaseModel):
 
 
 class OperatorCreate(Model):
-    """A person who may log in."""
+    """A person who may log in; with `must_change` only to choose another password first."""
 
     name: Name
     password: Password
     role: Role
+    must_change: bool = False
 
 
 class OperatorPatch(Model):
@@ -216,6 +222,7 @@ class OperatorPatch(Model):
 
     password: Password | None = None
     role: Role | None = None
+    must_change: bool | None = None
 
 
 class OperatorView(BaseModel):
@@ -224,6 +231,8 @@ class OperatorView(BaseModel):
     name: str
     role: Role
     created: TimeNs
+    must_change: bool
+    last_login: TimeNs | None
 
 
 class OperatorList(BaseModel):
@@ -253,11 +262,16 @@ class AuditPage(BaseModel):
 
 
 class AuditVerdict(BaseModel):
-    """Whether the chain of audit entries is whole; `broken_seq` is the first entry that does not fit."""
+    """Whether the chain of audit entries is whole; `broken_seq` is the first entry that does not fit.
+
+    `newest_hash` is that of the last entry: kept elsewhere and handed in at a later check, it finds out an end that
+    was cut off or written anew, also by somebody who can write the whole database.
+    """
 
     ok: bool
     entries: int
     broken_seq: int | None
+    newest_hash: str
 
 
 class Lookup(Model):
@@ -299,6 +313,7 @@ class LoginAnswer(BaseModel):
     role: Role
     name: str
     expires: TimeNs
+    must_change: bool = False
 
 
 class AuditEntryIn(Model):

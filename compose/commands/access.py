@@ -14,8 +14,10 @@ from compose.client import add_group, connect, finish, path
 from compose.folder import StartError
 from wire.devices import ROLES
 
-TOKEN_COLUMNS = ("id", "name", "role", "created", "expires")
-OPERATOR_COLUMNS = ("name", "role", "created")
+TOKEN_COLUMNS = ("id", "name", "role", "scope", "created", "expires", "last_used")
+OPERATOR_COLUMNS = ("name", "role", "must_change", "last_login", "created")
+INVITATION_COLUMNS = ("name", "role", "created", "expires")
+HOUR_S = 3_600
 PASSWORD_BYTES = 12
 
 
@@ -23,6 +25,7 @@ def configure(commands: Any) -> None:
     """Add the commands."""
     _add_tokens(commands)
     _add_operators(commands)
+    _add_invitations(commands)
 
 
 def _add_tokens(commands: Any) -> None:
@@ -31,6 +34,8 @@ def _add_tokens(commands: Any) -> None:
     create.add_argument("--name", required=True, metavar="N", help="name in the audit log")
     create.add_argument("--role", required=True, choices=ROLES)
     create.add_argument("--expires", metavar="TIME", help="RFC 3339, e.g. 2027-01-01T00:00:00Z (default: never)")
+    create.add_argument("--scope", action="append", default=[], metavar="AREA:VERB",
+                        help="only this, such as devices:read, *:read or query:*; may be repeated")  # fmt: skip
     finish(create, _create_token)
     finish(actions.add_parser("list", help="list tokens"), _list_tokens)
     revoke = actions.add_parser("revoke", help="revoke a token")
@@ -51,6 +56,7 @@ def _add_operators(commands: Any) -> None:
         source.add_argument(
             "--password-stdin", action="store_true", help="read the password from standard input (default: make one)"
         )
+        parser.add_argument("--must-change", action="store_true", help="they choose another at the next log-in")
         source.add_argument("--ask", action="store_true", help="ask for the password at the terminal")
     finish(add, _add_operator)
     finish(password, _set_password)
@@ -59,8 +65,22 @@ def _add_operators(commands: Any) -> None:
     finish(delete, _delete_operator)
 
 
+def _add_invitations(commands: Any) -> None:
+    actions = add_group(commands, "invitation", "invite people to choose a password of their own")
+    create = actions.add_parser("create", help="invite somebody; the link is shown once")
+    create.add_argument("name")
+    create.add_argument("--role", required=True, choices=ROLES)
+    create.add_argument("--hours", type=float, default=72.0, metavar="H", help="how long the link works (default 72)")
+    finish(create, _invite)
+    finish(actions.add_parser("list", help="list open invitations"), _list_invitations)
+    revoke = actions.add_parser("revoke", help="take an invitation back")
+    revoke.add_argument("name")
+    finish(revoke, _revoke_invitation)
+
+
 def _create_token(given: argparse.Namespace) -> int:
-    body = {"name": given.name, "role": given.role} | ({"expires": given.expires} if given.expires else {})
+    body: dict[str, Any] = {"name": given.name, "role": given.role, "scope": given.scope}
+    body |= {"expires": given.expires} if given.expires else {}
     made = connect(given).call("POST", path("tokens"), body)
     if given.json:
         tables.show_json(made)
@@ -87,20 +107,46 @@ def _list_operators(given: argparse.Namespace) -> int:
 
 def _add_operator(given: argparse.Namespace) -> int:
     password, is_made = _choose_password(given)
-    body = {"name": given.name, "role": given.role, "password": password}
+    body = {"name": given.name, "role": given.role, "password": password, "must_change": given.must_change}
     connect(given).call("POST", path("operators"), body)
     return _done(given, {"added": given.name} | ({"password": password} if is_made else {}))
 
 
 def _set_password(given: argparse.Namespace) -> int:
     password, is_made = _choose_password(given)
-    connect(given).call("PATCH", path("operators", given.name), {"password": password})
+    connect(given).call("PATCH", path("operators", given.name), _new_password(given, password))
     return _done(given, {"changed": given.name} | ({"password": password} if is_made else {}))
 
 
 def _delete_operator(given: argparse.Namespace) -> int:
     connect(given).call("DELETE", path("operators", given.name))
     return _done(given, {"deleted": given.name})
+
+
+def _new_password(given: argparse.Namespace, password: str) -> dict[str, Any]:
+    return {"password": password} | ({"must_change": True} if given.must_change else {})
+
+
+def _invite(given: argparse.Namespace) -> int:
+    body = {"name": given.name, "role": given.role, "expires_s": int(given.hours * HOUR_S)}
+    peer = connect(given)
+    made = peer.call("POST", path("invitations"), body)
+    if given.json:
+        tables.show_json(made)
+    else:
+        print(made["path"])
+        print(f"the link for {made['name']}, behind this installation's address; shown only this once", file=sys.stderr)
+    return 0
+
+
+def _list_invitations(given: argparse.Namespace) -> int:
+    tables.show(connect(given).call("GET", path("invitations"))["items"], INVITATION_COLUMNS, as_json=given.json)
+    return 0
+
+
+def _revoke_invitation(given: argparse.Namespace) -> int:
+    connect(given).call("DELETE", path("invitations", given.name))
+    return _done(given, {"revoked": given.name})
 
 
 def _choose_password(given: argparse.Namespace) -> tuple[str, bool]:

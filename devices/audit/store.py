@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from devices.database.engine import Database, chain
 from devices.database.tables import AUDIT, COUNTERS
@@ -30,17 +30,17 @@ class AuditStore:
     def list(self, tenant: str, wanted: AuditFilter) -> list[AuditView]:
         """List entries of a tenant, newest first."""
         query = select(AUDIT).where(AUDIT.c.tenant == tenant).order_by(AUDIT.c.seq.desc()).limit(wanted.limit)
-        if wanted.object is not None:
-            query = query.where(AUDIT.c.object == wanted.object)
-        if wanted.actor is not None:
-            query = query.where(AUDIT.c.actor == wanted.actor)
-        if wanted.before_seq is not None:
-            query = query.where(AUDIT.c.seq < wanted.before_seq)
+        query = query.where(*_conditions(wanted))
         with self._database.read() as connection:
             return [_to_view(row) for row in connection.execute(query).mappings()]
 
-    def verify(self) -> AuditVerdict:
-        """Walk the chain from its first entry; edited, missing or added entries break it."""
+    def verify(self, anchor: tuple[int, str] | None = None) -> AuditVerdict:
+        """Walk the chain from its first entry; edited, missing or added entries break it.
+
+        Args:
+            anchor: number and hash of an entry known from before. Without one, somebody who can write the whole
+                database could cut off the end, or write the chain anew.
+        """
         last = (0, "")
         with self._database.read() as connection:
             head = connection.execute(select(COUNTERS.c.value, COUNTERS.c.text).where(COUNTERS.c.name == "audit")).one()
@@ -48,9 +48,33 @@ class AuditStore:
                 last, is_whole = _walk(last, rows)
                 if not is_whole:
                     break
-        if last == tuple(head):
-            return AuditVerdict(ok=True, entries=head[0], broken_seq=None)
-        return AuditVerdict(ok=False, entries=head[0], broken_seq=last[0] + 1)
+            is_anchored = anchor is None or _hash_of(connection, anchor[0]) == anchor[1]
+        broken_seq = None if last == tuple(head) else last[0] + 1
+        if anchor is not None and not is_anchored:
+            broken_seq = min(broken_seq or anchor[0], anchor[0])
+        return AuditVerdict(ok=broken_seq is None, entries=head[0], broken_seq=broken_seq, newest_hash=head[1])
+
+
+def _conditions(wanted: AuditFilter) -> Iterator[ColumnElement[bool]]:
+    columns = AUDIT.c
+    if wanted.object is not None:
+        yield columns.object == wanted.object
+    if wanted.actor is not None:
+        yield columns.actor == wanted.actor
+    if wanted.before_seq is not None:
+        yield columns.seq < wanted.before_seq
+    if wanted.action is not None:
+        is_kind = wanted.action.endswith(".")
+        yield columns.action.startswith(wanted.action, autoescape=True) if is_kind else columns.action == wanted.action
+    if wanted.start_ns is not None:
+        yield columns.time_ns >= wanted.start_ns
+    if wanted.end_ns is not None:
+        yield columns.time_ns < wanted.end_ns
+
+
+def _hash_of(connection: Connection, seq: int) -> str | None:
+    found: str | None = connection.execute(select(AUDIT.c.hash).where(AUDIT.c.seq == seq)).scalar()
+    return found
 
 
 def _read_after(connection: Connection, seq: int) -> Sequence[Any]:

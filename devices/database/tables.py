@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 METADATA = MetaData()
@@ -140,6 +141,8 @@ TOKENS = Table(
     Column("sha256", String(64), nullable=False, unique=True),
     Column("created_ns", BigInteger, nullable=False),
     Column("expires_ns", BigInteger),
+    Column("scope", Text, nullable=False, server_default=""),  # permissions with spaces; empty: all of the role
+    Column("last_used_ns", BigInteger),
     UniqueConstraint("tenant", "name"),
 )
 
@@ -151,6 +154,8 @@ OPERATORS = Table(
     Column("role", String(16), nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
+    Column("must_change", Boolean, nullable=False, server_default=false()),  # the password, before anything else
+    Column("last_login_ns", BigInteger),
     PrimaryKeyConstraint("tenant", "name"),
 )
 
@@ -161,7 +166,21 @@ SESSIONS = Table(
     Column("tenant", String(64), nullable=False),
     Column("operator", String(64), nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
+    Column("created_ns", BigInteger, nullable=False, server_default="0"),
+    Column("remote_ip", Text, nullable=False, server_default=""),
     ForeignKeyConstraint(["tenant", "operator"], ["operators.tenant", "operators.name"], ondelete="CASCADE"),
+)
+
+INVITATIONS = Table(
+    "invitations",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    UniqueConstraint("tenant", "name"),
 )
 
 CHANGES = Table(

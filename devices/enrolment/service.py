@@ -11,7 +11,7 @@ from devices import credentials
 from devices.enrolment.rows import Arrival, EnrolmentRow
 from devices.enrolment.seal import Seal
 from devices.metrics import ENROLLED, ENROLMENT_FAILURES
-from devices.people.service import BackOff
+from devices.people.guessing import BackOff
 from devices.rows import CredentialRow, NewDevice, Who
 from wire import clock
 from wire.clock import NS_PER_S

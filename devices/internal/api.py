@@ -8,10 +8,12 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from chassis.web import Api, Call
+from devices.people.invitations import Invitations
 from devices.people.service import Operators, Tokens
 from devices.rows import Deed, Who
 from wire.devices import Changes, LookupResult, Model, Principal
 from wire.errors import NotFound
+from wire.people import InvitationAccept
 from wire.registry import AuditEntries, Login, LoginAnswer, Lookup, Seen, Text, TokenHash
 
 MAX_DIRECTORY = 5_000
@@ -97,7 +99,7 @@ def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> No
         audit.append([Deed(Who(e.actor, e.remote_ip, e.tenant), e.action, e.object, e.detail) for e in entries])
 
 
-def add_access(api: Api, tokens: Tokens, operators: Operators) -> None:
+def add_access(api: Api, tokens: Tokens, operators: Operators, invitations: Invitations) -> None:
     """Declare the routes about tokens and sessions."""
 
     @api.route("POST", "/internal/tokens:verify", "service", body=TokenHash)
@@ -112,6 +114,11 @@ def add_access(api: Api, tokens: Tokens, operators: Operators) -> None:
     def log_in(call: Call) -> LoginAnswer:
         """Check name and password and begin a session."""
         return operators.log_in(call.body)
+
+    @api.route("POST", "/internal/invitations:accept", "service", body=InvitationAccept)
+    def accept(call: Call) -> dict[str, str]:
+        """Make an operator of the bearer of an invitation."""
+        return {"name": invitations.accept(call.body)}
 
     @api.route("POST", "/internal/operators:logout", "service", body=TokenHash)
     def log_out(call: Call) -> None:

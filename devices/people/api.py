@@ -1,59 +1,62 @@
-"""Public routes for administrators: API tokens, operators, audit. HTTP in and out, no rules."""
+"""Public routes about people and programs: API tokens, operators, sessions, invitations. HTTP in and out, no rules."""
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+import re
+from typing import Protocol
 
-from pydantic import Field
-
-from chassis.web import Api, Call
-from devices.api import MAX_LIST, who
+from chassis.tokens import hash_token, split_tenant
+from chassis.web import Api, Call, presented_token
+from devices.api import who
+from devices.people.invitations import Invitations
 from devices.people.service import Operators, Tokens
-from devices.rows import AuditFilter, OperatorRow, TokenRow
-from wire.devices import Model
+from devices.rows import OperatorRow, TokenRow, Who
+from wire import clock
+from wire.errors import Forbidden, NotFound
+from wire.people import (
+    InvitationCreate,
+    InvitationCreated,
+    InvitationList,
+    Me,
+    PasswordChange,
+    SessionList,
+    SessionView,
+)
 from wire.registry import (
-    AuditPage,
-    AuditVerdict,
-    AuditView,
     OperatorCreate,
     OperatorList,
     OperatorPatch,
     OperatorView,
-    Text,
     TokenCreate,
     TokenCreated,
     TokenList,
     TokenView,
 )
 
-
-class Audit(Protocol):
-    """The audit log; see `devices.audit.store.AuditStore`."""
-
-    def list(self, tenant: str, wanted: AuditFilter) -> list[AuditView]: ...
-    def verify(self) -> AuditVerdict: ...
+_SESSION_ID = re.compile(r"[0-9a-f]{16}")
 
 
-class AuditQuery(Model):
-    """Which audit entries to list."""
+class Sessions(Protocol):
+    """Sessions of people; see `devices.people.visits.SessionStore`."""
 
-    object: Text | None = None
-    actor: Text | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
-    cursor: Annotated[int, Field(ge=1, le=2**62)] | None = None
+    def list(self, tenant: str, name: str, now_ns: int, this: str = "") -> list[SessionView]: ...
+    def end(self, name: str, session_id: str, who: Who) -> None: ...
 
 
-def add_routes(api: Api, tokens: Tokens, operators: Operators, audit: Audit) -> None:
+def add_routes(api: Api, tokens: Tokens, operators: Operators, sessions: Sessions, invitations: Invitations) -> None:
     """Declare the routes."""
     _add_tokens(api, tokens)
     _add_operators(api, operators)
-    _add_audit(api, audit)
+    _add_sessions(api, sessions)
+    _add_own(api, operators, sessions)
+    _add_invitations(api, invitations)
 
 
 def _add_tokens(api: Api, tokens: Tokens) -> None:
     @api.route("POST", "/v1/tokens", "admin", body=TokenCreate, answers={201: TokenCreated})
     def create_token(call: Call) -> TokenCreated:
         """Make an API token; the answer is the only place where it is shown."""
+        _demand_whole(call)
         return tokens.create(call.body, who(call))
 
     @api.route("GET", "/v1/tokens", "admin", answers={200: TokenList})
@@ -71,6 +74,7 @@ def _add_operators(api: Api, operators: Operators) -> None:
     @api.route("POST", "/v1/operators", "admin", body=OperatorCreate, answers={201: OperatorView})
     def create_operator(call: Call) -> OperatorView:
         """Add a person who may log in."""
+        _demand_whole(call)
         return _show_operator(operators.create(call.body, who(call)))
 
     @api.route("GET", "/v1/operators", "admin", answers={200: OperatorList})
@@ -80,7 +84,8 @@ def _add_operators(api: Api, operators: Operators) -> None:
 
     @api.route("PATCH", "/v1/operators/<name>", "admin", body=OperatorPatch, answers={204: None})
     def patch_operator(call: Call) -> None:
-        """Set an operator's password or role; their sessions end."""
+        """Set an operator's password or role, or have them choose a new password; their sessions end."""
+        _demand_whole(call)
         operators.change(call.path["name"], call.body, who(call))
 
     @api.route("DELETE", "/v1/operators/<name>", "admin", answers={204: None})
@@ -89,25 +94,87 @@ def _add_operators(api: Api, operators: Operators) -> None:
         operators.remove(call.path["name"], who(call))
 
 
-def _add_audit(api: Api, audit: Audit) -> None:
-    @api.route("GET", "/v1/audit", "admin", query=AuditQuery, answers={200: AuditPage})
-    def list_audit(call: Call) -> AuditPage:
-        """List who changed what, newest first."""
-        query: AuditQuery = call.query
-        items = audit.list(call.actor.tenant, AuditFilter(query.object, query.actor, query.cursor, query.limit))
-        is_full = len(items) == query.limit
-        return AuditPage(items=items, next=str(items[-1].seq) if is_full else None)
+def _add_sessions(api: Api, sessions: Sessions) -> None:
+    @api.route("GET", "/v1/operators/<name>/sessions", "admin", answers={200: SessionList})
+    def list_sessions(call: Call) -> SessionList:
+        """List a person's sessions."""
+        name = call.path["name"].replace("\0", "")
+        return SessionList(items=sessions.list(call.actor.tenant, name, clock.now_ns()))
 
-    @api.route("GET", "/v1/audit:verify", "admin", answers={200: AuditVerdict})
-    def verify_audit(_call: Call) -> AuditVerdict:
-        """Tell whether the chain of audit entries is whole."""
-        return audit.verify()
+    @api.route("DELETE", "/v1/operators/<name>/sessions", "admin", answers={204: None})
+    def end_sessions(call: Call) -> None:
+        """End all sessions of a person."""
+        sessions.end(call.path["name"].replace("\0", ""), "", who(call))
+
+
+def _add_own(api: Api, operators: Operators, sessions: Sessions) -> None:
+    @api.route("GET", "/v1/me", "self", answers={200: Me})
+    def show_me(call: Call) -> Me:
+        """Who is asking, with which role and scope, in which tenant."""
+        return Me.model_validate(call.actor.model_dump(include=set(Me.model_fields)))
+
+    @api.route("PUT", "/v1/me/password", "self", body=PasswordChange, answers={204: None})
+    def change_password(call: Call) -> None:
+        """Set one's own password; all other sessions end."""
+        name, doer = _person(call)
+        operators.change_own(name, call.body, _this(), doer)
+
+    @api.route("GET", "/v1/me/sessions", "self", answers={200: SessionList})
+    def list_own_sessions(call: Call) -> SessionList:
+        """List one's own sessions, and which of them this is."""
+        name, doer = _person(call)
+        return SessionList(items=sessions.list(doer.tenant, name, clock.now_ns(), _this()))
+
+    @api.route("DELETE", "/v1/me/sessions/<session_id>", "self", answers={204: None})
+    def end_own_session(call: Call) -> None:
+        """End one of one's own sessions."""
+        name, doer = _person(call)
+        if not _SESSION_ID.fullmatch(call.path["session_id"]):
+            raise NotFound("no such session", code="session_not_found")
+        sessions.end(name, call.path["session_id"], doer)
+
+
+def _add_invitations(api: Api, invitations: Invitations) -> None:
+    @api.route("POST", "/v1/invitations", "admin", body=InvitationCreate, answers={201: InvitationCreated})
+    def invite(call: Call) -> InvitationCreated:
+        """Invite somebody to choose a password of their own; the link is shown once."""
+        _demand_whole(call)
+        return invitations.create(call.body, who(call))
+
+    @api.route("GET", "/v1/invitations", "admin", answers={200: InvitationList})
+    def list_invitations(call: Call) -> InvitationList:
+        """List open invitations."""
+        return InvitationList(items=invitations.list(call.actor.tenant))
+
+    @api.route("DELETE", "/v1/invitations/<name>", "admin", answers={204: None})
+    def revoke_invitation(call: Call) -> None:
+        """Take an invitation back."""
+        invitations.revoke(call.path["name"], who(call))
+
+
+def _person(call: Call) -> tuple[str, Who]:
+    """Give the name of who asks and their own tenant's Who; a program has no password and no sessions."""
+    kind, _, name = call.actor.id.partition(":")
+    if kind != "operator":
+        raise Forbidden("this is for people who log in, not for tokens", code="not_a_person")
+    return name, Who(f"operator:{name}", call.remote_ip, call.actor.home or call.actor.tenant, call.actor.role)
+
+
+def _this() -> str:
+    return hash_token(split_tenant(presented_token()[0])[0])
+
+
+def _demand_whole(call: Call) -> None:
+    """Refuse a token with a scope to make what would have none."""
+    if call.actor.scope:
+        raise Forbidden("a token with a scope hands out no rights", code="out_of_scope")
 
 
 def _show_token(row: TokenRow) -> TokenView:
     values = {"id": row.id, "name": row.name, "role": row.role, "created": row.created_ns, "expires": row.expires_ns}
-    return TokenView.model_validate(values)
+    return TokenView.model_validate(values | {"scope": row.scope.split(), "last_used": row.last_used_ns})
 
 
 def _show_operator(row: OperatorRow) -> OperatorView:
-    return OperatorView.model_validate({"name": row.name, "role": row.role, "created": row.created_ns})
+    values = {"name": row.name, "role": row.role, "created": row.created_ns}
+    return OperatorView.model_validate(values | {"must_change": row.must_change, "last_login": row.last_login_ns})

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import secrets
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol, cast
-
-from werkzeug.security import check_password_hash, generate_password_hash
+from typing import Any, Protocol, cast
 
 from chassis.tokens import hash_token, new_token, split_tenant
 from devices.metrics import LOGIN_FAILURES
+from devices.people.guessing import FREE_OF_ADDRESS, BackOff, Checks
+from devices.people.passwords import hash_password, is_outdated, is_password, nobodys
 from devices.rows import SYSTEM, OperatorRow, TokenRow, Who
 from wire import clock
 from wire.clock import NS_PER_S
 from wire.devices import TENANT, Principal, Role, allows
-from wire.errors import Forbidden, TooManyRequests, Unauthorized, Unprocessable
+from wire.errors import Forbidden, Unauthorized, Unprocessable
+from wire.people import PasswordChange
 from wire.registry import Login, LoginAnswer, OperatorCreate, OperatorPatch, TokenCreate, TokenCreated
 
 SESSION_S = 12 * 3600
+USED_S = 60
+MAX_USED = 10_000
 BOOTSTRAP = "bootstrap"
 FIRST_OPERATOR = "admin"
-FREE_FAILURES = 5  # wrong passwords of one name from one address before it has to wait
-MAX_WAIT_S = 300.0
-MAX_REMEMBERED = 10_000  # pairs of name and address
-CHECKS_AT_ONCE = 4  # passwords: each check costs 32 MB and a tenth of a second, and devices wait for the same threads
-CHECKS_OF_ADDRESS = 2  # of these for one address, so that a flood from there does not shut out everybody
-_NOBODY = "scrypt:32768:8:1$nobody$" + "0" * 128  # of no password; unknown names take as long as known ones by it
 
 
 class TokenRows(Protocol):
@@ -39,6 +31,7 @@ class TokenRows(Protocol):
     def add(self, token: TokenRow, who: Who, *, replaces: bool = False) -> None: ...
     def find(self, tenant: str, id_or_name: str) -> TokenRow: ...
     def remove(self, token: TokenRow, who: Who) -> None: ...
+    def mark_used(self, token_id: str, now_ns: int) -> None: ...
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None: ...
     def end_session(self, sha256: str) -> str | None: ...
 
@@ -49,7 +42,8 @@ class OperatorRows(Protocol):
     def list(self, tenant: str) -> list[OperatorRow]: ...
     def find(self, tenant: str, name: str) -> OperatorRow | None: ...
     def add(self, operator: OperatorRow, who: Who) -> None: ...
-    def update(self, name: str, values: dict[str, str], who: Who) -> None: ...
+    def update(self, name: str, values: dict[str, Any], who: Who, *, kept: str = "") -> None: ...
+    def rehash(self, name: str, hashed: str, who: Who) -> None: ...
     def remove(self, name: str, who: Who) -> None: ...
     def begin_session(self, name: str, sha256: str, expires_ns: int, who: Who) -> None: ...
 
@@ -59,6 +53,7 @@ class Tokens:
 
     def __init__(self, tokens: TokenRows) -> None:
         self._tokens = tokens
+        self._used_ns: dict[str, int] = {}  # when each use was written down; a lost update costs one write
 
     def bootstrap(self, token: str) -> None:
         """Make the installation's own token known as one of the platform, in the place of an older one."""
@@ -73,7 +68,11 @@ class Tokens:
 
     def verify(self, sha256: str, tenant: str | None = None) -> Principal | None:
         """Tell whose token has this hash; None also when they may not act in the tenant that is named."""
-        return self._tokens.principal_of(sha256, clock.now_ns(), _plain(tenant) if tenant is not None else None)
+        now_ns = clock.now_ns()
+        found = self._tokens.principal_of(sha256, now_ns, _plain(tenant) if tenant is not None else None)
+        if found is not None and found.id.startswith("token:"):
+            self._note_use(found.id.removeprefix("token:"), now_ns)
+        return found
 
     def create(self, wanted: TokenCreate, who: Who) -> TokenCreated:
         """Make an API token.
@@ -83,16 +82,16 @@ class Tokens:
             Unprocessable: it would be over already.
             Forbidden: the role is above that of who asks.
         """
-        _demand_grantable(wanted.role, who)
+        demand_grantable(wanted.role, who)
         now_ns = clock.now_ns()
         if wanted.expires is not None and wanted.expires <= now_ns:
             raise Unprocessable("expires must be later than now", fields=["expires"])
         token = new_token()
-        row = TokenRow(_new_id(), wanted.name, wanted.role, hash_token(token), now_ns, wanted.expires)
+        scope = " ".join(dict.fromkeys(wanted.scope))
+        row = TokenRow(_new_id(), wanted.name, wanted.role, hash_token(token), now_ns, wanted.expires, scope)
         self._tokens.add(row, who)
-        return TokenCreated(
-            id=row.id, name=row.name, role=wanted.role, created=now_ns, expires=wanted.expires, token=token
-        )
+        members = wanted.model_dump(include={"name", "role", "expires", "scope"})
+        return TokenCreated(id=row.id, created=now_ns, token=token, **members)
 
     def list(self, tenant: str) -> list[TokenRow]:
         """Give all API tokens of a tenant, oldest first."""
@@ -108,6 +107,15 @@ class Tokens:
         token = self._tokens.find(who.tenant, _plain(id_or_name))
         _demand_rank(token.role, who)
         self._tokens.remove(token, who)
+
+    def _note_use(self, token_id: str, now_ns: int) -> None:
+        """Write a use down, once in USED_S: last use is told to the minute, and a busy token costs no more."""
+        if now_ns - self._used_ns.get(token_id, 0) < USED_S * NS_PER_S:
+            return
+        if len(self._used_ns) >= MAX_USED:
+            self._used_ns.clear()
+        self._used_ns[token_id] = now_ns
+        self._tokens.mark_used(token_id, now_ns)
 
     def log_out(self, sha256: str) -> None:
         """End a session; an unknown one is no error."""
@@ -139,8 +147,9 @@ class Operators:
             Conflict: the name is taken.
             Forbidden: the role is above that of who asks.
         """
-        _demand_grantable(wanted.role, who)
-        row = OperatorRow(wanted.name, wanted.role, generate_password_hash(wanted.password), clock.now_ns())
+        demand_grantable(wanted.role, who)
+        hashed = hash_password(wanted.password)
+        row = OperatorRow(wanted.name, wanted.role, hashed, clock.now_ns(), wanted.must_change)
         self._operators.add(row, who)
         return row
 
@@ -153,14 +162,16 @@ class Operators:
             Forbidden: the role, or theirs of now, is above that of who asks.
         """
         self._demand_rank(name, who)
-        values: dict[str, str] = {}
+        values: dict[str, Any] = {}
         if patch.password is not None:
-            values["password_hash"] = generate_password_hash(patch.password)
+            values["password_hash"] = hash_password(patch.password)
         if patch.role is not None:
-            _demand_grantable(patch.role, who)
+            demand_grantable(patch.role, who)
             values["role"] = patch.role
+        if patch.must_change is not None:
+            values["must_change"] = patch.must_change
         if not values:
-            raise Unprocessable("give a password, a role, or both", fields=["password", "role"])
+            raise Unprocessable("give password, role or must_change", fields=["password", "role", "must_change"])
         self._operators.update(_plain(name), values, who)
 
     def remove(self, name: str, who: Who) -> None:
@@ -181,93 +192,49 @@ class Operators:
             Unauthorized: one of them is wrong; which, is not told.
             TooManyRequests: too many wrong ones, or too many at once; also right ones have to wait then.
         """
-        key = (login.name, login.remote_ip)
         name, tenant = _split_name(login.name)
-        with self._checks.one_of(login.remote_ip):
+        operator = self._check(name, tenant, login.password, login.remote_ip)
+        who = Who(f"operator:{operator.name}", login.remote_ip, tenant)
+        if is_outdated(operator.password_hash):
+            self._operators.rehash(operator.name, hash_password(login.password), who)
+        token, expires_ns = new_token(), clock.now_ns() + SESSION_S * NS_PER_S
+        self._operators.begin_session(operator.name, hash_token(token), expires_ns, who)
+        members = {"token": token, "role": operator.role, "name": operator.name, "expires": expires_ns}
+        return LoginAnswer.model_validate(members | {"must_change": operator.must_change})
+
+    def change_own(self, name: str, change: PasswordChange, kept: str, who: Who) -> None:
+        """Let somebody set a new password of their own; their other sessions end, that of the hash `kept` stays.
+
+        Raises:
+            Unauthorized: the old one is wrong.
+            TooManyRequests: too many wrong ones, or too many at once.
+            Unprocessable: the new one is the old one.
+        """
+        self._check(name, who.tenant, change.old, who.remote_ip)
+        if change.old == change.new:
+            raise Unprocessable("the new password is the old one", fields=["new"])
+        values = {"password_hash": hash_password(change.new), "must_change": False}
+        self._operators.update(name, values, who, kept=kept)
+
+    def _check(self, name: str, tenant: str, password: str, remote_ip: str) -> OperatorRow:
+        key, address = (f"{name}@{tenant}", remote_ip), ("", remote_ip)
+        with self._checks.one_of(remote_ip):
             self._back_off.demand(key)
+            self._back_off.demand(address)
             operator = self._operators.find(tenant, name)
-            is_right = check_password_hash(operator.password_hash if operator else _NOBODY, login.password)
+            is_right = is_password(operator.password_hash if operator else nobodys(), password)
             if operator is None or not is_right:
                 self._back_off.failed(key)
+                self._back_off.failed(address, free=FREE_OF_ADDRESS)
                 LOGIN_FAILURES.inc()
                 raise Unauthorized("wrong name or password", code="login_failed")
             self._back_off.succeeded(key)
-        token, expires_ns = new_token(), clock.now_ns() + SESSION_S * NS_PER_S
-        who = Who(f"operator:{operator.name}", login.remote_ip, tenant)
-        self._operators.begin_session(operator.name, hash_token(token), expires_ns, who)
-        return LoginAnswer.model_validate(
-            {"token": token, "role": operator.role, "name": operator.name, "expires": expires_ns}
-        )
+        return operator
 
     def _demand_rank(self, name: str, who: Who) -> None:
         found = self._operators.find(who.tenant, _plain(name))
         if found is not None:
             _demand_rank(found.role, who)
-
-
-class Checks:
-    """Bounds how many passwords are checked at one time, in all and for one address. Nobody queues."""
-
-    def __init__(self) -> None:
-        self._running: Counter[str] = Counter()  # guarded by _lock
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def one_of(self, remote_ip: str) -> Iterator[None]:
-        """Take a place for the time of a check.
-
-        Raises:
-            TooManyRequests: none is free.
-        """
-        with self._lock:
-            if self._running.total() >= CHECKS_AT_ONCE or self._running[remote_ip] >= CHECKS_OF_ADDRESS:
-                raise TooManyRequests("too many log-ins at once, wait", retry_after_s=1, code="login_back_off")
-            self._running[remote_ip] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running[remote_ip] -= 1
-                if not self._running[remote_ip]:
-                    del self._running[remote_ip]
-
-
-class BackOff:
-    """Waiting times after wrong passwords: doubling from 1 s after FREE_FAILURES, per name and address.
-
-    Held in memory: a restart forgives, which an attacker cannot cause.
-    """
-
-    def __init__(self) -> None:
-        self._failures: dict[tuple[str, str], tuple[int, float]] = {}  # guarded by _lock: count, when it may try again
-        self._lock = threading.Lock()
-
-    def demand(self, key: tuple[str, str]) -> None:
-        """Refuse while waiting.
-
-        Raises:
-            TooManyRequests: it has to wait.
-        """
-        with self._lock:
-            _, until_s = self._failures.get(key, (0, 0.0))
-        left_s = until_s - time.monotonic()
-        if left_s > 0:
-            wait_s = int(left_s) + 1
-            raise TooManyRequests("too many wrong passwords, wait", retry_after_s=wait_s, code="login_back_off")
-
-    def failed(self, key: tuple[str, str]) -> None:
-        """Count a wrong password."""
-        with self._lock:
-            count = self._failures.pop(key, (0, 0.0))[0] + 1
-            wait_s = min(2.0 ** (count - FREE_FAILURES), MAX_WAIT_S) if count >= FREE_FAILURES else 0.0
-            if len(self._failures) >= MAX_REMEMBERED:
-                self._failures.pop(next(iter(self._failures)))
-            self._failures[key] = (count, time.monotonic() + wait_s)
-
-    def succeeded(self, key: tuple[str, str]) -> None:
-        """Forget the wrong ones."""
-        with self._lock:
-            self._failures.pop(key, None)
 
 
 def _demand_rank(role: str, who: Who) -> None:
@@ -276,7 +243,7 @@ def _demand_rank(role: str, who: Who) -> None:
         raise Forbidden(f"this is a matter of the role {role}, which is above {who.role}", code="role_above")
 
 
-def _demand_grantable(role: Role, who: Who) -> None:
+def demand_grantable(role: Role, who: Who) -> None:
     """Refuse to hand out more than who asks has; those of the platform live in its own tenant. Raises Forbidden."""
     _demand_rank(role, who)
     if role == "platform" and who.tenant != TENANT:

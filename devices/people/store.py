@@ -42,7 +42,7 @@ class TokenStore:
             values = {name: getattr(token, name) for name in TokenRow.__dataclass_fields__}
             transaction.execute(insert(TOKENS).values(tenant=who.tenant, **values))
             transaction.changed("token", [token.id])
-            detail = {"id": token.id, "role": token.role, "expires_ns": token.expires_ns}
+            detail = {"id": token.id, "role": token.role, "expires_ns": token.expires_ns, "scope": token.scope.split()}
             transaction.audit([Deed(who, "token.create", token.name, detail)])
 
     def find(self, tenant: str, id_or_name: str) -> TokenRow:
@@ -71,6 +71,11 @@ class TokenStore:
             transaction.changed("token", [token.id])
             transaction.audit([Deed(who, "token.revoke", token.name, {"id": token.id})])
 
+    def mark_used(self, token_id: str, now_ns: int) -> None:
+        """Note when a token was used last."""
+        with self._database.write("presence") as transaction:
+            transaction.execute(update(TOKENS).where(TOKENS.c.id == token_id).values(last_used_ns=now_ns))
+
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None:
         """Tell whose token or session this is; None when there is none, it is over, or may not act in `tenant`."""
         session = select(OPERATORS, SESSIONS.c.expires_ns).join_from(SESSIONS, OPERATORS, _SESSION_OF)
@@ -83,9 +88,9 @@ class TokenStore:
             if row is None or (row["expires_ns"] is not None and row["expires_ns"] <= now_ns):
                 return None
             key = f"{kind}:{row['id'] if kind == 'token' else row['name']}"
-            found = Principal(
-                id=key, name=row["name"], role=row["role"], tenant=row["tenant"], expires=row["expires_ns"]
-            )
+            members = {name: row[name] for name in ("name", "role", "tenant")} | {"expires": row["expires_ns"]}
+            more = {"scope": row["scope"].split()} if kind == "token" else {"must_change": row["must_change"]}
+            found = Principal(id=key, **members, **more)
             return _acting(connection, found, tenant)
 
     def end_session(self, sha256: str) -> str | None:
@@ -133,21 +138,30 @@ class OperatorStore:
             transaction.execute(insert(OPERATORS).values(tenant=who.tenant, **values))
             transaction.audit([Deed(who, "operator.create", operator.name, {"role": operator.role})])
 
-    def update(self, name: str, values: dict[str, str], who: Who) -> None:
-        """Change password hash or role; all sessions of the operator end.
+    def update(self, name: str, values: dict[str, Any], who: Who, *, kept: str = "") -> None:
+        """Change password hash, role or both; the operator's sessions end, but for that of the hash `kept`.
 
         Raises:
             NotFound: no such operator.
             Conflict: the last of the platform would be gone.
         """
         with self._database.write() as transaction:
-            if not transaction.execute(update(OPERATORS).where(_named(who.tenant, name)).values(**values)).rowcount:
+            old = transaction.execute(select(OPERATORS).where(_named(who.tenant, name))).mappings().first()
+            if old is None:
                 raise NotFound(f"no operator {name!r}", code="operator_not_found")
-            _keep_a_platform(transaction)
-            mine = and_(SESSIONS.c.tenant == who.tenant, SESSIONS.c.operator == name)
+            transaction.execute(update(OPERATORS).where(_named(who.tenant, name)).values(**values))
+            _keep_a_platform(transaction, old["role"])
+            mine = and_(SESSIONS.c.tenant == who.tenant, SESSIONS.c.operator == name, SESSIONS.c.sha256 != kept)
             transaction.execute(delete(SESSIONS).where(mine))
             transaction.changed("token", [name])
-            transaction.audit([Deed(who, "operator.update", name, {"changed": sorted(values)})])
+            shown = [each for each in values if each != "password_hash"]
+            states = {"before": {key: old[key] for key in shown}, "after": {key: values[key] for key in shown}}
+            transaction.audit([Deed(who, "operator.update", name, {"changed": sorted(values)} | states)])
+
+    def rehash(self, name: str, hashed: str, who: Who) -> None:
+        """Put a newer hash of the same password in the place of the old one."""
+        with self._database.write() as transaction:
+            transaction.execute(update(OPERATORS).where(_named(who.tenant, name)).values(password_hash=hashed))
 
     def remove(self, name: str, who: Who) -> None:
         """Delete an operator and all their sessions.
@@ -157,9 +171,11 @@ class OperatorStore:
             Conflict: the last of the platform would be gone.
         """
         with self._database.write() as transaction:
-            if not transaction.execute(delete(OPERATORS).where(_named(who.tenant, name))).rowcount:
+            role = transaction.execute(select(OPERATORS.c.role).where(_named(who.tenant, name))).scalar()
+            if role is None:
                 raise NotFound(f"no operator {name!r}", code="operator_not_found")
-            _keep_a_platform(transaction)
+            transaction.execute(delete(OPERATORS).where(_named(who.tenant, name)))
+            _keep_a_platform(transaction, role)
             transaction.changed("token", [name])
             transaction.audit([Deed(who, "operator.delete", name)])
 
@@ -168,7 +184,10 @@ class OperatorStore:
         with self._database.write() as transaction:
             transaction.execute(delete(SESSIONS).where(SESSIONS.c.expires_ns <= transaction.now_ns))
             values = {"sha256": sha256, "tenant": who.tenant, "operator": name, "expires_ns": expires_ns}
-            transaction.execute(insert(SESSIONS).values(**values))
+            place = {"created_ns": transaction.now_ns, "remote_ip": who.remote_ip}
+            transaction.execute(insert(SESSIONS).values(**values, **place))
+            seen = update(OPERATORS).where(_named(who.tenant, name)).values(last_login_ns=transaction.now_ns)
+            transaction.execute(seen)
             transaction.audit([Deed(who, "operator.login", name)])
 
 
@@ -184,7 +203,10 @@ def _acting(connection: Connection, found: Principal, tenant: str | None) -> Pri
     return found.model_copy(update={"tenant": tenant, "home": found.tenant}) if is_away else found
 
 
-def _keep_a_platform(transaction: Write) -> None:
+def _keep_a_platform(transaction: Write, role: str) -> None:
+    """Refuse a change that took the role from the last who had it. Raises Conflict."""
+    if role != "platform":
+        return
     left = select(func.count()).select_from(OPERATORS).where(OPERATORS.c.role == "platform")
     if not transaction.execute(left).scalar_one():
         raise Conflict("the last operator with the role platform cannot go", code="last_admin")

@@ -111,6 +111,7 @@ class TenantStore:
 
         Raises:
             NotFound: no such device or tenant.
+            Conflict: it speaks for children, which would stay behind without it.
             Forbidden: the other tenant has as many devices as it may.
         """
         mine = and_(DEVICES.c.tenant == who.tenant, DEVICES.c.id == device_id)
@@ -118,8 +119,7 @@ class TenantStore:
             if transaction.execute(select(DEVICES.c.id).where(mine)).first() is None:
                 raise NotFound(f"no device {device_id[:80]!r}", code="device_not_found")
             demand_room(transaction, target, 1)
-            members = and_(GROUP_MEMBERS.c.tenant == who.tenant, GROUP_MEMBERS.c.device == device_id)
-            transaction.execute(delete(GROUP_MEMBERS).where(members))  # groups stay with their tenant
+            _part(transaction, who.tenant, device_id)
             related = or_(CHILDREN.c.device == device_id, CHILDREN.c.gateway == device_id)
             transaction.execute(
                 delete(CHILDREN).where(CHILDREN.c.tenant == who.tenant, related)
@@ -130,6 +130,17 @@ class TenantStore:
             arrives = Deed(replace(who, tenant=target), "device.arrive", device_id)
             moves = _deed(who, "device.move", device_id, detail)
             transaction.audit([Deed(who, "device.leave", device_id), arrives, moves])
+
+
+def _part(transaction: Write, tenant: str, device_id: str) -> None:
+    """Take a device out of what stays with its tenant: static groups, and the gateway that spoke for it."""
+    speaks_for = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == device_id)
+    child = transaction.execute(select(CHILDREN.c.device).where(speaks_for).limit(1)).scalar()
+    if child is not None:
+        raise Conflict(f"device {device_id} speaks for children, for one {child}", code="gateway_has_children")
+    for table in (GROUP_MEMBERS, CHILDREN):
+        mine = and_(table.c.tenant == tenant, table.c.device == device_id)
+        transaction.execute(delete(table).where(mine))
 
 
 def demand_room(transaction: Write, tenant: str, devices: int) -> None:

@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from sqlalchemy import text
 from werkzeug.security import generate_password_hash
 
 from chassis.tokens import hash_token
 from devices.database.tables import METADATA
-from devices.people.service import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, BackOff, Checks
+from devices.people.guessing import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, BackOff, Checks
 from tests.devices.running import ADMIN, Caller, Service
 from wire.errors import TooManyRequests
 
@@ -92,6 +93,145 @@ def test_operator_is_added_with_a_role_and_removed(staffed) -> None:
     assert call("POST", "/v1/devices", {"id": "d1"}).status_code == 403
     assert staffed.admin("DELETE", "/v1/operators/eve").status_code == 204
     assert call("GET", "/v1/devices").status_code == 401
+
+
+def test_password_of_an_older_installation_is_hashed_anew_at_log_in(staffed) -> None:
+    query = text("SELECT password_hash FROM operators")
+    database = staffed.app.extensions["headwater.database"]
+    with database.read() as connection:
+        before = connection.execute(query).scalar_one()
+
+    log_in(staffed, "admin", "first password")
+
+    with database.read() as connection:
+        after = connection.execute(query).scalar_one()
+    assert (before[:7], after[:9]) == ("pbkdf2:", "$argon2id")
+    assert log_in(staffed, "admin", "first password").status_code == 200
+    assert log_in(staffed, "admin", "wrong password").status_code == 401
+
+
+def test_many_names_from_one_address_have_to_wait_too(staffed) -> None:
+    statuses = [log_in(staffed, f"name{number}", "password1").status_code for number in range(31)]
+
+    assert statuses == [401] * 30 + [429]
+    assert log_in(staffed, "admin", "first password", "127.0.0.6").status_code == 200
+
+
+def person(staffed: Service, **more) -> Caller:
+    body = {"name": "eve", "password": "correct horse", "role": "admin"} | more
+    assert staffed.admin("POST", "/v1/operators", body).status_code == 201
+    return Caller(staffed.app, log_in(staffed, "eve", "correct horse").json["token"])
+
+
+def test_own_password_is_changed_with_the_old_one_and_ends_other_sessions(staffed) -> None:
+    here, there = person(staffed), Caller(staffed.app, log_in(staffed, "eve", "correct horse").json["token"])
+
+    wrong = here("PUT", "/v1/me/password", {"old": "wrong horse", "new": "battery staple"})
+    same = here("PUT", "/v1/me/password", {"old": "correct horse", "new": "correct horse"})
+    changed = here("PUT", "/v1/me/password", {"old": "correct horse", "new": "battery staple"})
+
+    assert (wrong.json["code"], same.status_code, changed.status_code) == ("login_failed", 422, 204)
+    assert here("GET", "/v1/me").json["name"] == "eve"
+    assert there("GET", "/v1/me").status_code == 401
+    assert log_in(staffed, "eve", "battery staple").status_code == 200
+
+
+def test_forced_change_comes_before_anything_else(staffed) -> None:
+    eve = person(staffed, must_change=True)
+
+    before = eve("GET", "/v1/devices")
+    eve("PUT", "/v1/me/password", {"old": "correct horse", "new": "battery staple"})
+
+    assert (before.status_code, before.json["code"]) == (403, "password_change_needed")
+    assert eve("GET", "/v1/devices").status_code == 200
+
+
+def test_sessions_are_listed_and_ended_one_by_one(staffed) -> None:
+    here, there = (
+        person(staffed),
+        Caller(staffed.app, log_in(staffed, "eve", "correct horse", "127.0.0.8").json["token"]),
+    )
+
+    listed = here("GET", "/v1/me/sessions").json["items"]
+    other = next(each for each in listed if not each["is_this"])
+    ended = here("DELETE", f"/v1/me/sessions/{other['id']}")
+
+    assert (len(listed), other["remote_ip"], ended.status_code) == (2, "127.0.0.8", 204)
+    assert there("GET", "/v1/me").status_code == 401
+    assert here("DELETE", "/v1/me/sessions/%25").json["code"] == "session_not_found"
+    assert len(staffed.admin("GET", "/v1/operators/eve/sessions").json["items"]) == 1
+    assert staffed.admin("DELETE", "/v1/operators/eve/sessions").status_code == 204
+    assert here("GET", "/v1/me").status_code == 401
+
+
+def test_nobody_ends_the_session_of_another(staffed) -> None:
+    eve = person(staffed)
+    admin = Caller(staffed.app, log_in(staffed, "admin", "first password").json["token"])
+    theirs = admin("GET", "/v1/me/sessions").json["items"][0]["id"]
+
+    assert eve("DELETE", f"/v1/me/sessions/{theirs}").status_code == 404
+    assert admin("GET", "/v1/me").status_code == 200
+
+
+def test_invitation_makes_one_operator_once(staffed) -> None:
+    made = staffed.admin("POST", "/v1/invitations", {"name": "ann", "role": "viewer"}).json
+    body = {"token": made["token"], "password": "my own password", "remote_ip": "127.0.0.9"}
+    listed = staffed.admin("GET", "/v1/invitations").text
+
+    accepted = staffed.internal("POST", "/internal/invitations:accept", body)
+    again = staffed.internal("POST", "/internal/invitations:accept", body)
+
+    assert (accepted.json, again.status_code) == ({"name": "ann"}, 404)
+    assert made["token"] not in listed
+    assert log_in(staffed, "ann", "my own password").json["role"] == "viewer"
+    assert staffed.admin("GET", "/v1/invitations").json["items"] == []
+
+
+def test_invitation_that_was_taken_back_or_is_over_opens_nothing(staffed) -> None:
+    made = staffed.admin("POST", "/v1/invitations", {"name": "ann", "role": "viewer"}).json
+    staffed.admin("DELETE", "/v1/invitations/ann")
+    body = {"token": made["token"], "password": "my own password"}
+
+    assert staffed.internal("POST", "/internal/invitations:accept", body).status_code == 404
+    assert staffed.admin("POST", "/v1/invitations", {"name": "a", "role": "viewer", "expires_s": 1}).status_code == 422
+
+
+def test_token_with_a_scope_does_no_more(staffed) -> None:
+    made = staffed.admin("POST", "/v1/tokens", {"name": "t", "role": "admin", "scope": ["devices:read", "tokens:*"]})
+    call = Caller(staffed.app, made.json["token"])
+
+    refused = [
+        call("POST", "/v1/devices", {"id": "d1"}),
+        call("GET", "/v1/device-types"),
+        call("GET", "/v1/audit"),
+        call("POST", "/v1/tokens", {"name": "up", "role": "admin"}),
+    ]
+
+    assert call("GET", "/v1/devices").status_code == call("GET", "/v1/tokens").status_code == 200
+    assert [(answer.status_code, answer.json["code"]) for answer in refused] == [(403, "out_of_scope")] * 4
+    assert call("GET", "/v1/me").json["scope"] == ["devices:read", "tokens:*"]
+
+
+def test_last_use_of_a_token_is_told(staffed) -> None:
+    made = staffed.admin("POST", "/v1/tokens", {"name": "t", "role": "viewer"}).json
+    listed = lambda: {each["name"]: each["last_used"] for each in staffed.admin("GET", "/v1/tokens").json["items"]}  # noqa: E731
+
+    before = listed()["t"]
+    Caller(staffed.app, made["token"])("GET", "/v1/devices")
+
+    assert before is None
+    assert listed()["t"].startswith("20")
+
+
+def test_change_of_an_operator_is_audited_with_before_and_after(staffed) -> None:
+    person(staffed)
+    staffed.admin("PATCH", "/v1/operators/eve", {"role": "viewer", "password": "battery staple"})
+
+    entry = staffed.admin("GET", "/v1/audit?object=eve&action=operator.update").json["items"][0]
+
+    assert entry["detail"] == {
+        "changed": ["password_hash", "role"], "before": {"role": "admin"}, "after": {"role": "viewer"},
+    }  # fmt: skip
 
 
 def test_last_of_the_platform_stays(staffed) -> None:

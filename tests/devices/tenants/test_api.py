@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from chassis.tokens import hash_token
 from tests.devices.running import ADMIN, Caller, Service
@@ -145,6 +146,25 @@ def test_moved_device_takes_what_is_its_own_along(tenants) -> None:
     assert shown["last_seen"].startswith("2001")
     assert acting(tenants, "other")("GET", "/v1/devices?tag=site:a").json["items"][0]["id"] == "d1"
     assert tenants.internal("GET", f"/internal/changes?since={revision}").json["devices"] == ["d1"]
+
+
+def test_moved_device_leaves_static_groups_and_its_gateway(tenants) -> None:
+    acme = acting(tenants, "acme")
+    acme("POST", "/v1/devices", {"id": "g1", "gateway": True})
+    acme("POST", "/v1/devices", {"id": "d1"})
+    with tenants.app.extensions["headwater.database"].write() as transaction:
+        for sql in (
+            "INSERT INTO device_groups VALUES ('acme', 'g', '', NULL, 1, 1)",
+            "INSERT INTO group_members VALUES ('acme', 'g', 'd1')",
+            "INSERT INTO children VALUES ('acme', 'd1', 'g1', 1)",
+        ):
+            transaction.execute(text(sql))
+
+    gateway = acme("POST", "/v1/devices/g1:move", {"tenant": "other"})
+    child = acme("POST", "/v1/devices/d1:move", {"tenant": "other"})
+
+    assert (gateway.status_code, gateway.json["code"], child.status_code) == (409, "gateway_has_children", 204)
+    assert acme("POST", "/v1/devices/g1:move", {"tenant": "other"}).status_code == 204
 
 
 def test_move_is_audited_where_it_concerns(tenants) -> None:

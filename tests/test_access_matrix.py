@@ -1,0 +1,196 @@
+"""Every route of the real services with every kind of caller; what was seen is docs/access.md.
+
+`python -m pytest tests/test_access_matrix.py` fails when the page is not what was seen;
+`HEADWATER_WRITE_MATRIX=1` with it writes the page anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+from chassis.web import Operation
+from dashboard_api.app import Ports, assemble
+from dashboard_api.config import DashboardConfig
+from devices.config import DevicesConfig
+from ingest.app import create_app as create_ingest
+from ingest.config import IngestConfig
+from tests.dashboard_api.fakes import MemoryReader
+from tests.devices.running import ADMIN, SERVICE, Service
+from tests.support.in_process import AppPeer
+from wire.devices import ROLES, allows
+
+PAGE = Path(__file__).parent.parent / "docs" / "access.md"
+CANARY = "canary-of-theirs"
+THEIRS = "theirs"
+COLUMNS = ("nobody", "wrong", "expired", "service", *ROLES)
+OBJECTS = {  # part of a path -> an object of that kind in another tenant, or what fits where there is none
+    "<device_id>": CANARY, "<id>": CANARY, "<token_id>": CANARY, "<path:name>": "css/app.css", "<tenant>": "no-such",
+    "<name>": CANARY, "<number>": "1", "<protocol>": "json", "<token>": "x.y",
+}  # fmt: skip
+FOREIGN = ("<device_id>", "<token_id>", "<name>")  # what of it exists in the other tenant
+
+
+@dataclass
+class Platform:
+    """The three services, wired as in an installation, and a credential of each kind of caller."""
+
+    folder: Path
+    apps: dict[str, Flask] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config = DevicesConfig(data=self.folder, broker="", operator_token=ADMIN, service_token=SERVICE)
+        self.registry = Service(config)
+        peer = AppPeer(self.registry.app, SERVICE)
+        self.apps["devices"] = self.registry.app
+        self.apps["ingest"] = create_ingest(IngestConfig(data=self.folder, service_token=SERVICE), peer)
+        ports = Ports(MemoryReader(), peer, AppPeer(self.apps["ingest"], SERVICE))
+        self.apps["dashboard"] = assemble(DashboardConfig(service_token=SERVICE), ports)
+        self._fill_theirs()
+        made = {role: self._token(role, role) for role in ROLES}
+        self.tokens = {"wrong": "x" * 43, "service": SERVICE, "expired": self._token("expired", "platform")} | made
+        with self.registry.app.extensions["headwater.database"].engine.begin() as connection:
+            connection.execute(text("UPDATE tokens SET expires_ns = 1 WHERE name = 'expired'"))
+
+    def _token(self, name: str, role: str) -> str:
+        return str(self.registry.admin("POST", "/v1/tokens", {"name": name, "role": role}).json["token"])
+
+    def _fill_theirs(self) -> None:
+        self.registry.admin("POST", "/v1/tenants", {"id": THEIRS})
+        person = {"name": CANARY, "password": "a long password", "role": "viewer"}
+        bodies = {
+            "/v1/devices": {"id": CANARY, "type": CANARY, "tags": {"site": CANARY}}, "/v1/device-types": {"name": CANARY},
+            "/v1/tokens": {"name": CANARY, "role": "viewer"}, "/v1/operators": person,
+            "/v1/invitations": {"name": CANARY + "2", "role": "viewer"}, "/v1/groups": {"name": CANARY},
+            "/v1/enrolments": {"name": CANARY, "kind": "token"},
+        }  # fmt: skip
+        declared = {operation.rule for operation in self.registry.app.extensions["headwater.api"].operations}
+        for path, body in ((path, body) for path, body in bodies.items() if path in declared):
+            answer = self.registry.admin("POST", path, body, headers={"Headwater-Tenant": THEIRS})
+            assert answer.status_code == 201, (path, answer.text)
+
+    def ask(self, service: str, operation: Operation, caller: str) -> Any:
+        headers = {"Authorization": f"Bearer {self.tokens[caller]}"} if caller in self.tokens else {}
+        nonsense = {"json": {"nonsense": 1}} if operation.method not in ("GET", "DELETE") else {}
+        client = self.apps[service].test_client()
+        return client.open(path_of(operation), method=operation.method, headers=headers, **nonsense)
+
+    def stop(self) -> None:
+        self.registry.stop()
+        self.apps["ingest"].extensions["headwater.close"]()
+        self.apps["dashboard"].extensions["headwater.workers"].stop()
+
+
+def path_of(operation: Operation) -> str:
+    return re.sub(r"<[^>]+>", lambda match: OBJECTS.get(match[0], CANARY), operation.rule)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    started = Platform(tmp_path_factory.mktemp("platform"))
+    yield started
+    started.stop()
+
+
+def expected(access: str, caller: str) -> str:
+    if access in ("public", "own"):
+        return access
+    if access == "service":
+        return "yes" if caller == "service" else "401"
+    if caller not in ROLES:
+        return "401"
+    return "yes" if access == "self" or allows(caller, access) else "403"
+
+
+def seen(operation: Operation, caller: str, answer: Any) -> str:
+    """Say what became of a request: refused for its credential, for its role, or let in."""
+    if operation.access in ("public", "own"):
+        return operation.access
+    is_sent_to_login = answer.status_code == 303 and answer.headers["Location"].startswith("/login")
+    if answer.status_code == 401 or is_sent_to_login:
+        return "401"
+    is_refused = answer.status_code == 403 and b"not_a_person" not in answer.data
+    return "403" if is_refused else "yes"
+
+
+def rows_of(platform: Platform) -> list[tuple[str, ...]]:
+    rows = []
+    for service, app in platform.apps.items():
+        for operation in app.extensions["headwater.api"].operations:
+            cells = []
+            for caller in COLUMNS:
+                answer = platform.ask(service, operation, caller)
+                cells.append(seen(operation, caller, answer))
+                assert cells[-1] == expected(operation.access, caller), (
+                    service,
+                    operation.method,
+                    operation.rule,
+                    caller,
+                )
+                assert operation.access == "service" or CANARY not in leaked(answer), (operation.rule, caller)
+            rows.append((service, f"`{operation.method} {shown(operation.rule)}`", operation.access, *cells))
+    return rows
+
+
+def leaked(answer: Any) -> str:
+    """Give what an answer tells beyond the id that was asked for, which error texts and an empty ledger repeat."""
+    repeated = f'"device":"{CANARY}"'
+    return "" if answer.status_code >= 300 else answer.get_data(as_text=True).replace(repeated, "")
+
+
+def shown(rule: str) -> str:
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+
+
+def test_every_route_lets_in_whom_the_page_says(platform: Platform) -> None:
+    rows = sorted(rows_of(platform))
+    page = page_of(rows)
+
+    if os.environ.get("HEADWATER_WRITE_MATRIX"):
+        PAGE.write_text(page)
+
+    assert len(rows) > 80
+    assert PAGE.read_text() == page, "write it anew with HEADWATER_WRITE_MATRIX=1 and this test"
+
+
+def page_of(rows: list[tuple[str, ...]]) -> str:
+    head = ("service", "route", "access", *COLUMNS)
+    table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return INTRODUCTION + "\n".join(table) + "\n"
+
+
+def test_object_of_another_tenant_is_nowhere(platform: Platform) -> None:
+    """Each route that names a device, a type, a token or a person, with one that exists in another tenant."""
+    checked = 0
+    for service, app in platform.apps.items():
+        for operation in app.extensions["headwater.api"].operations:
+            is_ours = operation.access in (*ROLES[:3], "platform") and any(part in operation.rule for part in FOREIGN)
+            if not is_ours or operation.body is not None or service == "ingest":
+                continue
+            answer = platform.ask(service, operation, "platform")
+            is_empty = operation.method == "GET" and answer.status_code == 200 and CANARY not in answer.text
+            is_absent = answer.status_code in (404, 422, 405) or is_empty
+            assert is_absent, (operation.method, operation.rule, answer.status_code)
+            checked += 1
+
+    assert checked > 20
+
+
+INTRODUCTION = """\
+# Access
+
+Who is let in where. This page is written by a test that asks every route of the real services as every kind of caller, and fails when what it sees differs (`tests/test_access_matrix.py`).
+
+`yes`: let in; what of another tenant is named then answers 404. `401`: no credential, a wrong, expired or revoked one, or one of another tenant; pages send to the log-in. `403`: the role is too low.
+`own`: the route checks devices' credentials by itself. `self`: about the asker; a token is told there that it is no person. `service` routes are not reached through the gateway.
+
+"""
