@@ -62,7 +62,7 @@ class _Page:
             "enrolment.html", operator=call.actor, here="enrolment", held=held["items"], more=held["next"], ways=ways,
             authorities=authorities, has_own=any(each["is_own"] for each in authorities), made=made, fault=fault,
             typed=request.form, may_change=allows(call.actor.role, "operator"),
-            may_trust=allows(call.actor.role, "admin"),
+            may_trust=allows(call.actor.role, "admin"), may_make=allows(call.actor.role, "platform"),
         )  # fmt: skip
         return Response(page, status)
 
@@ -90,7 +90,7 @@ class _Page:
         form = request.form
         tags = dict(pair.split("=", 1) for pair in form.get("tags", "").split() if "=" in pair)
         body: dict[str, Any] = {"name": form.get("name", ""), "kind": form.get("kind", "token"), "tags": tags}
-        body |= {name: form[name].strip() for name in ("ids", "type") if form.get(name, "").strip()}
+        body |= {name: form[name].strip() for name in ("ids", "type", "group") if form.get(name, "").strip()}
         body |= {"policy": "hold"} if form.get("hold") else {}
         most = form.get("max_devices", "").strip()
         body |= {"max_devices": most} if most else {}

@@ -34,6 +34,7 @@ class AuthorityView(BaseModel):
     ids: str
     type: str | None
     tags: dict[str, str]
+    group: str | None = None
     policy: str
     state: Literal["pending", "active"]
     challenge: str | None

@@ -76,6 +76,7 @@ class Terms(Model):
     ids: IdPattern = WILD
     type: Name | None = None
     tags: Tags = {}
+    group: Name | None = None  # a group whose members are listed
     policy: Policy = "auto"  # auto: active at once; hold: its data waits until an operator accepts it
 
 
@@ -104,6 +105,7 @@ class EnrolmentView(BaseModel):
     ids: str
     type: str | None
     tags: dict[str, str]
+    group: str | None = None
     policy: Policy
     max_devices: int | None
     enrolled: int

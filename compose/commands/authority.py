@@ -37,6 +37,7 @@ def _add_customers(actions: Any) -> None:
     register.add_argument("--ids", metavar="PATTERN", help="ids it may name, such as 'pump-*' (default: any)")
     register.add_argument("--type", metavar="T", help="device type of those that come")
     register.add_argument("--tag", action="append", default=[], metavar="K=V", help="tag of those that come")
+    register.add_argument("--group", metavar="G", help="group they are put into")
     register.add_argument("--hold", action="store_true", help="their data waits until they are accepted")
     finish(register, _register)
     prove = actions.add_parser("prove", help="prove to hold its key: a certificate whose CN is the challenge")
@@ -78,7 +79,11 @@ def _list(given: argparse.Namespace) -> int:
 def _register(given: argparse.Namespace) -> int:
     body: dict[str, Any] = {"name": given.name, "certificate": _read(given.certificate), "id_from": given.id_from}
     body |= {"tags": to_tags(given.tag), "policy": "hold" if given.hold else "auto"}
-    body |= {name: value for name, value in (("ids", given.ids), ("type", given.type)) if value is not None}
+    body |= {
+        name: value
+        for name, value in (("ids", given.ids), ("type", given.type), ("group", given.group))
+        if value is not None
+    }
     made = connect(given).call("POST", path(ROUTE), body)
     tables.show([made], ("name", "state", "challenge"), as_json=given.json)
     return 0

@@ -54,6 +54,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ids", metavar="PATTERN", help="ids it lets in, such as 'pump-*' (default: any)")
     parser.add_argument("--type", metavar="T", help="device type of those that come")
     parser.add_argument("--tag", action="append", default=[], metavar="K=V", help="tag of those that come")
+    parser.add_argument("--group", metavar="G", help="group they are put into")
     parser.add_argument("--hold", action="store_true", help="their data waits until they are accepted")
     parser.add_argument("--max-devices", type=at_least_one, metavar="N", help="default: 1 by token, any number by key")
     parser.add_argument("--expires", metavar="TIME", help="RFC 3339, e.g. 2027-01-01T00:00:00Z (default: never)")
@@ -61,7 +62,13 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
 
 def _create(given: argparse.Namespace) -> int:
     body: dict[str, Any] = {"name": given.name, "kind": given.kind, "tags": to_tags(given.tag)}
-    members = {"ids": given.ids, "type": given.type, "max_devices": given.max_devices, "expires": given.expires}
+    members = {
+        "ids": given.ids,
+        "type": given.type,
+        "group": given.group,
+        "max_devices": given.max_devices,
+        "expires": given.expires,
+    }
     body |= {name: value for name, value in members.items() if value is not None}
     body |= {"policy": "hold"} if given.hold else {}
     body |= {"key": _read(given.key_file)} if given.key_file else {}

@@ -62,3 +62,4 @@ class Arrival:
     who: Who
     nonce: str | None = None  # hashed
     hardware: dict[str, Any] = field(default_factory=dict)
+    group: str | None = None

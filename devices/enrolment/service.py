@@ -164,7 +164,7 @@ class Door:
         if not fits(terms.ids, row.device):
             raise Forbidden(f"enrolment {way.name} is for ids like {terms.ids}", code="id_not_allowed")
         device = NewDevice(row.device, terms.type, terms.tags, gateway=False, credential=row, state=_state(terms))
-        self._rows.enrol(way.id, Arrival(device, way.tenant, way.source, who, nonce, dict(asked.hardware)))
+        self._rows.enrol(way.id, Arrival(device, way.tenant, way.source, who, nonce, dict(asked.hardware), terms.group))
         ENROLLED.labels(way.kind).inc()
 
     def _group_of(self, device_id: str, sha256: str) -> EnrolmentRow | None:

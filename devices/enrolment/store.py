@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, u
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICES
 from devices.database.tables_enrolment import ENROLMENTS, ORIGINS
+from devices.database.tables_finding import GROUP_MEMBERS, GROUPS
 from devices.enrolment.rows import GROUP, TOKEN, Arrival, EnrolmentRow
 from devices.rows import CredentialRow, Deed, Who
 from devices.store import add_devices, credential_values
@@ -44,6 +45,7 @@ class EnrolmentStore:
 
         Raises:
             Conflict: the name is taken, or there are MAX_ENROLMENTS.
+            NotFound: no such group with listed members.
         """
         with self._database.write() as transaction:
             mine = select(ENROLMENTS.c.name).where(ENROLMENTS.c.tenant == new.tenant)
@@ -53,6 +55,7 @@ class EnrolmentStore:
             if len(names) >= MAX_ENROLMENTS:
                 raise Conflict(f"a tenant has at most {MAX_ENROLMENTS} enrolments", code="too_many_enrolments")
             transaction.execute(insert(ENROLMENTS).values(**_values(new)))
+            demand_group(transaction, new.tenant, new.terms.group)
             detail = new.terms.model_dump() | {"kind": new.kind, "max_devices": new.max_devices}
             transaction.audit([Deed(who, "enrolment.create", new.name, detail)])
 
@@ -130,6 +133,24 @@ def register(transaction: Write, arrival: Arrival) -> None:
         "time_ns": transaction.now_ns,
     }
     transaction.execute(insert(ORIGINS).values(**origin))
+    if arrival.group is not None and _has_group(transaction, arrival.tenant, arrival.group):
+        member = {"tenant": arrival.tenant, "name": arrival.group, "device": arrival.device.id}
+        transaction.execute(insert(GROUP_MEMBERS).values(**member))
+
+
+def demand_group(transaction: Write, tenant: str, name: str | None) -> None:
+    """Demand that devices can be put into a group, where one is named.
+
+    Raises:
+        NotFound: no such group, or it is found by a query.
+    """
+    if name is not None and not _has_group(transaction, tenant, name):
+        raise NotFound(f"no group {name!r} with listed members", code="group_not_found", fields=["group"])
+
+
+def _has_group(transaction: Write, tenant: str, name: str) -> bool:
+    listed = and_(GROUPS.c.tenant == tenant, GROUPS.c.name == name, GROUPS.c.query.is_(None))
+    return transaction.execute(select(GROUPS.c.name).where(listed)).first() is not None
 
 
 def _demand_room(transaction: Write, tenant: str) -> None:

@@ -66,7 +66,7 @@ def _add_signing(api: Api, authorities: Authorities) -> None:
         """Sign a device's request (CSR) by our own authority; the certificate is a credential at once."""
         return authorities.sign(call.actor.tenant, call.path["device_id"], call.body, who(call))
 
-    @api.route("POST", AUTHORITIES + ":sign-server", "admin", body=ServerRequest, answers={201: CertificateIssued})
+    @api.route("POST", AUTHORITIES + ":sign-server", "platform", body=ServerRequest, answers={201: CertificateIssued})
     def sign_server(call: Call) -> CertificateIssued:
         """Sign the request (CSR) of a listener, for HTTPS and MQTT with TLS."""
         return authorities.sign_server(call.body)

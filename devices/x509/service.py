@@ -23,6 +23,7 @@ from wire.certificates import (
     CertificateRequest,
     ServerRequest,
 )
+from wire.devices import allows
 from wire.enrolment import Terms, fits
 from wire.errors import Conflict, Forbidden, NotFound, Unprocessable
 from wire.topics import is_device_id
@@ -62,11 +63,15 @@ class Authorities:
 
         Raises:
             Conflict: the name is taken, or there is one of our own already.
+            Forbidden: our own is for the platform's administrator to make.
+            NotFound: no such group.
             Unprocessable: the certificate is none of an authority.
             Unavailable: our key cannot be sealed.
         """
         from devices.x509 import pki
 
+        if wanted.certificate is None and not allows(who.role, "platform"):
+            raise Forbidden("the authority of our own is made by the platform's administrator")
         row_id, key, certificate, challenge = "a" + secrets.token_hex(8), None, wanted.certificate, None
         if certificate is None:
             certificate, private = pki.make_authority(f"Headwater {wanted.name}")
@@ -205,7 +210,7 @@ class Authorities:
             if self._rows.tenant_of(row.device) is not None:
                 return self._join(authority, row, credential, who)
             device = NewDevice(row.device, terms.type, terms.tags, gateway=False, credential=credential, state=state)
-            self._rows.enrol(row, Arrival(device, authority.tenant, source, who))
+            self._rows.enrol(row, Arrival(device, authority.tenant, source, who, group=terms.group))
         except Conflict:
             return (self._rows.find(row.fingerprint) or ("", False))[1]  # it came by two connections at once
         ENROLLED.labels("authority").inc()

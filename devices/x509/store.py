@@ -11,7 +11,7 @@ from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICES, TENANTS
 from devices.database.tables_enrolment import AUTHORITIES, CERTIFICATES
 from devices.enrolment.rows import Arrival
-from devices.enrolment.store import register
+from devices.enrolment.store import demand_group, register
 from devices.rows import CredentialRow, Deed, Who
 from devices.store import insert_credential
 from wire.enrolment import Terms
@@ -85,6 +85,7 @@ class AuthorityStore:
             if new.name in names or has_own or len(names) >= MAX_AUTHORITIES:
                 what = "an authority of our own exists" if has_own else f"authority {new.name} exists, or too many do"
                 raise Conflict(what, code="authority_exists", fields=["name"])
+            demand_group(transaction, new.tenant, new.terms.group)
             names_of = ("id", "tenant", "name", "certificate", "key", "id_from", "challenge", "created_ns")
             values = {name: getattr(new, name) for name in names_of} | {"terms": new.terms.model_dump_json()}
             transaction.execute(insert(AUTHORITIES).values(**values))

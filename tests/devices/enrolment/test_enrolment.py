@@ -164,3 +164,16 @@ def test_another_installations_key_opens_nothing() -> None:
     for seal, purpose in ((Seal("b" * 43), "e1"), (Seal("a" * 43), "e2"), (Seal(""), "e1")):
         with pytest.raises(Unavailable):
             seal.open(sealed, purpose)
+
+
+def test_device_is_put_into_the_group_of_its_way_in(service) -> None:
+    service.admin("POST", "/v1/groups", {"name": "pumps"})
+    service.admin("POST", "/v1/groups", {"name": "found", "query": "type=pump"})
+    secret = open_way(service, group="pumps")
+
+    enrol(service, secret, id="d1")
+
+    assert service.admin("GET", "/v1/groups/pumps").json["count"] == 1
+    for name in ("found", "nobody"):
+        refused = service.admin("POST", "/v1/enrolments", {"name": name, "group": name})
+        assert (refused.status_code, refused.json["code"]) == (404, "group_not_found")

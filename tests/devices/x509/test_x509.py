@@ -192,3 +192,17 @@ def test_broker_gets_the_list_and_is_told_whom_to_cut(sqlite_config, tmp_path: P
 
     wait_until(lambda: pki.serials_of(crl.read_bytes()) == {made["serial"]}, 2)
     started.stop()
+
+
+def test_our_own_authority_is_the_platforms_affair(service) -> None:
+    admin, request = service.caller("admin"), pki.make_request("gw.example.org")[0]
+
+    assert admin("POST", AUTHORITIES, {"name": "mine"}).status_code == 403
+    make_own(service)
+    body = {"csr": request, "host": "gw.example.org"}
+    assert admin("POST", f"{AUTHORITIES}:sign-server", body).status_code == 403
+    made = service.admin("POST", f"{AUTHORITIES}:sign-server", body).json
+    assert (pki.read(made["certificate"]).name("SAN"), resolve(service, made["certificate"])) == (
+        "gw.example.org",
+        None,
+    )
