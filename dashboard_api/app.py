@@ -11,7 +11,7 @@ from chassis import settings, web
 from chassis.peers import HttpPeer, Peer
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
-from dashboard_api import api, browser, documents, enrolment, offload, own, pages, session
+from dashboard_api import api, browser, documents, enrolment, finding, offload, own, pages, session
 from dashboard_api.config import DashboardConfig
 from dashboard_api.directory import PeerDirectory
 from dashboard_api.documents import Documents
@@ -58,12 +58,10 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     described = Documents(routes, {"devices": ports.devices, "ingest": ports.ingest})
     session.add_routes(routes, ports.devices, tokens)
     own.add_routes(routes, ports.devices, tokens.forget)
-    pages.add_routes(
-        routes,
-        Views(ports.devices, ports.ingest, queries, directory),
-        Fleet(directory, ports.ingest, ports.hub),
-    )
     enrolment.add_routes(routes, ports.devices)
+    views = Views(ports.devices, ports.ingest, queries, directory)
+    pages.add_routes(routes, views, Fleet(directory, ports.ingest, ports.hub))
+    finding.add_routes(routes, views, ports.devices)
     documents.add_routes(routes, described)
     browser.add_routes(routes)
     edge = web.Edge("dashboard", config.service_token, tokens, lambda: {"store": queries.health()})

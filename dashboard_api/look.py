@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ UNITS = {
     "m/s2": "m/s\u00b2", "W/m2": "W/m\u00b2", "uS/cm": "\u00b5S/cm", "ug/m3": "\u00b5g/m\u00b3",
 }  # fmt: skip
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.:/*-]+", re.ASCII)  # needs no quotation marks in a query
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -118,6 +120,14 @@ def to_ns(shown: Any) -> int | None:
         return None
 
 
+def quoted(text: str) -> str:
+    """Write a text as a value of the query language."""
+    if _PLAIN_VALUE.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def preview(entry: Mapping[str, Any]) -> str:
     """Show the beginning of a quarantined message: as text where it is text, else in hex."""
     try:
@@ -135,5 +145,5 @@ def preview(entry: Mapping[str, Any]) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "value": value, "count": count, "rate": rate, "seconds": seconds, "since": since, "moment": moment,
-    "preview": preview, "spans": spans, "iso": iso, "given": given, "unit": unit,
+    "preview": preview, "spans": spans, "iso": iso, "given": given, "unit": unit, "quoted": quoted,
 }  # fmt: skip

@@ -17,13 +17,11 @@ from dashboard_api import look
 from dashboard_api.fleet import Fleet
 from dashboard_api.views import DevicePage, Views
 from wire import clock
-from wire.errors import HeadwaterError
 
 PAGE = 50
 REPLAY_MAX = 1_000
 # name -> (length, bucket of its charts): about 300 to 450 buckets each
 WINDOWS = {"15m": (900, 2), "1h": (3_600, 10), "6h": (21_600, 60), "24h": (86_400, 300), "7d": (604_800, 1_800)}
-SHOWN = {"online": {"online": "true"}, "offline": {"online": "false"}, "disabled": {"state": "disabled"}}
 DEFAULT_WINDOW = "1h"
 
 
@@ -38,43 +36,25 @@ def _add_fleet(api: Api, views: Views, fleet: Fleet) -> None:
     @api.route("GET", "/", "viewer")
     def overview(call: Call) -> Response:
         """The fleet at a glance."""
-        token = _token()
-        return _page("overview.html", call, figures=fleet.figures(token, call.actor.tenant),
-                     readings=views.readings(token, call.actor.tenant))  # fmt: skip
+        mine = token()
+        return show_page("overview.html", call, figures=fleet.figures(mine, call.actor.tenant),
+                     readings=views.readings(mine, call.actor.tenant))  # fmt: skip
 
     @api.route("GET", "/v1/overview", "viewer", answers={200: None})
     def figures(call: Call) -> dict[str, Any]:
         """Figures of the fleet: devices, rate, lag, ledger; null where a service does not answer."""
-        return fleet.figures(_token(), call.actor.tenant).to_json()
+        return fleet.figures(token(), call.actor.tenant).to_json()
 
 
 def _add_devices(api: Api, views: Views) -> None:
-    @api.route("GET", "/devices", "viewer")
-    def devices(call: Call) -> Response:
-        """The table of devices, by search, tag, type and state."""
-        filters = {name: request.args.get(name, "").strip() for name in ("q", "tag", "type", "show")}
-        asked = {name: text for name, text in look.given(filters).items() if name != "show"}
-        asked |= SHOWN.get(filters["show"], {})
-        fault = ""
-        listing: dict[str, Any] = {"items": [], "next": None}
-        try:
-            listing = views.devices(_token(), asked | _paging())
-        except HeadwaterError as error:
-            if error.status not in (400, 422):  # what was typed is at fault: say so beside the form
-                raise
-            fault = error.detail
-        following = _following("/devices", filters, listing)
-        return _page("devices.html", call, listing=listing, filters=filters, following=following, fault=fault,
-                     is_first="cursor" not in request.args)  # fmt: skip
-
     @api.route("GET", "/devices/<device_id>", "viewer")
     def device(call: Call) -> Response:
         """One device: latest values, charts, presence, tags, quarantined messages."""
-        shown: DevicePage = views.device(_token(), call.path["device_id"], call.actor.tenant)
+        shown: DevicePage = views.device(token(), call.path["device_id"], call.actor.tenant)
         window = request.args.get("window", "")
         window = window if window in WINDOWS else _usual_window(shown)
         length_s, every_s = WINDOWS[window]
-        return _page("device.html", call, shown=shown, window=window, windows=list(WINDOWS), length_s=length_s,
+        return show_page("device.html", call, shown=shown, window=window, windows=list(WINDOWS), length_s=length_s,
                      every_s=every_s)  # fmt: skip
 
 
@@ -83,9 +63,9 @@ def _add_quarantine(api: Api, views: Views) -> None:
     def quarantine(call: Call) -> Response:
         """Refused messages with their reasons."""
         filters = {name: request.args.get(name, "").strip() for name in ("device", "code")}
-        listing = views.quarantine(_token(), look.given(filters) | _paging())
-        following = _following("/quarantine", filters, listing)
-        return _page("quarantine.html", call, listing=listing, filters=filters, following=following,
+        listing = views.quarantine(token(), look.given(filters) | paging())
+        more = following("/quarantine", filters, listing)
+        return show_page("quarantine.html", call, listing=listing, filters=filters, following=more,
                      outcome=_outcome(), is_first="cursor" not in request.args)  # fmt: skip
 
     @api.route("POST", "/quarantine/replay", "operator")
@@ -94,7 +74,7 @@ def _add_quarantine(api: Api, views: Views) -> None:
         ids = request.form.getlist("id")[:REPLAY_MAX]
         back = look.given({name: request.form.get(name, "") for name in ("device", "code")})
         body: dict[str, Any] = {"ids": ids} if ids else {"filter": back}
-        outcome = views.replay(_token(), body)
+        outcome = views.replay(token(), body)
         failed: Sequence[Any] = outcome.get("failed") or []
         more = int(bool(outcome.get("more")))
         found = back | {"replayed": outcome.get("replayed", 0), "failed": len(failed), "more": more}
@@ -110,23 +90,27 @@ def _usual_window(shown: DevicePage) -> str:
     return "15m" if is_new else DEFAULT_WINDOW
 
 
-def _page(template: str, call: Call, **shown: Any) -> Response:
-    rules = {"/": "overview", "/devices": "devices", "/quarantine": "quarantine", "/docs": "docs"}
+def show_page(template: str, call: Call, **shown: Any) -> Response:
+    """Render a page for who asks."""
+    rules = {"/": "overview", "/devices": "devices", "/quarantine": "quarantine", "/docs": "docs", "/groups": "devices"}
     here = rules.get("/" + request.path.split("/")[1], "")
     return Response(render_template(template, operator=call.actor, here=here, **shown))
 
 
-def _following(path: str, filters: Mapping[str, str], listing: Mapping[str, Any]) -> str:
+def following(path: str, filters: Mapping[str, str], listing: Mapping[str, Any]) -> str:
+    """Give the address of the next page; empty when this is the last."""
     if not listing.get("next"):
         return ""
     return f"{path}?{urlencode(look.given(filters) | {'cursor': listing['next']})}"
 
 
-def _token() -> str:
+def token() -> str:
+    """Give the operator's token of this request."""
     return web.presented_token()[0]
 
 
-def _paging() -> dict[str, str]:
+def paging() -> dict[str, str]:
+    """Give what a listing is asked for its page."""
     cursor = request.args.get("cursor", "")
     return {"limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
 

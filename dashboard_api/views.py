@@ -81,6 +81,7 @@ class DevicePage:
     quarantine: list[Mapping[str, Any]] | None  # None: the ingest service does not answer
     charts: list[Shown] = field(default_factory=list)
     delivery: Mapping[str, Any] | None = None  # its ledger; None: the ingest service does not answer
+    groups: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,8 @@ class Views:
         points = self._queries.latest(Selection([row.id], tenant=tenant), limit=MAX_FIELDS).points
         fields = self._fields(Asker(token, tenant), row.type, row.id, points)
         charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
-        return DevicePage(
-            row, details, fields, self._quarantine_of(token, row.id), charts, self._delivery_of(token, row.id)
-        )
+        quarantine, delivery = self._quarantine_of(token, row.id), self._delivery_of(token, row.id)
+        return DevicePage(row, details, fields, quarantine, charts, delivery, self._groups_of(token, row.id))
 
     def quarantine(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Give a page of quarantined messages."""
@@ -159,6 +159,10 @@ class Views:
             found: Mapping[str, Any] = self._ingest.call("GET", f"/v1/devices/{device_id}/ledger", token=token)
         except HeadwaterError:
             return None
+        return found
+
+    def _groups_of(self, token: str, device_id: str) -> list[str]:
+        found: list[str] = self._devices.call("GET", f"/v1/devices/{device_id}/groups", token=token)["items"]
         return found
 
     def _row(self, item: Mapping[str, Any]) -> Row:

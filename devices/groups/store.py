@@ -164,7 +164,7 @@ _demand_sense: Callable[[Connection, str, str], Any] = _condition  # a query tha
 def _to_view(connection: Connection, row: Any, at_most: int | None) -> GroupView:
     found = _condition(connection, row["tenant"], row["name"])
     bound = None if at_most is None else at_most + 1
-    some = select(DEVICES.c.id).where(found).limit(bound).subquery()
+    some = select(DEVICES.c.id).where(found).order_by(DEVICES.c.id).limit(bound).subquery()
     count = int(connection.execute(select(func.count()).select_from(some)).scalar_one())
     return GroupView(
         name=row["name"],

@@ -28,5 +28,5 @@ class Finder:
         """Count what a query finds, as far as `at_most`."""
         with self._database.read() as connection:
             found = condition(tree, tenant, group_finder(connection, tenant))
-            some = select(DEVICES.c.id).where(found).limit(at_most).subquery()
+            some = select(DEVICES.c.id).where(found).order_by(DEVICES.c.id).limit(at_most).subquery()
             return int(connection.execute(select(func.count()).select_from(some)).scalar_one())

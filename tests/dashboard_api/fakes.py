@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 
 from chassis.tokens import hash_token
+from devices.query.parser import parse
+from devices.query.tree import Compare, Contains, Every, Is, Node, Not, OneOf
 from series.port import AggregateQuery, AggregateRow, Capabilities, Page, RangeQuery
 from wire.clock import NS_PER_S, format_ns, now_ns
 from wire.errors import BadRequest, HeadwaterError, NotFound, PeerUnavailable, StoreUnavailable
@@ -141,6 +143,9 @@ class Platform:
     authorities: list[dict[str, Any]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)  # "devices", "ingest"
 
+    groups: list[Any] = field(default_factory=lambda: [group("north"), group("pumps", query="type=pump")])
+    bulks: list[Any] = field(default_factory=list)
+
     def answer(self, method: str, path: str, body: Any, token: str) -> Any:
         parts = urlsplit(path)
         self.calls.append((method, parts.path, token))
@@ -166,6 +171,10 @@ class Platform:
             "/v1/holds:refuse": self._decide,
             "/v1/enrolments": self._enrolments,
             "/v1/certificate-authorities": lambda _query, _body: {"items": self.authorities},
+            "/v1/devices:count": self._count,
+            "/v1/devices:bulk": self._bulk,
+            "/v1/jobs/j1": self._job,
+            "/v1/groups": self._groups,
             "/v1/quarantine": self._quarantine,
             "/v1/quarantine:replay": self._replay,
             "/v1/ledger": lambda _query, _body: self.ledger,
@@ -173,11 +182,19 @@ class Platform:
         }
         if parts.path in routes:
             return routes[parts.path](query, body)
-        if parts.path.endswith("/ledger"):
-            return self.deliveries.get(parts.path.split("/")[3], NUMBERS_NOTHING)
-        if parts.path.startswith(("/v1/enrolments/", "/v1/certificate-authorities/")):
+        return self._rest(method, parts.path)
+
+    def _rest(self, method: str, path: str) -> Any:
+        if path.endswith("/groups"):
+            return {"items": ["north"]}
+        if method == "DELETE" and path.startswith("/v1/groups/"):
+            self.groups = [each for each in self.groups if each["name"] != path.rpartition("/")[2]]
             return None
-        return self._one(parts.path)
+        if path.endswith("/ledger"):
+            return self.deliveries.get(path.split("/")[3], NUMBERS_NOTHING)
+        if path.startswith(("/v1/enrolments/", "/v1/certificate-authorities/")):
+            return None
+        return self._one(path)
 
     def _verify(self, _query: Any, body: Any) -> Any:
         for token, role in self.sessions.items():
@@ -229,20 +246,33 @@ class Platform:
         ids = [i for i in sorted(self.devices) if self.devices[i]["type"] == kind and i > body.get("after", "")]
         return {"ids": ids[: body["limit"]], "next": ids[body["limit"] - 1] if len(ids) > body["limit"] else None}
 
+    def _found(self, query: Any) -> list[Any]:
+        tree = parse(query.get("q", ""), now_ns())
+        return [d for _id, d in sorted(self.devices.items()) if holds(tree, d)]
+
+    def _count(self, query: Any, _body: Any) -> Any:
+        return {"count": len(self._found(query)), "is_exact": False}
+
+    def _groups(self, _query: Any, body: Any) -> Any:
+        if body is not None:
+            parse(body["query"] or "", now_ns())
+            self.groups.append(group(body["name"], query=body["query"], description=body["description"]))
+        return {"items": self.groups}
+
+    def _bulk(self, _query: Any, body: Any) -> Any:
+        found = self._found({"q": body["query"]})
+        if body["preview"]:
+            return {"count": len(found), "examples": found[:10]}
+        self.bulks.append(body)
+        return self._job({}, None)
+
+    def _job(self, _query: Any, _body: Any) -> Any:
+        failures = [{"id": "pump-20", "code": "device_retired", "detail": "retired, which is for good"}]
+        return {"id": "j1", "state": "done", "done": 4, "failed": 1, "total": 5, "error": None,
+                "result": {"failures": failures}}  # fmt: skip
+
     def _list(self, query: Any, _body: Any) -> Any:
-        found = [d for _id, d in sorted(self.devices.items()) if query.get("q", "") in d["id"]]
-        if "tag" in query:
-            key, colon, text = query["tag"].partition(":")
-            if not colon:
-                refused = BadRequest("a tag filter is key:value")
-                raise refused
-            found = [d for d in found if d["tags"].get(key) == text]
-        if "type" in query:
-            found = [d for d in found if d["type"] == query["type"]]
-        if "online" in query:
-            found = [d for d in found if d["online"] == (query["online"] == "true")]
-        if "state" in query:
-            found = [d for d in found if d["state"] == query["state"]]
+        found = self._found(query)
         start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
         return {
             "items": found[start : start + limit],
@@ -278,6 +308,29 @@ class Platform:
         if unquote(name) not in known:
             raise NotFound(f"no {kind} {unquote(name)}")
         return known[unquote(name)]
+
+
+def holds(tree: Node, device: Any) -> bool:
+    """What these tests need of the query language."""
+    match tree:
+        case Every(parts):
+            return all(holds(part, device) for part in parts)
+        case Not(part):
+            return not holds(part, device)
+        case Contains(text):
+            return text.lower() in " ".join([device["id"], device["type"] or "", *device["tags"].values()]).lower()
+        case Is("online"):
+            return bool(device["online"])
+        case OneOf(_, values):
+            return device["id"] in values
+        case Compare(field, _, value):
+            known = device["tags"].get(field.key) if field.name == "tag" else device[field.name]
+            return known == value or (field.name, value) == ("id", "*")
+    raise AssertionError(tree)
+
+
+def group(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "description": "", "query": None, "count": 3, "is_exact": True} | more
 
 
 @dataclass

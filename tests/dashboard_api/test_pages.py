@@ -27,6 +27,10 @@ def get(client, path, headers=VIEWER):
     return client.get(path, headers=headers)
 
 
+def send(client, path, form):
+    return client.post(path, data=form, headers=OPERATOR)
+
+
 def texts(page):
     return re.sub(r"[ \n]+", " ", re.sub(r"<[^>]+>", " ", page.text))
 
@@ -73,23 +77,61 @@ def test_device_table_pages_and_keeps_the_filter(client, platform):
 
     assert page.text.count("<tr data-device=") == 50
     following = re.search(r'href="(/devices\?[^"]*cursor=[^"]*)"', page.text)[1].replace("&amp;", "&")
-    assert "tag=site%3Aa%26b" in following
+    assert "q=tag.site%3D%22a%26b%22" in following
+    assert ">60+<" in page.text
     assert get(client, following).text.count("<tr data-device=") == 10
 
 
 @pytest.mark.parametrize(
     ("query", "count"),
-    [("q=pump", 5), ("type=greenhouse", 8), ("show=offline", 2), ("show=disabled", 1), ("q=none", 0)],
+    [
+        ("q=pump", 5),
+        ("type=greenhouse", 8),
+        ("show=offline", 2),
+        ("show=disabled", 1),
+        ("q=none", 0),
+        ("q=type%3Dgreenhouse+and+not+online", 1),
+        ("q=pump&show=online", 5),
+    ],
 )
 def test_device_table_filters(client, query, count):
     assert get(client, f"/devices?{query}").text.count("<tr data-device=") == count
 
 
-def test_filter_that_cannot_be_read_is_said_beside_the_form(client):
-    page = get(client, "/devices?tag=site")
+def test_query_that_cannot_be_read_is_marked_beside_the_form(client):
+    page = get(client, "/devices?q=type%3Dpump+and+fwx%3C2")
 
     assert page.status_code == 200
-    assert "a tag filter is key:value" in page.text
+    assert "no field &#39;fwx&#39; at character 15" in page.text
+    assert "type=pump and <mark>fwx</mark>&lt;2" in page.text
+    assert 'value="type=pump and fwx&lt;2"' in page.text
+
+
+def test_only_who_may_act_sees_what_acts(client, platform):
+    viewer = get(client, "/devices").text
+    operator = get(client, "/devices", OPERATOR).text
+
+    assert ("data-selection" in viewer, "data-bulk-go" in viewer) == (False, False)
+    assert ("data-selection" in operator, "<option>north</option>" in operator) == (True, True)
+    assert "<option>pumps</option>" not in operator
+
+
+def test_groups_are_listed_made_and_deleted(client, platform):
+    shown = texts(get(client, "/groups"))
+    assert "north" in shown
+    assert "New group" not in shown
+
+    send(client, "/groups", {"name": "new", "query": "type=tank"})
+    wrong = send(client, "/groups", {"name": "bad", "query": "type="})
+    send(client, "/groups/delete", {"name": "north"})
+
+    assert "the query ends at character 6" in wrong.text
+    assert 'value="bad"' in wrong.text
+    assert [each["name"] for each in platform.groups] == ["pumps", "new"]
+
+
+def test_device_page_names_its_groups(client):
+    assert 'href="/devices?q=group%3Dnorth">north</a>' in get(client, "/devices/greenhouse-02").text
 
 
 def test_device_page_shows_values_with_units_of_the_type(client):
