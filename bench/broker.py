@@ -34,13 +34,13 @@ DEVICES = 200
 WINDOW = 20_000  # as compose/broker.conf and the bridge have it
 BARE = ("allow_anonymous true", "log_dest none", "max_queued_messages 10000000", f"max_inflight_messages {WINDOW}")
 SAVING = "persistence true", "autosave_on_changes true", "set_tcp_nodelay true", "acl_file {folder}/acl"
-INSTALLED = "the same, each message held for 60 ms"
+FLOOR, SAVED = "no persistence", "the same, saving each 1,000 changes"
 SETUPS: dict[str, tuple[tuple[str, ...], float]] = {  # settings, and how long the subscriber holds a message
-    "no persistence": (("persistence false",), 0.0),
+    FLOOR: (("persistence false",), 0.0),
     "saving each 100 changes, access list": ((*SAVING, "autosave_interval 100"), 0.0),
-    INSTALLED: ((*SAVING, "autosave_interval 100"), 0.06),
+    "the same, each message held for 60 ms": ((*SAVING, "autosave_interval 100"), 0.06),
     "the same, saving each 400 changes": ((*SAVING, "autosave_interval 400"), 0.06),
-    "the same, saving each 1,000 changes": ((*SAVING, "autosave_interval 1000"), 0.06),
+    SAVED: ((*SAVING, "autosave_interval 1000"), 0.06),
 }
 
 
@@ -135,10 +135,9 @@ def main() -> None:
     print(f"as fast as it goes: {found['as fast as it goes']}")
     most = found["as fast as it goes"]
     lines = [
-        results.Line(
-            "broker alone, QoS 1 in and out, as an installation has it", found[INSTALLED]["broker_us"], "us a message"
-        ),
-        results.Line("the same, most that its one thread passes on", most["reached"], "/s"),
+        results.Line("broker alone, QoS 1 in and out, without persistence", found[FLOOR]["broker_us"], "us a message"),
+        results.Line("the same, saving each 1,000 changes", found[SAVED]["broker_us"], "us a message"),
+        results.Line("the same, offered 100,000/s", most["reached"], "/s"),
     ]
     results.save("broker", before, found, lines)
 

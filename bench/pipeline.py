@@ -190,9 +190,13 @@ def measure_batch(seconds: float) -> None:
     before = results.conditions()
     runs = measure_http("HTTP, NDJSON of 500, through the gateway (budget 100,000 messages/s)", (8, 12), 500, seconds)
     best = max(runs, key=lambda run: run["rate"])
-    line = results.Line("HTTP, NDJSON of 500", best["rate"], "readings/s", 100_000, 300_000)
-    cost = results.Line("the same, CPU of all processes", best["us"]["all"], "us a reading")
-    results.save("batch", before, {"runs": runs}, [line, cost])
+    stored = max(run["acked"] / (run["acked"] / run["rate"] + run["stored_s_later"]) for run in runs)
+    lines = [
+        results.Line("HTTP, NDJSON of 500, accepted", best["rate"], "readings/s", 100_000, 300_000),
+        results.Line("the same, until the last was stored", round(stored), "readings/s"),
+        results.Line("the same, CPU of all processes", best["us"]["all"], "us a reading"),
+    ]
+    results.save("batch", before, {"runs": runs}, lines)
 
 
 def measure_fresh(_seconds: float) -> None:
