@@ -118,7 +118,7 @@ def measure_mqtt(folder: Path, options: argparse.Namespace, size: int) -> Costs:
     ports = world.service._ports  # noqa: SLF001 - outside the product
     for content in encoded:
         batch = costs.of("take apart", lambda content=content: decode_batch(content))
-        sorting = BatchSorting(ports, world.service.protocols, batch.bridge)
+        sorting = BatchSorting(ports, world.service.protocols, batch.bridge, world.service.children)
         costs.of("gate", lambda sorting=sorting, batch=batch: sorting.find_devices(batch.deliveries))
         costs.of("decode and check", lambda sorting=sorting, batch=batch: sorting.take_all(batch.deliveries))
         readings = costs.of("settle", lambda sorting=sorting: sorting.settle([]))
