@@ -11,7 +11,7 @@ from chassis import settings, web
 from chassis.peers import HttpPeer, Peer
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
-from dashboard_api import api, browser, documents, enrolment, finding, offload, own, pages, session
+from dashboard_api import api, browser, documents, enrolment, finding, offload, own, pages, people, session
 from dashboard_api.config import DashboardConfig
 from dashboard_api.directory import PeerDirectory
 from dashboard_api.documents import Documents
@@ -57,6 +57,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     routes = api.routes(queries, Judges(ports.devices))
     described = Documents(routes, {"devices": ports.devices, "ingest": ports.ingest})
     session.add_routes(routes, ports.devices, tokens)
+    people.add_routes(routes, ports.devices)
     own.add_routes(routes, ports.devices, tokens.forget)
     enrolment.add_routes(routes, ports.devices)
     views = Views(ports.devices, ports.ingest, queries, directory)

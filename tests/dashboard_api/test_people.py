@@ -1,0 +1,104 @@
+"""The pages of administration before a real registry: people and tokens, tenants, audit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from chassis.web import SESSION_COOKIE
+from dashboard_api.app import Ports, assemble
+from dashboard_api.config import DashboardConfig
+from devices.config import DevicesConfig
+from tests.dashboard_api.fakes import MemoryReader
+from tests.devices.running import ADMIN, SERVICE, Service
+from tests.support.in_process import AppPeer
+
+OURS = {"Origin": "http://localhost"}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Service]:
+    started = Service(DevicesConfig(data=tmp_path, broker="", operator_token=ADMIN, service_token=SERVICE))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def browser(registry: Service) -> FlaskClient:
+    peer = AppPeer(registry.app, SERVICE)
+    client = assemble(DashboardConfig(service_token=SERVICE), Ports(MemoryReader(), peer, peer)).test_client()
+    client.set_cookie(SESSION_COOKIE, ADMIN)
+    return client
+
+
+def test_person_is_invited_and_taken_back(registry, browser) -> None:
+    made = browser.post("/people/create", data={"name": "ann", "role": "viewer", "kind": "invitation"}, headers=OURS)
+    listed = browser.get("/people").text
+    browser.post("/people/remove", data={"kind": "invitation", "name": "ann"}, headers=OURS)
+
+    assert re.search(r"http://localhost/invitation\?token=[\w-]{43}", made.text)
+    assert "ann" in listed
+    assert "token=" not in listed
+    assert "ann" not in browser.get("/people").text
+
+
+def test_token_is_made_with_a_scope_and_revoked(registry, browser) -> None:
+    form = {"name": "screen", "role": "viewer", "scope": "query:* devices:read", "kind": "token"}
+    browser.post("/people/create", data=form, headers=OURS)
+    token = next(each for each in registry.admin("GET", "/v1/tokens").json["items"] if each["name"] == "screen")
+
+    browser.post("/people/remove", data={"kind": "token", "name": token["id"]}, headers=OURS)
+
+    assert token["scope"] == ["query:*", "devices:read"]
+    assert "screen" not in registry.admin("GET", "/v1/tokens").text
+
+
+def test_fault_is_told_on_the_page(registry, browser) -> None:
+    answer = browser.post("/people/create", data={"name": "a b", "role": "viewer"}, headers=OURS)
+
+    assert (answer.status_code, "is-bad" in answer.text) == (422, True)
+
+
+def test_one_of_the_platform_enters_a_tenant_and_leaves_it(registry, browser) -> None:
+    browser.post("/tenants/change", data={"deed": "create", "id": "acme", "title": "Acme"}, headers=OURS)
+    browser.post("/tenants/enter", data={"id": "acme"}, headers=OURS)
+    there = browser.get("/v1/session").json["tenant"]
+    browser.post("/tenants/enter", data={"id": "default"}, headers=OURS)
+
+    entries = registry.admin("GET", "/v1/audit?action=tenant.enter", headers={"Headwater-Tenant": "acme"}).json["items"]
+    assert (there, browser.get("/v1/session").json["tenant"]) == ("acme", "default")
+    assert [entry["actor"] for entry in entries] == ["token:bootstrap"]
+
+
+def test_tenant_is_suspended_and_goes_on(registry, browser) -> None:
+    registry.admin("POST", "/v1/tenants", {"id": "acme"})
+
+    states = []
+    for deed in ("suspend", "resume"):
+        browser.post("/tenants/change", data={"deed": deed, "id": "acme"}, headers=OURS)
+        states.append(registry.admin("GET", "/v1/tenants/acme").json["state"])
+
+    assert states == ["suspended", "active"]
+
+
+def test_audit_is_narrowed_and_says_what_is_wrong_with_a_filter(registry, browser) -> None:
+    registry.register("d1", tags={"note": "<script>alert(1)</script>"})
+    registry.register("d2")
+
+    narrowed = browser.get("/audit?object=d1").text
+    wrong = browser.get("/audit?start=yesterday").text
+
+    assert "device.create" in narrowed
+    assert "d2" not in narrowed
+    assert "<script>alert" not in narrowed
+    assert "is-bad" in wrong
+
+
+def test_forms_of_another_site_change_nothing(registry, browser) -> None:
+    foreign = {"Origin": "http://evil.example"}
+    for path in ("/people/create", "/people/remove", "/tenants/change", "/tenants/enter"):
+        assert browser.post(path, data={"name": "x", "id": "x"}, headers=foreign).status_code == 403
