@@ -48,7 +48,6 @@ class Verdict(msgspec.Struct, frozen=True):
 
 _batch_encoder = msgspec.msgpack.Encoder()
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
-_verdict_decoder = msgspec.json.Decoder(Verdict)
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -64,8 +63,3 @@ def decode_batch(content: bytes) -> Batch:
 def encode_verdict(verdict: Verdict) -> bytes:
     """Encode as JSON."""
     return msgspec.json.encode(verdict)
-
-
-def decode_verdict(content: bytes) -> Verdict:
-    """Decode; raises msgspec.DecodeError."""
-    return _verdict_decoder.decode(content)

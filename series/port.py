@@ -23,12 +23,8 @@ class Capabilities:
     bools: bool = True
     exact_int64: bool = True
     exact_uint64: bool = True
-    last_write_wins: bool = True
-    partial_field_merge: bool = True
     ack_is_durable: bool = True
-    read_after_write_s: float = 0.0
     delete_series: bool = True
-    ts_resolution_ns: int = 1
 
 
 @dataclass(frozen=True, slots=True)

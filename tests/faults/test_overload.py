@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -158,20 +159,41 @@ def never_reading(site: Site) -> socket.socket:
 
 def test_too_little_memory_costs_no_reading(site: Site) -> None:
     """Ingestion may not grow any more: requests that do not fit are refused or end a worker, and a client repeats them."""
-    workers = site.family("ingest-json")[1:]
     run = site.run("poor").start(mqtt=2, http=2)
-    for pid in workers:
-        limit = address_space(pid) + 8 * 1024 * 1024
-        resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    device = site.installation.add_device("heavy")
-    answers = Counter(weigh(site, device.bearer))
-    print(dict(answers))
-    for pid in workers:
-        if Path(f"/proc/{pid}").exists():
-            resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with poor(site.family("ingest-json")[1:]):
+        device = site.installation.add_device("heavy")
+        print(dict(Counter(weigh(site, device.bearer))))
     run.wait_acked(40)
 
     run.check()
+
+
+@pytest.mark.parametrize("name", ["bridge", "writer", "devices", "dashboard"])
+def test_too_little_memory_of_any_process_costs_no_reading(site: Site, name: str) -> None:
+    run = site.run(f"poor-{name}").start(mqtt=4, http=2)
+    with site.frozen(name):  # a backlog for it
+        run.wait_acked(100)
+    with poor(site.family(name), 1):
+        run.wait_acked(400)
+        site.installation.call(
+            "GET", "/v1/query/range?device=heavy&start=2020-01-01T00:00:00Z&end=2100-01-01T00:00:00Z"
+        )
+        wait_until(lambda: site.installation.call("GET", "/v1/devices?limit=500").status < 600, 30, "an answer")
+    run.wait_acked(40)
+
+    run.check()
+
+
+@contextmanager
+def poor(pids: list[int], room_mb: int = 8) -> Iterator[None]:
+    """Let processes grow by so much and no more; those that end of it come back without a limit."""
+    for pid in pids:
+        limit = address_space(pid) + room_mb * 1024 * 1024
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    yield
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def address_space(pid: int) -> int:

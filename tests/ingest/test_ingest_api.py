@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from ingest.app import create_app
 from ingest.config import IngestConfig
-from ingest.framing import Batch, Delivery, decode_verdict, encode_batch
+from ingest.framing import Batch, Delivery, Verdict, encode_batch
 from ingest.spool.reader import SpoolReader
 from ingest.turns import Turns
 from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry
@@ -325,7 +326,7 @@ def test_batch_of_a_bridge_is_answered_per_message(client) -> None:
         headers={"Authorization": f"Bearer {SERVICE_TOKEN}"},
     )
 
-    verdict = decode_verdict(answer.data)
+    verdict = msgspec.json.decode(answer.data, type=Verdict)
     assert verdict.accepted == 1
     assert [(each.index, each.end, each.code) for each in verdict.endings] == [
         (1, "quarantined", "bad_syntax"), (2, "quarantined", "unknown_device"),
@@ -342,7 +343,7 @@ def test_batch_may_be_larger_than_a_devices_body(client) -> None:
         "/internal/batch", data=encode_batch(batch), headers={"Authorization": f"Bearer {SERVICE_TOKEN}"}
     )
 
-    assert decode_verdict(answer.data).accepted == 40
+    assert msgspec.json.decode(answer.data, type=Verdict).accepted == 40
 
 
 def test_garbage_as_batch_is_400(client) -> None:
