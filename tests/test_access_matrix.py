@@ -29,6 +29,8 @@ from tests.support.in_process import AppPeer
 from wire.devices import ROLES, allows
 
 PAGE = Path(__file__).parent.parent / "docs" / "access.md"
+GATEWAY = Path(__file__).parent.parent / "compose" / "gateway.conf"
+WAY = re.compile(r"location (= )?(/v1/\S+) ")
 CANARY = "canary-of-theirs"
 THEIRS = "theirs"
 COLUMNS = ("nobody", "wrong", "expired", "service", *ROLES)
@@ -139,6 +141,19 @@ def rows_of(platform: Platform) -> list[tuple[str, ...]]:
                 assert operation.access == "service" or CANARY not in leaked(answer), (operation.rule, caller)
             rows.append((service, f"`{operation.method} {shown(operation.rule)}`", operation.access, *cells))
     return rows
+
+
+def test_gateway_knows_the_way_to_every_route_of_the_registry(platform: Platform) -> None:
+    lines = GATEWAY.read_text().splitlines()
+    ways = [match for line in lines if "proxy_pass http://devices;" in line and (match := WAY.search(line))]
+    lost = [
+        operation.rule
+        for operation in platform.apps["devices"].extensions["headwater.api"].operations
+        if operation.rule.startswith("/v1/")
+        and not any(operation.rule == way[2] or (not way[1] and operation.rule.startswith(way[2])) for way in ways)
+    ]
+
+    assert lost == []
 
 
 def leaked(answer: Any) -> str:

@@ -27,6 +27,11 @@ def _add_tenants(api: Api, tenants: Tenants) -> None:
         """Make a tenant."""
         return tenants.create(call.body, who(call))
 
+    @api.route("GET", "/v1/usage", "viewer", answers={200: TenantView})
+    def show_usage(call: Call) -> TenantView:
+        """Show the own tenant: how many devices and people it has, and its limits."""
+        return tenants.find(call.actor.tenant)
+
     @api.route("GET", ONE, "platform", answers={200: TenantView})
     def get_tenant(call: Call) -> TenantView:
         """Show a tenant."""

@@ -47,6 +47,18 @@ def test_viewer_of_all_gets_every_point():
     assert drain(viewer) == [[point("a"), point("b")]]
 
 
+def test_viewer_gets_nothing_of_another_tenant():
+    hub = Hub()
+    named, all_of_acme = joined(hub, devices=["a"]), Viewer(Subscription(), "acme")
+    hub.join(all_of_acme)
+
+    hub.publish(orjson.dumps({"tenant": "acme", "points": [point("a"), point("b")]}))
+
+    assert drain(named) == []
+    assert drain(all_of_acme) == [[point("a"), point("b")]]
+    assert sum(hub.rates()) == 0
+
+
 def test_viewer_of_a_query_gets_what_it_finds_among_those_named():
     hub = Hub()
     viewer = joined(hub, query="online", devices=["a", "b"])

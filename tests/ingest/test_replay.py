@@ -57,6 +57,19 @@ def test_field_is_replayed_alone_at_its_own_time(world) -> None:
     assert (reading.boot_id, reading.seq) == (None, None)
 
 
+def test_moved_devices_data_is_replayed_for_the_tenant_of_its_time(world) -> None:
+    send(world, b'{"boot_id":"b","seq":4,"t":20}')
+    widen(world)
+    world.registry.put(world.registry.devices["d1"].model_copy(update={"tenant": "acme"}))
+    world.gate.poll()
+    world.commit.readings.clear()
+
+    replay(world)
+
+    assert world.gate.find(["d1"]).known["d1"].tenant == "acme"
+    assert {reading.tenant for reading in world.commit.readings} == {"default"}
+
+
 def test_whole_record_is_replayed_with_its_key(world) -> None:
     send(world, b'{"boot_id":"b","seq":4,"t":20}')
     widen(world)

@@ -200,6 +200,8 @@ def test_tenant_has_at_most_the_devices_it_may(tenants) -> None:
 
     answers = [operator("POST", "/v1/devices", {"id": key}) for key in ("d1", "d2")]
 
+    usage = operator("GET", "/v1/usage").json
+    assert (usage["id"], usage["devices"], usage["limits"]) == ("acme", 1, {"devices": 1})
     assert [answer.status_code for answer in answers] == [201, 403]
     assert answers[1].json["code"] == "device_quota"
 
