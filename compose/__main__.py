@@ -19,6 +19,7 @@ MODULES = {
     "types": ("type",),
     "gateways": ("gateway",),
     "jobs": ("job",),
+    "rotations": ("rotation",),
     "finding": ("group",),
     "control": ("command", "twin"),
     "enrol": ("enrol",),

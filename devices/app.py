@@ -17,6 +17,7 @@ from devices.audit import api as audit_api
 from devices.audit.store import AuditStore
 from devices.broker import hooks_api
 from devices.broker.access import BrokerAccess, BrokerAuth, NoBroker
+from devices.broker.connections import Connections
 from devices.broker.dynsec import DynamicSecurity
 from devices.broker.hooks import BrokerHooks
 from devices.broker.mosquitto_file import MosquittoFile
@@ -55,6 +56,10 @@ from devices.people.visits import InvitationStore, SessionStore
 from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
 from devices.query.store import Finder
+from devices.rotations import api as rotations_api
+from devices.rotations.service import JOB_KIND as ROTATION_KIND
+from devices.rotations.service import Rotation
+from devices.rotations.store import RotationStore
 from devices.service import Registry
 from devices.store import CredentialStore, DeviceStore
 from devices.tenants import api as tenants_api
@@ -82,9 +87,9 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     runner = _add_registry(routes, database, devices, Registry(devices, credentials))
     lookups, marks = LookupStore(database), PresenceStore(database)
     tokens, operators = _open_access(config, database)
-    keeper = Keeper(marks, config.silence_s)
     authorities = _add_certificates(routes, database, seal)
     access = BrokerAccess(lookups, marks, _open_broker(config, seal, authorities))
+    keeper = Keeper(marks, config.silence_s, Connections(credentials, access).note)
     control = Control(database, config, DeviceDoor(lookups, keeper, credentials))
     keeper.arrived = control.arrive
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
@@ -127,12 +132,15 @@ def _add_registry(routes: Api, database: Database, devices: DeviceStore, registr
     importer = Importer(devices, rows)
     finder, groups = Finder(database), GroupStore(database)
     bulk = Bulk(registry, finder, groups, rows)
-    kinds = {JOB_KIND: importer.kind(), BULK_KIND: bulk.kind()}
+    rotations = RotationStore(database)
+    rotation = Rotation(rotations, rows)
+    kinds = {JOB_KIND: importer.kind(), BULK_KIND: bulk.kind(), ROTATION_KIND: rotation.kind()}
     jobs = Jobs(rows, kinds)
     jobs_api.add_routes(routes, jobs)
     onboarding_api.add_routes(routes, importer, jobs)
     groups_api.add_routes(routes, groups)
     bulk_api.add_routes(routes, bulk, finder, jobs)
+    rotations_api.add_routes(routes, rotation, jobs, (finder, rotations, rows))
     return Runner(rows, kinds)
 
 

@@ -32,13 +32,15 @@ def issue(device_id: str, now_ns: int, validity: CredentialCreate) -> tuple[Issu
     secret, key = new_token(), "c" + secrets.token_hex(8)
     issued = IssuedCredential(
         id=key,
+        label=validity.label,
         username=device_id,
         secret=secret,
         bearer=f"{device_id}.{secret}",
         not_before=start_ns,
         not_after=end_ns,
     )
-    row = replace(adopt(device_id, secret, now_ns), id=key, not_before_ns=start_ns, not_after_ns=end_ns)
+    stored = adopt(device_id, secret, now_ns)
+    row = replace(stored, id=key, not_before_ns=start_ns, not_after_ns=end_ns, label=validity.label)
     return issued, row
 
 

@@ -45,6 +45,7 @@ class CredentialRow:
     not_before_ns: int | None = None
     not_after_ns: int | None = None
     last_used_ns: int | None = None
+    label: str | None = None
     plain: str = field(default="", repr=False)  # never stored as it is; see `devices.store.credential_values`
 
 

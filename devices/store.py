@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from devices.query.sql import condition
 from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
 from devices.tenants.store import demand_room
+from wire import clock
 from wire.errors import Conflict, NotFound
 from wire.registry import CredentialView, DeviceView
 
@@ -182,6 +183,25 @@ class CredentialStore:
             transaction.changed("device", [device_id])
             transaction.audit([Deed(who, "credential.revoke", device_id, {"credential": credential_id})])
 
+    def mark_connected(self, connected_ns: Mapping[str, int]) -> None:
+        """Note that devices connected to the broker: they used the credential that it takes of them now."""
+        ids, now_ns = list(connected_ns), clock.now_ns()
+        valid = and_(
+            or_(CREDENTIALS.c.not_before_ns.is_(None), CREDENTIALS.c.not_before_ns <= now_ns),
+            or_(CREDENTIALS.c.not_after_ns.is_(None), CREDENTIALS.c.not_after_ns > now_ns),
+        )
+        owns = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
+        query = select(CREDENTIALS.c.device, CREDENTIALS.c.id, DEVICES.c.broker_credential)
+        query = query.select_from(CREDENTIALS.join(DEVICES, owns)).order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
+        taken: dict[str, str] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(ids), PARAMETERS):
+                part = CREDENTIALS.c.device.in_(ids[start : start + PARAMETERS])
+                for device, key, chosen in connection.execute(query.where(part, valid)):
+                    if taken.get(device) != chosen or chosen is None:  # as `devices.broker.access.choose` does
+                        taken[device] = key
+        self.mark_used({key: connected_ns[device] for device, key in taken.items()})
+
     def mark_used(self, used_ns: dict[str, int]) -> None:
         """Note when credentials were used last; older news than what is known changes nothing."""
         ids = list(used_ns)
@@ -341,6 +361,7 @@ def _to_view(row: Any) -> DeviceView:
 def _to_credential_view(row: Any) -> CredentialView:
     return CredentialView(
         id=row["id"],
+        label=row["label"],
         created=row["created_ns"],
         not_before=row["not_before_ns"],
         not_after=row["not_after_ns"],

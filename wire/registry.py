@@ -55,10 +55,11 @@ class DevicePatch(Model):
 
 
 class CredentialCreate(Model):
-    """Validity of a further credential; absent = from now, without end."""
+    """Validity of a further credential; absent = from now, without end. Its label is for people."""
 
     not_before: When | None = None
     not_after: When | None = None
+    label: Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
 
 
 class CredentialRotate(Model):
@@ -71,6 +72,7 @@ class CredentialView(BaseModel):
     """A credential without its secret."""
 
     id: str
+    label: str | None
     created: TimeNs
     not_before: TimeNs | None
     not_after: TimeNs | None
@@ -81,6 +83,7 @@ class IssuedCredential(BaseModel):
     """A credential with its secret: answered once, stored nowhere."""
 
     id: str
+    label: str | None = None
     username: str
     secret: str
     bearer: str

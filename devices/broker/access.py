@@ -22,6 +22,7 @@ from wire import clock
 log = logs.get(__name__)
 POLL_S = 0.15  # how soon a change in the registry is noticed
 PAUSE_S = 0.35  # least time between two rewrites: every reload stalls the broker's clients for a moment
+SETTLED_S = 2.0  # after a turn, until it has surely reached the broker
 TURN_PAUSE_S = 1.0  # least time between two turns of credentials
 
 
@@ -67,6 +68,11 @@ class BrokerAccess:
     def is_current(self) -> bool:
         """Tell whether the list was written at least once."""
         return self._is_written
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the broker takes of each device the credential that is chosen for it, for a while already."""
+        return self._is_written and time.monotonic() - self._turned_at_s > SETTLED_S and not self._is_stale()
 
     def run(self, stopping: threading.Event) -> None:
         """Follow the registry until stopped."""

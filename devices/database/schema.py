@@ -19,6 +19,7 @@ from devices.database import (
     tables_finding,  # noqa: F401 - puts its tables into METADATA
     tables_gateways,  # noqa: F401 - its tables join METADATA
     tables_jobs,  # noqa: F401 - declares its tables in METADATA
+    tables_rotations,  # noqa: F401 - the same
 )
 from devices.database.engine import Database
 from devices.database.tables import COUNTERS, METADATA, TENANTS

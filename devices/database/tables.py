@@ -82,6 +82,7 @@ CREDENTIALS = Table(
     Column("not_before_ns", BigInteger),
     Column("not_after_ns", BigInteger),
     Column("last_used_ns", BigInteger),
+    Column("label", String(64)),
     of_device(),
     Index("credentials_by_device", "tenant", "device"),
 )

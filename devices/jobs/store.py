@@ -98,6 +98,24 @@ class JobStore:
             if ends_as is not None:
                 _close(transaction, job, step, ends_as)
 
+    def amend(self, job_id: str, kind: str, news: dict[str, Any], deed: tuple[Who, str] | None = None) -> None:
+        """Put something into a running job's cursor, for its next turn.
+
+        Raises:
+            Conflict: it is over.
+        """
+        mine = and_(JOBS.c.id == job_id, JOBS.c.kind == kind, JOBS.c.state.in_(_LIVE))
+        with self._database.write() as transaction:
+            row = transaction.execute(select(JOBS.c.cursor, JOBS.c.turn).where(mine)).first()
+            if row is None:
+                raise Conflict("the job is over", code="job_over")
+            cursor = orjson.dumps(orjson.loads(row.cursor) | news).decode()
+            # The turn that is being done now would write over it: it counts as done elsewhere, and is done again.
+            values = {"cursor": cursor, "turn": row.turn + 1, "due_ns": transaction.now_ns}
+            transaction.execute(update(JOBS).where(mine).values(**values))
+            if deed is not None:
+                transaction.audit([Deed(*deed, job_id)])
+
     def fail(self, job: Job, why: str) -> None:
         """End a job that cannot go on."""
         with self._database.write() as transaction:

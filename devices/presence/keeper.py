@@ -31,9 +31,13 @@ class Marks(Protocol):
 class Keeper:
     """Keeps presence. `see` may be called by any thread and process, the rest by the one that hosts presence."""
 
-    def __init__(self, marks: Marks, silence_s: float) -> None:
+    def __init__(
+        self, marks: Marks, silence_s: float, on_connect: Callable[[Mapping[str, int]], None] | None = None
+    ) -> None:
+        """`on_connect` is told who connected to the broker, and when."""
         self._marks = marks
         self._silence_s = silence_s
+        self._on_connect = on_connect
         self._beat_at_s = 0.0
         self.arrived: Callable[[Sequence[str]], None] = lambda _ids: (
             None
@@ -62,6 +66,9 @@ class Keeper:
         came = [piece.device for piece in evidence if piece.kind == "connected" or piece.word == "online"]
         if came:
             self.arrived(list(dict.fromkeys(came)))
+        connected = {piece.device: piece.time_ns for piece in evidence if piece.kind == "connected"}
+        if connected and self._on_connect is not None:
+            self._on_connect(connected)
 
     def resume(self, *, has_session: bool) -> None:
         """Begin to hear from the broker: who was connected still is, unless news may have been missed."""

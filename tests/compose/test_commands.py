@@ -491,3 +491,21 @@ def test_child_is_listed_moved_and_released(gateway: Gateway, capsys: pytest.Cap
     assert gateway.body() == {"gateway": "g2"}
     assert run(gateway, "gateway", "release", "c1") == 0
     assert "held" in capsys.readouterr().out
+
+
+def test_rotation_writes_secrets_privately_and_shows_who_waits(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.answers |= {"POST /v1/rotations": JOB, "GET /v1/jobs/j1": JOB, "POST /v1/rotations/j1:finish": JOB}
+    gateway.answers |= {"GET /v1/jobs/j1/result": "device,secret\nd1,sss\n", "DELETE /v1/jobs/j1/result": None}
+    waits = {"device": "d9", "credential": "c1", "online": True, "last_seen": None}
+    gateway.answers |= {"GET /v1/rotations/j1/waiting?limit=500": {"items": [waits], "next": None}}
+
+    assert run(gateway, "rotation", "start", "type=pump", "--overlap", "60") == 0
+    assert gateway.body() == {"query": "type=pump", "overlap_s": 60.0}
+    assert run(gateway, "rotation", "secrets", "j1", "--result", str(tmp_path / "out.csv")) == 0
+    assert (tmp_path / "out.csv").stat().st_mode & 0o077 == 0
+    assert run(gateway, "rotation", "waiting", "j1") == run(gateway, "rotation", "finish", "j1") == 0
+    shown = capsys.readouterr().out
+    assert "d9" in shown
+    assert "sss" not in shown
