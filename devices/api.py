@@ -81,11 +81,6 @@ def _add_devices(api: Api, registry: Registry) -> None:
         """Change type, tags or gateway mark; members not given stay, null removes."""
         return registry.change(call.path["device_id"], call.body, who(call))
 
-    @api.route("DELETE", DEVICE, "operator", answers={204: None})
-    def delete_device(call: Call) -> None:
-        """Delete a device and its credentials; the broker cuts it off."""
-        registry.remove(call.path["device_id"], who(call))
-
 
 def _add_states(api: Api, registry: Registry) -> None:
     @api.route("POST", DEVICE + ":disable", "operator", answers={200: DeviceView})

@@ -35,6 +35,9 @@ from devices.enrolment.holds import HoldStore
 from devices.enrolment.seal import Seal
 from devices.enrolment.service import Door, Enrolments
 from devices.enrolment.store import EnrolmentStore
+from devices.erasure import api as erasure_api
+from devices.erasure.service import JOB_KIND as ERASE_KIND
+from devices.erasure.service import Erasures
 from devices.gateways import api as gateways_api
 from devices.gateways.store import GatewayStore
 from devices.groups import api as groups_api
@@ -135,11 +138,14 @@ def _add_registry(routes: Api, database: Database, devices: DeviceStore, registr
     rotations = RotationStore(database)
     rotation = Rotation(rotations, rows)
     kinds = {JOB_KIND: importer.kind(), BULK_KIND: bulk.kind(), ROTATION_KIND: rotation.kind()}
+    erasures = Erasures(registry, rows)
+    kinds[ERASE_KIND] = erasures.kind()
     jobs = Jobs(rows, kinds)
     jobs_api.add_routes(routes, jobs)
     onboarding_api.add_routes(routes, importer, jobs)
     groups_api.add_routes(routes, groups)
     bulk_api.add_routes(routes, bulk, finder, jobs)
+    erasure_api.add_routes(routes, registry, erasures, jobs)
     rotations_api.add_routes(routes, rotation, jobs, (finder, rotations, rows))
     return Runner(rows, kinds)
 

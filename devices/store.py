@@ -197,9 +197,7 @@ class CredentialStore:
         with self._database.read() as connection:
             for start in range(0, len(ids), PARAMETERS):
                 part = CREDENTIALS.c.device.in_(ids[start : start + PARAMETERS])
-                for device, key, chosen in connection.execute(query.where(part, valid)):
-                    if taken.get(device) != chosen or chosen is None:  # as `devices.broker.access.choose` does
-                        taken[device] = key
+                _choose(connection.execute(query.where(part, valid)), taken)
         self.mark_used({key: connected_ns[device] for device, key in taken.items()})
 
     def mark_used(self, used_ns: dict[str, int]) -> None:
@@ -212,6 +210,13 @@ class CredentialStore:
                 rows = transaction.execute(query).all()
                 newer = [{"key": key, "ns": used_ns[key]} for key, last in rows if last is None or last < used_ns[key]]
                 transaction.execute(_MARK_USED, newer)
+
+
+def _choose(rows: Iterable[Any], taken: dict[str, str]) -> None:
+    """Note which credential the broker takes of each device, as `devices.broker.access.choose` does; newest last."""
+    for device, key, chosen in rows:
+        if chosen is None or taken.get(device) != chosen:
+            taken[device] = key
 
 
 def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, action: str) -> None:

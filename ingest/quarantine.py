@@ -41,6 +41,7 @@ _SELECT = (
 _ALL_BYTES = 2**31  # more than a value of SQLite can hold
 _IS_OF = "SELECT count(*) FROM entries WHERE id = ? AND tenant = ?"
 _DROP_MESSAGE = "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entries WHERE message = ?1)"
+_ENTRIES_OF = "SELECT id, message FROM entries WHERE device = ? AND tenant = ? LIMIT ?"
 _OLD_WAITING = (
     "SELECT e.id FROM messages m JOIN entries e ON e.message = m.id"
     " WHERE m.received_ns < ? AND e.replayed_ns IS NULL ORDER BY m.received_ns LIMIT ?"
@@ -194,6 +195,20 @@ class Quarantine:
                 connection.execute(_ADD_COUNT, ("refused", deleted))
                 discarded += deleted
         return discarded
+
+    def erase(self, device: str, *, tenant: str = TENANT) -> int:
+        """Delete all that is kept of a device; what waited counts as refused. Give how many entries that was."""
+        erased = 0
+        while True:
+            with self._file.write() as connection:
+                found = list(connection.execute(_ENTRIES_OF, (device, tenant, MAX_FREED)))
+                refused = sum(self._delete(connection, id_) for id_, _ in found)
+                connection.execute(_ADD_COUNT, ("refused", refused))
+                connection.executemany("DELETE FROM entries WHERE id = ?", [(id_,) for id_, _ in found])
+                connection.executemany(_DROP_MESSAGE, [(message,) for message in {message for _, message in found}])
+            erased += len(found)
+            if len(found) < MAX_FREED:
+                return erased
 
     def prune(self, *, waiting_before_ns: int | None, replayed_before_ns: int) -> int:
         """End what waited since before a time (it counts as refused), forget what was replayed before another.

@@ -9,6 +9,8 @@ from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path
 from compose.commands.finding import add_bulk, add_patch, pointing_at, to_attributes, to_patch, to_tags
 from compose.commands.importing import add_import
+from compose.commands.jobs import follow
+from compose.folder import StartError
 from wire.devices import DeviceState
 
 DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
@@ -62,6 +64,8 @@ def _add_deeds(actions: Any) -> None:
     ):
         deed = actions.add_parser(name, help=help_text)
         deed.add_argument("id")
+        if name == "delete":
+            deed.add_argument("--with-data", action="store_true", help="its readings too: wait until they are gone")
         finish(deed, _deed)
         deed.set_defaults(deed=name)
     rotate = actions.add_parser("rotate", help="issue a new secret; the old ones work on for a while")
@@ -98,7 +102,11 @@ def _show(given: argparse.Namespace) -> int:
 
 def _deed(given: argparse.Namespace) -> int:
     peer = connect(given)
-    if given.deed == "delete":
+    if given.deed == "delete" and given.with_data:
+        job = follow(peer, peer.call("DELETE", path("devices", given.id, data="true"))["id"], is_quiet=True)
+        if job["state"] != "done":
+            raise StartError(f"{given.id} was not deleted: {job['error'] or job['state']}")
+    elif given.deed == "delete":
         peer.call("DELETE", path("devices", given.id))
     else:
         peer.call("POST", path("devices", f"{given.id}:{given.deed}"))

@@ -63,6 +63,7 @@ class BrokerAccess:
         self._is_written = False
         self._next_edge_ns: int | None = None
         self._turned_at_s = -TURN_PAUSE_S
+        self._changed_at_s = -SETTLED_S  # when a turn really gave the broker another credential of a device
 
     @property
     def is_current(self) -> bool:
@@ -72,7 +73,7 @@ class BrokerAccess:
     @property
     def is_settled(self) -> bool:
         """Tell whether the broker takes of each device the credential that is chosen for it, for a while already."""
-        return self._is_written and time.monotonic() - self._turned_at_s > SETTLED_S and not self._is_stale()
+        return self._is_written and time.monotonic() - self._changed_at_s > SETTLED_S and not self._is_stale()
 
     def run(self, stopping: threading.Event) -> None:
         """Follow the registry until stopped."""
@@ -104,6 +105,7 @@ class BrokerAccess:
         self._turned_at_s = time.monotonic()
         turned = self._turner.turn_broker_credentials(clock.now_ns())
         if turned:
+            self._changed_at_s = time.monotonic()
             log.info("broker_credentials_turned", devices=len(turned))
             self._stale.set()
 

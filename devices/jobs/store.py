@@ -80,6 +80,12 @@ class JobStore:
         with self._database.read() as connection:
             return [_to_job(row) for row in connection.execute(query).mappings()]
 
+    def live(self, kind: str) -> Sequence[Job]:
+        """Give all jobs of a kind that are not over, whichever tenant's."""
+        query = select(JOBS).where(JOBS.c.kind == kind, JOBS.c.state.in_(_LIVE)).order_by(JOBS.c.id)
+        with self._database.read() as connection:
+            return [_to_job(row) for row in connection.execute(query).mappings()]
+
     def advance(self, job: Job, step: Step, ends_as: JobState | None) -> None:
         """Commit what a turn did together with its progress.
 

@@ -25,11 +25,12 @@ from chassis.peers import HttpPeer
 from chassis.workers import Workers
 from ingest.quarantine import Quarantine
 from ingest.spool.reader import SpoolReader
-from ingest.writer import departures
+from ingest.writer import departures, erasures
 from ingest.writer.acks import AckBoard
 from ingest.writer.config import WriterConfig
 from ingest.writer.departures import Departures
 from ingest.writer.drain import Drain
+from ingest.writer.erasures import Erasures
 from ingest.writer.feed import FeedBuffer, FeedPublisher, News
 from ingest.writer.pace import Pace
 from ingest.writer.state import BOOT_DAYS, BootReader, DeviceBoots, WriterState
@@ -73,6 +74,7 @@ class Writer:
         self._trouble = "starting"  # "" when all is well
         self._boots: BootReader | None = None
         self._departures: Departures | None = None
+        self._erasures: Erasures | None = None
         self.news = News(FeedBuffer(), AckBoard(self._read_boots))
         self.refusal: settings.SettingsError | None = None  # why it cannot run at all
 
@@ -121,6 +123,15 @@ class Writer:
             self._departures = Departures(peer, self._state, self._forget, self._has_forgotten)
         if self._departures is not None:
             self._departures.poll()
+
+    def erase_devices(self) -> None:
+        """Remove the data of devices that are deleted with it."""
+        if self._erasures is None and self._drain and self._store and self._quarantine:
+            peer = HttpPeer(self._config.devices_url, self._config.service_token)
+            store = self._store if self._store.capabilities.delete_series else None
+            self._erasures = Erasures(peer, self._quarantine, store, self._drain.oldest_received_ns)
+        if self._erasures is not None:
+            self._erasures.poll()
 
     def _forget(self, devices: set[str]) -> None:
         if self._drain is not None:
@@ -246,6 +257,7 @@ def start(writer: Writer, workers: Workers, config: WriterConfig) -> list[thread
     ]
     if config.devices_url:
         threads.append(workers.every("registry", departures.POLL_S, writer.follow_registry))
+        threads.append(workers.every("erasures", erasures.POLL_S, writer.erase_devices))
     if config.broker:
         publisher = FeedPublisher(writer.news, config.broker, config.broker_username, config.broker_password)
         threads.append(workers.start("feed", lambda: publisher.run(workers.stopping)))

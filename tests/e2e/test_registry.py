@@ -169,3 +169,39 @@ def test_changes_are_audited(installation: Installation, device: Device) -> None
 
     assert {"actor", "action", "object", "time", "remote_ip"} <= set(entries[0])
     assert len(entries) >= 2
+
+
+def test_deleted_with_its_data_a_device_leaves_nothing_for_its_successor(installation: Installation) -> None:
+    device, other = installation.add_device("gone-1"), installation.add_device("gone-2")
+    for each in (device, other):
+        assert installation.post(each, b'{"boot_id":"b","seq":1,"t":1}').status == 202
+    assert installation.post(device, b"{").status == 400
+    wait_until(lambda: installation.points("gone-1") and installation.points("gone-2"), 10)
+
+    done = installation.run("device", "delete", "gone-1", "--with-data")
+
+    assert done.returncode == 0, done.stderr
+    successor = installation.add_device("gone-1")
+    assert installation.points("gone-1") == []
+    assert installation.quarantined("gone-1") == []
+    assert len(installation.points("gone-2")) == 1
+    wait_until(lambda: installation.post(successor, b'{"boot_id":"b","seq":1,"t":2}').status == 202, 5)
+    wait_until(lambda: len(installation.points("gone-1")) == 1, 10, what="the successor's number 1 is no duplicate")
+
+
+def test_children_of_a_gateway_come_over_both_doors(installation: Installation) -> None:
+    gateway = installation.add_device("gw-1", gateway=True)
+    installation.run("gateway", "set", "gw-1", "--type", "sensor", "--prefix", "gw-1-", check=True)
+    installation.wait_for_broker(gateway)
+
+    topic = "devices/gw-1/children/{}/telemetry"
+    assert installation.publish(gateway, topic.format("gw-1-a"), b'{"t":1}').returncode == 0
+    assert installation.publish(gateway, topic.format("foreign"), b'{"t":1}').returncode == 0
+    assert installation.post(gateway, b'{"t":2}', "/v1/telemetry?device=gw-1-b").status == 202
+
+    wait_until(lambda: installation.points("gw-1-a") and installation.points("gw-1-b"), 10)
+    listed = installation.get("/v1/devices/gw-1/children")["items"]
+    assert [(item["id"], item["type"], item["state"]) for item in listed] == [
+        ("gw-1-a", "sensor", "active"), ("gw-1-b", "sensor", "active"),
+    ]  # fmt: skip
+    assert installation.call("GET", "/v1/devices/foreign").status == 404

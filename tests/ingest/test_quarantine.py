@@ -261,3 +261,21 @@ def test_pruning_takes_a_bounded_number_at_once(quarantine, monkeypatch) -> None
 
     assert quarantine.prune(waiting_before_ns=T + 1, replayed_before_ns=T + 1) == 8
     assert quarantine.page(Selection(state="all")) == []
+
+
+def test_erasing_a_device_leaves_nothing_of_it_and_all_of_others(quarantine) -> None:
+    def keep(device: str, tenant: str = "default") -> tuple[int, ...]:
+        raw = RawMessage(device, "json", "http", b"{", 1, tenant=tenant)
+        return quarantine.add([Refused(raw, [Item(None, "bad_syntax", "x")])])[0].ids
+
+    keep("d1")
+    quarantine.mark_replayed(keep("d1"), 2)
+    keep("d1", "other")
+    keep("d2")
+
+    assert quarantine.erase("d1") == 2
+
+    assert quarantine.page(Selection(device="d1", state="all")) == []
+    assert len(quarantine.page(Selection(device="d1", tenant="other"))) == 1
+    assert (quarantine.totals()["quarantined"], quarantine.totals()["refused"]) == (2, 1)
+    assert quarantine.erase("d1") == 0

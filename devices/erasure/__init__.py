@@ -1,0 +1,1 @@
+"""Deleting devices, with their data where that is asked for."""
