@@ -17,7 +17,7 @@ import orjson
 from devices import credentials
 from devices.jobs.kinds import DAY_S, Job, JobFilter, Kind, Step
 from devices.onboarding.lines import Line
-from devices.rows import NewDevice, Who
+from devices.rows import CredentialRow, NewDevice, Who
 from wire import clock
 from wire.errors import Conflict
 from wire.jobs import JobView
@@ -174,8 +174,12 @@ def _issue(wanted: Sequence[DeviceCreate], now_ns: int) -> list[Made]:
     made = []
     for device in wanted:
         issued, row = credentials.issue(device.id, now_ns, CredentialCreate())
-        made.append((device, issued, NewDevice(device.id, device.type, device.tags, device.gateway, row)))
+        made.append((device, issued, _new(device, row)))
     return made
+
+
+def _new(device: DeviceCreate, row: CredentialRow) -> NewDevice:
+    return NewDevice(device.id, device.type, device.tags, device.gateway, row, attributes=device.attributes)
 
 
 def _find_earlier(queue: Queue, tenant: str, digest: str) -> JobView | None:

@@ -15,7 +15,7 @@ from wire.registry import DeviceCreate, ImportFailure
 
 MAX_LINES = 100_000
 MAX_BYTES = 32 * 1024 * 1024
-TAG_PREFIX = "tag."
+TAG_PREFIX, ATTRIBUTE_PREFIX = "tag.", "attr."
 _COLUMNS = ("id", "type", "gateway")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 
@@ -32,7 +32,7 @@ def read(content: bytes, *, is_ndjson: bool) -> Iterator[Line]:
     """Read a file line by line, empty ones left out; an id counts where it comes first.
 
     Args:
-        content: UTF-8; CSV with a header of `id` and any of `type`, `gateway`, `tag.<key>`, or a body of
+        content: UTF-8; CSV with a header of `id` and any of `type`, `gateway`, `tag.<key>`, `attr.<key>`, or a body of
             `POST /v1/devices` a line.
         is_ndjson: the latter.
 
@@ -84,11 +84,12 @@ def _read_csv(text: str) -> Iterator[tuple[int, str, DeviceCreate | Unprocessabl
 
 def _check_header(header: list[str]) -> list[str]:
     names = [name.strip() for name in header]
-    unknown = [name for name in names if name not in _COLUMNS and not name.startswith(TAG_PREFIX)]
+    unknown = [name for name in names if name not in _COLUMNS and not name.startswith((TAG_PREFIX, ATTRIBUTE_PREFIX))]
     if "id" not in names or unknown or len(set(names)) != len(names):
         found = ",".join(names)[:200]
         raise BadRequest(
-            f"the first line must name {', '.join(_COLUMNS)}, tag.<key>, each at most once; it is {found!r}",
+            f"the first line must name {', '.join(_COLUMNS)}, tag.<key>, attr.<key>, each at most once;"
+            f" it is {found!r}",
             code="bad_header",
         )
     return names
@@ -100,9 +101,24 @@ def _to_device(cells: dict[str, str], *, is_overlong: bool) -> DeviceCreate | Un
     gateway = cells.get("gateway", "").strip().lower()
     if gateway not in _TRUE and gateway not in _FALSE:
         return Unprocessable(f"gateway must be true or false, not {gateway[:40]!r}", code="bad_value")
-    tags = {name.removeprefix(TAG_PREFIX): cell for name, cell in cells.items() if name.startswith(TAG_PREFIX) and cell}
-    given = {name: cells[name] for name in ("type",) if cells.get(name)}
-    return _check(given | {"id": cells.get("id", ""), "tags": tags, "gateway": gateway in _TRUE})
+    given: dict[str, Any] = {name: cells[name] for name in ("type",) if cells.get(name)}
+    attributes = {key: _scalar(cell) for key, cell in _prefixed(cells, ATTRIBUTE_PREFIX).items()}
+    given |= {"tags": _prefixed(cells, TAG_PREFIX), "attributes": attributes}
+    return _check(given | {"id": cells.get("id", ""), "gateway": gateway in _TRUE})
+
+
+def _prefixed(cells: dict[str, str], prefix: str) -> dict[str, str]:
+    """Give the filled cells of the columns with a prefix, by what follows it."""
+    return {name.removeprefix(prefix): cell for name, cell in cells.items() if name.startswith(prefix) and cell}
+
+
+def _scalar(cell: str) -> Any:
+    """Read an attribute's cell: a number, true or false as JSON writes them, anything else is text."""
+    try:
+        value = orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell
+    return value if isinstance(value, bool | int | float) else cell
 
 
 def _check(members: Any) -> DeviceCreate | Unprocessable:

@@ -40,6 +40,7 @@ MAX_STARS = 8  # a pattern with very many is slow to refute
 KINDS: dict[str, Kind] = {
     "id": "text",
     "type": "text",
+    "parent": "text",
     "state": "state",
     "group": "group",
     "fw": "version",

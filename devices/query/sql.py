@@ -16,6 +16,7 @@ from sqlalchemy.types import Boolean
 
 from devices.database.tables import DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_finding import DEVICE_ATTRIBUTES, GROUP_MEMBERS
+from devices.database.tables_gateways import CHILDREN
 from devices.query.parser import to_number
 from devices.query.tree import BadQuery, Compare, Contains, Every, Field, Has, Is, Node, Not, OneOf, Some, Value
 from devices.query.versions import order_of
@@ -28,6 +29,11 @@ _COLUMNS: dict[str, Any] = {
     "type": DEVICES.c.type,
     "created": DEVICES.c.created_ns,
     "fw": DEVICES.c.fw,
+}
+# field -> where it is: table, column, and when a row of that table says it
+_ELSEWHERE: dict[str, tuple[Any, Any, Condition]] = {
+    "last_seen": (PRESENCE, PRESENCE.c.last_seen_ns, PRESENCE.c.last_seen_ns > 0),
+    "parent": (CHILDREN, CHILDREN.c.gateway, true()),
 }
 
 
@@ -89,8 +95,9 @@ class _Compiler:
             return self._among(DEVICE_TAGS, DEVICE_TAGS.c.key == field.key, test(DEVICE_TAGS.c.value))
         if field.kind == "attribute":
             return self._attribute(field, test, operator, values)
-        if field.name == "last_seen":
-            return self._among(PRESENCE, PRESENCE.c.last_seen_ns > 0, test(PRESENCE.c.last_seen_ns))
+        if field.name in _ELSEWHERE:
+            table, column, is_known = _ELSEWHERE[field.name]
+            return self._among(table, is_known, test(column))
         if field.kind == "version" and operator != "~":
             return or_(*(_version(operator, str(value)) for value in values))
         if field.kind == "state":
@@ -119,8 +126,9 @@ class _Compiler:
             return self._among(DEVICE_TAGS, DEVICE_TAGS.c.key == field.key)
         if field.kind == "attribute":
             return self._among(DEVICE_ATTRIBUTES, DEVICE_ATTRIBUTES.c.key == field.key)
-        if field.name == "last_seen":
-            return self._among(PRESENCE, PRESENCE.c.last_seen_ns > 0)
+        if field.name in _ELSEWHERE:
+            table, _, is_known = _ELSEWHERE[field.name]
+            return self._among(table, is_known)
         if field.kind == "group":
             return self._among(GROUP_MEMBERS)
         known: Condition = _COLUMNS[field.name].is_not(None)

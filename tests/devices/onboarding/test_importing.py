@@ -187,3 +187,14 @@ def test_resumed_import_is_the_one_under_way_or_passes_over_what_exists(service)
 def test_refused_file_starts_no_job(service) -> None:
     assert start(service, b'id\nd1\n"open\n').status_code == 400
     assert service.admin("GET", "/v1/jobs").json["items"] == []
+
+
+def test_attributes_come_from_columns_and_from_json(service) -> None:
+    text = "id,attr.floor,attr.dry,attr.room\nd1,3,true,b 1\nd2,2.5,,007\n"
+    lines = '{"id":"d3","attributes":{"floor":7}}\n'
+
+    service.admin("POST", "/v1/devices:import", data=text, headers={"Content-Type": "text/csv"})
+    service.admin("POST", "/v1/devices:import", data=lines, headers={"Content-Type": "application/x-ndjson"})
+
+    found = [service.admin("GET", f"/v1/devices/{name}").json["attributes"] for name in ("d1", "d2", "d3")]
+    assert found == [{"floor": 3, "dry": True, "room": "b 1"}, {"floor": 2.5, "room": "007"}, {"floor": 7}]

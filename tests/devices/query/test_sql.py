@@ -19,6 +19,7 @@ from devices.database.engine import Database
 from devices.database.schema import migrate
 from devices.database.tables import DEVICES, PRESENCE
 from devices.database.tables_finding import GROUP_MEMBERS, GROUPS
+from devices.database.tables_gateways import CHILDREN
 from devices.groups.store import group_finder
 from devices.query.parser import parse
 from devices.query.sql import condition
@@ -47,6 +48,7 @@ class Thing:
     online: bool
     seen_ns: int | None
     groups: set[str] = field(default_factory=set)
+    parent: str | None = None
 
 
 Test = Callable[[Thing], bool]
@@ -65,6 +67,8 @@ def make_things() -> list[Thing]:
                       dice.random() < 0.3, seen_ns is not None and dice.random() < 0.5, seen_ns)  # fmt: skip
         thing.groups = {name for name in ("blue", "red") if dice.random() < 0.3}
         things.append(thing)
+    for thing in things:
+        thing.parent = dice.choice([None, things[0].id, things[1].id])
     return things
 
 
@@ -105,6 +109,9 @@ def fill(database: Database) -> None:
     groups = {"blue": None, "red": None} | DYNAMIC
     with database.write() as transaction:
         transaction.execute(insert(PRESENCE), seen)
+        children = [{"tenant": TENANT, "device": thing.id, "gateway": thing.parent, "since_ns": 1}
+                    for thing in THINGS if thing.parent]  # fmt: skip
+        transaction.execute(insert(CHILDREN), children)
         named = {"tenant": TENANT, "description": "", "created_ns": 1, "updated_ns": 1}
         transaction.execute(insert(GROUPS), [named | {"name": name, "query": query} for name, query in groups.items()])
         members = [{"tenant": TENANT, "name": name, "device": thing.id} for thing in THINGS for name in thing.groups]
@@ -234,6 +241,7 @@ GROUPS_ASKED = st.sampled_from(["blue", "red", "awake", "far"])
 SINGLE = st.one_of(
     texts("type", lambda thing: thing.type, [kind for kind in TYPES if kind]),
     texts("id", lambda thing: thing.id, ["pump-1", "Pump-", "p_mp", "x.y-", "nobody", "[", "%"]),
+    texts("parent", lambda thing: thing.parent, [THINGS[0].id, THINGS[1].id, THINGS[0].id[-4:]]),
     texts("tag.site", lambda thing: thing.tags.get("site"), SITES),
     texts("tag.line", lambda thing: thing.tags.get("line"), ["x", "y", "z"]),
     floors(),
