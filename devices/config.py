@@ -44,4 +44,5 @@ class DevicesConfig(BaseModel):
     command_window: int = Field(default=1, ge=1, le=100)  # commands of a device that are on their way at once
     command_queue: int = Field(default=100, ge=1, le=10_000)  # that have not ended
     command_days: float = Field(default=30.0, gt=0)  # how long those that ended are listed
+    presence_days: float = Field(default=40.0, gt=0)  # how long its history is kept
     silence_s: float = Field(default=300.0, gt=0)  # an unconnected device unheard for so long is offline

@@ -18,6 +18,7 @@ from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
 from devices.tenants.store import demand_room
 from wire import clock
 from wire.errors import Conflict, NotFound
+from wire.presence import PresenceState
 from wire.registry import CredentialView, DeviceView
 
 Change = Callable[[DeviceView], DeviceView]
@@ -265,7 +266,7 @@ def _taken(connection: Any, ids: Sequence[str]) -> set[str]:
 
 def _view(tenant: str) -> Select[Any]:
     at_home = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
-    query = select(DEVICES, PRESENCE.c.online, PRESENCE.c.last_seen_ns)
+    query = select(DEVICES, PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale)
     return query.select_from(DEVICES.outerjoin(PRESENCE, at_home)).where(DEVICES.c.tenant == tenant)
 
 
@@ -357,10 +358,17 @@ def _to_view(row: Any) -> DeviceView:
         gateway=row["gateway"],
         state="registered" if row["state"] == "active" and not row["last_seen_ns"] else row["state"],
         online=bool(row["online"]),
+        presence=_presence(row),
         last_seen=row["last_seen_ns"] or None,
         created=row["created_ns"],
         updated=row["updated_ns"],
     )
+
+
+def _presence(row: Any) -> PresenceState:
+    if row["online"]:
+        return "stale" if row["stale"] else "online"
+    return "offline" if row["last_seen_ns"] else "never"
 
 
 def _to_credential_view(row: Any) -> CredentialView:

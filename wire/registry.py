@@ -23,6 +23,7 @@ from wire.devices import (
     TagValue,
 )
 from wire.points import TimeNs
+from wire.presence import PresenceState
 
 When = Annotated[TimeNs, Field(ge=0, le=MAX_NS)]
 Arrival = Annotated[int, Field(ge=0, le=MAX_NS)]
@@ -114,6 +115,7 @@ class DeviceView(BaseModel):
     gateway: bool
     state: DeviceState
     online: bool
+    presence: PresenceState
     last_seen: TimeNs | None
     created: TimeNs
     updated: TimeNs

@@ -1,4 +1,4 @@
-"""Wiring of twins and commands: their stores, verbs, routes and threads."""
+"""Wiring of twins, commands and the history of presence: their stores, verbs, routes and threads."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from devices.control.link import BrokerLink
 from devices.control.news import Bell, NewsStore
 from devices.database.engine import Database
 from devices.internal.lookups import LookupStore
+from devices.presence import api as presence_api
+from devices.presence.journal import PresenceJournal
 from devices.twins import api as twins_api
 from devices.twins.mqtt import TwinTraffic
 from devices.twins.service import TwinVerbs
@@ -43,6 +45,7 @@ class Control:
         self._desired = DesiredStore(database)
         self._queue = CommandQueue(database, config.command_window)
         self._commands = CommandVerbs(CommandStore(database, config.command_window, config.command_queue), self._bell)
+        self._journal = PresenceJournal(database)
         self._revision = LookupStore(database).revision
 
     def add_routes(self, api: Api) -> None:
@@ -50,6 +53,7 @@ class Control:
         twins_api.add_routes(api, self._twins, self._door)
         commands_api.add_routes(api, self._commands, self._door)
         hook.add_routes(api, self._commands)
+        presence_api.add_routes(api, self._journal)
 
     def start(self, workers: Workers) -> None:
         """Start the threads of every process; stopping the workers ends them."""
@@ -88,3 +92,4 @@ class Control:
                 now_ns = clock.now_ns()
                 self._twin_rows.forget(now_ns - int(self._config.twin_history_days * _DAY_NS))
                 self._queue.forget(now_ns - int(self._config.command_days * _DAY_NS))
+                self._journal.forget(now_ns - int(self._config.presence_days * _DAY_NS))

@@ -19,14 +19,14 @@ from devices.database import (
     tables_finding,  # noqa: F401 - puts its tables into METADATA
     tables_gateways,  # noqa: F401 - its tables join METADATA
     tables_jobs,  # noqa: F401 - declares its tables in METADATA
-    tables_rotations,  # noqa: F401 - the same
+    tables_presence,  # noqa: F401 - the same
 )
 from devices.database.engine import Database
 from devices.database.tables import COUNTERS, METADATA, TENANTS
 from wire import clock
 from wire.devices import TENANT
 
-SCHEMA_VERSION = "0011"  # the newest of migrations/versions; a test holds it
+SCHEMA_VERSION = "0012"  # the newest of migrations/versions; a test holds it
 COUNTER_NAMES = ("revision", "audit", "presence", "control")
 MIGRATIONS = Path(__file__).parent / "migrations"
 _POSTGRES_LOCK = 0x48454144  # any fixed number: concurrent starts of several hosts wait for each other

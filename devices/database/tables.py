@@ -128,6 +128,10 @@ PRESENCE = Table(
     Column("last_seen_ns", BigInteger, nullable=False),
     Column("since_ns", BigInteger, nullable=False),
     Column("gone_ns", BigInteger, nullable=False),
+    Column("stale", Boolean, nullable=False),
+    Column("event", String(16), nullable=False),  # state of the newest event in presence_events, and its time
+    Column("event_ns", BigInteger, nullable=False),
+    Column("before_ns", BigInteger, nullable=False),  # time of the event before, while the newest may be folded into it
     PrimaryKeyConstraint("tenant", "device"),
     of_device(),
 )

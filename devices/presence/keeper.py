@@ -13,6 +13,7 @@ from wire import clock
 from wire.clock import NS_PER_S
 
 BEAT_S = 5.0  # how often "alive" is noted; the broker keeps its news for 20 s (mosquitto 2.0.11, measured)
+OVERDUE_S = 2.0  # how often connected devices are looked at that their types expect to hear more of
 TRUSTED_GAP_NS = 14 * NS_PER_S  # 20 s less a beat and a margin
 
 
@@ -23,6 +24,7 @@ class Marks(Protocol):
     def unconfirm(self) -> None: ...
     def disconnect_all(self, judge: Callable[[str, Mark], Mark]) -> None: ...
     def silence(self, is_silent: Callable[[Mark, float | None], bool], silence: Callable[[Mark], Mark]) -> int: ...
+    def overdue(self, is_overdue: Callable[[Mark, float], bool]) -> int: ...
     def beat(self) -> None: ...
     def last_beat_ns(self) -> int: ...
     def counts(self) -> tuple[int, int]: ...
@@ -38,10 +40,8 @@ class Keeper:
         self._marks = marks
         self._silence_s = silence_s
         self._on_connect = on_connect
-        self._beat_at_s = 0.0
-        self.arrived: Callable[[Sequence[str]], None] = lambda _ids: (
-            None
-        )  # told of those that the broker says are there
+        self._beat_at_s = self._overdue_at_s = 0.0
+        self.arrived: Callable[[Sequence[str]], None] = lambda _ids: None  # told who came to the broker
 
     def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None:
         """Take arrival times of telemetry; `by_mqtt` = all of it came through the bridge."""
@@ -87,6 +87,9 @@ class Keeper:
             return presence.is_silent(mark, presence.silence_limit_s(interval_s, self._silence_s), clock.now_ns())
 
         self._marks.silence(is_silent, presence.silence)
+        if time.monotonic() >= self._overdue_at_s:
+            self._overdue_at_s = time.monotonic() + OVERDUE_S
+            self._marks.overdue(lambda mark, interval_s: presence.is_overdue(mark, interval_s, clock.now_ns()))
         registered, online = self._marks.counts()
         metrics.DEVICES.set(registered)
         metrics.ONLINE.set(online)

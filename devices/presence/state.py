@@ -45,6 +45,10 @@ class Mark:
     last_seen_ns: int = 0
     since_ns: int = 0  # silence is counted from here when nothing newer was heard
     gone_ns: int = 0  # telemetry received up to then is no sign of life
+    stale: bool = False  # connected, but its type expects more of it than was heard
+    event: str = "never"  # newest event of its history; see devices.presence.history
+    event_ns: int = 0
+    before_ns: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -74,6 +78,12 @@ def is_silent(mark: Mark, silence_s: float, now_ns: int) -> bool:
     """Tell whether an online device must be taken for gone."""
     heard_ns = max(mark.last_seen_ns, mark.since_ns)
     return mark.online and not mark.connected and now_ns - heard_ns > silence_s * NS_PER_S
+
+
+def is_overdue(mark: Mark, interval_s: float, now_ns: int) -> bool:
+    """Tell whether a connected device sends less than its type expects."""
+    heard_ns = max(mark.last_seen_ns, mark.since_ns)
+    return mark.connected and mark.online and now_ns - heard_ns > SILENT_INTERVALS * interval_s * NS_PER_S
 
 
 def silence(mark: Mark) -> Mark:
@@ -118,7 +128,8 @@ def _about(kind: Literal["connected", "disconnected"], device_id: str) -> Broker
 
 def _connected(mark: Mark, evidence: Evidence) -> Mark:
     at_ns = evidence.time_ns
-    return replace(mark, online=True, connected=True, last_seen_ns=max(mark.last_seen_ns, at_ns), since_ns=at_ns)
+    heard_ns = max(mark.last_seen_ns, at_ns)
+    return replace(mark, online=True, connected=True, stale=False, last_seen_ns=heard_ns, since_ns=at_ns)
 
 
 def _disconnected(mark: Mark, evidence: Evidence) -> Mark:
@@ -130,7 +141,7 @@ def _said(mark: Mark, evidence: Evidence) -> Mark:
     at_ns = evidence.time_ns
     if evidence.word == "online":
         heard_ns = max(mark.last_seen_ns, at_ns)
-        return replace(mark, online=True, said="online", last_seen_ns=heard_ns, since_ns=at_ns)
+        return replace(mark, online=True, said="online", stale=False, last_seen_ns=heard_ns, since_ns=at_ns)
     return replace(mark, online=False, said="offline", since_ns=at_ns, gone_ns=at_ns)
 
 
@@ -147,8 +158,8 @@ def _seen(mark: Mark, evidence: Evidence) -> Mark:
     heard_ns = max(mark.last_seen_ns, evidence.time_ns)
     grace_ns = MQTT_GRACE_NS if evidence.kind == "seen_mqtt" else GRACE_NS
     if mark.online or evidence.time_ns <= max(mark.gone_ns + grace_ns, mark.last_seen_ns):
-        return replace(mark, last_seen_ns=heard_ns)
-    return replace(mark, online=True, last_seen_ns=heard_ns, since_ns=evidence.time_ns)
+        return replace(mark, last_seen_ns=heard_ns, stale=mark.stale and heard_ns == mark.last_seen_ns)
+    return replace(mark, online=True, stale=False, last_seen_ns=heard_ns, since_ns=evidence.time_ns)
 
 
 _RULES: dict[Kind, Callable[[Mark, Evidence], Mark]] = {

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from devices.credentials import CERTIFICATE
 from devices.database.engine import Database, Write
 from devices.database.tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
+from devices.presence import history, journal
 from devices.presence.state import Mark
 from devices.store import PARAMETERS
 
@@ -62,6 +64,25 @@ class PresenceStore:
                 if mark is not None and is_silent(mark, intervals.get((row["tenant"], row["type"]))):
                     known[row["id"]] = _Kept(row["tenant"], mark)
             _write_marks(transaction, known, {key: silence(old.mark) for key, old in known.items() if old.mark})
+        return len(known)
+
+    def overdue(self, is_overdue: Callable[[Mark, float], bool]) -> int:
+        """Mark connected devices as stale of which less is heard than their types expect."""
+        here = and_(PRESENCE.c.connected, PRESENCE.c.online, PRESENCE.c.stale.is_(False))
+        with self._database.read() as connection:
+            intervals = {key: each for key, each in _read_intervals(connection).items() if each is not None}
+        if not intervals:
+            return 0
+        query = _marks_query().add_columns(DEVICES.c.type)
+        named = DEVICES.c.type.in_({name for _, name in intervals})
+        known: dict[str, _Kept] = {}
+        with self._database.write("presence") as transaction:
+            for row in transaction.execute(query.where(here, named)).mappings():
+                mark, interval_s = _to_mark(row), intervals.get((row["tenant"], row["type"]))
+                if mark is not None and interval_s is not None and is_overdue(mark, interval_s):
+                    known[row["id"]] = _Kept(row["tenant"], mark)
+            stale = {key: replace(old.mark, stale=True) for key, old in known.items() if old.mark}
+            _write_marks(transaction, known, stale)
         return len(known)
 
     def beat(self) -> None:
@@ -146,18 +167,20 @@ def _to_mark(row: Any) -> Mark | None:
 
 
 def _write_marks(transaction: Write, known: Mapping[str, _Kept], marks: Mapping[str, Mark]) -> None:
-    pairs = [(key, known[key], mark) for key, mark in marks.items()]
+    noted = {key: history.note(known[key].mark or Mark(), mark, transaction.now_ns) for key, mark in marks.items()}
+    pairs = [(key, known[key], mark) for key, (mark, _) in noted.items()]
     fresh = [{"tenant": old.tenant, "device": key} | _values(mark, "") for key, old, mark in pairs if old.mark is None]
     changed = [(key, old.tenant, mark) for key, old, mark in pairs if old.mark is not None and old.mark != mark]
     transaction.execute(insert(PRESENCE), fresh)
     transaction.execute(_UPDATE, [{"key": key, "whose": whose} | _values(mark, "new_") for key, whose, mark in changed])
+    journal.write(transaction, ((known[key].tenant, key, news) for key, (_, news) in noted.items() if news is not None))
 
 
 def _values(mark: Mark, prefix: str) -> dict[str, Any]:
     return {prefix + name: getattr(mark, name) for name in _NAMES}
 
 
-def _read_intervals(transaction: Write) -> dict[tuple[str, str], float | None]:
+def _read_intervals(transaction: Write | Connection) -> dict[tuple[str, str], float | None]:
     query = select(DEVICE_TYPES.c.tenant, DEVICE_TYPES.c.name, DEVICE_TYPES.c.spec)
     specs: Iterable[tuple[str, str, str]] = transaction.execute(query)
     return {(tenant, name): orjson.loads(spec).get("expected_interval_s") for tenant, name, spec in specs}
