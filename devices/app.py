@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from devices.broker.hooks import BrokerHooks
 from devices.broker.mosquitto_file import MosquittoFile
 from devices.bulk import api as bulk_api
 from devices.bulk.service import JOB_KIND as BULK_KIND
-from devices.bulk.service import Bulk
+from devices.bulk.service import Bulk, Deeds
 from devices.config import DevicesConfig
 from devices.control.door import DeviceDoor
 from devices.control.wiring import QUICK_PATHS, Control
@@ -87,7 +88,6 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
     routes = Api()
-    runner = _add_registry(routes, database, devices, Registry(devices, credentials))
     lookups, marks = LookupStore(database), PresenceStore(database)
     tokens, operators = _open_access(config, database)
     authorities = _add_certificates(routes, database, seal)
@@ -95,6 +95,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     keeper = Keeper(marks, config.silence_s, Connections(credentials, access).note)
     control = Control(database, config, DeviceDoor(lookups, keeper, credentials))
     keeper.arrived = control.arrive
+    runner = _add_registry(routes, database, Registry(devices, credentials), control.deeds())
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
 
     _add_topics(routes, config, database, seal)
@@ -128,13 +129,13 @@ def _start(*threaded: Control | Hosted) -> Workers:
     return workers
 
 
-def _add_registry(routes: Api, database: Database, devices: DeviceStore, registry: Registry) -> Runner:
+def _add_registry(routes: Api, database: Database, registry: Registry, deeds: Mapping[str, Deeds]) -> Runner:
     """Add the routes of devices and of long work about them; give what does it."""
     api.add_routes(routes, registry)
     rows = JobStore(database)
-    importer = Importer(devices, rows)
+    importer = Importer(DeviceStore(database), rows)
     finder, groups = Finder(database), GroupStore(database)
-    bulk = Bulk(registry, finder, groups, rows)
+    bulk = Bulk(registry, finder, groups, rows, deeds)
     rotations = RotationStore(database)
     rotation = Rotation(rotations, rows)
     kinds = {JOB_KIND: importer.kind(), BULK_KIND: bulk.kind(), ROTATION_KIND: rotation.kind()}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from wire.control import CommandCreate
 from wire.devices import DeviceId, Model, Name
 from wire.points import TimeNs
 from wire.registry import DevicePatch, DeviceView, QueryText
@@ -94,7 +95,21 @@ class Membership(Model):
     group: Name
 
 
-BulkAction = Annotated[Update | Deed | Membership, Field(discriminator="do")]
+class SendCommand(Model):
+    """Send the same command to each; the job's id is the idempotency key, unless the command has one."""
+
+    do: Literal["command"]
+    command: CommandCreate
+
+
+class Desire(Model):
+    """Patch what each is wanted to be."""
+
+    do: Literal["desire"]
+    desired: dict[str, Any]
+
+
+BulkAction = Annotated[Update | Deed | Membership | SendCommand | Desire, Field(discriminator="do")]
 
 
 class BulkRequest(Model):

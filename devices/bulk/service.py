@@ -6,7 +6,7 @@ be done twice, so a turn that a crash interrupted is simply repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ EXAMPLES = 10
 SHOWN_FAILURES = 20  # with the job; all of them are in its output
 _ACTION: TypeAdapter[Any] = TypeAdapter(BulkAction)
 Do = Callable[[str], object]
+Deeds = Callable[[Job, Any], Do]
 
 
 class Queue(Protocol):
@@ -61,11 +62,15 @@ class GroupRows(Protocol):
 class Bulk:
     """Starts bulk actions and does their turns; thread-safe."""
 
-    def __init__(self, registry: Registry, finder: Finder, groups: GroupRows, inputs: Inputs) -> None:
+    def __init__(
+        self, registry: Registry, finder: Finder, groups: GroupRows, inputs: Inputs, more: Mapping[str, Deeds]
+    ) -> None:
+        """Prepare; `more` makes the deeds of further actions, by the name of what they do."""
         self._registry = registry
         self._finder = finder
         self._groups = groups
         self._inputs = inputs
+        self._more = more
 
     def kind(self) -> Kind:
         """Describe its jobs."""
@@ -107,6 +112,8 @@ class Bulk:
 
     def _deed(self, action: Any, job: Job) -> Do:
         registry, who = self._registry, job.who
+        if action.do in self._more:
+            return self._more[action.do](job, action)
         if isinstance(action, Update):
             return lambda device: registry.change(device, action.patch, who)
         if isinstance(action, Membership):

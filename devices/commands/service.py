@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -193,11 +192,6 @@ def to_wanted(device: str, given: CommandCreate, key: str | None = None, job: st
         given.idempotency_key or key,
         job,
     )
-
-
-def for_device(wanted: Wanted, device: str, key: str) -> Wanted:
-    """Give the same command for another device, with a key that makes a repetition harmless."""
-    return replace(wanted, device=device, idempotency_key=key)
 
 
 def show(command: Command) -> CommandView:

@@ -87,7 +87,11 @@ class CommandStore:
         return _to_command(row)
 
     def search(self, wanted: CommandFilter) -> list[Command]:
-        """List commands, newest first."""
+        """List commands, newest first.
+
+        Raises:
+            NotFound: no such device.
+        """
         query = select(COMMANDS).where(_C.tenant == wanted.tenant).order_by(_C.seq.desc()).limit(wanted.limit)
         pairs = ((_C.device, wanted.device), (_C.state, wanted.state), (_C.name, wanted.name), (_C.job, wanted.job))
         for column, value in pairs:
@@ -95,7 +99,12 @@ class CommandStore:
         if wanted.before_seq is not None:
             query = query.where(_C.seq < wanted.before_seq)
         with self._database.read() as connection:
-            return [_to_command(row) for row in connection.execute(query).mappings()]
+            found = [_to_command(row) for row in connection.execute(query).mappings()]
+            if not found and wanted.device is not None:
+                owner = and_(DEVICES.c.tenant == wanted.tenant, DEVICES.c.id == wanted.device)
+                if connection.execute(select(DEVICES.c.id).where(owner)).first() is None:
+                    raise NotFound(f"no device {wanted.device!r}", code="device_not_found")
+        return found
 
     def change(self, ids: Sequence[str], change: Change, who: Who | None = None) -> dict[str, Command]:
         """Replace commands by what `change` makes of them; where one ends, the next of its device has its turn.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from chassis.web import Api
 from chassis.workers import Workers
+from devices.bulk.service import Deeds
 from devices.commands import api as commands_api
 from devices.commands import hook
 from devices.commands.mqtt import OVERDUE_S, CommandTraffic, Deadlines
-from devices.commands.service import CommandVerbs
+from devices.commands.service import CommandVerbs, to_wanted
 from devices.commands.store import CommandQueue, CommandStore
 from devices.config import DevicesConfig
 from devices.control.door import FLUSH_S, DeviceDoor
@@ -19,14 +21,18 @@ from devices.control.link import BrokerLink
 from devices.control.news import Bell, NewsStore
 from devices.database.engine import Database
 from devices.internal.lookups import LookupStore
+from devices.jobs.kinds import Job
 from devices.presence import api as presence_api
 from devices.presence.journal import PresenceJournal
 from devices.twins import api as twins_api
+from devices.twins import merge
+from devices.twins.edit import Edit
 from devices.twins.mqtt import TwinTraffic
 from devices.twins.service import TwinVerbs
 from devices.twins.store import DesiredStore, TwinStore
 from wire import clock
 from wire.clock import NS_PER_S
+from wire.finding import Desire, SendCommand
 
 QUICK_PATHS = ("GET /v1/device/",)  # devices that wait: parked on the event loop
 SWEEP_S = 600.0  # how often old history is deleted
@@ -59,6 +65,19 @@ class Control:
         """Start the threads of every process; stopping the workers ends them."""
         self._bell.start(workers)
         workers.every("device-visits", FLUSH_S, self._door.flush)
+
+    def deeds(self) -> dict[str, Deeds]:
+        """Name what bulk actions can do with commands and twins."""
+
+        def command(job: Job, action: SendCommand) -> Callable[[str], object]:
+            wanted = to_wanted("", action.command, job.id, job.id)
+            return lambda device: self._commands.send(job.tenant, replace(wanted, device=device), job.who)
+
+        def desire(job: Job, action: Desire) -> Callable[[str], object]:
+            edit = Edit("", "desired", merge.check(action.desired), job.who.actor)
+            return lambda device: self._twins.desire(job.tenant, edit.with_device(device), job.who)
+
+        return {"command": command, "desire": desire}
 
     def chores(self) -> dict[str, Callable[[threading.Event], None]]:
         """Name the threads of which one process has one each."""

@@ -201,6 +201,7 @@ def test_lists_filter_and_page(service) -> None:
     ]  # fmt: skip
     assert [each["device"] for each in list_of("name=a&device=d1")["items"]] == ["d1"]
     assert list_of("state=failed")["items"] == []
+    assert service.admin("GET", "/v1/devices/none/commands").json["code"] == "device_not_found"
 
 
 def test_results_survive_a_restart(config) -> None:
