@@ -53,6 +53,10 @@ class HttpPeer:
             retries=False,
         )
 
+    def with_timeout(self, timeout_s: float) -> HttpPeer:
+        """Give another of the same service, which waits for so long: for what is known to take its time."""
+        return HttpPeer(self.base_url, self._token, timeout_s=timeout_s)
+
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
         """See Peer."""
         headers = {"Authorization": f"Bearer {token or self._token}"}

@@ -11,7 +11,19 @@ from chassis import settings, web
 from chassis.peers import HttpPeer, Peer
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
-from dashboard_api import api, browser, documents, enrolment, finding, offload, own, pages, people, session
+from dashboard_api import (
+    api,
+    browser,
+    documents,
+    enrolment,
+    finding,
+    offload,
+    own,
+    pages,
+    people,
+    session,
+    type_pages,
+)
 from dashboard_api.config import DashboardConfig
 from dashboard_api.directory import PeerDirectory
 from dashboard_api.documents import Documents
@@ -21,6 +33,7 @@ from dashboard_api.hub import Hub
 from dashboard_api.judges import Judges
 from dashboard_api.service import Queries
 from dashboard_api.source import FeedSource
+from dashboard_api.type_desk import TypeDesk
 from dashboard_api.views import Views
 from series.port import SeriesReader
 
@@ -63,6 +76,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     views = Views(ports.devices, ports.ingest, queries, directory)
     pages.add_routes(routes, views, Fleet(directory, ports.ingest, ports.hub))
     finding.add_routes(routes, views, ports.devices)
+    type_pages.add_routes(routes, TypeDesk(ports.devices))
     documents.add_routes(routes, described)
     browser.add_routes(routes)
     edge = web.Edge("dashboard", config.service_token, tokens, lambda: {"store": queries.health()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -143,7 +144,14 @@ def preview(entry: Mapping[str, Any]) -> str:
     return f"{text[:PREVIEW_CHARACTERS]} \N{HORIZONTAL ELLIPSIS}" if len(text) > PREVIEW_CHARACTERS else text
 
 
+def plain(shown: Any) -> str:
+    """Write a member of a device type: JSON without quotes round a text; nothing is a dash."""
+    if shown is None:
+        return "\N{EN DASH}"
+    return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "value": value, "count": count, "rate": rate, "seconds": seconds, "since": since, "moment": moment,
-    "preview": preview, "spans": spans, "iso": iso, "given": given, "unit": unit, "quoted": quoted,
+    "preview": preview, "spans": spans, "iso": iso, "given": given, "unit": unit, "quoted": quoted, "plain": plain,
 }  # fmt: skip

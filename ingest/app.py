@@ -8,6 +8,7 @@ from functools import partial
 
 from flask import Flask
 
+import series
 from chassis import logs, settings, web
 from chassis.metrics import Gauge
 from chassis.parking import QUICK
@@ -15,7 +16,7 @@ from chassis.peers import HttpPeer, Peer
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from ingest import api as device_api
-from ingest import quarantine_api
+from ingest import quarantine_api, trials_api
 from ingest.config import IngestConfig
 from ingest.field_types import FieldTypes
 from ingest.gate import POLL_S, Gate
@@ -32,6 +33,7 @@ from ingest.service import IngestService
 from ingest.shed import ShedCount
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.segments import accepted_total, open_spool
+from ingest.trials import Trials
 from ingest.writer.state import read_boots, read_counters
 from wire import clock
 from wire.errors import Unavailable
@@ -57,6 +59,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     device_api.add_routes(api, service, ports.gate, ports.reports)
     replayer = Replayer(ports, PROTOCOLS)
     quarantine_api.add_routes(api, ports, replayer, ledger)
+    trials_api.add_routes(api, Trials(ports, PROTOCOLS, partial(series.open_reader, config.store, config.data)))
     workers = Workers()
 
     def ready() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from compose import tables
 from compose.client import add_group, connect, finish, path
-from compose.commands import type_trials
+from compose.commands import type_exchange, type_trials
 
 TYPES = "device-types"
 COLUMNS = ("name", "version", "fields", "devices", "drafts", "scheduled", "description")
@@ -22,6 +22,7 @@ def configure(commands: Any) -> None:
     _add_writing(actions)
     _add_deeds(actions)
     type_trials.configure(actions)
+    type_exchange.configure(actions)
 
 
 def _add_reading(actions: Any) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from chassis.peers import Peer
 from chassis.web import Api
 from devices.database.engine import Database
-from devices.types import api, checks_api
+from devices.types import api, checks_api, exchange_api
 from devices.types.checks import Checks
+from devices.types.exchange import Exchange
 from devices.types.service import DeviceTypes
 from devices.types.store import TypeStore
 
@@ -19,3 +20,4 @@ def add_routes(routes: Api, database: Database, ingest: Peer) -> None:
     types = DeviceTypes(rows)
     api.add_routes(routes, types, rows)
     checks_api.add_routes(routes, Checks(types, rows, ingest))
+    exchange_api.add_routes(routes, Exchange(types))

@@ -76,3 +76,28 @@ def test_learn_names_devices_and_prints_the_fields(gateway: Gateway, capsys) -> 
     assert run(gateway, "type", "learn", "pump", "--device", "d1", "--hours", "2") == 0
     assert gateway.body() == {"hours": 2.0, "note": "", "devices": ["d1"]}
     assert "from 20 readings of 2 devices" in capsys.readouterr().out
+
+
+def test_import_lists_what_is_not_understood(gateway: Gateway, tmp_path, capsys) -> None:
+    made = VERSION | {"state": "draft", "spec": {"fields": {"p": {}}}}
+    gateway.answers["POST /v1/device-types/pump:import"] = {"version": made, "ignored": ["if: is not understood"]}
+    (tmp_path / "pump.json").write_text('{"type": "object", "if": {}}')
+
+    assert run(gateway, "type", "import", str(tmp_path / "pump.json")) == 0
+    assert gateway.body() == {"type": "object", "if": {}}
+    assert capsys.readouterr().out == "pump version 3: draft, 1 fields\nNot understood:\n  if: is not understood\n"
+
+
+def test_shipped_types_are_listed_installed_and_exported(gateway: Gateway, capsys) -> None:
+    listed = [{"name": "shelly-plus", "installed": False, "description": "Shelly"}]
+    gateway.answers["GET /v1/device-types:ready"] = {"items": listed}
+    gateway.answers["POST /v1/device-types:install"] = {"installed": ["shelly-plus"], "present": ["pump"]}
+    gateway.answers["GET /v1/device-types/pump:export?version=2"] = {"$id": "x"}
+
+    assert run(gateway, "type", "ready") == 0
+    assert run(gateway, "type", "install", "shelly-plus", "pump") == 0
+    assert gateway.body() == {"names": ["shelly-plus", "pump"]}
+    assert run(gateway, "type", "export", "pump", "--version", "2") == 0
+    printed = capsys.readouterr().out
+    assert "was there before" in printed
+    assert '"$id": "x"' in printed
