@@ -22,6 +22,7 @@ from wire import clock
 log = logs.get(__name__)
 POLL_S = 0.15  # how soon a change in the registry is noticed
 PAUSE_S = 0.35  # least time between two rewrites: every reload stalls the broker's clients for a moment
+BUSY_PAUSE_S = 1.0  # while changes go on and on, as when a fleet enrols
 SETTLED_S = 2.0  # after a turn, until it has surely reached the broker
 TURN_PAUSE_S = 1.0  # least time between two turns of credentials
 
@@ -77,11 +78,14 @@ class BrokerAccess:
 
     def run(self, stopping: threading.Event) -> None:
         """Follow the registry until stopped."""
+        pause_s = PAUSE_S
         while not stopping.is_set():
             if self._is_stale():
                 self.write()
-                stopping.wait(PAUSE_S)
+                stopping.wait(pause_s)
+                pause_s = min(pause_s * 2, BUSY_PAUSE_S)
             else:
+                pause_s = PAUSE_S
                 stopping.wait(POLL_S)
             self._auth.settle()
 

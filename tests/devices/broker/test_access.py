@@ -5,7 +5,7 @@ import threading
 import time
 from pathlib import Path
 
-from devices.broker.access import BrokerAccess, choose
+from devices.broker.access import BUSY_PAUSE_S, PAUSE_S, BrokerAccess, choose
 from devices.broker.mosquitto_file import MosquittoFile
 from devices.credentials import hash_for_broker
 from devices.rows import BrokerCredential
@@ -193,3 +193,27 @@ def test_ten_thousand_users_are_rewritten_within_a_second(tmp_path: Path) -> Non
     MosquittoFile(tmp_path / "passwd", None, None).replace(users)
 
     assert time.monotonic() - started_s < 1.0
+
+
+class EverChanging(FixedSource):
+    """Another revision at every look."""
+
+    def revision(self) -> int:
+        self.number += 1
+        return self.number
+
+
+def test_changes_without_end_rewrite_the_list_more_rarely() -> None:
+    source, collected, pauses = EverChanging(), Collected(), []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout)
+            if len(pauses) == 4:
+                self.set()
+            return self.is_set()
+
+    BrokerAccess(source, NobodyTurns(), collected).run(Stopping())
+
+    assert pauses == [PAUSE_S, 2 * PAUSE_S, BUSY_PAUSE_S, BUSY_PAUSE_S]
+    assert len(collected.lists) == 4
