@@ -19,7 +19,7 @@ from wire.points import Point, point_to_json
 
 pytestmark = pytest.mark.browser
 HOSTILE = '"><img src=x onerror="document.title=\'owned\'">'
-PAGES = ("/", "/devices", "/devices/greenhouse-02", "/quarantine", "/enrolment", "/docs", "/devices/nobody")
+PAGES = ("/", "/devices", "/groups", "/devices/greenhouse-02", "/quarantine", "/enrolment", "/docs", "/devices/nobody")
 
 
 @pytest.fixture(scope="module")
