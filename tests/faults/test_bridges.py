@@ -14,7 +14,7 @@ from tests.faults.rig import Site
 from tests.faults.storm import Storm, total
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
-FAULTS = 100 if os.environ.get("HEADWATER_TEST_LONG") else 6
+FAULTS = 100 if os.environ.get("HEADWATER_TEST_LONG") else 4
 VICTIMS = ("bridge", "bridge-2", "ingest-json")
 
 
