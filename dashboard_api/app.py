@@ -12,6 +12,7 @@ from chassis.peers import HttpPeer, Peer
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from dashboard_api import (
+    access,
     api,
     browser,
     documents,
@@ -73,6 +74,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     people.add_routes(routes, ports.devices)
     own.add_routes(routes, ports.devices, tokens.forget)
     enrolment.add_routes(routes, ports.devices)
+    access.add_routes(routes, ports.devices)
     views = Views(ports.devices, ports.ingest, queries, directory)
     pages.add_routes(routes, views, Fleet(directory, ports.ingest, ports.hub))
     finding.add_routes(routes, views, ports.devices)

@@ -139,6 +139,7 @@ class Platform:
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     replays: list[Any] = field(default_factory=list)
     held: list[dict[str, Any]] = field(default_factory=list)
+    children: list[dict[str, Any]] = field(default_factory=list)
     ways: list[dict[str, Any]] = field(default_factory=list)
     authorities: list[dict[str, Any]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)  # "devices", "ingest"
@@ -187,6 +188,8 @@ class Platform:
     def _rest(self, method: str, path: str) -> Any:
         if path.endswith("/groups"):
             return {"items": ["north"]}
+        if path.startswith("/v1/devices/") and ((path.count("/") > 3 and not path.endswith("/ledger")) or ":" in path):
+            return self._access(path)
         if method == "DELETE" and path.startswith("/v1/groups/"):
             self.groups = [each for each in self.groups if each["name"] != path.rpartition("/")[2]]
             return None
@@ -195,6 +198,22 @@ class Platform:
         if path.startswith(("/v1/enrolments/", "/v1/certificate-authorities/")):
             return None
         return self._one(path)
+
+    def _access(self, path: str) -> Any:
+        answers: dict[str, Any] = {
+            "gateway": {
+                "children": "hold",
+                "child_type": None,
+                "child_tags": {},
+                "prefixes": ["a-"],
+                "max_children": 5,
+            },
+            "children": {"items": self.children, "next": None},
+            "parent": {"gateway": "gw-7"},
+            "credentials": {"credential": {"secret": "secret-shown-once"}},
+            "credentials:rotate": {"credential": {"secret": "secret-shown-once"}},
+        }
+        return answers.get(path.split("/", 4)[-1]) if path.count("/") > 3 else None
 
     def _verify(self, _query: Any, body: Any) -> Any:
         for token, role in self.sessions.items():

@@ -1,0 +1,73 @@
+"""The page of a device's access and its forms."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.dashboard_api.fakes import Platform, demo, device
+
+VIEWER, OPERATOR = ({"Authorization": f"Bearer {role}-token", "Accept": "text/html"} for role in ("viewer", "operator"))
+HOSTILE = "\"><img src=x onerror=alert(1)>'{{7*7}}</script>"
+CREDENTIAL = {"id": "c1", "label": HOSTILE, "created": "2026-01-02T03:04:05Z", "not_before": None, "not_after": None,
+              "last_used": None}  # fmt: skip
+CHILD = {"id": "a-1", "type": None, "state": "held", "tags": {"line": "1"}, "online": False, "last_seen": None}
+URL = "/devices/gw-1/access"
+
+
+@pytest.fixture
+def platform() -> Platform:
+    made = demo()[0]
+    made.devices["gw-1"] = device("gw-1", gateway=True, credentials=[CREDENTIAL])
+    made.devices["a-1"] = device("a-1", credentials=[])
+    made.children = [CHILD]
+    return made
+
+
+def test_page_shows_state_credentials_and_children(client) -> None:
+    page = client.get(URL, headers=OPERATOR)
+
+    assert page.status_code == 200
+    for text in ("active", "c1", "never used", "a-1", "held", "are held", "Retire"):
+        assert text in page.text, text
+    assert HOSTILE not in page.text
+
+
+def test_child_shows_its_gateway(client) -> None:
+    assert "gw-7" in client.get("/devices/a-1/access", headers=OPERATOR).text
+
+
+def test_viewer_sees_no_forms_and_may_use_none(client) -> None:
+    assert "<button" not in client.get(URL, headers=VIEWER).text.partition('id="state"')[2].partition("</main>")[0]
+    for form in ("state", "credential", "gateway"):
+        assert client.post(f"{URL}/{form}", data={}, headers=VIEWER).status_code == 403
+
+
+@pytest.mark.parametrize("confirm", ["", "gw-2"])
+def test_state_changes_only_with_the_id_typed(client, platform, confirm) -> None:
+    answer = client.post(f"{URL}/state", data={"verb": "retire", "confirm": confirm}, headers=OPERATOR)
+
+    assert answer.status_code == 422
+    assert "type the device" in answer.text
+    assert not [call for call in platform.calls if call[1].endswith(":retire")]
+
+
+def test_confirmed_change_of_state_is_asked_of_the_registry(client, platform) -> None:
+    answer = client.post(f"{URL}/state", data={"verb": "retire", "confirm": "gw-1"}, headers=OPERATOR)
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, URL)
+    assert ("POST", "/v1/devices/gw-1:retire", "operator-token") in platform.calls
+
+
+def test_new_secret_is_on_the_answer_only(client) -> None:
+    page = client.post(f"{URL}/credential", data={"verb": "rotate", "overlap_s": "60"}, headers=OPERATOR)
+
+    assert "secret-shown-once" in page.text
+    assert "secret-shown-once" not in client.get(URL, headers=OPERATOR).text
+
+
+def test_rules_are_saved_and_a_child_is_moved(client, platform) -> None:
+    client.post(f"{URL}/gateway", data={"verb": "rules", "children": "auto", "prefixes": "a- b-"}, headers=OPERATOR)
+    client.post("/devices/a-1/access/gateway", data={"verb": "move", "gateway": "gw-2"}, headers=OPERATOR)
+
+    assert ("PUT", "/v1/devices/gw-1/gateway", "operator-token") in platform.calls
+    assert ("PUT", "/v1/devices/a-1/parent", "operator-token") in platform.calls
