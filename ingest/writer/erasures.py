@@ -7,7 +7,7 @@ replayed, then all that is on its way has been stored, then the store is cleared
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chassis import logs
 from chassis.peers import Peer
@@ -33,6 +33,13 @@ class Store(Protocol):
     def delete(self, device: str, *, tenant: str = "default") -> None: ...
 
 
+class Passage(NamedTuple):
+    """What is on its way into the store, and what is remembered of it."""
+
+    oldest_ns: Callable[[], int | None]  # when the oldest reading on its way was received
+    forget: Callable[[set[str]], None]  # the numbers of these devices: the next of that id begins anew
+
+
 class Erasures:
     """Follows the registry; used by one thread."""
 
@@ -41,15 +48,15 @@ class Erasures:
         registry: Peer,
         quarantine: Quarantine,
         store: Store | None,
-        oldest_ns: Callable[[], int | None],
+        passage: Passage,
         *,
         now_ns: Callable[[], int] = clock.now_ns,
     ) -> None:
-        """`store` is None when its engine cannot delete; `oldest_ns` gives when the oldest reading on its way came."""
+        """`store` is None when its engine cannot delete."""
         self._registry = registry
         self._quarantine = quarantine
         self._store = store
-        self._oldest_ns = oldest_ns
+        self._passage = passage
         self._now_ns = now_ns
         self._emptied: dict[str, tuple[int, int]] = {}  # erasure -> when its quarantine was emptied, how many entries
 
@@ -75,12 +82,13 @@ class Erasures:
             self._emptied[erasure.id] = (self._now_ns(), entries)
         elif self._has_passed(self._emptied[erasure.id][0] + MARGIN_NS):
             self._store.delete(erasure.device, tenant=erasure.tenant)
+            self._passage.forget({erasure.device})
             log.info("device_erased", device=erasure.device)
             self._answer(erasure, Erased(quarantined=self._emptied[erasure.id][1]))
 
     def _has_passed(self, time_ns: int) -> bool:
         """Tell whether all readings received up to a time are stored."""
-        oldest_ns = self._oldest_ns()
+        oldest_ns = self._passage.oldest_ns()
         return self._now_ns() > time_ns and (oldest_ns is None or oldest_ns > time_ns)
 
     def _answer(self, erasure: Erasure, erased: Erased) -> None:

@@ -30,7 +30,7 @@ from ingest.writer.acks import AckBoard
 from ingest.writer.config import WriterConfig
 from ingest.writer.departures import Departures
 from ingest.writer.drain import Drain
-from ingest.writer.erasures import Erasures
+from ingest.writer.erasures import Erasures, Passage
 from ingest.writer.feed import FeedBuffer, FeedPublisher, News
 from ingest.writer.pace import Pace
 from ingest.writer.state import BOOT_DAYS, BootReader, DeviceBoots, WriterState
@@ -129,7 +129,9 @@ class Writer:
         if self._erasures is None and self._drain and self._store and self._quarantine:
             peer = HttpPeer(self._config.devices_url, self._config.service_token)
             store = self._store if self._store.capabilities.delete_series else None
-            self._erasures = Erasures(peer, self._quarantine, store, self._drain.oldest_received_ns)
+            self._erasures = Erasures(
+                peer, self._quarantine, store, Passage(self._drain.oldest_received_ns, self._forget)
+            )
         if self._erasures is not None:
             self._erasures.poll()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingest.writer.erasures import MARGIN_NS, Erasures
+from ingest.writer.erasures import MARGIN_NS, Erasures, Passage
 from wire.errors import StoreUnavailable
 
 OLD = 1_760_000_000_000_000_000
@@ -33,6 +33,9 @@ class World:
         self.did.append(f"quarantine {tenant}/{device}")
         return 2
 
+    def forget(self, devices: set[str]) -> None:
+        self.did.append(f"numbers {sorted(devices)}")
+
     def delete(self, device: str, *, tenant: str = "default") -> None:
         if self.error is not None:
             raise self.error
@@ -45,7 +48,7 @@ def world() -> World:
 
 
 def erasures(world: World) -> Erasures:
-    return Erasures(world, world, world, lambda: world.oldest_ns, now_ns=lambda: world.now_ns)
+    return Erasures(world, world, world, Passage(lambda: world.oldest_ns, world.forget), now_ns=lambda: world.now_ns)
 
 
 def test_quarantine_goes_first_then_the_store_when_all_has_passed(world) -> None:
@@ -61,7 +64,7 @@ def test_quarantine_goes_first_then_the_store_when_all_has_passed(world) -> None
     made.poll()
 
     assert before == waiting == ["quarantine t/d1"]
-    assert world.did == ["quarantine t/d1", "store t/d1"]
+    assert world.did == ["quarantine t/d1", "store t/d1", "numbers ['d1']"]
     assert world.done == [("/internal/erasures/j1:done", {"quarantined": 2, "refusal": None})]
 
 
@@ -88,7 +91,7 @@ def test_store_that_is_away_is_asked_again(world) -> None:
 
 
 def test_engine_that_cannot_delete_is_said(world) -> None:
-    Erasures(world, world, None, lambda: None).poll()
+    Erasures(world, world, None, Passage(lambda: None, world.forget)).poll()
 
     assert world.done[0][1]["refusal"]
     assert world.did == []
