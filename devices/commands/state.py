@@ -138,11 +138,11 @@ def sent(command: Command, now_ns: int, via: str) -> Command:
 
 
 def unheard(command: Command, now_ns: int) -> Command:
-    """The broker says that nobody listens: soon again, later less often."""
+    """The broker says that nobody listens: soon again, later less often. The device's own poll gets it at once."""
     if command.state not in ("queued", "sent"):
         return command
     wait_ns = min(max((now_ns - command.created_ns) // 4, NS_PER_S), int(MAX_BACK_OFF_S) * NS_PER_S)
-    return replace(command, due_ns=now_ns + wait_ns, retry_ns=now_ns + wait_ns)
+    return replace(command, due_ns=now_ns + wait_ns)
 
 
 def answered(command: Command, reply: Reply, now_ns: int) -> Command:
