@@ -68,4 +68,5 @@ export function setAge(place, iso) {
   if (element.dateTime && Date.parse(element.dateTime) > Date.parse(iso)) return;
   element.dateTime = iso;
   element.title = iso.slice(0, 19).replace("T", " ") + " UTC";
+  renewAges(place);
 }
