@@ -90,7 +90,7 @@ class Registry:
             attributes = _merged(device.attributes, given.get("attributes", {}), "attributes", MAX_ATTRIBUTES)
             return device.model_copy(update=given | {"tags": tags, "attributes": attributes})
 
-        return self._update(device_id, change, Deed(who, "device.update", device_id, given))
+        return self._update(device_id, change, Deed(who, "device.update", device_id))
 
     def disable(self, device_id: str, who: Who) -> DeviceView:
         """Refuse a device from now on, at the broker and over HTTP; its data and credentials stay.

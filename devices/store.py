@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -95,7 +96,7 @@ class DeviceStore:
             transaction.execute(delete(DEVICE_ATTRIBUTES).where(_owned(DEVICE_ATTRIBUTES, tenant, device_id)))
             transaction.execute(insert(DEVICE_ATTRIBUTES), _attribute_rows(tenant, new))
             transaction.changed("device", [device_id])
-            transaction.audit([deed])
+            transaction.audit([replace(deed, detail=_difference(old, new))])
         return new.model_copy(update={"updated": values["updated_ns"]})
 
     def retire(self, device_id: str, who: Who) -> DeviceView:
@@ -253,6 +254,13 @@ def insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> No
     unchosen = and_(_is(tenant, new.device), DEVICES.c.broker_credential.is_(None))
     transaction.execute(update(DEVICES).where(unchosen).values(broker_credential=held[0] if held else None))
     transaction.changed("device", [new.device])
+
+
+def _difference(old: DeviceView, new: DeviceView) -> dict[str, dict[str, Any]]:
+    """Give the members that differ as they were and as they are."""
+    before, after = old.model_dump(), new.model_dump()
+    changed = [name for name in after if before[name] != after[name]]
+    return {"before": {name: before[name] for name in changed}, "after": {name: after[name] for name in changed}}
 
 
 def _taken(connection: Any, ids: Sequence[str]) -> set[str]:

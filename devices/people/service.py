@@ -19,6 +19,7 @@ from wire.registry import Login, LoginAnswer, OperatorCreate, OperatorPatch, Tok
 
 SESSION_S = 12 * 3600
 USED_S = 60
+VISIT_S = 600  # how long somebody of the platform is within a tenant by one audit entry
 MAX_USED = 10_000
 BOOTSTRAP = "bootstrap"
 FIRST_OPERATOR = "admin"
@@ -32,6 +33,7 @@ class TokenRows(Protocol):
     def find(self, tenant: str, id_or_name: str) -> TokenRow: ...
     def remove(self, token: TokenRow, who: Who) -> None: ...
     def mark_used(self, token_id: str, now_ns: int) -> None: ...
+    def note_visit(self, visitor: Principal) -> None: ...
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None: ...
     def end_session(self, sha256: str) -> str | None: ...
 
@@ -54,6 +56,7 @@ class Tokens:
     def __init__(self, tokens: TokenRows) -> None:
         self._tokens = tokens
         self._used_ns: dict[str, int] = {}  # when each use was written down; a lost update costs one write
+        self._visited_ns: dict[tuple[str, str], int] = {}  # the same for visits: who, tenant
 
     def bootstrap(self, token: str) -> None:
         """Make the installation's own token known as one of the platform, in the place of an older one."""
@@ -72,6 +75,8 @@ class Tokens:
         found = self._tokens.principal_of(sha256, now_ns, _plain(tenant) if tenant is not None else None)
         if found is not None and found.id.startswith("token:"):
             self._note_use(found.id.removeprefix("token:"), now_ns)
+        if found is not None and found.home is not None:
+            self._note_visit(found, now_ns)
         return found
 
     def create(self, wanted: TokenCreate, who: Who) -> TokenCreated:
@@ -116,6 +121,16 @@ class Tokens:
             self._used_ns.clear()
         self._used_ns[token_id] = now_ns
         self._tokens.mark_used(token_id, now_ns)
+
+    def _note_visit(self, visitor: Principal, now_ns: int) -> None:
+        """Audit that somebody of the platform acts in another's tenant, before they see anything of it."""
+        key = visitor.signature, visitor.tenant
+        if now_ns - self._visited_ns.get(key, 0) < VISIT_S * NS_PER_S:
+            return
+        self._tokens.note_visit(visitor)
+        if len(self._visited_ns) >= MAX_USED:
+            self._visited_ns.clear()
+        self._visited_ns[key] = now_ns
 
     def log_out(self, sha256: str) -> None:
         """End a session; an unknown one is no error."""

@@ -76,6 +76,12 @@ class TokenStore:
         with self._database.write("presence") as transaction:
             transaction.execute(update(TOKENS).where(TOKENS.c.id == token_id).values(last_used_ns=now_ns))
 
+    def note_visit(self, visitor: Principal) -> None:
+        """Write down in a tenant's audit that somebody of the platform acts in it, be it only to read."""
+        with self._database.write() as transaction:
+            who = Who(visitor.signature, tenant=visitor.tenant)
+            transaction.audit([Deed(who, "tenant.enter", visitor.tenant)])
+
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None:
         """Tell whose token or session this is; None when there is none, it is over, or may not act in `tenant`."""
         session = select(OPERATORS, SESSIONS.c.expires_ns).join_from(SESSIONS, OPERATORS, _SESSION_OF)

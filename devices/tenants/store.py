@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
+from devices.control.news import next_revision
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, OPERATORS, TENANTS, TOKENS
+from devices.database.tables_control import COMMANDS, TWIN_HISTORY
 from devices.database.tables_finding import GROUP_MEMBERS
 from devices.database.tables_gateways import CHILDREN
 from devices.rows import Deed, Who
@@ -107,7 +109,8 @@ class TenantStore:
     def move(self, device_id: str, target: str, who: Who) -> None:
         """Give a device, with all that belongs to it, to another tenant.
 
-        Neither tenant's audit names the other; that of the platform names both.
+        Neither tenant's audit names the other; that of the platform names both. What the old owner's people ordered
+        does not go along: open commands are cancelled, and the history of commands and desired state ends.
 
         Raises:
             NotFound: no such device or tenant.
@@ -120,6 +123,7 @@ class TenantStore:
                 raise NotFound(f"no device {device_id[:80]!r}", code="device_not_found")
             demand_room(transaction, target, 1)
             _part(transaction, who.tenant, device_id)
+            cancelled = _forget_orders(transaction, who, device_id)
             related = or_(CHILDREN.c.device == device_id, CHILDREN.c.gateway == device_id)
             transaction.execute(
                 delete(CHILDREN).where(CHILDREN.c.tenant == who.tenant, related)
@@ -129,7 +133,7 @@ class TenantStore:
             detail = {"from": who.tenant, "to": target}
             arrives = Deed(replace(who, tenant=target), "device.arrive", device_id)
             moves = _deed(who, "device.move", device_id, detail)
-            transaction.audit([Deed(who, "device.leave", device_id), arrives, moves])
+            transaction.audit([*cancelled, Deed(who, "device.leave", device_id), arrives, moves])
 
 
 def _part(transaction: Write, tenant: str, device_id: str) -> None:
@@ -141,6 +145,18 @@ def _part(transaction: Write, tenant: str, device_id: str) -> None:
     for table in (GROUP_MEMBERS, CHILDREN):
         mine = and_(table.c.tenant == tenant, table.c.device == device_id)
         transaction.execute(delete(table).where(mine))
+
+
+def _forget_orders(transaction: Write, who: Who, device_id: str) -> list[Deed]:
+    """Delete commands and the twin's history, which name people of the old tenant; give what to audit there."""
+    next_revision(transaction)  # wakes who waits for one of them
+    mine = and_(COMMANDS.c.tenant == who.tenant, COMMANDS.c.device == device_id)
+    is_open = and_(mine, COMMANDS.c.active.is_(True))
+    ids = transaction.execute(select(COMMANDS.c.id).where(is_open).order_by(COMMANDS.c.seq)).scalars().all()
+    transaction.execute(delete(COMMANDS).where(mine))
+    history = and_(TWIN_HISTORY.c.tenant == who.tenant, TWIN_HISTORY.c.device == device_id)
+    transaction.execute(delete(TWIN_HISTORY).where(history))
+    return [Deed(who, "command.cancel", device_id, {"id": id_}) for id_ in ids]
 
 
 def demand_room(transaction: Write, tenant: str, devices: int) -> None:

@@ -241,6 +241,7 @@ def _write_down(transaction: Write, tenant: str, name: str, new: NewVersion, who
 def _put_in_force(transaction: Write, tenant: str, chosen: TypeVersionDetail, who: Who, action: str) -> None:
     name, now_ns = chosen.name, transaction.now_ns
     in_force = and_(_of(tenant, name), _V.state == "active")
+    before = transaction.execute(select(_V.version).where(in_force)).scalar()
     transaction.execute(update(TYPE_VERSIONS).where(in_force).values(state="retired", retired_ns=now_ns))
     values = {"state": "active", "due_ns": None, "activated_ns": now_ns}
     transaction.execute(update(TYPE_VERSIONS).where(_of(tenant, name, chosen.version)).values(**values))
@@ -248,7 +249,8 @@ def _put_in_force(transaction: Write, tenant: str, chosen: TypeVersionDetail, wh
     if not transaction.execute(update(DEVICE_TYPES).where(_is(tenant, name)).values(**content)).rowcount:
         transaction.execute(insert(DEVICE_TYPES).values(tenant=tenant, name=name, **content))
     transaction.changed("type", [type_key(tenant, name)])
-    transaction.audit([Deed(who, action, name, {"version": chosen.version, "origin": chosen.origin})])
+    detail = {"before": {"version": before}, "after": {"version": chosen.version}, "origin": chosen.origin}
+    transaction.audit([Deed(who, action, name, detail)])
 
 
 def _demand_open(transaction: Write, tenant: str, name: str, number: int) -> TypeVersionDetail:

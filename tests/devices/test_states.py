@@ -84,3 +84,24 @@ def test_retired_device_is_cut_off_and_stays_out(connected_service, dial) -> Non
     wait_until(lambda: not device.is_connected(), CUT_S)
     wait_until(lambda: device.codes[-1] == "Not authorized")
     assert other.codes.count("Success") == 1
+
+
+def test_audit_tells_what_was_before_and_after(service) -> None:
+    service.register("d1", tags={"site": "a"}, type="pump")
+    service.admin("PATCH", "/v1/devices/d1", {"tags": {"site": "b"}})
+    service.admin("POST", "/v1/devices/d1:disable")
+
+    disabled, updated = service.admin("GET", "/v1/audit?object=d1").json["items"][:2]
+
+    assert updated["detail"] == {"before": {"tags": {"site": "a"}}, "after": {"tags": {"site": "b"}}}
+    assert (disabled["action"], disabled["detail"]["after"]) == ("device.disable", {"state": "disabled"})
+
+
+def test_audit_tells_which_version_of_a_type_was_in_force_before(service) -> None:
+    for description in ("one", "two"):
+        service.admin("PUT", "/v1/device-types/pump", {"description": description})
+
+    updated, created = service.admin("GET", "/v1/audit?object=pump").json["items"]
+
+    assert created["detail"]["before"] == {"version": None}
+    assert (updated["detail"]["before"], updated["detail"]["after"]) == ({"version": 1}, {"version": 2})

@@ -167,6 +167,35 @@ def test_moved_device_leaves_static_groups_and_its_gateway(tenants) -> None:
     assert acme("POST", "/v1/devices/g1:move", {"tenant": "other"}).status_code == 204
 
 
+def test_what_the_old_owner_ordered_never_reaches_the_new_one(tenants) -> None:
+    acme, other = acting(tenants, "acme"), acting(tenants, "other")
+    secret = acme("POST", "/v1/devices", {"id": "d1"}).json["credential"]["secret"]
+    sent = acme("POST", "/v1/devices/d1/commands", {"name": "open-gate"}).json["id"]
+    acme("PATCH", "/v1/devices/d1/twin/desired", {"door": "open"})
+    assert len(acme("GET", "/v1/devices/d1/twin/history").json["items"]) == 1
+
+    assert acme("POST", "/v1/devices/d1:move", {"tenant": "other"}).status_code == 204
+
+    polled = tenants.nobody("GET", "/v1/device/commands", headers={"Authorization": f"Bearer d1.{secret}"})
+    entries = acme("GET", "/v1/audit?object=d1&action=command.cancel").json["items"]
+    assert polled.status_code == 204
+    assert [entry["detail"] for entry in entries] == [{"id": sent}]
+    assert other("GET", "/v1/commands").json["items"] == []
+    assert other("GET", "/v1/devices/d1/twin/history").json["items"] == []
+    assert acme("GET", f"/v1/commands/{sent}").status_code == 404
+    assert acme("GET", "/v1/devices/d1/commands").json["code"] == "device_not_found"
+
+
+def test_platform_that_only_reads_in_a_tenant_is_audited_there_once(tenants) -> None:
+    for _ in range(3):
+        assert acting(tenants, "acme")("GET", "/v1/devices").status_code == 200
+
+    items = acting(tenants, "acme")("GET", "/v1/audit?action=tenant.enter").json["items"]
+
+    assert [(each["actor"], each["object"]) for each in items] == [("token:bootstrap@default", "acme")]
+    assert tenants.admin("GET", "/v1/audit?action=tenant.enter").json["items"] == []
+
+
 def test_move_is_audited_where_it_concerns(tenants) -> None:
     acting(tenants, "acme")("POST", "/v1/devices", {"id": "d1"})
     acting(tenants, "acme")("POST", "/v1/devices/d1:move", {"tenant": "other"})
