@@ -16,7 +16,7 @@ from devices.rows import Who
 from wire.clock import NS_PER_S
 from wire.control import CommandCreate, CommandDown, CommandView
 from wire.devices import DeviceIdentity
-from wire.errors import HeadwaterError, NotFound, TooLarge
+from wire.errors import HeadwaterError, NotFound
 from wire.topics import is_device_id
 
 ENDED = Counter("headwater_commands_ended", "Commands that ended, by how", ["state"])
@@ -177,15 +177,12 @@ def to_wanted(device: str, given: CommandCreate, key: str | None = None, job: st
     """Make a wanted command of a request's body.
 
     Raises:
-        TooLarge: its params are over the limit.
+        HeadwaterError: its params are too large, too deep, or cannot be written as JSON.
     """
-    params = orjson.dumps(given.params)
-    if len(params) > life.MAX_BYTES:
-        raise TooLarge(f"params of {len(params)} bytes, limit {life.MAX_BYTES}", fields=["params"])
     return Wanted(
         device,
         given.name,
-        params.decode(),
+        life.dump(given.params, "params"),
         given.qos,
         given.deadline_s,
         given.retries,

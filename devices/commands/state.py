@@ -9,6 +9,7 @@ the device itself said that it has it; nothing else makes a command delivered.
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -22,6 +23,7 @@ from wire.errors import BadRequest, NotFound, TooLarge, Unprocessable
 
 ReplyState = Literal["accepted", "succeeded", "failed"]
 MAX_BYTES = 32 * 1024  # of params and of a result, as JSON
+MAX_DEPTH = 16  # of both, as of twins and readings
 MAX_ERROR = 1_000  # characters of a device's own words
 BACK_OFF_S, MAX_BACK_OFF_S = 2.0, 60.0
 NEVER_NS = 2**62  # due only when something happens
@@ -186,7 +188,7 @@ def read_reply(payload: bytes) -> Reply:
 
     Raises:
         TooLarge: over MAX_BYTES.
-        BadRequest: no JSON (`bad_syntax`).
+        BadRequest: no JSON (`bad_syntax`), or nested too deeply (`too_deep`).
         Unprocessable: another state, or an error that is no text (`bad_value`).
     """
     if len(payload) > MAX_BYTES:
@@ -208,8 +210,27 @@ def to_reply(parsed: dict[str, Any]) -> Reply:
     state = parsed.get("state") or ("failed" if error is not None else "succeeded")
     if state not in ("accepted", "succeeded", "failed"):
         raise Unprocessable("state: must be accepted, succeeded or failed", code="bad_value", fields=["state"])
-    result = orjson.dumps(parsed["result"]).decode() if parsed.get("result") is not None else None
+    result = dump(parsed["result"], "result") if parsed.get("result") is not None else None
     return Reply(cast("ReplyState", state), result, error[:MAX_ERROR].replace("\0", "") if error is not None else None)
+
+
+def dump(value: Any, member: str) -> str:
+    """Encode params or a result for keeping: what cannot be written again must not get as far as the queue.
+
+    Raises:
+        TooLarge: over MAX_BYTES.
+        BadRequest: nested deeper than MAX_DEPTH (`too_deep`).
+        Unprocessable: an integer that JSON libraries of devices do not know (`out_of_range`), or a number that JSON
+            has no word for (`nonfinite`).
+    """
+    _check(value, member)
+    try:
+        text = orjson.dumps(value)
+    except TypeError:
+        raise Unprocessable(f"{member}: an integer beyond 64 bits", code="out_of_range", fields=[member]) from None
+    if len(text) > MAX_BYTES:
+        raise TooLarge(f"{member} of {len(text)} bytes, limit {MAX_BYTES}", fields=[member])
+    return text.decode()
 
 
 def payload(command: Command) -> dict[str, Any]:
@@ -221,6 +242,17 @@ def payload(command: Command) -> dict[str, Any]:
         "deadline": clock.format_ns(command.deadline_ns),
         "attempt": command.tries + 1,
     }
+
+
+def _check(value: Any, member: str, depth: int = 1) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unprocessable(f"{member}: a number that is not finite", code="nonfinite", fields=[member])
+    if not isinstance(value, dict | list):
+        return
+    if depth > MAX_DEPTH:
+        raise BadRequest(f"{member}: nested deeper than {MAX_DEPTH}", code="too_deep", fields=[member])
+    for inner in value.values() if isinstance(value, dict) else value:
+        _check(inner, member, depth + 1)
 
 
 def _end(command: Command, state: CommandState, now_ns: int) -> Command:

@@ -39,6 +39,7 @@ SESSION_S = 7 * 86_400  # how long the broker keeps what devices send while the 
 NO_SUBSCRIBERS = 16  # reason of a PUBACK, MQTT 5 s. 3.4.2.1
 DEVICE_NOTICES = 10  # to one device a second
 ALL_NOTICES = 500
+FORESEEN_BY_NOBODY = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)  # in content
 
 
 class BrokerLink:
@@ -171,7 +172,7 @@ class BrokerLink:
         for traffic in self._traffic if batch else ():
             mine = [message for _, message in batch if message.topic.channel in traffic.channels]
             MESSAGES.labels(traffic.channels[0], "up").inc(len(mine))
-            for message, error in traffic.take(mine) if mine else ():
+            for message, error in _take_each(traffic, mine) if mine else ():
                 self._refuse(client, message, error)
         for mid, _ in batch:
             if mid:
@@ -216,6 +217,17 @@ class BrokerLink:
         if not self._is_away:
             log.warning("control_away", reason=reason)
         self._is_away = True
+
+
+def _take_each(traffic: Traffic, messages: Sequence[Inbound]) -> list[tuple[Inbound, HeadwaterError]]:
+    """Give a batch to its traffic; a message that nobody foresaw is refused, or the broker would bring it for ever."""
+    try:
+        return traffic.take(messages)
+    except FORESEEN_BY_NOBODY:
+        if len(messages) > 1:
+            return [refused for message in messages for refused in _take_each(traffic, [message])]
+        log.fault("control_fault", device=messages[0].topic.device_id)
+        return [(messages[0], HeadwaterError("an error of ours; it was logged"))]
 
 
 def _properties(kind: int, **values: int) -> Properties:

@@ -136,7 +136,7 @@ def test_restarts_of_registry_and_broker_lose_no_command_and_make_no_second(
         again.stop()
 
 
-@pytest.mark.parametrize("payload", ["{", '{"state":"perhaps"}'])
+@pytest.mark.parametrize("payload", ["{", '{"state":"perhaps"}', "[" * 300 + "]" * 300])
 def test_refused_reply_is_told_and_changes_nothing(connected_service, dial, payload) -> None:
     device = dial("d1", connected_service.register("d1"))
     heard = device.listen(TOPICS, "devices/d1/errors")

@@ -101,6 +101,8 @@ def test_replies_are_read(payload, reply) -> None:
         (b'{"state":"done"}', "bad_value"),
         (b'{"error":5}', "bad_value"),
         (b'"' + b"x" * life.MAX_BYTES + b'"', "too_large"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "too_deep"),
+        (b"[" * 17 + b"]" * 17, "too_deep"),
     ],
 )
 def test_bad_replies_are_refused(payload, code) -> None:
@@ -108,3 +110,19 @@ def test_bad_replies_are_refused(payload, code) -> None:
         life.read_reply(payload)
 
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        (10**30, "out_of_range"),
+        ({"a": [-(2**64)]}, "out_of_range"),
+        ([float("nan")], "nonfinite"),
+        ("x" * 40_000, "too_large"),
+    ],
+)
+def test_params_that_no_device_could_read_are_refused(params, code) -> None:
+    with pytest.raises(HeadwaterError) as refused:
+        life.dump(params, "params")
+
+    assert (refused.value.code, refused.value.fields) == (code, ("params",))
