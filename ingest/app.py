@@ -97,7 +97,9 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
         commit = GroupCommit(open_spool(spool, limit_bytes=limits[0], floor_bytes=limits[1]))
         closing.callback(commit.close)
         rates = RateLimits(config.device_rate_limit, config.tenant_rate_limit)
-        ports = Ports(Gate(registry), Intake(field_types), commit, quarantine, Reports(registry), rates)
+        ports = Ports(
+            Gate(registry, rates.limit_tenants), Intake(field_types), commit, quarantine, Reports(registry), rates
+        )
         return ports, closing.pop_all()
     raise AssertionError
 

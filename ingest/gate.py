@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -68,8 +68,12 @@ class Found(NamedTuple):
 class Gate:
     """Checks credentials and finds devices. Thread-safe; `poll` is called by one thread."""
 
-    def __init__(self, registry: Peer) -> None:
+    def __init__(
+        self, registry: Peer, limit_tenants: Callable[[Mapping[str, str | None]], None] = lambda _: None
+    ) -> None:
+        """Ask `registry`; `limit_tenants` is told the rate limits of tenants, see `ingest.rates.RateLimits`."""
         self._registry = registry
+        self._limit_tenants = limit_tenants
         self._asking = threading.Lock()  # held by the one that asks for single devices; taken before _lock
         self._lock = threading.Lock()  # guards the four below; single reads go without it
         self._devices: OrderedDict[str, Known] = OrderedDict()
@@ -170,7 +174,7 @@ class Gate:
             changes = Changes.model_validate(self._ask("GET", f"/internal/changes?since={self._polled}"))
             self._note_changes(changes)
             self._renew(changes.devices)
-            self._refresh_types(changes.types)
+            self._refresh(changes.types, changes.tenants)
         except PeerUnavailable:
             return
         self._polled = changes.revision
@@ -275,6 +279,7 @@ class Gate:
         with self._lock:
             self._learn_types(answer)
             if answer.revision >= self._revision:  # an older answer may hold what the feed has revoked since
+                self._limit_tenants(answer.rate_limits)
                 self._keep(fetched)
                 self._note_absent([id_ for id_ in device_ids if id_ not in fetched], now_s)
         return fetched
@@ -324,15 +329,17 @@ class Gate:
         for start in range(0, len(cached), LOOKUP_IDS):
             self._fetch(cached[start : start + LOOKUP_IDS])
 
-    def _refresh_types(self, types: list[str]) -> None:
-        """Fetch changed types by a device of each: their rules must not vanish while the registry is away."""
+    def _refresh(self, types: list[str], tenants: list[str]) -> None:
+        """Fetch changed types and tenants by a device of each: their rules must not vanish with the registry."""
         wanted: dict[str, str] = {}
         with self._lock:
-            for device in self._devices.values() if types else ():
+            for device in self._devices.values() if types or tenants else ():
                 if device.type is not None and (key := type_key(device.tenant, device.type)) in types:
                     wanted.setdefault(key, device.id)
-        if wanted:  # a type of no cached device comes with the next lookup of one
-            self._fetch(list(wanted.values()))
+                if device.tenant in tenants:
+                    wanted.setdefault(device.tenant, device.id)  # no name of a tenant is one of a type: they hold "/"
+        if wanted:  # what no cached device is of comes with the next lookup of one
+            self._fetch(list(dict.fromkeys(wanted.values())))
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         try:

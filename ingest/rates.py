@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from chassis.metrics import Counter
@@ -74,13 +74,25 @@ class RateLimits:
     """The buckets of one process. Thread-safe."""
 
     def __init__(self, device: str = "", tenant: str = "", now_s: Callable[[], float] = time.monotonic) -> None:
-        """Set the installation's limits; a device type's own limit goes before that for devices."""
+        """Set the installation's limits; those that a device type or a tenant has of its own go before them."""
         self._device, self._tenant = to_bands(device), to_bands(tenant)
-        self.is_on = bool(self._device or self._tenant)  # if not, only types of their own limit need be asked about
+        self._own: dict[str, Bands] = {}  # of tenants with a limit of their own
+        self.is_on = self._is_on()  # if not, only types of their own limit need be asked about
         self._now_s = now_s
         self._lock = threading.Lock()  # guards the buckets
         self._devices: dict[Whose, _Bucket] = {}
         self._tenants: dict[str, _Bucket] = {}
+
+    def limit_tenants(self, limits: Mapping[str, str | None]) -> None:
+        """Learn which limits some tenants have of their own; None: that of the installation holds."""
+        own = {tenant: to_bands(limit) for tenant, limit in limits.items() if limit is not None}
+        with self._lock:
+            kept = {tenant: bands for tenant, bands in self._own.items() if tenant not in limits}
+            self._own = kept | own
+            self.is_on = self._is_on()
+
+    def _is_on(self) -> bool:
+        return bool(self._device or self._tenant or any(self._own.values()))
 
     def take(self, whose: Whose, own: Bands | None, *, ahead: int = 0) -> Wait:
         """Take a token for a message, or tell when to come again.
@@ -91,7 +103,7 @@ class RateLimits:
             ahead: how many other messages of this device wait for a token too, before this one.
         """
         bands = self._device if own is None else own
-        if not bands and not self._tenant:
+        if not bands and not self._own.get(whose[0], self._tenant):
             return ADMITTED
         now_s = self._now_s()
         with self._lock:
@@ -106,7 +118,7 @@ class RateLimits:
     def charge(self, whose: Whose, own: Bands | None, readings: int) -> None:
         """Take the tokens for all readings of a message that was let in; its first is paid."""
         bands = self._device if own is None else own
-        if readings <= 1 or not (bands or self._tenant):
+        if readings <= 1 or not (bands or self._own.get(whose[0], self._tenant)):
             return
         now_s = self._now_s()
         with self._lock:
@@ -122,9 +134,9 @@ class RateLimits:
         return bucket
 
     def _tenant_bucket(self, tenant: str, now_s: float) -> _Bucket:
-        bucket = self._tenants.get(tenant)
-        if bucket is None:
-            bucket = self._tenants[tenant] = _Bucket(self._tenant, now_s)
+        bands, bucket = self._own.get(tenant, self._tenant), self._tenants.get(tenant)
+        if bucket is None or bucket.bands != bands:
+            bucket = self._tenants[tenant] = _Bucket(bands, now_s)
         return bucket
 
     def _forget(self, now_s: float) -> None:

@@ -163,11 +163,15 @@ class DeviceIdentity(Model):
 
 
 class LookupResult(Model):
-    """Answer of the registry to a lookup by ids: unknown ids are absent. The types are by `type_key`."""
+    """Answer of the registry to a lookup by ids: unknown ids are absent. The types are by `type_key`.
+
+    `rate_limits` holds each tenant of the devices: what all of it may send; None: as the installation says.
+    """
 
     devices: list[DeviceIdentity]
     types: dict[str, DeviceType]
     revision: int
+    rate_limits: dict[str, str | None] = {}
 
 
 class Changes(Model):
@@ -180,6 +184,7 @@ class Changes(Model):
     reset: bool = False
     devices: list[str] = []
     types: list[str] = []
+    tenants: list[str] = []
     tokens: bool = False
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from wire.devices import Model, Name
+from wire.devices import Model, Name, RateLimit
 from wire.points import TimeNs
 
 Title = Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -17,6 +17,7 @@ class Limits(Model):
     """What a tenant may hold at most; None: no limit of its own."""
 
     devices: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    rate_limit: RateLimit | None = None  # readings of all its devices together; None: the installation's, "": none
 
 
 class TenantCreate(Model):
@@ -31,7 +32,7 @@ class TenantPatch(Model):
     """Members to change; those not given stay."""
 
     title: Title | None = None
-    limits: Limits | None = None
+    limits: Limits | None = None  # each by itself: what is not given stays, null takes it away
 
 
 class TenantView(BaseModel):

@@ -20,6 +20,8 @@ def configure(commands: Any) -> None:
         parser.add_argument("id")
         parser.add_argument("--title", metavar="TEXT", help="what people call it")
         parser.add_argument("--max-devices", type=at_least_one, metavar="N", help="at most so many devices")
+        rate_help = "readings of all its devices, such as 1000:1,30000:60; none; default: that of the installation"
+        parser.add_argument("--rate-limit", metavar="LIMIT", help=rate_help)
         finish(parser, run)
     for name, help_text in (
         ("suspend", "refuse its devices, people and tokens; nothing is deleted"),
@@ -68,7 +70,10 @@ def _move(given: argparse.Namespace) -> int:
 
 def _members(given: argparse.Namespace) -> dict[str, Any]:
     members: dict[str, Any] = {"title": given.title} if given.title is not None else {}
-    return members | ({"limits": {"devices": given.max_devices}} if given.max_devices else {})
+    limits: dict[str, Any] = {"devices": given.max_devices} if given.max_devices else {}
+    if given.rate_limit is not None:
+        limits["rate_limit"] = {"none": "", "default": None}.get(given.rate_limit, given.rate_limit)
+    return members | ({"limits": limits} if limits else {})
 
 
 def _show(given: argparse.Namespace, tenant: dict[str, Any]) -> int:

@@ -17,6 +17,7 @@ from devices.rows import BrokerCredential
 from devices.store import PARAMETERS
 from devices.types.store import select_types, to_type
 from wire.devices import Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult, type_key
+from wire.tenants import Limits
 
 _SUSPENDED = select(TENANTS.c.id).where(TENANTS.c.state != "active")
 _OWNS = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
@@ -34,12 +35,13 @@ class LookupStore:
         with self._database.read() as connection:
             for start in range(0, len(ids), PARAMETERS):
                 _read_identities(connection, ids[start : start + PARAMETERS], found)
-            idle = set(connection.execute(_SUSPENDED).scalars())
+            idle, rates = _read_tenants(connection, {device.tenant for device in found.values()})
             for device in found.values():
                 device.state = "disabled" if device.tenant in idle else device.state
             worn = {(device.tenant, device.type) for device in found.values() if device.type is not None}
             types = _read_types(connection, worn)
-            return LookupResult(devices=list(found.values()), types=types, revision=_revision(connection))
+            revision = _revision(connection)
+            return LookupResult(devices=list(found.values()), types=types, revision=revision, rate_limits=rates)
 
     def changes(self, since: int) -> Changes:
         """Tell what changed after a revision, or that it is too long ago to tell."""
@@ -50,8 +52,15 @@ class LookupStore:
                 return Changes(revision=revision, reset=True)
             query = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.revision > since).order_by(CHANGES.c.revision)
             rows = [tuple(row) for row in connection.execute(query)]
-        named = {kind: list(dict.fromkeys(key for k, key in rows if k == kind)) for kind in ("device", "type", "token")}
-        return Changes(revision=revision, devices=named["device"], types=named["type"], tokens=bool(named["token"]))
+        kinds = ("device", "type", "tenant", "token")
+        named = {kind: list(dict.fromkeys(key for k, key in rows if k == kind)) for kind in kinds}
+        return Changes(
+            revision=revision,
+            devices=named["device"],
+            types=named["type"],
+            tenants=named["tenant"],
+            tokens=bool(named["token"]),
+        )
 
     def directory(self, after: str, limit: int) -> tuple[list[dict[str, Any]], int]:
         """List devices briefly in order of their ids, and give the revision."""
@@ -118,6 +127,14 @@ def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str
         kind: Literal["secret", "x509"] = "x509" if row["broker_hash"] == CERTIFICATE else "secret"
         record = CredentialRecord(**{name: row[name] for name in names}, kind=kind)
         found[row["device"]].credentials.append(record)
+
+
+def _read_tenants(connection: Connection, ids: AbstractSet[str]) -> tuple[set[str], dict[str, str | None]]:
+    """Give which of some tenants may do nothing now, and the rate limit of each."""
+    query = select(TENANTS.c.id, TENANTS.c.state, TENANTS.c.limits).where(TENANTS.c.id.in_(ids))
+    rows = connection.execute(query).all()
+    idle = {id_ for id_, state, _ in rows if state != "active"}
+    return idle, {id_: Limits.model_validate_json(limits).rate_limit for id_, _, limits in rows}
 
 
 def _read_types(connection: Connection, worn: AbstractSet[tuple[str, str]]) -> dict[str, DeviceType]:

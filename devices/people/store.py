@@ -80,7 +80,7 @@ class TokenStore:
         """Write down in a tenant's audit that somebody of the platform acts in it, be it only to read."""
         with self._database.write() as transaction:
             who = Who(visitor.signature, tenant=visitor.tenant)
-            transaction.audit([Deed(who, "tenant.enter", visitor.tenant)])
+            transaction.audit([Deed(who, "tenant.visit", visitor.tenant)])
 
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None:
         """Tell whose token or session this is; None when there is none, it is over, or may not act in `tenant`."""

@@ -59,15 +59,17 @@ class TenantStore:
             transaction.audit([_deed(who, "tenant.create", wanted.id, wanted.model_dump(exclude={"id"}))])
 
     def update(self, tenant: str, patch: TenantPatch, who: Who) -> None:
-        """Change title, limits or both.
+        """Change title, limits or both; a limit that is not given stays.
 
         Raises:
             NotFound: no such tenant.
         """
         given = patch.model_dump(exclude_none=True)
-        values = given | ({"limits": patch.limits.model_dump_json()} if patch.limits is not None else {})
         with self._database.write() as transaction:
             old = _demand(transaction.connection, tenant)
+            values = given | ({} if patch.limits is None else {"limits": _merged(old["limits"], patch.limits)})
+            if "limits" in values:
+                transaction.changed("tenant", [tenant])
             if values:
                 transaction.execute(update(TENANTS).where(TENANTS.c.id == tenant).values(**values))
             before = {name: old[name] for name in values}
@@ -174,6 +176,11 @@ def demand_room(transaction: Write, tenant: str, devices: int) -> None:
         raise Forbidden(
             f"{held} devices are registered and {devices} more asked for, limit {most}", code="device_quota"
         )
+
+
+def _merged(old: str, given: Limits) -> str:
+    changed = given.model_dump(exclude_unset=True)
+    return Limits.model_validate_json(old).model_copy(update=changed).model_dump_json()
 
 
 def _demand(connection: Connection, tenant: str) -> Any:

@@ -106,6 +106,15 @@ def test_device_update_sends_only_what_was_said(gateway: Gateway) -> None:
     assert gateway.body() == {"type": None}
 
 
+@pytest.mark.parametrize(("said", "sent"), [("1000:1", "1000:1"), ("none", ""), ("default", None)])
+def test_tenant_update_sends_only_the_limit_that_was_said(gateway: Gateway, said: str, sent: str | None) -> None:
+    gateway.answers["PATCH /v1/tenants/acme"] = {"id": "acme"}
+
+    run(gateway, "tenant", "update", "acme", "--rate-limit", said, "--json")
+
+    assert gateway.body() == {"limits": {"rate_limit": sent}}
+
+
 @pytest.mark.parametrize("deed", ["disable", "enable"])
 def test_device_deeds(gateway: Gateway, deed: str) -> None:
     gateway.answers[f"POST /v1/devices/d1:{deed}"] = DEVICE

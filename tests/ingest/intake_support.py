@@ -14,6 +14,7 @@ from ingest.intake import Intake
 from ingest.ports import Ports
 from ingest.protocols import PROTOCOLS, served_by
 from ingest.quarantine import Quarantine
+from ingest.rates import RateLimits
 from ingest.readings import Reading
 from ingest.replay import Replayer
 from ingest.reports import Reports
@@ -38,6 +39,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.devices: dict[str, DeviceIdentity] = {}
         self.types: dict[str, DeviceType] = {}
+        self.rate_limits: dict[str, str | None] = {}
         self.revision = 0
         self.changed: list[tuple[int, str, str]] = []
         self.is_away = False
@@ -64,6 +66,10 @@ class FakeRegistry:
         self.types[type_key(TENANT, spec.name)] = spec
         self._change("types", type_key(TENANT, spec.name))
 
+    def limit_tenant(self, tenant: str, limit: str | None) -> None:
+        self.rate_limits[tenant] = limit
+        self._change("tenants", tenant)
+
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
         if self.is_away or (self.lookups_fail and path.endswith(":lookup")):
             raise PeerUnavailable("away")
@@ -83,6 +89,7 @@ class FakeRegistry:
             "devices": [device.model_dump() for device in found],
             "types": {name: self.types[name].model_dump() for name in names},
             "revision": self.revision,
+            "rate_limits": {device.tenant: self.rate_limits.get(device.tenant) for device in found},
         }
 
     def _changes(self, path: str, body: Any) -> Any:
@@ -90,7 +97,7 @@ class FakeRegistry:
         if since < self.oldest:
             return {"revision": self.revision, "reset": True}
         news = [(kind, key) for revision, kind, key in self.changed if revision > since]
-        named = {name: [key for kind, key in news if kind == name] for name in ("devices", "types")}
+        named = {name: [key for kind, key in news if kind == name] for name in ("devices", "types", "tenants")}
         return {"revision": self.revision, **named}
 
     def _children_admit(self, path: str, body: Any) -> Any:
@@ -143,9 +150,11 @@ class World:
         self.commit = FakeCommit()
         self.field_types = FieldTypes(folder / "fieldtypes.db")
         self.quarantine = Quarantine(folder / "quarantine.db", limit_bytes=limit_bytes)
-        self.gate = Gate(self.registry)
+        rates = RateLimits()
+        self.gate = Gate(self.registry, rates.limit_tenants)
         self.reports = Reports(self.registry)
-        self.ports = ports = Ports(self.gate, Intake(self.field_types), self.commit, self.quarantine, self.reports)
+        intake = Intake(self.field_types)
+        self.ports = ports = Ports(self.gate, intake, self.commit, self.quarantine, self.reports, rates)
         self.service = IngestService(ports, served_by("json"))
         self.replayer = Replayer(ports, PROTOCOLS)
 

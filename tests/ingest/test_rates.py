@@ -93,6 +93,25 @@ def test_tenant_bounds_all_its_devices_together(clock) -> None:
     assert admitted(limits, 3, ("other", "d1")) == 3
 
 
+def test_tenants_own_limit_goes_before_that_of_the_installation(clock) -> None:
+    limits = RateLimits("", "5:1", now_s=clock)
+    limits.limit_tenants({"default": "7:1", "free": ""})
+
+    assert admitted(limits, 100, D1) == 7
+    assert admitted(limits, 100, ("free", "d1")) == 100
+    assert admitted(limits, 100, ("other", "d1")) == 5
+
+
+def test_tenants_own_limit_is_set_and_lifted_while_messages_come(clock) -> None:
+    limits = RateLimits(now_s=clock)
+    limits.limit_tenants({"default": "3:1"})
+    bounded = limits.is_on, admitted(limits, 100, D1), admitted(limits, 100, D2), admitted(limits, 9, ("other", "d"))
+    limits.limit_tenants({"default": None})
+
+    assert bounded == (True, 3, 0, 9)
+    assert (limits.is_on, admitted(limits, 100, D1)) == (False, 100)
+
+
 def test_limit_of_the_type_goes_before_that_of_the_installation(clock) -> None:
     limits = RateLimits("5:1", now_s=clock)
 

@@ -247,6 +247,21 @@ def test_message_over_the_rate_is_refused_over_http_with_the_time_to_wait(world)
     assert world.service.accept(message(world, b'{"a":1}')).accepted == 1
 
 
+def test_tenant_over_its_own_limit_is_refused_until_the_limit_is_lifted(world) -> None:
+    world.registry.limit_tenant("default", "1:3600")
+    world.service.accept(message(world, b'{"a":1}'))
+
+    with pytest.raises(TooManyRequests) as refused:
+        world.service.accept(message(world, b'{"a":2}'))
+    deferred = world.service.accept_batch(Batch("b", [deliver(b'{"a":2}')])).endings
+    world.registry.limit_tenant("default", None)
+    world.gate.poll()
+
+    assert "all devices of its tenant" in refused.value.detail
+    assert [(each.end, each.code) for each in deferred] == [("deferred", "rate_limited")]
+    assert world.service.accept(message(world, b'{"a":2}')).accepted == 1
+
+
 def test_every_reading_of_a_message_counts_for_the_rate(world) -> None:
     world.registry.put_type(name="t", rate_limit="3:60")
     world.registry.add("d3", type="t")

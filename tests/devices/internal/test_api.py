@@ -43,6 +43,7 @@ def test_changes_name_what_was_touched_once_each(service) -> None:
         "reset": False,
         "devices": ["d1"],
         "types": ["default/pump"],
+        "tenants": [],
         "tokens": False,
     }
     assert service.internal("GET", f"/internal/changes?since={start + 3}").json["devices"] == []

@@ -190,10 +190,10 @@ def test_platform_that_only_reads_in_a_tenant_is_audited_there_once(tenants) -> 
     for _ in range(3):
         assert acting(tenants, "acme")("GET", "/v1/devices").status_code == 200
 
-    items = acting(tenants, "acme")("GET", "/v1/audit?action=tenant.enter").json["items"]
+    items = acting(tenants, "acme")("GET", "/v1/audit?action=tenant.visit").json["items"]
 
     assert [(each["actor"], each["object"]) for each in items] == [("token:bootstrap@default", "acme")]
-    assert tenants.admin("GET", "/v1/audit?action=tenant.enter").json["items"] == []
+    assert tenants.admin("GET", "/v1/audit?action=tenant.visit").json["items"] == []
 
 
 def test_move_is_audited_where_it_concerns(tenants) -> None:
@@ -230,9 +230,26 @@ def test_tenant_has_at_most_the_devices_it_may(tenants) -> None:
     answers = [operator("POST", "/v1/devices", {"id": key}) for key in ("d1", "d2")]
 
     usage = operator("GET", "/v1/usage").json
-    assert (usage["id"], usage["devices"], usage["limits"]) == ("acme", 1, {"devices": 1})
+    assert (usage["id"], usage["devices"], usage["limits"]) == ("acme", 1, {"devices": 1, "rate_limit": None})
     assert [answer.status_code for answer in answers] == [201, 403]
     assert answers[1].json["code"] == "device_quota"
+
+
+def test_rate_limit_of_a_tenant_reaches_the_services_and_leaves_other_limits(tenants) -> None:
+    acting(tenants, "acme")("POST", "/v1/devices", {"id": "d1"})
+    tenants.admin("PATCH", "/v1/tenants/acme", {"limits": {"devices": 5}})
+    looked = ("POST", "/internal/devices:lookup", {"ids": ["d1"]})
+    before = tenants.internal(*looked).json
+
+    changed = tenants.admin("PATCH", "/v1/tenants/acme", {"limits": {"rate_limit": "100:1, 2000:60"}})
+
+    assert (before["rate_limits"], changed.json["limits"]) == (
+        {"acme": None}, {"devices": 5, "rate_limit": "100:1,2000:60"},
+    )  # fmt: skip
+    assert tenants.internal(*looked).json["rate_limits"] == {"acme": "100:1,2000:60"}
+    news = tenants.internal("GET", f"/internal/changes?since={before['revision']}").json
+    assert (news["tenants"], news["devices"]) == (["acme"], [])
+    assert tenants.admin("PATCH", "/v1/tenants/acme", {"limits": {"rate_limit": "lots"}}).status_code == 422
 
 
 def test_suspended_tenant_is_refused_everywhere_until_it_goes_on(tenants) -> None:
