@@ -58,7 +58,8 @@ def fill(database: Database, devices: int) -> None:
         store.add([new_device(number) for number in numbers], who, "device.import")
         seen = [
             {"tenant": "default", "device": f"dev-{n:06}", "online": dice.random() < 0.8, "connected": False,
-             "said": None, "last_seen_ns": now_ns() - dice.randrange(86_400) * NS_PER_S, "since_ns": 0, "gone_ns": 0}
+             "said": None, "last_seen_ns": now_ns() - dice.randrange(86_400) * NS_PER_S, "since_ns": 0, "gone_ns": 0,
+             "stale": False, "event": "", "event_ns": 0, "before_ns": 0}
             for n in numbers if n % 10
         ]  # fmt: skip
         with database.write() as transaction:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
@@ -16,6 +16,7 @@ from devices.groups.store import group_finder
 from devices.query.sql import condition
 from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
+from devices.statements import CREDENTIALS_OF, ONE, VIEW, replace_rows
 from devices.tenants.store import demand_room
 from wire import clock
 from wire.errors import Conflict, NotFound
@@ -59,16 +60,13 @@ class DeviceStore:
             NotFound: no such device.
         """
         with self._database.read() as connection:
-            row = connection.execute(_view(tenant).where(DEVICES.c.id == device_id)).mappings().first()
-        if row is None:
-            raise NotFound(f"no device {device_id!r}", code="device_not_found")
-        return _to_view(row)
+            return _to_view(_demand(connection, tenant, device_id))
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""
         with self._database.read() as connection:
             chosen = condition(wanted.tree, tenant, group_finder(connection, tenant))
-            query = _view(tenant).where(chosen, *_conditions(tenant, wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
+            query = VIEW.where(chosen, *_conditions(tenant, wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
             return [_to_view(row) for row in connection.execute(query).mappings()]
 
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
@@ -78,23 +76,18 @@ class DeviceStore:
             NotFound: no such device.
         """
         with self._database.write() as transaction:
-            row = transaction.execute(_view(deed.who.tenant).where(DEVICES.c.id == device_id)).mappings().first()
-            if row is None:
-                raise NotFound(f"no device {device_id!r}", code="device_not_found")
-            old = _to_view(row)
+            tenant = deed.who.tenant
+            old = _to_view(_demand(transaction.connection, tenant, device_id))
             new = change(old)
             if new == old:
                 return old
-            tenant = deed.who.tenant
             values = _device_values(tenant, new, transaction.now_ns)
             del values["created_ns"], values["tenant"], values["id"]
             if new.attributes.get("fw") != old.attributes.get("fw"):  # else what the device itself reported stays
                 values |= fw_values(new.attributes.get("fw"))
             transaction.execute(update(DEVICES).where(_is(tenant, device_id)).values(**values))
-            transaction.execute(delete(DEVICE_TAGS).where(_owned(DEVICE_TAGS, tenant, device_id)))
-            transaction.execute(insert(DEVICE_TAGS), _tag_rows(tenant, new))
-            transaction.execute(delete(DEVICE_ATTRIBUTES).where(_owned(DEVICE_ATTRIBUTES, tenant, device_id)))
-            transaction.execute(insert(DEVICE_ATTRIBUTES), _attribute_rows(tenant, new))
+            replace_rows(transaction, DEVICE_TAGS, (_tag_rows(tenant, old), _tag_rows(tenant, new)))
+            replace_rows(transaction, DEVICE_ATTRIBUTES, (_attribute_rows(tenant, old), _attribute_rows(tenant, new)))
             transaction.changed("device", [device_id])
             transaction.audit([replace(deed, detail=_difference(old, new))])
         return new.model_copy(update={"updated": values["updated_ns"]})
@@ -106,9 +99,7 @@ class DeviceStore:
             NotFound: no such device.
         """
         with self._database.write() as transaction:
-            row = transaction.execute(_view(who.tenant).where(DEVICES.c.id == device_id)).mappings().first()
-            if row is None:
-                raise NotFound(f"no device {device_id!r}", code="device_not_found")
+            row = _demand(transaction.connection, who.tenant, device_id)
             if row["state"] == "retired":
                 return _to_view(row)
             values = {"state": "retired", "broker_credential": None, "updated_ns": transaction.now_ns}
@@ -139,10 +130,9 @@ class CredentialStore:
 
     def list(self, tenant: str, device_id: str) -> list[CredentialView]:
         """Give a device's credentials, oldest first."""
-        query = select(CREDENTIALS).where(_owned(CREDENTIALS, tenant, device_id))
-        ordered = query.order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
         with self._database.read() as connection:
-            return [_to_credential_view(row) for row in connection.execute(ordered).mappings()]
+            rows = connection.execute(CREDENTIALS_OF, {"of_tenant": tenant, "of_device": device_id})
+            return [_to_credential_view(row) for row in rows.mappings()]
 
     def add(self, new: CredentialRow, who: Who) -> None:
         """Add a credential beside those there are; the broker goes on taking the one it takes.
@@ -272,10 +262,12 @@ def _taken(connection: Any, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def _view(tenant: str) -> Select[Any]:
-    at_home = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
-    query = select(DEVICES, PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale)
-    return query.select_from(DEVICES.outerjoin(PRESENCE, at_home)).where(DEVICES.c.tenant == tenant)
+def _demand(connection: Connection, tenant: str, device_id: str) -> Any:
+    """Give the row of a device. Raises NotFound: no such device."""
+    row = connection.execute(ONE, {"of_tenant": tenant, "of_device": device_id}).mappings().first()
+    if row is None:
+        raise NotFound(f"no device {device_id!r}", code="device_not_found")
+    return row
 
 
 def _conditions(tenant: str, wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:

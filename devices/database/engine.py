@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, create_engine, delete, event, exc, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, exc, insert, select, update
 
 from devices.database.tables import AUDIT, CHANGES, COUNTERS
 from devices.rows import CredentialRow, Deed
@@ -26,14 +26,24 @@ KEPT_CHANGES = 10_000
 BUSY_MS = 5_000
 POOL = 8  # connections kept: more threads than that rarely ask at once
 _WRITES = "headwater_writes"
+_REVISION = "revision"  # the counter of changes, and the lock of all writes but those of presence
+# Made once: building a statement costs more than running it.
+_NAMED = COUNTERS.c.name == bindparam("counter")
+_LOCK = select(COUNTERS.c.value).where(_NAMED).with_for_update()
+_HEAD = select(COUNTERS.c.value, COUNTERS.c.text).where(COUNTERS.c.name == "audit").with_for_update()
+_COUNT = update(COUNTERS).where(_NAMED).values(value=bindparam("new"))
+_COUNT_AUDIT = update(COUNTERS).where(COUNTERS.c.name == "audit").values(value=bindparam("new"), text=bindparam("hash"))
+_FORGET = delete(CHANGES).where(CHANGES.c.revision <= bindparam("until"))
 _PRAGMAS = (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-2048")
 
 
 class Write:
     """An open write transaction."""
 
-    def __init__(self, connection: Connection, now_ns: int, for_broker: BrokerForm) -> None:
+    def __init__(self, connection: Connection, now_ns: int, for_broker: BrokerForm, revision: int | None) -> None:
+        """Begin; `revision` is that of the database when its lock is held."""
         self.connection = connection
+        self._revision = revision
         self.for_broker = for_broker  # what is stored of a secret for the broker
         self.now_ns = now_ns
         self._changes: list[tuple[str, str]] = []
@@ -51,6 +61,10 @@ class Write:
         """Append to the audit log."""
         self._deeds.extend(deeds)
 
+    def changes(self, kind: str) -> bool:
+        """Tell whether something of this kind changed."""
+        return any(each == kind for each, _ in self._changes)
+
     def finish(self) -> None:
         """Number and insert what was collected."""
         if self._changes:
@@ -59,16 +73,17 @@ class Write:
             self._finish_audit()
 
     def _finish_changes(self) -> None:
-        old = self.connection.execute(select(COUNTERS.c.value).where(COUNTERS.c.name == "revision")).scalar_one()
+        old = self._revision
+        if old is None:
+            old = self.connection.execute(_LOCK, {"counter": _REVISION}).scalar_one()
         new = old + len(self._changes)
         rows = [{"revision": old + 1 + i, "kind": kind, "key": key} for i, (kind, key) in enumerate(self._changes)]
         self.connection.execute(insert(CHANGES), rows[-KEPT_CHANGES:])
-        self.connection.execute(delete(CHANGES).where(CHANGES.c.revision <= new - KEPT_CHANGES))
-        self.connection.execute(update(COUNTERS).where(COUNTERS.c.name == "revision").values(value=new))
+        self.connection.execute(_FORGET, {"until": new - KEPT_CHANGES})
+        self.connection.execute(_COUNT, {"counter": _REVISION, "new": new})
 
     def _finish_audit(self) -> None:
-        head = select(COUNTERS.c.value, COUNTERS.c.text).where(COUNTERS.c.name == "audit").with_for_update()
-        seq, last_hash = self.connection.execute(head).one()
+        seq, last_hash = self.connection.execute(_HEAD).one()
         rows = []
         for deed in self._deeds:
             seq += 1
@@ -85,7 +100,7 @@ class Write:
             last_hash = chain(last_hash, row)
             rows.append(row | {"hash": last_hash})
         self.connection.execute(insert(AUDIT), rows)
-        self.connection.execute(update(COUNTERS).where(COUNTERS.c.name == "audit").values(value=seq, text=last_hash))
+        self.connection.execute(_COUNT_AUDIT, {"new": seq, "hash": last_hash})
 
 
 class Database:
@@ -100,6 +115,7 @@ class Database:
         self._writer = self.engine.execution_options(**{_WRITES: True})
         # Held during a write on SQLite: its own busy handler is unfair and gives up after BUSY_MS.
         self._lock = threading.Lock()
+        self.token_writes = 0  # transactions of this process that changed a token, a session, or whom they speak for
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -108,13 +124,16 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, lock: str = "revision") -> Iterator[Write]:
+    def write(self, lock: str = _REVISION) -> Iterator[Write]:
         """One write transaction, alone among those with the same lock; all of it is committed durably, or nothing."""
-        with _translated(), self._lock, self._writer.begin() as connection:
-            connection.execute(select(COUNTERS.c.value).where(COUNTERS.c.name == lock).with_for_update())
-            transaction = Write(connection, clock.now_ns(), self._for_broker)
-            yield transaction
-            transaction.finish()
+        with _translated(), self._lock:
+            with self._writer.begin() as connection:
+                value = connection.execute(_LOCK, {"counter": lock}).scalar()
+                revision = value if lock == _REVISION else None
+                transaction = Write(connection, clock.now_ns(), self._for_broker, revision)
+                yield transaction
+                transaction.finish()
+            self.token_writes += transaction.changes("token")
 
     @contextmanager
     def change_schema(self) -> Iterator[Connection]:
@@ -166,8 +185,10 @@ def _open_sqlite(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if connection.get_execution_options().get(_WRITES):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:  # takes no lock yet, so it has nothing to wait for and no error to be translated
+            connection.connection.execute("BEGIN").close()
 
     return engine
 

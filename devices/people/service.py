@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any, Protocol, cast
 
 from chassis.tokens import hash_token, new_token, split_tenant
@@ -21,6 +22,8 @@ SESSION_S = 12 * 3600
 USED_S = 60
 VISIT_S = 600  # how long somebody of the platform is within a tenant by one audit entry
 MAX_USED = 10_000
+FRESH_S = 0.5
+MAX_KNOWN = 1_000
 BOOTSTRAP = "bootstrap"
 FIRST_OPERATOR = "admin"
 
@@ -36,6 +39,8 @@ class TokenRows(Protocol):
     def note_visit(self, visitor: Principal) -> None: ...
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None: ...
     def end_session(self, sha256: str) -> str | None: ...
+    @property
+    def writes(self) -> int: ...
 
 
 class OperatorRows(Protocol):
@@ -51,10 +56,16 @@ class OperatorRows(Protocol):
 
 
 class Tokens:
-    """API tokens and sessions; thread-safe. A chassis.tokens.TokenChecker without a cache: revoking works at once."""
+    """API tokens and sessions; thread-safe. A chassis.tokens.TokenChecker.
+
+    What `check` found is good for FRESH_S, unless this process changes a token meanwhile: revoking works at once here,
+    and in the service's other processes after FRESH_S. `verify` always asks, since other services remember its answer.
+    """
 
     def __init__(self, tokens: TokenRows) -> None:
         self._tokens = tokens
+        # token -> seen when (monotonic s), count of writes before it was looked up, whose it is
+        self._known: dict[str, tuple[float, int, Principal]] = {}  # each access is one step: it needs no lock
         self._used_ns: dict[str, int] = {}  # when each use was written down; a lost update costs one write
         self._visited_ns: dict[tuple[str, str], int] = {}  # the same for visits: who, tenant
 
@@ -66,8 +77,15 @@ class Tokens:
 
     def check(self, token: str) -> Principal | None:
         """Tell who presents a token, in which tenant."""
+        key, now_s, writes = hash_token(token), time.monotonic(), self._tokens.writes
+        known = self._known.get(key)
+        if known is not None and known[1] == writes and now_s - known[0] < FRESH_S and not _is_over(known[2]):
+            return known[2]
         secret, tenant = split_tenant(token)
-        return self.verify(hash_token(secret), tenant)
+        found = self.verify(hash_token(secret), tenant)
+        if found is not None:
+            self._remember(key, (now_s, writes, found))
+        return found
 
     def verify(self, sha256: str, tenant: str | None = None) -> Principal | None:
         """Tell whose token has this hash; None also when they may not act in the tenant that is named."""
@@ -78,6 +96,11 @@ class Tokens:
         if found is not None and found.home is not None:
             self._note_visit(found, now_ns)
         return found
+
+    def _remember(self, key: str, known: tuple[float, int, Principal]) -> None:
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[key] = known
 
     def create(self, wanted: TokenCreate, who: Who) -> TokenCreated:
         """Make an API token.
@@ -269,6 +292,10 @@ def _split_name(text: str) -> tuple[str, str]:
     """Read `name@tenant`; a name alone is of the platform's own tenant."""
     name, _, tenant = _plain(text).partition("@")
     return name, tenant or TENANT
+
+
+def _is_over(found: Principal) -> bool:
+    return found.expires is not None and found.expires <= clock.now_ns()
 
 
 def _new_id() -> str:

@@ -21,6 +21,11 @@ class TokenStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def writes(self) -> int:
+        """Count the transactions of this process that changed what `principal_of` says."""
+        return self._database.token_writes
+
     def list(self, tenant: str) -> list[TokenRow]:
         """Give all API tokens of a tenant, oldest first."""
         query = select(TOKENS).where(TOKENS.c.tenant == tenant).order_by(TOKENS.c.created_ns, TOKENS.c.id)

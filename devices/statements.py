@@ -1,0 +1,40 @@
+"""Statements about single devices, made once: SQLAlchemy takes longer to build one than the database to run it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BindParameter, Select, and_, bindparam, delete, insert, select
+
+from devices.database.engine import Write
+from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
+from devices.database.tables_finding import DEVICE_ATTRIBUTES
+
+Rows = list[dict[str, Any]]
+_OF_TENANT: BindParameter[str] = bindparam("of_tenant")
+_OF_DEVICE: BindParameter[str] = bindparam("of_device")
+_OF_KEY: BindParameter[str] = bindparam("of_key")
+_AT_HOME = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
+VIEW: Select[Any] = select(DEVICES, PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale).select_from(
+    DEVICES.outerjoin(PRESENCE, _AT_HOME)
+)
+ONE = VIEW.where(DEVICES.c.tenant == _OF_TENANT, DEVICES.c.id == _OF_DEVICE)
+CREDENTIALS_OF = (
+    select(CREDENTIALS)
+    .where(CREDENTIALS.c.tenant == _OF_TENANT, CREDENTIALS.c.device == _OF_DEVICE)
+    .order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
+)
+_DELETE_KEY = {
+    table: delete(table).where(table.c.tenant == _OF_TENANT, table.c.device == _OF_DEVICE, table.c.key == _OF_KEY)
+    for table in (DEVICE_TAGS, DEVICE_ATTRIBUTES)
+}
+
+
+def replace_rows(transaction: Write, table: Any, rows: tuple[Rows, Rows]) -> None:
+    """Put the new one of two lists of a device's rows into the place of the old one."""
+    old, new = rows
+    gone = [
+        {"of_tenant": row["tenant"], "of_device": row["device"], "of_key": row["key"]} for row in old if row not in new
+    ]
+    transaction.execute(_DELETE_KEY[table], gone)
+    transaction.execute(insert(table), [row for row in new if row not in old])
