@@ -147,7 +147,7 @@ class _Door:
             return found.known[gateway.id, named]
         if code == "peer_unavailable":
             raise errors.PeerUnavailable(f"{named[:64]} is not cached and the registry is away")
-        detail = f"the request names {named[:64]!r}, the credential is of {gateway.id}"
+        detail = f"{gateway.id} may not speak for {named[:64]}"
         if code == "identity_mismatch":
             self._note(gateway.id, "telemetry.identity_mismatch", named[:64], detail, call)
         raise errors.Forbidden(detail, code=code)

@@ -28,6 +28,7 @@ class Case(NamedTuple):
     type: dict[str, Any] | None = None
     protocol: str = ""
     is_worded_alike: bool = True  # not where the detail holds the time of arrival, or what was too large
+    rules: dict[str, Any] | None = None  # of the gateway that brings it for a child
 
 
 def of_fields(**fields: Any) -> dict[str, Any]:
@@ -56,7 +57,11 @@ CASES = {
     "type_conflict": Case(b'{"a":"warm"}', of_fields(a={"type": "float"})),
     "missing_field": Case(b'{"b":1}', of_fields(a={"required": True})),
     "unknown_field": Case(b'{"b":1}', of_fields(a={}) | {"unknown_fields": "quarantine"}),
+    "device_held": Case(b'{"a":1}', rules={"children": "hold"}),
+    "child_refused": Case(b'{"a":1}', rules={"children": "refuse"}),
+    "too_many_children": Case(b'{"a":1}', rules={"max_children": 0}),
 }
+REFUSED = ("too_large", "child_refused", "too_many_children")  # not even kept
 MIXED = Case(
     json.dumps([{"a": 1}, {"a": 900, "b": 1}, 5, {"ts": "noon", "a": 1}, {"a": 2, "b": 2}]).encode(),
     of_fields(a={"max": 85}, b={"max": 1}),
@@ -79,6 +84,10 @@ def documented() -> set[str]:
     return {code for row in rows for code in re.findall(r"`(\w+)`", row)}
 
 
+def child_of(gateway: Device) -> str:
+    return f"{gateway.id}-child"
+
+
 class Listener:
     """A device on MQTT that keeps the notices it gets."""
 
@@ -96,7 +105,8 @@ class Listener:
         wait_until(lambda: subscribed, 5, what="subscribed")
 
     def publish(self, case: Case) -> None:
-        topic = f"devices/{self._device.id}/telemetry" + (f"/{case.protocol}" if case.protocol else "")
+        owner = self._device.id if case.rules is None else f"{self._device.id}/children/{child_of(self._device)}"
+        topic = f"devices/{owner}/telemetry" + (f"/{case.protocol}" if case.protocol else "")
         self._client.publish(topic, case.content, qos=1).wait_for_publish(5)
 
     def close(self) -> None:
@@ -107,16 +117,20 @@ class Listener:
 @pytest.fixture(scope="module")
 def fleet(installation: Installation) -> dict[str, Device]:
     """A device for each case, of a type of its own where the case needs one."""
-    rows = ["id,type"]
+    rows = ["id,type,gateway"]
     for name, case in (CASES | {"mixed": MIXED}).items():
         if case.type is not None:
             answer = installation.call("PUT", f"/v1/device-types/truth-{name}", case.type)
             assert answer.status == 201, answer
-        rows.append(f"truth-{name},{f'truth-{name}' if case.type is not None else ''}")
+        named = f"truth-{name}" if case.type is not None else ""
+        rows.append(f"truth-{name},{named},{'' if case.rules is None else 'true'}")
     answer = installation.call("POST", "/v1/devices:import", "\n".join(rows).encode(), Content_Type="text/csv")
     devices = {
         each["device"]: Device(each["device"], each["secret"], each["bearer"]) for each in answer.body["credentials"]
     }
+    for name, case in CASES.items():
+        if case.rules is not None:
+            assert installation.call("PUT", f"/v1/devices/truth-{name}/gateway", case.rules).status == 200
     installation.wait_for_broker(devices["truth-mixed"])
     return devices
 
@@ -133,6 +147,7 @@ def listener(
 
 def over_http(installation: Installation, device: Device, case: Case) -> Any:
     path = f"/v1/telemetry/{case.protocol}" if case.protocol else "/v1/telemetry"
+    path += "" if case.rules is None else f"?device={child_of(device)}"
     return installation.post(device, case.content, path)
 
 
@@ -152,13 +167,13 @@ def test_same_input_is_told_alike_over_both_transports(installation, fleet, list
     listener.publish(case)
     wait_until(lambda: listener.told, 5, what="the notice")
 
-    assert answer.body["code"] == code
-    [notice] = listener.told
     [said] = answer.body.get("quarantined", [answer.body])
+    assert said["code"] == code
+    [notice] = listener.told
     with_detail = case.is_worded_alike
     assert told_of(notice, with_detail=with_detail) == told_of(said, with_detail=with_detail)
     assert notice.keys() - {"index", "field"} == {"code", "detail", "time", "topic", "end"}
-    assert notice["end"] == ("refused" if code == "too_large" else "quarantined")
+    assert notice["end"] == ("refused" if code in REFUSED else "quarantined")
 
 
 def test_every_fault_of_a_mixed_message_is_told_alike(installation, fleet, listener) -> None:
