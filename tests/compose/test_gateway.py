@@ -264,6 +264,20 @@ def test_ambiguous_requests_are_refused(door: Door, raw: bytes) -> None:
     assert reply.content.count(b"HTTP/1.1") == 0
 
 
+@pytest.mark.parametrize("host", ['"><script>', "a b", "a@b", "a/b", "a:123456", "a:b", "a,b", "[::1", "a\\b"])
+def test_host_that_is_none_is_refused(door: Door, host: str) -> None:
+    reply = door.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+
+    assert (reply.status, reply.body["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("host", ["door", "a-b.example:8080", "head_water", "127.0.0.1:80", "[::1]:8080"])
+def test_host_goes_on_as_it_was_asked(door: Door, host: str) -> None:
+    reply = door.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+
+    assert reply.body["headers"]["Host"] == host
+
+
 def test_websocket_is_passed_on_and_h2c_is_not(door: Door) -> None:
     upgrade = door.get("/v1/feed", "Upgrade: websocket")
     tunnel = door.get("/v1/feed", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
