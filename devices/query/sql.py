@@ -1,7 +1,8 @@
 """A query as one SQL condition on DEVICES, with bound values, for SQLite and PostgreSQL alike.
 
 Every condition that can be NULL is closed where it is negated, so `not` takes exactly what is left. Conditions on other
-tables are sets of ids: both databases then begin with the smallest, and stop when a page is full.
+tables are sets of ids: both databases then begin with the smallest. A set that may hold most devices (`online`, an
+attribute above a bound) takes long to make: where something else narrows the devices down, each is looked up by itself.
 """
 
 from __future__ import annotations
@@ -36,24 +37,46 @@ _ELSEWHERE: dict[str, tuple[Any, Any, Condition]] = {
     "parent": (CHILDREN, CHILDREN.c.gateway, true()),
 }
 
+_BROAD = (PRESENCE, DEVICE_ATTRIBUTES)  # tables of which a set may hold most devices
+
 
 def no_groups(name: str) -> Node | None:
     """Know no group at all: for queries that may name none."""
     raise KeyError(name)
 
 
-def condition(tree: Node, tenant: str, find_group: FindGroup = no_groups) -> Condition:
+def condition(tree: Node, tenant: str, find_group: FindGroup = no_groups, *, is_narrowed: bool = False) -> Condition:
     """Give the condition by which a query chooses rows of DEVICES; the tenant is a part of it.
+
+    `is_narrowed` says that it is asked of few devices: the rows are the same.
 
     Raises:
         BadQuery: it names a group that does not exist, or groups that go round in circles.
     """
-    return and_(DEVICES.c.tenant == tenant, _Compiler(tenant, find_group).compile(tree))
+    return and_(DEVICES.c.tenant == tenant, _Compiler(tenant, find_group, is_narrowed=is_narrowed).compile(tree))
+
+
+def is_broad(node: Node) -> bool:
+    """Tell whether a query names a set that may hold most devices."""
+    match node:
+        case Not(part):
+            return is_broad(part)
+        case Every(parts) | Some(parts):
+            return any(is_broad(part) for part in parts)
+        case Is("online") | Has(_):
+            return True
+        case Compare(field, operator, _):
+            is_order = field.kind == "attribute" and operator not in ("=", "~")
+            return is_order or field.kind in ("group", "state") or field.name == "last_seen"
+        case OneOf(field, _):
+            return field.kind in ("group", "state")
+    return False
 
 
 class _Compiler:
-    def __init__(self, tenant: str, find_group: FindGroup) -> None:
+    def __init__(self, tenant: str, find_group: FindGroup, *, is_narrowed: bool) -> None:
         self._tenant = tenant
+        self._is_narrowed = is_narrowed  # where the compiler is: other conditions leave few devices
         self._find_group = find_group
         self._nesting = 0
 
@@ -63,14 +86,21 @@ class _Compiler:
             case Not(part):
                 return self.compile(part, negated=not negated)
             case Every(parts) | Some(parts):
-                joined = and_ if isinstance(node, Every) != negated else or_
-                empty = not_(true()) if negated else true()
-                return joined(*(self.compile(part, negated=negated) for part in parts)) if parts else empty
+                return self._joined(node, parts, negated=negated)
             case Compare(field, "=", value) if field.kind == "group":
                 return self._group(field, str(value), negated=negated)
             case OneOf(field, values) if field.kind == "group":
                 return self.compile(Some(tuple(Compare(field, "=", value) for value in values)), negated=negated)
         return _closed_not(self._one(node)) if negated else self._one(node)
+
+    def _joined(self, node: Node, parts: tuple[Node, ...], *, negated: bool) -> Condition:
+        if not parts:
+            return not_(true()) if negated else true()
+        outer, is_and = self._is_narrowed, isinstance(node, Every) != negated
+        self._is_narrowed = outer or (is_and and not negated and any(_narrows(part) for part in parts))
+        found = [self.compile(part, negated=negated) for part in parts]
+        self._is_narrowed = outer
+        return (and_ if is_and else or_)(*found)
 
     def _one(self, node: Node) -> Condition:
         match node:
@@ -136,6 +166,8 @@ class _Compiler:
 
     def _among(self, table: Any, *conditions: Condition) -> Condition:
         owned = select(table.c.device).where(table.c.tenant == self._tenant, *conditions)
+        if self._is_narrowed and table in _BROAD:
+            return owned.where(table.c.device == DEVICES.c.id).correlate(DEVICES).exists()
         return DEVICES.c.id.in_(owned)
 
     def _group(self, field: Field, name: str, *, negated: bool) -> Condition:
@@ -152,6 +184,13 @@ class _Compiler:
         found = self.compile(tree, negated=negated)
         self._nesting -= 1
         return found
+
+
+def _narrows(node: Node) -> bool:
+    """Tell whether a condition leaves few devices, which an index finds."""
+    return (
+        isinstance(node, Compare) and node.operator == "=" and (node.field.name == "type" or node.field.kind == "label")
+    )
 
 
 def _compared(column: Any, operator: str, value: Any) -> Condition:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
+from devices import store
 from devices.credentials import issue
 from devices.database.engine import Database
 from devices.database.schema import migrate
@@ -24,7 +25,7 @@ from devices.groups.store import group_finder
 from devices.query.parser import parse
 from devices.query.sql import condition
 from devices.query.tree import BadQuery
-from devices.rows import NewDevice, Who
+from devices.rows import DeviceFilter, NewDevice, Who
 from devices.store import DeviceStore
 from wire.clock import NS_PER_S, format_ns
 from wire.registry import CredentialCreate
@@ -77,20 +78,29 @@ DYNAMIC = {"awake": "online or group=red", "far": "not group=awake", "loop": "gr
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def find(request, tmp_path_factory) -> Iterator[Callable[[str], set[str]]]:
+def database(request, tmp_path_factory) -> Iterator[Database]:
     folder = tmp_path_factory.mktemp("fleet")
     url = "sqlite:" if request.param == "sqlite" else request.getfixturevalue("postgresql").database()
     database = Database(url, folder)
     migrate(database, folder)
     fill(database)
-
-    def found(query: str) -> set[str]:
-        with database.read() as connection:
-            chosen = condition(parse(query, NOW_NS), TENANT, group_finder(connection, TENANT))
-            return set(connection.execute(select(DEVICES.c.id).where(chosen)).scalars())
-
-    yield found
+    yield database
     database.close()
+
+
+@pytest.fixture(scope="module")
+def find(database) -> Callable[[str], set[str]]:
+    def found(query: str) -> set[str]:
+        tree = parse(query, NOW_NS)
+        with database.read() as connection:
+            ways = [
+                condition(tree, TENANT, group_finder(connection, TENANT), is_narrowed=each) for each in (False, True)
+            ]
+            whole, one_by_one = (set(connection.execute(select(DEVICES.c.id).where(way)).scalars()) for way in ways)
+        assert whole == one_by_one
+        return whole
+
+    return found
 
 
 def fill(database: Database) -> None:
@@ -102,7 +112,8 @@ def fill(database: Database) -> None:
     DeviceStore(database).add(new, Who("test"), "device.create")
     seen = [
         {"tenant": TENANT, "device": thing.id, "online": thing.online, "connected": False, "said": None,
-         "last_seen_ns": thing.seen_ns or 0, "since_ns": 0, "gone_ns": 0}
+         "last_seen_ns": thing.seen_ns or 0, "since_ns": 0, "gone_ns": 0, "stale": False, "event": "", "event_ns": 0,
+         "before_ns": 0}
         for thing in THINGS
         if thing.seen_ns is not None or thing.gateway
     ]  # fmt: skip
@@ -308,3 +319,18 @@ def test_unknown_and_circular_groups_are_told(find) -> None:
         find("type=x and group=green")
     with pytest.raises(BadQuery, match="4 deep"):
         find("group=loop")
+
+
+@pytest.mark.parametrize(
+    "query", ["online", "not online", "has attr.floor", "attr.floor>=3 and type=pump", "id~nothing*"]
+)
+@pytest.mark.parametrize("looked_at", [1, 30, 1_000])
+def test_pages_together_hold_what_the_query_finds(database, find, monkeypatch, query, looked_at) -> None:
+    monkeypatch.setattr(store, "LOOKED_AT", looked_at)
+    devices, tree = DeviceStore(database), parse(query, NOW_NS)
+    pages = [devices.search(TENANT, DeviceFilter(tree=tree, limit=7))]
+    while len(pages[-1]) == 7:
+        pages.append(devices.search(TENANT, DeviceFilter(tree=tree, limit=7, after=pages[-1][-1].id)))
+
+    listed = [device.id for page in pages for device in page]
+    assert listed == sorted(find(query), key=str.encode)
