@@ -10,6 +10,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 from typing import Any, Protocol
 
 import orjson
@@ -23,7 +24,7 @@ from chassis.tokens import TokenChecker
 from dashboard_api.hub import Hub, Viewer
 from dashboard_api.service import Directory
 from wire import clock
-from wire.devices import allows
+from wire.devices import Principal, allows
 from wire.errors import BadRequest, Forbidden, HeadwaterError, PeerUnavailable, TooManyRequests, Unauthorized, in_words
 from wire.feed import CLOSE_SLOW, SubscribeFrame
 
@@ -96,7 +97,7 @@ class Feed:
         self._directory = directory
         self._tokens = tokens
         self._stopping = stopping
-        self._open = 0  # connections, also those that have not subscribed yet
+        self._open = Counter[str]()  # connections by tenant, also those that have not subscribed yet
         self._lock = threading.Lock()  # guards _open
 
     def install(self, app: Flask) -> None:
@@ -107,6 +108,7 @@ class Feed:
         }
         blueprint = Blueprint("feed", __name__)
         blueprint.before_request(self._admit)
+        blueprint.teardown_request(self._release)
         Sock(app).route(PATH, bp=blueprint)(self._serve)
         app.register_blueprint(blueprint)
 
@@ -116,7 +118,7 @@ class Feed:
         Raises:
             Forbidden: a foreign page opened it with the session of an operator.
             Unauthorized: no valid token.
-            TooManyRequests: enough viewers.
+            TooManyRequests: enough viewers, in all or of this tenant.
             BadRequest: a handshake that the library would answer with a fault.
         """
         token, by_cookie = web.presented_token()
@@ -126,9 +128,8 @@ class Feed:
         web.demand_scope(principal, "feed:read")
         if (by_cookie or "Origin" in request.headers) and not web.is_same_site():
             raise Forbidden("the feed is for pages of this site", code="foreign_origin")
-        if self._open >= MAX_VIEWERS:
-            raise TooManyRequests(f"{MAX_VIEWERS} viewers are open, the limit", retry_after_s=30)
         _check_handshake()
+        self._enter(principal)
         request.environ[_PRINCIPAL] = principal
         # Compression would hold about 300 KB a viewer; of subprotocols there are none.
         for key in ("HTTP_SEC_WEBSOCKET_EXTENSIONS", "HTTP_SEC_WEBSOCKET_PROTOCOL"):
@@ -137,9 +138,27 @@ class Feed:
             if key in request.environ:
                 request.environ[key] = WholeSocket(request.environ[key])
 
+    def _enter(self, principal: Principal) -> None:
+        """Count a connection before it is accepted, so that many that come at once stay within the limits."""
+        most = principal.feed_readers
+        with self._lock:
+            total, mine = self._open.total(), self._open[principal.tenant]
+            if total >= MAX_VIEWERS:
+                raise TooManyRequests(f"{MAX_VIEWERS} viewers are open, the limit", retry_after_s=30)
+            if most is not None and mine >= most:
+                detail = f"{mine} viewers of this tenant are open, limit {most}"
+                raise TooManyRequests(detail, retry_after_s=30, code="feed_quota")
+            self._open[principal.tenant] += 1
+
+    def _release(self, _error: BaseException | None) -> None:
+        """Forget a connection, however it ended."""
+        principal = request.environ.pop(_PRINCIPAL, None)
+        if principal is not None:
+            with self._lock:
+                self._open[principal.tenant] -= 1
+
     def _serve(self, browser: WebSocket) -> None:
         token, principal = web.presented_token()[0], request.environ[_PRINCIPAL]
-        self._count(+1)
         try:
             subscription = _subscription(browser.receive(timeout=SUBSCRIBE_WITHIN_S))
             while subscription is not None:
@@ -150,12 +169,7 @@ class Feed:
             browser.close(CLOSE_POLICY, error.code)
         finally:
             browser.thread.join(2 * LINGER_S)  # it reads what the reader still sends
-            self._count(-1)
             request.environ["headwater.start_s"] = time.perf_counter()  # hours of viewing are no slow request
-
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self._open += change
 
     def _serve_viewer(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
         """Serve one subscription; give the next one, or None when the connection is to end."""

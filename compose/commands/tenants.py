@@ -22,6 +22,7 @@ def configure(commands: Any) -> None:
         parser.add_argument("--max-devices", type=at_least_one, metavar="N", help="at most so many devices")
         rate_help = "readings of all its devices, such as 1000:1,30000:60; none; default: that of the installation"
         parser.add_argument("--rate-limit", metavar="LIMIT", help=rate_help)
+        parser.add_argument("--max-feed-readers", type=at_least_one, metavar="N", help="at most so many open feeds")
         finish(parser, run)
     for name, help_text in (
         ("suspend", "refuse its devices, people and tokens; nothing is deleted"),
@@ -71,6 +72,8 @@ def _move(given: argparse.Namespace) -> int:
 def _members(given: argparse.Namespace) -> dict[str, Any]:
     members: dict[str, Any] = {"title": given.title} if given.title is not None else {}
     limits: dict[str, Any] = {"devices": given.max_devices} if given.max_devices else {}
+    if given.max_feed_readers:
+        limits["feed_readers"] = given.max_feed_readers
     if given.rate_limit is not None:
         limits["rate_limit"] = {"none": "", "default": None}.get(given.rate_limit, given.rate_limit)
     return members | ({"limits": limits} if limits else {})

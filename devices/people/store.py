@@ -11,6 +11,7 @@ from devices.database.tables import OPERATORS, SESSIONS, TENANTS, TOKENS
 from devices.rows import Deed, OperatorRow, TokenRow, Who
 from wire.devices import Principal
 from wire.errors import Conflict, NotFound
+from wire.tenants import Limits
 
 _SESSION_OF = and_(SESSIONS.c.tenant == OPERATORS.c.tenant, SESSIONS.c.operator == OPERATORS.c.name)
 
@@ -208,10 +209,12 @@ def _acting(connection: Connection, found: Principal, tenant: str | None) -> Pri
     if is_away and found.role != "platform":
         return None
     where = tenant if tenant is not None else found.tenant
-    state = connection.execute(select(TENANTS.c.state).where(TENANTS.c.id == where)).scalar()
-    if state != "active" and not (is_away and state == "suspended"):
+    row = connection.execute(select(TENANTS.c.state, TENANTS.c.limits).where(TENANTS.c.id == where)).first()
+    if row is None or (row.state != "active" and not (is_away and row.state == "suspended")):
         return None
-    return found.model_copy(update={"tenant": tenant, "home": found.tenant}) if is_away else found
+    readers = Limits.model_validate_json(row.limits).feed_readers
+    away = {"tenant": tenant, "home": found.tenant} if is_away else {}
+    return found.model_copy(update=away | {"feed_readers": readers})
 
 
 def _keep_a_platform(transaction: Write, role: str) -> None:

@@ -143,6 +143,7 @@ class Platform:
     ways: list[dict[str, Any]] = field(default_factory=list)
     authorities: list[dict[str, Any]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)  # "devices", "ingest"
+    limited: dict[str, int] = field(default_factory=dict)  # token -> readers that its tenant, "small", may have
 
     groups: list[Any] = field(default_factory=lambda: [group("north"), group("pumps", query="type=pump")])
     bulks: list[Any] = field(default_factory=list)
@@ -218,7 +219,8 @@ class Platform:
     def _verify(self, _query: Any, body: Any) -> Any:
         for token, role in self.sessions.items():
             if hash_token(token) == body["sha256"]:
-                return {"id": f"id-{role}", "name": role, "role": role}
+                more = {"tenant": "small", "feed_readers": self.limited[token]} if token in self.limited else {}
+                return {"id": f"id-{role}", "name": role, "role": role} | more
         raise NotFound("no such token")
 
     def _login(self, _query: Any, body: Any) -> Any:

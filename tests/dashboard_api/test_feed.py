@@ -289,9 +289,23 @@ def test_readers_that_never_subscribe_count_too(connect, dashboard):
     wait_until(lambda: _is_let_in(connect), 10)
 
 
-def _is_let_in(connect) -> bool:
+def test_tenant_has_at_most_the_readers_it_may(connect, dashboard):
+    dashboard.platform.sessions["limited"] = "viewer"
+    dashboard.platform.limited["limited"] = 2
+    header = ["Authorization: Bearer limited"]
+    opened = [connect(header=header) for _ in range(2)]
+
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        connect(header=header)
+    assert (refused.value.status_code, b"feed_quota" in refused.value.resp_body) == (429, True)
+    assert _is_let_in(connect)
+    opened[0].close()
+    wait_until(lambda: _is_let_in(connect, header=header), 10)
+
+
+def _is_let_in(connect, **given) -> bool:
     try:
-        connect()
+        connect(**given)
     except websocket.WebSocketBadStatusException:
         return False
     return True

@@ -230,7 +230,11 @@ def test_tenant_has_at_most_the_devices_it_may(tenants) -> None:
     answers = [operator("POST", "/v1/devices", {"id": key}) for key in ("d1", "d2")]
 
     usage = operator("GET", "/v1/usage").json
-    assert (usage["id"], usage["devices"], usage["limits"]) == ("acme", 1, {"devices": 1, "rate_limit": None})
+    assert (usage["id"], usage["devices"], usage["limits"]) == (
+        "acme",
+        1,
+        {"devices": 1, "rate_limit": None, "feed_readers": None},
+    )
     assert [answer.status_code for answer in answers] == [201, 403]
     assert answers[1].json["code"] == "device_quota"
 
@@ -244,12 +248,23 @@ def test_rate_limit_of_a_tenant_reaches_the_services_and_leaves_other_limits(ten
     changed = tenants.admin("PATCH", "/v1/tenants/acme", {"limits": {"rate_limit": "100:1, 2000:60"}})
 
     assert (before["rate_limits"], changed.json["limits"]) == (
-        {"acme": None}, {"devices": 5, "rate_limit": "100:1,2000:60"},
+        {"acme": None}, {"devices": 5, "rate_limit": "100:1,2000:60", "feed_readers": None},
     )  # fmt: skip
     assert tenants.internal(*looked).json["rate_limits"] == {"acme": "100:1,2000:60"}
     news = tenants.internal("GET", f"/internal/changes?since={before['revision']}").json
     assert (news["tenants"], news["devices"]) == (["acme"], [])
     assert tenants.admin("PATCH", "/v1/tenants/acme", {"limits": {"rate_limit": "lots"}}).status_code == 422
+
+
+def test_feed_is_told_how_many_readers_a_tenant_may_have(tenants) -> None:
+    viewer = caller_of(tenants, "acme", "viewer")
+    tenants.admin("PATCH", "/v1/tenants/acme", {"limits": {"feed_readers": 3}})
+
+    def told(token: str, **more: str) -> Any:
+        asked = {"sha256": hash_token(token)} | more
+        return tenants.internal("POST", "/internal/tokens:verify", asked).json["feed_readers"]
+
+    assert (told(viewer.token), told(ADMIN, tenant="acme"), told(ADMIN)) == (3, 3, None)
 
 
 def test_suspended_tenant_is_refused_everywhere_until_it_goes_on(tenants) -> None:
