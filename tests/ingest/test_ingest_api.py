@@ -74,6 +74,16 @@ def test_reading_is_accepted_with_202(client, post) -> None:
     assert ledger(client)["accepted"] == 1
 
 
+def test_tenant_over_its_own_rate_is_told_when_to_come_again(client, post, registry) -> None:
+    registry.limit_tenant("default", "1:3600")
+
+    answers = [post({"temp": each}) for each in (1, 2)]
+
+    assert [answer.status_code for answer in answers] == [202, 429]
+    assert (answers[1].get_json()["code"], answers[1].headers["Retry-After"]) == ("rate_limited", "3600")
+    assert ledger(client)["accepted"] == 1
+
+
 def test_absent_content_type_is_json(post) -> None:
     assert post({"temp": 1}, media=None).status_code == 202
 
