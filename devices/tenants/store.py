@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from devices.control.news import next_revision
 from devices.database.engine import Database, Write
@@ -126,10 +126,6 @@ class TenantStore:
             demand_room(transaction, target, 1)
             _part(transaction, who.tenant, device_id)
             cancelled = _forget_orders(transaction, who, device_id)
-            related = or_(CHILDREN.c.device == device_id, CHILDREN.c.gateway == device_id)
-            transaction.execute(
-                delete(CHILDREN).where(CHILDREN.c.tenant == who.tenant, related)
-            )  # nobody speaks for another tenant's devices
             transaction.execute(update(DEVICES).where(mine).values(tenant=target, updated_ns=transaction.now_ns))
             transaction.changed("device", [device_id])
             detail = {"from": who.tenant, "to": target}

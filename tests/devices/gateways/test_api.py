@@ -121,17 +121,22 @@ def test_children_of_a_deleted_gateway_stay_without_it(gateway) -> None:
     assert gateway.admin("GET", "/v1/devices/c1/parent").json == {"gateway": None}
 
 
-def test_device_that_moves_to_another_tenant_leaves_gateway_and_children(gateway) -> None:
+def test_child_that_moves_to_another_tenant_leaves_its_gateway_which_moves_alone_only(gateway) -> None:
     gateway.register("g2", gateway=True)
     gateway.admin("POST", "/v1/tenants", {"id": "acme"})
     admit(gateway, "c1", "c2")
     rules(gateway, prefixes=["c"])
 
-    moved = [gateway.admin("POST", f"/v1/devices/{name}:move", {"tenant": "acme"}).status_code for name in ("c1", "g1")]
-    known = gateway.internal("POST", "/internal/devices:lookup", {"ids": ["c1", "c2", "g1"]}).json["devices"]
+    def move(name: str) -> int:
+        return int(gateway.admin("POST", f"/v1/devices/{name}:move", {"tenant": "acme"}).status_code)
 
-    assert moved == [204, 204]
+    moved = [move("c1"), move("g1")]
+    gateway.admin("DELETE", "/v1/devices/c2")
+    moved.append(move("g1"))
+    known = gateway.internal("POST", "/internal/devices:lookup", {"ids": ["c1", "g1"]}).json["devices"]
+
+    assert moved == [204, 409, 204]
     assert {device["id"]: (device["tenant"], device["parent"]) for device in known} == {
-        "c1": ("acme", None), "c2": ("default", None), "g1": ("acme", None),
+        "c1": ("acme", None), "g1": ("acme", None),
     }  # fmt: skip
     assert admit(gateway, "x9") == {"x9": "identity_mismatch"}  # its rules went with it
