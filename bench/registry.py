@@ -1,10 +1,10 @@
 """The registry with very many devices: pages of the device list by query, and mixed reads and writes at a fixed rate.
 
-    .venv/bin/python bench/registry.py [sqlite|postgresql] [--devices 100000] [--rate 500] [--seconds 15]
+    .venv/bin/python bench/registry.py [sqlite|postgresql] [--devices 100000] [--rate 500] [--seconds 15] [--workers 2]
 
-One devices service of its own, asked over HTTP without the gateway. Every query is asked for its first page and for one
-from the middle, 100 devices each. The mix is an open loop: requests start when they are due, and their time counts from
-then; 60 % pages, 20 % single devices, 20 % changes of a tag.
+One devices service of its own, of two worker processes, asked over HTTP without the gateway. Every query is asked for
+its first page and for one from the middle, 100 devices each. The mix is an open loop: requests start when they are due,
+and their time counts from then; 60 % pages, 20 % single devices, 20 % changes of a tag.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def new_device(number: int) -> NewDevice:
 
 
 @contextmanager
-def service(folder: Path, url: str) -> Iterator[str]:
-    """Run the devices service; give its address."""
+def service(folder: Path, url: str, workers: int) -> Iterator[str]:
+    """Run the devices service in so many processes; give its address."""
     port = footprint.free_port()
     own = {"DATA": str(folder), "PORT": str(port), "REGISTRY": url, "OPERATOR_TOKEN": TOKEN, "SERVICE_TOKEN": "s",
-           "BROKER": "", "LOG_LEVEL": "warning"}  # fmt: skip
+           "BROKER": "", "LOG_LEVEL": "warning", "WORKERS": str(workers)}  # fmt: skip
     environ = os.environ | {f"HEADWATER_{name}": value for name, value in own.items()}
     argv = [sys.executable, "-P", "-m", "compose", "serve", "devices"]
     process = subprocess.Popen(argv, env=environ, start_new_session=True)
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     before = results.conditions()
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as name, database_url(given.database) as url:
@@ -194,7 +195,7 @@ def main() -> None:
         database.close()
         filled_s = time.monotonic() - began
         print(f"{given.devices} devices registered in {filled_s:.1f} s on {given.database}")
-        with service(Path(name), url) as address:
+        with service(Path(name), url, given.workers) as address:
             client = Client(address)
             found = pages(client, given.devices)
             times, rate = mixed(client, given)
@@ -203,7 +204,7 @@ def main() -> None:
     print(f"pages: p50 {percentile(every, 0.5):.1f}, p99 {percentile(every, 0.99):.1f} ms")
     print(f"mixed: {rate:.0f}/s of {given.rate:.0f}/s, p50 {p50:.1f}, p99 {p99:.1f} ms")
     slowest = max(percentile(several, 0.5) for several in found.values())
-    what = f"registry of {given.devices:,} devices on {given.database}"
+    what = f"registry of {given.devices:,} devices on {given.database}, {given.workers} workers"
     lines = [
         results.Line(f"{what}: page of 100, slowest of {len(QUERIES)} queries, median", round(slowest, 1), "ms", 50,
                      is_most=True),
