@@ -153,3 +153,19 @@ fail_to_fetch() {
 quietly() {
     "$@" || fail "this failed: $*"
 }
+
+# The accessibility checker of the pages' tests (MPL-2.0): for tests only, so it is fetched and not kept here.
+AXE=axe-core@4.14.1
+AXE_SHA256=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+
+prepare_axe() {
+    is_axe_there && return
+    say "Fetching $AXE (npm), this once ..."
+    (cd "$here/.venv" && quietly npm pack --silent --ignore-scripts "$AXE" >/dev/null &&
+        tar -xzf axe-core-*.tgz --strip-components=1 package/axe.min.js && rm -f axe-core-*.tgz)
+    is_axe_there || fail "$AXE is not what it was (sha256)"
+}
+
+is_axe_there() {
+    printf '%s  %s\n' "$AXE_SHA256" "$here/.venv/axe.min.js" | sha256sum --check --status 2>/dev/null
+}

@@ -13,6 +13,7 @@ from chassis.web import Api, Call
 from dashboard_api.type_desk import Editing, TypeDesk
 from wire import clock
 from wire.errors import Conflict, HeadwaterError, NotFound, Unprocessable
+from wire.topics import is_device_id
 
 TEXT_MAX = 256 * 1024
 EMPTY = '{\n  "fields": {}\n}'
@@ -42,7 +43,8 @@ def _add_list(api: Api, desk: TypeDesk) -> None:
     @api.route("GET", "/types/new", "operator")
     def new_type(call: Call) -> Response:
         """The editor, on a type that is not there yet."""
-        return _page("type_edit.html", call, editing=Editing(request.args.get("name", "").strip()[:64], EMPTY))
+        name = request.args.get("name", "").strip()
+        return _page("type_edit.html", call, editing=Editing(name, EMPTY)) if is_device_id(name) else _to("/types")
 
 
 def _add_type(api: Api, desk: TypeDesk) -> None:

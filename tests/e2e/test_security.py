@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compose import procfs
+from tests.e2e.pages import pages
 from tests.e2e.platform import Device, Installation
 from tests.support.waiting import wait_until
 
@@ -26,8 +27,6 @@ pytestmark = pytest.mark.e2e
 
 COOKIE = "headwater_session"
 EVIL = "https://evil.example"
-PAGES = ("/", "/login", "/devices", "/quarantine", "/types", "/groups", "/people", "/audit", "/tenants", "/enrolment",
-         "/password", "/docs")  # fmt: skip
 INLINE = re.compile(
     r"<script(?![^>]*\ssrc=)|\son[a-z]+\s*=|\sstyle\s*=|javascript:|\ssrc=[\"']?(https?:)?//", re.IGNORECASE
 )
@@ -95,7 +94,7 @@ def test_feed_takes_nobody_from_another_site(installation: Installation) -> None
     websocket.create_connection(url, timeout=5, origin=installation.url, cookie=cookie).close()
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", pages())
 def test_page_has_no_inline_script_and_is_kept_nowhere(installation: Installation, path: str) -> None:
     answer = installation.call("GET", path)
 

@@ -1,0 +1,189 @@
+"""Every page of a running installation as people meet it: by eye, by screen reader, by keyboard, on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard_api.chromium import Browser
+from tests.e2e.pages import GATEWAY, TYPE, pages
+from tests.e2e.platform import Installation
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+
+ROOT = Path(__file__).parents[2]
+AXE = ROOT / ".venv" / "axe.min.js"
+FACES = ("/no-such-page", "/devices?q=type%3D", "/devices?q=nothing-like-it", f"/devices/{GATEWAY}?window=7d",
+         f"/types/{TYPE}?version=1", "/types/new?name=page-new", "/devices/page-silent", "/devices/page-silent/access",
+         "/audit?kind=none")  # fmt: skip
+TAB_STOPS = 120
+RUN_AXE = """axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations
+  .filter((each) => ["serious", "critical"].includes(each.impact))
+  .map((each) => `${each.id}: ${each.help}: ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`))"""
+KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Space": (" ", 32, " ")}
+
+
+@pytest.fixture(scope="module")
+def filled(installation: Installation) -> Installation:
+    """An installation with something to show on each page."""
+    gateway = installation.add_device(GATEWAY, gateway=True, tags={"site": "a", "a-long-name-of-a-tag": "x" * 60})
+    installation.add_device("page-silent", tags={"site": "b"})
+    described = {
+        "fields": {"temp": {"type": "float", "unit": "Cel", "min": -40, "max": 85, "description": "of the air"}}
+    }
+    for body in (described, described | {"unknown_fields": "drop", "description": "what a page shows"}):
+        assert installation.call("PUT", f"/v1/device-types/{TYPE}", body).status in (200, 201)
+    posts: list[tuple[str, Any]] = [
+        ("/v1/groups", {"name": "page-group", "query": "tag.site=a", "description": "those of the first site"}),
+        ("/v1/tenants", {"id": "page-tenant"}),
+        ("/v1/tokens", {"name": "page-token", "role": "viewer", "scope": ["devices:read", "query:*"]}),
+        ("/v1/invitations", {"name": "page-guest", "role": "viewer"}),
+        ("/v1/operators", {"name": "page-person", "password": "correct battery staple", "role": "admin"}),
+        ("/v1/enrolments", {"name": "page-enrolment", "kind": "token"}),
+        ("/v1/enrolments", {"name": "page-batch", "kind": "group"}),
+        (f"/v1/devices/{GATEWAY}/commands", {"name": "blink", "params": {"times": 3}}),
+    ]  # fmt: skip
+    for path, body in posts:
+        assert installation.call("POST", path, body).status in (201, 202), path
+    installation.call("PATCH", f"/v1/devices/{GATEWAY}/twin/desired", {"every_s": 5})
+    for number in range(5):
+        installation.post(
+            gateway, b'{"boot_id":"1","seq":%d,"values":{"temp":%d,"door":"open"}}' % (number * 2, number)
+        )
+    installation.post(gateway, b'{"temp":"warm"}')
+    installation.post(gateway, b'{"temp":')
+    wait_until(lambda: installation.points(GATEWAY), 10)
+    return installation
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    browser.call("Emulation.setFocusEmulationEnabled", enabled=True)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser, filled: Installation) -> Browser:
+    chromium.call("Network.clearBrowserCookies")
+    chromium.log_in(filled.url, filled.token)
+    chromium.shape(1280)
+    chromium.console.clear()
+    return chromium
+
+
+def test_pages_are_all_there() -> None:
+    assert len(pages()) > 15
+    assert AXE.exists(), "./test fetches it"
+
+
+@pytest.mark.parametrize("path", [*pages(), *FACES])
+def test_page_is_accessible_and_fits_a_phone(browser: Browser, filled: Installation, path: str) -> None:
+    found = []
+    for width, is_dark in ((1280, False), (390, True)):
+        browser.shape(width, dark=is_dark)
+        browser.open(filled.url + path)
+        browser.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        browser.run(AXE.read_text())
+        found += [(width, fault) for fault in browser.run(RUN_AXE)]
+        wide = browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        found += [(width, f"{wide} pixels too wide")] if wide > 0 else []
+
+    assert found == []
+    assert [line for line in browser.console if "404" not in line and "400" not in line] == []
+    assert browser.run("document.title").endswith("Headwater")
+    assert browser.run("document.querySelectorAll('h1').length") == 1
+
+
+def press(browser: Browser, name: str) -> None:
+    key, code, text = KEYS[name]
+    given = {"key": key, "code": name, "windowsVirtualKeyCode": code}
+    browser.call("Input.dispatchKeyEvent", type="keyDown", **(given | ({"text": text} if text else {})))
+    browser.call("Input.dispatchKeyEvent", type="keyUp", **given)
+
+
+def tab_to(browser: Browser, selector: str) -> None:
+    """Go there by Tab alone; where it stops must be seen."""
+    for _ in range(TAB_STOPS):
+        if browser.run(f"document.activeElement?.matches({selector!r})"):
+            style = "getComputedStyle(document.activeElement)"
+            assert browser.run(f"{style}.outlineStyle !== 'none' || {style}.boxShadow !== 'none'"), selector
+            return
+        press(browser, "Tab")
+    raise AssertionError(f"{selector} is not reached by Tab")
+
+
+def write(browser: Browser, selector: str, text: str) -> None:
+    tab_to(browser, selector)
+    browser.run("document.activeElement.select()")
+    browser.call("Input.insertText", text=text)
+
+
+def test_log_in_and_out_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.call("Network.clearBrowserCookies")
+    browser.open(f"{filled.url}/types")
+
+    write(browser, "[name=name]", "page-person")
+    write(browser, "[name=password]", "correct battery staple")
+    press(browser, "Enter")
+
+    browser.until("location.pathname === '/types' && document.readyState === 'complete'")
+    tab_to(browser, "form[action='/logout'] button")
+    press(browser, "Enter")
+    browser.until("location.pathname === '/login'")
+
+
+def test_query_and_bulk_action_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/devices")
+
+    write(browser, "[name=q]", "id=page-silent")
+    press(browser, "Enter")
+    browser.until("document.querySelectorAll('tr[data-device]').length === 1 && document.readyState === 'complete'")
+    tab_to(browser, "[data-select='page-silent']")
+    press(browser, "Space")
+    browser.run("document.querySelector('[data-selection] input').focus()")  # the way back is Shift+Tab
+    tab_to(browser, "[data-bulk-open]")
+    press(browser, "Enter")
+    browser.until("document.querySelector('dialog[open]') && !document.querySelector('[data-bulk-go]').disabled")
+    write(browser, "dialog [name=key]", "walked")
+    write(browser, "dialog [name=value]", "yes")
+    tab_to(browser, "[data-bulk-go]")
+    press(browser, "Enter")
+
+    wait_until(lambda: filled.get("/v1/devices/page-silent")["tags"].get("walked") == "yes", 10)
+    browser.until("document.activeElement.matches('[data-bulk-close]')")
+    press(browser, "Enter")
+    browser.until("document.querySelector('dialog[open]') === null")
+
+
+def test_twin_and_command_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/devices/page-silent")
+    browser.until("document.querySelector('#desired').value !== ''")
+
+    write(browser, "#desired", '{"lamp": "on"}')
+    tab_to(browser, "[data-twin] [type=submit]")
+    press(browser, "Enter")
+    wait_until(lambda: filled.get("/v1/devices/page-silent/twin")["desired"] == {"lamp": "on"}, 10)
+    write(browser, "#command-name", "reboot")
+    press(browser, "Enter")
+
+    browser.until("document.querySelector('[data-commands]').textContent.includes('reboot')")
+
+
+def test_type_is_edited_and_tried_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/types/{TYPE}/edit")
+    browser.until("!document.querySelector('#form').hidden")
+
+    tab_to(browser, "[data-add]")
+    press(browser, "Enter")
+    browser.until("document.activeElement.matches('input')")
+    browser.call("Input.insertText", text="walked_field")
+    tab_to(browser, "[value=check]")
+    press(browser, "Enter")
+
+    browser.until("document.querySelector('#report')?.textContent.includes('walked_field')")
