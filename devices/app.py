@@ -93,7 +93,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     authorities = _add_certificates(routes, database, seal)
     access = BrokerAccess(lookups, marks, _open_broker(config, seal, authorities))
     keeper = Keeper(marks, config.silence_s, Connections(credentials, access).note)
-    control = Control(database, config, DeviceDoor(lookups, keeper, credentials))
+    control = Control(database, config, DeviceDoor(lookups, keeper, credentials, authorities.resolve))
     keeper.arrived = control.arrive
     runner = _add_registry(routes, database, Registry(devices, credentials), control.deeds())
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
@@ -101,7 +101,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     _add_topics(routes, config, database, seal)
     _add_people(routes, database, tokens, operators)
     audit_api.add_routes(routes, audit)
-    internal_api.add_lookups(routes, lookups)
+    internal_api.add_lookups(routes, lookups, control.bell)
     internal_api.add_signs(routes, keeper, credentials, audit)
     control.add_routes(routes)
 

@@ -19,7 +19,7 @@ from ingest import api as device_api
 from ingest import quarantine_api, trials_api
 from ingest.config import IngestConfig
 from ingest.field_types import FieldTypes
-from ingest.gate import POLL_S, Gate
+from ingest.gate import AWAY_S, PAUSE_S, WAIT_S, Gate
 from ingest.held import HeldData
 from ingest.intake import Intake
 from ingest.ledger import Ledger
@@ -120,9 +120,9 @@ def _start(workers: Workers, config: IngestConfig, service: IngestService, ports
         report()  # what was counted since, before the process ends
 
     def poll_until_stopped() -> None:
-        ports.gate.poll()
-        while not workers.stopping.wait(POLL_S):
-            ports.gate.poll()
+        has_answered = ports.gate.poll()
+        while not workers.stopping.wait(PAUSE_S if has_answered else AWAY_S):
+            has_answered = ports.gate.poll(WAIT_S)
 
     workers.start("gate-poll", poll_until_stopped)
     workers.start("reports", report_until_stopped)

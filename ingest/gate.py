@@ -1,6 +1,6 @@
 """Who may send: devices and their credentials, cached over the registry so that telemetry outlives it.
 
-The registry is asked only for devices not seen lately. Changes come by a feed polled twice a second, so a revoked
+The registry is asked only for devices not seen lately. Changes come by a long poll, as they are made, so a revoked
 credential stops within a second; while the registry is away, what is cached goes on working.
 """
 
@@ -34,7 +34,9 @@ MAX_ABSENT = 10_000
 MAX_SHOWN = 10_000  # certificates; about 2 KiB each
 ABSENT_S = 2.0  # how long an unknown id is not asked for again; the feed ends it sooner
 DOUBT_S = 0.25  # a refusal is checked with the registry again when the cached answer is older
-POLL_S = 0.5
+WAIT_S = 1.0  # how long one question for changes stays open: a process that stops is held up by no more
+PAUSE_S = 0.1  # between two questions: changes that come together are fetched together
+AWAY_S = 0.5  # until a registry that is away is asked again
 LOOKUP_IDS = 5_000  # what one lookup may ask
 TOGETHER_IDS = 500  # how many requests may wait for one lookup: a second of the registry's time
 
@@ -164,20 +166,23 @@ class Gate:
         """Give the checker of a device's type; None for a device without one."""
         return self._checkers.get(type_key(device.tenant, device.type)) if device.type is not None else None
 
-    def poll(self) -> None:
-        """Ask the registry what changed and fetch that; called each POLL_S. A registry that is away is no fault.
+    def poll(self, wait_s: float = 0.0) -> bool:
+        """Ask the registry what changed and fetch that; tell whether it answered. One that is away is no fault.
+
+        With `wait_s` it answers as soon as something changes, or when that time is over.
 
         What is cached stays until its new state is here: a registry that goes away right after a change must not take
         its devices along. The next poll asks from the same place.
         """
         try:
-            changes = Changes.model_validate(self._ask("GET", f"/internal/changes?since={self._polled}"))
+            changes = Changes.model_validate(self._ask("GET", f"/internal/changes?wait={wait_s}&since={self._polled}"))
             self._note_changes(changes)
             self._renew(changes.devices)
             self._refresh(changes.types, changes.tenants)
         except PeerUnavailable:
-            return
+            return False
         self._polled = changes.revision
+        return True
 
     @property
     def revision(self) -> int:

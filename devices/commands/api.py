@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Annotated
 
 from flask import Response, request
 from pydantic import Field
 
-from chassis import parking
 from chassis.web import Api, Call, answer, read_body
 from devices.api import DEVICE, MAX_LIST, who
 from devices.commands import state as life
 from devices.commands.service import CommandVerbs, show, show_down, to_wanted
 from devices.commands.state import CommandFilter
-from devices.control.door import DeviceDoor, presented
+from devices.control.door import DeviceDoor
 from devices.twins.api import Wait
 from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView
 from wire.devices import Model
@@ -116,15 +116,15 @@ def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None
     @api.route("GET", "/v1/device/commands", "own", query=CommandWait, answers={200: CommandsDown, 204: None})
     def get_own_commands(call: Call) -> Response:
         """Give a device what it has to do; with `wait`, as soon as there is something."""
-        device = parking.aside(door.authenticate, presented())
-        found = commands.await_work(device, call.query.wait)
+        claim = door.read_claim(call.remote_ip)
+        found = commands.await_work(claim.device_id, partial(door.authenticate, claim), call.query.wait)
         shown = CommandsDown(commands=[show_down(command) for command in found])
         return answer(shown) if found else Response(status=204)
 
     @api.route("POST", "/v1/device/commands/<command_id>/reply", "own", body=REPLY, answers={200: CommandView})
     def reply_to_command(call: Call) -> CommandView:
         """Take a device's reply to a command."""
-        device = door.authenticate(presented())
+        device = door.authenticate(door.read_claim(call.remote_ip))
         reply = life.read_reply(read_body(life.MAX_BYTES))
         return show(commands.answer(device, call.path["command_id"], reply))
 

@@ -132,13 +132,17 @@ class CommandVerbs:
             raise error
         return self._store.find(device.tenant, command_id)
 
-    def await_work(self, device: DeviceIdentity, wait_s: float) -> list[Command]:
-        """Hand out what a device has to do, as soon as there is something; nothing when the time is over."""
+    def await_work(self, device_id: str, let_in: Callable[[], DeviceIdentity], wait_s: float) -> list[Command]:
+        """Hand out what a device has to do, as soon as there is something; nothing when the time is over.
+
+        `let_in` checks its credential: a device that is disabled meanwhile is sent away at once.
+        """
 
         def look() -> list[Command] | None:
+            device = let_in()
             return self._store.take(device.tenant, device.id, "http") or None
 
-        found = self._bell.wait(device.id, look, wait_s) or []
+        found = self._bell.wait(device_id, look, wait_s) or []
         SENT.labels("http").inc(len(found))
         return found
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import ssl
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+from urllib.parse import unquote
 
 from flask import request
 
+from chassis import parking
 from chassis.tokens import hash_token
 from wire import clock, topics
 from wire.devices import CredentialRecord, DeviceIdentity, LookupResult, parse_bearer
 from wire.errors import Forbidden, Unauthorized
 
 FLUSH_S = 1.0
+CERTIFICATE = "X-Client-Certificate"  # escaped PEM, set or taken away by the gateway
 _BEARER = "bearer "
+
+
+class Claim(NamedTuple):
+    """Who somebody says to be, and the hash of what is to prove it."""
+
+    device_id: str
+    sha256: str
+    kind: Literal["secret", "x509"] = "secret"
 
 
 class Lookups(Protocol):
@@ -39,7 +52,11 @@ class Uses(Protocol):
 class DeviceDoor:
     """Lets devices in; thread-safe. Visits are written together, once a second."""
 
-    def __init__(self, lookups: Lookups, sightings: Sightings, uses: Uses) -> None:
+    def __init__(
+        self, lookups: Lookups, sightings: Sightings, uses: Uses, resolve: Callable[[str, str], str | None]
+    ) -> None:
+        """`resolve` tells whose a certificate (PEM) is, shown from an address; None: nobody's."""
+        self._resolve = resolve
         self._lookups = lookups
         self._sightings = sightings
         self._uses = uses
@@ -47,18 +64,29 @@ class DeviceDoor:
         self._seen: dict[str, int] = {}
         self._used: dict[str, int] = {}
 
-    def authenticate(self, presented: tuple[str, str]) -> DeviceIdentity:
-        """Check a device id and a secret; it asks the database.
+    def read_claim(self, remote_ip: str) -> Claim:
+        """Take what the request shows: `Bearer {device_id}.{secret}`, Basic, or else a certificate.
+
+        Raises:
+            Unauthorized: none of these, or nobody's certificate.
+        """
+        escaped = request.headers.get(CERTIFICATE, "")
+        if escaped and "Authorization" not in request.headers:
+            return parking.aside(self._read_certificate, unquote(escaped), remote_ip)
+        device_id, secret = _presented()
+        return Claim(device_id, hash_token(secret))
+
+    def authenticate(self, claim: Claim) -> DeviceIdentity:
+        """Let a device in; it asks the database.
 
         Raises:
             Unauthorized: no such device, or none of its valid credentials fits.
             Forbidden: the device is not active.
         """
-        device_id, secret = presented
+        device_id, now_ns = claim.device_id, clock.now_ns()
         found = self._lookups.lookup([device_id]).devices if topics.is_device_id(device_id) else []
-        now_ns, digest = clock.now_ns(), hash_token(secret)
         for device in found:
-            credential = _fitting(device.credentials, digest, now_ns)
+            credential = _fitting(device.credentials, claim, now_ns)
             if credential is None:
                 continue
             if device.state != "active":
@@ -66,7 +94,17 @@ class DeviceDoor:
             with self._lock:
                 self._seen[device_id] = self._used[credential] = now_ns
             return device
-        raise Unauthorized("the device id or the secret is wrong")
+        raise Unauthorized("the device id or its credential is wrong")
+
+    def _read_certificate(self, pem: str, remote_ip: str) -> Claim:
+        try:
+            fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        except ValueError:
+            raise Unauthorized("not a certificate") from None
+        device_id = self._resolve(pem, remote_ip)
+        if device_id is None:
+            raise Unauthorized("this certificate is no credential of a device")
+        return Claim(device_id, fingerprint, "x509")
 
     def flush(self) -> None:
         """Write down who came."""
@@ -78,12 +116,7 @@ class DeviceDoor:
             self._sightings.see(seen)
 
 
-def presented() -> tuple[str, str]:
-    """Take the credential that the request carries: `Bearer {device_id}.{secret}`, or Basic.
-
-    Raises:
-        Unauthorized: there is none of that form.
-    """
+def _presented() -> tuple[str, str]:
     header = request.headers.get("Authorization", "")
     if header[: len(_BEARER)].lower() == _BEARER:
         pair = parse_bearer(header[len(_BEARER) :].strip())
@@ -92,16 +125,16 @@ def presented() -> tuple[str, str]:
         is_whole = basic is not None and basic.type == "basic" and basic.username and basic.password
         pair = (str(basic.username), str(basic.password)) if basic is not None and is_whole else None
     if pair is None:
-        raise Unauthorized("a device presents Authorization: Bearer {device_id}.{secret}, or Basic")
+        raise Unauthorized("a device presents Authorization: Bearer {device_id}.{secret}, Basic, or a certificate")
     return pair
 
 
-def _fitting(credentials: Sequence[CredentialRecord], digest: str, now_ns: int) -> str | None:
+def _fitting(credentials: Sequence[CredentialRecord], claim: Claim, now_ns: int) -> str | None:
     found = None
     for credential in credentials:
         begins = credential.not_before_ns is None or credential.not_before_ns <= now_ns
         lasts = credential.not_after_ns is None or now_ns < credential.not_after_ns
-        is_right = credential.kind == "secret" and hmac.compare_digest(credential.sha256, digest)
+        is_right = credential.kind == claim.kind and hmac.compare_digest(credential.sha256, claim.sha256)
         if is_right and begins and lasts:
             found = credential.id
     return found

@@ -1,7 +1,8 @@
 """Waiting for news of one device, whichever process made them.
 
-Each change of a twin or command takes the next number of the counter `control`; a watcher in each process follows it
-and wakes who waits. A change made in the same process rings at once, those of others are noticed within POLL_S.
+Each change of a twin or command takes the next number of the counter `control`, each change of who is who (a device
+disabled, a credential revoked) one of `revision`. A watcher in each process follows both and wakes who waits. What
+rings in the same process is noticed at once, everything else within POLL_S.
 """
 
 from __future__ import annotations
@@ -10,45 +11,67 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 
 from chassis import parking
 from chassis.workers import Workers
 from devices.database.engine import Database, Write
-from devices.database.tables import COUNTERS
+from devices.database.tables import CHANGES, COUNTERS
 from devices.database.tables_control import COMMANDS, TWINS
 
 POLL_S = 0.2
-COUNTER = "control"
+COUNTER, REGISTRY = "control", "revision"
 ANY = "*"  # stands for each device: no id has this form
 _MINE = COUNTERS.c.name == COUNTER
+_ALL = select(COUNTERS.c.name, COUNTERS.c.value).where(COUNTERS.c.name.in_((COUNTER, REGISTRY)))
 
 T = TypeVar("T")
+
+
+class Mark(NamedTuple):
+    """How far somebody has followed: numbers of the two counters."""
+
+    control: int
+    registry: int
+
+
+UNKNOWN = Mark(2**62, 2**62)  # beyond what can come
 
 
 class News(Protocol):
     """Tells what changed; see NewsStore."""
 
-    def since(self, revision: int) -> tuple[int, list[str]]: ...
+    def since(self, mark: Mark) -> tuple[Mark, list[str]]: ...
+
+
+class Waiting(Protocol):
+    """Waits for news; see Bell."""
+
+    def wait(self, device: str, look: Callable[[], T | None], wait_s: float) -> T | None: ...
 
 
 class NewsStore:
-    """The counter and the devices behind it; thread-safe."""
+    """The counters and the devices behind them; thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def since(self, revision: int) -> tuple[int, list[str]]:
-        """Give the newest revision, and the devices whose twin or commands changed after `revision`."""
+    def since(self, mark: Mark) -> tuple[Mark, list[str]]:
+        """Give where the counters are, and the devices that changed after `mark`, ANY among them when anything did."""
+        queries = [select(table.c.device).where(table.c.revision > mark.control) for table in (TWINS, COMMANDS)]
+        of_devices = and_(CHANGES.c.kind == "device", CHANGES.c.revision > mark.registry)
         with self._database.read() as connection:
-            newest = int(connection.execute(select(COUNTERS.c.value).where(_MINE)).scalar_one())
-            if newest == revision:
+            values = {name: int(value) for name, value in connection.execute(_ALL)}
+            newest = Mark(values[COUNTER], values[REGISTRY])
+            if newest == mark:
                 return newest, []
-            found: set[str] = set()
-            for table in (TWINS, COMMANDS):
-                found.update(connection.execute(select(table.c.device).where(table.c.revision > revision)).scalars())
+            found = {ANY}
+            for query in queries if newest.control != mark.control else ():
+                found.update(connection.execute(query).scalars())
+            if newest.registry != mark.registry:
+                found.update(connection.execute(select(CHANGES.c.key).where(of_devices)).scalars())
         return newest, list(found)
 
 
@@ -68,7 +91,7 @@ class Bell:
         self._rung = threading.Event()
         self._is_closed = False
         self.also: Callable[[], None] = lambda: None  # called at each ring; must not block
-        self._revision = -1  # unknown: nobody waited
+        self._mark: Mark | None = None  # unknown: nobody waited
 
     def start(self, workers: Workers) -> None:
         """Start the watcher; when the workers stop, all who wait are let go."""
@@ -119,22 +142,21 @@ class Bell:
                 if self._waiters:
                     self._look()
                 else:
-                    self._revision = -1
+                    self._mark = None
         finally:
             self._is_closed = stopping.is_set()
             self._wake(list(self._waiters))
 
     def _look(self) -> None:
-        if self._revision < 0:  # who came meanwhile looked itself, but perhaps before this number
-            self._revision, _ = self._news.since(2**62)
+        if self._mark is None:  # who came meanwhile looked itself, but perhaps before this number
+            self._mark, _ = self._news.since(UNKNOWN)
             self._wake(list(self._waiters))
             return
-        self._revision, devices = self._news.since(self._revision)
+        self._mark, devices = self._news.since(self._mark)
         self._wake(devices)
 
     def _wake(self, devices: list[str]) -> None:
         with self._lock:
-            devices = [*devices, ANY] if devices else devices
             woken = [waiter for device in devices for waiter in self._waiters.get(device, ())]
         for waiter in woken:
             waiter.set()

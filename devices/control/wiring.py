@@ -34,7 +34,7 @@ from wire import clock
 from wire.clock import NS_PER_S
 from wire.finding import Desire, SendCommand
 
-QUICK_PATHS = ("GET /v1/device/",)  # devices that wait: parked on the event loop
+QUICK_PATHS = ("GET /v1/device/", "GET /internal/changes")  # who waits is parked on the event loop
 SWEEP_S = 600.0  # how often old history is deleted
 _DAY_NS = 86_400 * NS_PER_S
 
@@ -45,7 +45,7 @@ class Control:
     def __init__(self, database: Database, config: DevicesConfig, door: DeviceDoor) -> None:
         self._config = config
         self._door = door
-        self._bell = Bell(NewsStore(database))
+        self.bell = self._bell = Bell(NewsStore(database))
         self._twin_rows = TwinStore(database, config.twin_history)
         self._twins = TwinVerbs(self._twin_rows, self._bell)
         self._desired = DesiredStore(database)

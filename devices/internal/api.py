@@ -8,6 +8,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from chassis.web import Api, Call
+from devices.control.news import ANY, Waiting
 from devices.people.invitations import Invitations
 from devices.people.service import Operators, Tokens
 from devices.rows import Deed, Who
@@ -17,6 +18,7 @@ from wire.people import InvitationAccept
 from wire.registry import AuditEntries, Login, LoginAnswer, Lookup, Seen, Text, TokenHash
 
 MAX_DIRECTORY = 5_000
+MAX_WAIT_S = 30.0
 
 
 class Lookups(Protocol):
@@ -49,6 +51,7 @@ class ChangesQuery(Model):
     """From where to tell changes."""
 
     since: Annotated[int, Field(ge=0, le=2**62)] = 0
+    wait: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = 0.0  # seconds, while there is nothing to tell
 
 
 class DirectoryQuery(Model):
@@ -58,7 +61,7 @@ class DirectoryQuery(Model):
     limit: Annotated[int, Field(ge=1, le=MAX_DIRECTORY)] = 1_000
 
 
-def add_lookups(api: Api, lookups: Lookups) -> None:
+def add_lookups(api: Api, lookups: Lookups, news: Waiting) -> None:
     """Declare the routes that only read."""
 
     @api.route("POST", "/internal/devices:lookup", "service", body=Lookup)
@@ -68,8 +71,14 @@ def add_lookups(api: Api, lookups: Lookups) -> None:
 
     @api.route("GET", "/internal/changes", "service", query=ChangesQuery)
     def changes(call: Call) -> Changes:
-        """Tell what changed after a revision."""
-        return lookups.changes(call.query.since)
+        """Tell what changed after a revision; with `wait`, as soon as there is something."""
+        since = call.query.since
+
+        def look() -> Changes | None:
+            found = lookups.changes(since)
+            return found if found.reset or found.revision != since else None
+
+        return news.wait(ANY, look, call.query.wait) or Changes(revision=since)
 
     @api.route("GET", "/internal/directory", "service", query=DirectoryQuery)
     def directory(call: Call) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from flask import Response
@@ -11,7 +12,7 @@ from chassis import parking
 from chassis.web import Api, Call, answer, read_body
 from devices.api import DEVICE, MAX_LIST, who
 from devices.control.conditions import expected_version
-from devices.control.door import DeviceDoor, presented
+from devices.control.door import DeviceDoor
 from devices.twins import merge
 from devices.twins.edit import Edit, Twin
 from devices.twins.service import TwinVerbs, cursor_of, show
@@ -104,22 +105,24 @@ def _add_writing(api: Api, twins: TwinVerbs) -> None:
 
 
 def _add_devices_own(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
-    def let_in() -> DeviceIdentity:
-        return parking.aside(door.authenticate, presented())
+    def let_in(call: Call) -> DeviceIdentity:
+        return parking.aside(door.authenticate, door.read_claim(call.remote_ip))
 
     @api.route("GET", "/v1/device/twin", "own", query=TwinWait, answers={200: TwinView, 204: None})
     def get_own_twin(call: Call) -> Response:
         """Give a device its own twin; with `since` and `wait`, as soon as its desired version is another one."""
-        device, query = let_in(), call.query
+        query = call.query
         if query.since is None:
+            device = let_in(call)
             return _show(parking.aside(twins.find, device.tenant, device.id))
-        found = twins.await_desired(device, query.since, query.wait)
+        claim = door.read_claim(call.remote_ip)
+        found = twins.await_desired(claim.device_id, partial(door.authenticate, claim), query.since, query.wait)
         return Response(status=204) if found is None else _show(found)
 
     @api.route("PATCH", "/v1/device/twin/reported", "own", body=PATCH, answers={200: TwinAnswer})
-    def patch_own_reported(_call: Call) -> Response:
+    def patch_own_reported(call: Call) -> Response:
         """Take what a device says of itself: a merge patch."""
-        twin = twins.report(let_in(), _document(), expected_version())
+        twin = twins.report(let_in(call), _document(), expected_version())
         taken = TwinAnswer(version=twin.reported_version, time=twin.reported_ns or None)
         return answer(taken, headers={"ETag": f'"{twin.reported_version}"'})
 

@@ -82,17 +82,26 @@ class TwinVerbs:
         self._bell.ring()
         return outcomes
 
-    def await_desired(self, device: DeviceIdentity, since: int, wait_s: float) -> Twin | None:
+    def await_desired(
+        self, device_id: str, let_in: Callable[[], DeviceIdentity], since: int, wait_s: float
+    ) -> Twin | None:
         """Give a device's twin as soon as its desired version is another than `since`; None when the time is over.
 
         Any other one: a version that is lower than the device's belongs to a registry from a backup.
+
+        Args:
+            device_id: who says to wait.
+            let_in: checks the device's credential; a device that is disabled meanwhile is sent away at once.
+            since: the version it knows.
+            wait_s: how long, in seconds.
         """
 
         def look() -> Twin | None:
+            device = let_in()
             twin = self._store.find(device.tenant, device.id)
             return twin if twin.desired_version != since else None
 
-        return self._bell.wait(device.id, look, wait_s)
+        return self._bell.wait(device_id, look, wait_s)
 
     def history(self, tenant: str, device: str, part: Part | None, cursor: str, limit: int) -> list[TwinChange]:
         """Give changes of a twin, newest first, after the place that a cursor names.

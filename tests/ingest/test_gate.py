@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ingest import gate as gate_module
-from ingest.gate import ABSENT_S, Gate
+from ingest.gate import ABSENT_S, AWAY_S, PAUSE_S, WAIT_S, Gate
 from tests.ingest.intake_support import SECRET, FakeRegistry
 from tests.support.waiting import wait_until
 from wire import clock
@@ -280,6 +280,18 @@ def test_type_change_is_not_lost_while_registry_is_away(gate, registry) -> None:
 
     assert gate.checker_of(gate.find(["d1"]).known["d1"]).spec.version == 2
     assert device.type == "g"
+
+
+def test_poll_waits_at_the_registry_and_tells_whether_it_answered(gate, registry) -> None:
+    asked = []
+    answer = registry._changes
+    registry._changes = lambda path, body: asked.append(path) or answer(path, body)
+
+    assert gate.poll(WAIT_S)
+    assert f"wait={WAIT_S}" in asked[0]
+    registry._changes = _away
+    assert not gate.poll(WAIT_S)
+    assert WAIT_S + PAUSE_S + AWAY_S < 2.0  # what docs/http.md promises
 
 
 def test_cache_is_bounded(registry, monkeypatch) -> None:

@@ -129,6 +129,19 @@ def test_device_that_waits_gets_the_command_at_once(service) -> None:
     assert answers[0].json["commands"][0]["id"] == sent["id"]
 
 
+@pytest.mark.parametrize("path", ["commands?wait=30", "twin?since=0&wait=30"])
+def test_device_that_is_disabled_while_it_waits_is_sent_away(service, path) -> None:
+    device, answers = service.device(), []
+    thread = threading.Thread(target=lambda: answers.append(device("GET", f"/v1/device/{path}")))
+    thread.start()
+    wait_until(lambda: service.is_online("d1"))  # so it is in
+
+    service.admin("POST", "/v1/devices/d1:disable")
+    thread.join(10)
+
+    assert (answers[0].status_code, answers[0].json["code"]) == (403, "device_disabled")
+
+
 def test_operator_waits_for_the_end(service) -> None:
     device = service.device()
     sent = send(service)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 
 from chassis.tokens import hash_token
@@ -47,6 +48,20 @@ def test_changes_name_what_was_touched_once_each(service) -> None:
         "tokens": False,
     }
     assert service.internal("GET", f"/internal/changes?since={start + 3}").json["devices"] == []
+
+
+def test_changes_are_told_as_they_are_made(service) -> None:
+    service.register("d1")
+    start = service.internal("GET", "/internal/changes?since=0").json["revision"]
+    path, told = f"/internal/changes?since={start}&wait=", []
+
+    assert service.internal("GET", path + "0.01").json["revision"] == start
+    thread = threading.Thread(target=lambda: told.append(service.internal("GET", path + "30").json))
+    thread.start()
+    service.admin("POST", "/v1/devices/d1:disable")
+    thread.join(10)
+
+    assert told[0]["devices"] == ["d1"]
 
 
 def test_revision_from_another_life_asks_for_a_reset(service) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -54,6 +55,21 @@ def trust(service: Service, customer: Customer, **terms: Any) -> None:
 
 def revoked(service: Service) -> set[str]:
     return pki.serials_of(service.admin("GET", f"{AUTHORITIES}:crl").get_data())
+
+
+def test_certificate_opens_twin_and_commands_until_it_is_revoked(service) -> None:
+    make_own(service)
+    service.register("d1")
+    made = sign(service, "d1").json
+    shown = {"X-Client-Certificate": quote(made["certificate"])}
+
+    for path in ("twin", "commands"):
+        assert service.nobody("GET", f"/v1/device/{path}", headers=shown).status_code in (200, 204)
+    service.admin("DELETE", f"/v1/devices/d1/credentials/{made['credential']}")
+
+    assert service.nobody("GET", "/v1/device/twin", headers=shown).status_code == 401
+    assert service.nobody("GET", "/v1/device/twin", headers={"X-Client-Certificate": "no"}).status_code == 401
+    assert service.nobody("GET", "/v1/device/twin", headers=shown | {"Authorization": "Bearer d1.x"}).status_code == 401
 
 
 def test_signed_certificate_is_a_credential_of_its_device(service) -> None:
