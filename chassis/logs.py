@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any, Literal
 
+from chassis import ending
+
 Style = Literal["auto", "json", "text"]  # auto: text when stderr is a terminal
 Level = Literal["debug", "info", "warning", "error"]  # least level that is written
 _RESERVED = "headwater_fields"
@@ -32,7 +34,15 @@ class Log:
         self._logger.error(event, extra={_RESERVED: fields})
 
     def fault(self, event: str, **fields: Any) -> None:
-        """Say that an exception reached the edge of a thread or request; called while it is handled."""
+        """Say that an exception reached the edge of a thread or request; called while it is handled.
+
+        One that says that memory has run out ends the process instead.
+        """
+        ending.end_if_short(sys.exception())
+        self.trace(event, **fields)
+
+    def trace(self, event: str, **fields: Any) -> None:
+        """Say that an exception was answered, and where it came from; called while it is handled."""
         self._logger.exception(event, extra={_RESERVED: fields})  # noqa: LOG004 - callers are handlers
 
 

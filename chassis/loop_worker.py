@@ -28,6 +28,7 @@ from gunicorn.http.wsgi import create
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from chassis import ending
 from chassis.parking import IS_WHOLE, QUICK, LoopWaiter, Request
 from chassis.refusals import Listener, as_problem
 
@@ -159,6 +160,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that is wrong, or whose app failed."""
+        ending.end_if_short(exc)
         said = Listener()
         super().handle_error(req, said, addr, exc)
         with suppress(OSError):

@@ -19,7 +19,7 @@ from flask import Flask, Response, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from chassis import logs, metrics, openapi
+from chassis import ending, logs, metrics, openapi
 from chassis.parking import IS_WHOLE
 from chassis.tokens import TokenChecker, is_same
 from wire import errors
@@ -335,6 +335,7 @@ def _members(found: list[Any]) -> list[str]:
 
 
 def _on_error(error: Exception) -> Response:
+    ending.end_if_short(error)
     if isinstance(error, errors.HeadwaterError):
         return problem(error)
     if isinstance(error, HTTPException):
@@ -386,6 +387,9 @@ def _drain(environ: WSGIEnvironment) -> None:
 def _add_probes(app: Flask, edge: Edge) -> None:
     def readyz() -> Response:
         checks = edge.ready()
+        workers = app.extensions.get("headwater.workers")
+        if workers is not None and not workers.are_alive():
+            checks |= {"threads": "a background thread has ended"}
         status = 200 if all(state == "ok" for state in checks.values()) else 503
         shown = {"ready": status == 200} | ({"checks": checks} if "verbose" in request.args else {})  # noqa: PLR2004 - OK
         return answer({"service": edge.service} | shown, status)

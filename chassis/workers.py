@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from chassis import logs
+from chassis import ending, logs
 from chassis.metrics import Counter
 from wire.errors import Unavailable
 
@@ -14,6 +14,7 @@ log = logs.get(__name__)
 FAULTS = Counter("headwater_worker_faults", "Faults that ended a background thread's turn", ["thread"])
 SAY_AGAIN_S = 60.0  # of the same trouble
 RESTART_AFTER_S = 1.0  # long enough not to spin on a persistent fault
+DIED = b"a background thread died: the process ends, to be started anew\n"
 
 
 class Workers:
@@ -51,11 +52,18 @@ class Workers:
                 thread.join(timeout_s)
 
     def _keep(self, name: str, target: Callable[[], None]) -> None:
+        try:
+            self._repeat(name, target)
+        except BaseException:  # not even saying what was wrong succeeded: nobody would do this thread's work again
+            ending.end(DIED)
+
+    def _repeat(self, name: str, target: Callable[[], None]) -> None:
         said, said_s = "", 0.0
         while not self.stopping.is_set():
             try:
                 target()
             except Unavailable as error:  # a full disk, a service that is away: nothing is wrong with the thread
+                ending.end_if_short(error)
                 if error.detail != said or time.monotonic() - said_s > SAY_AGAIN_S:
                     said, said_s = error.detail, time.monotonic()
                     log.warning("worker_waits", thread=name, why=said)

@@ -28,8 +28,9 @@ if _config.processes > 1:
 
     os.environ.update(use_folder(_config.data.absolute() / "run" / "metrics" / _config.name))
 
-from chassis import logs  # noqa: E402 - after the choice above
+from chassis import ending, logs  # noqa: E402 - after the choice above
 
+ending.watch()
 logs.configure(_config.name, style=_config.log_style, level=_config.log_level)
 
 bind = f"{_config.host}:{_config.port or DEFAULT_PORTS[_service]}"

@@ -31,6 +31,8 @@ from wire.feed import CLOSE_SLOW, SubscribeFrame
 PATH = "/v1/feed"
 MAX_VIEWERS = 500  # gunicorn's gevent worker takes 1,000 connections in all; pages and queries need the rest
 MAX_SUBSCRIBE_BYTES = 1_000_000  # 10,000 device ids of 64 characters fit
+HEARD_AT_ONCE_BYTES = 2 * MAX_SUBSCRIBE_BYTES  # and, over time, so much a second: the library keeps without bound what
+HEARD_BYTES_S = 64 * 1024  # it has read and nobody took
 SUBSCRIBE_WITHIN_S = 10.0
 PING_INTERVAL_S = 25  # below the 60 s after which proxies drop a silent connection
 RECHECK_S = 1.0  # how soon a revoked token ends its feed
@@ -55,13 +57,14 @@ class WebSocket(Protocol):
 
 
 class WholeSocket:
-    """A socket whose `send` sends all of it, one caller at a time, within a limit.
+    """A socket whose `send` sends all of it, one caller at a time, within a limit, and whose `recv` takes no flood.
 
     simple-websocket calls `send` and ignores how much went out, which under load cuts frames in two.
     """
 
     def __init__(self, raw: Any, timeout_s: float = SEND_TIMEOUT_S) -> None:
         self._raw = raw
+        self._heard_bytes, self._since_s = 0, time.monotonic()
         self._lock = threading.Lock()  # pings, answers to pings and frames come from different threads
         raw.settimeout(timeout_s)
 
@@ -75,6 +78,14 @@ class WholeSocket:
                     self._raw.shutdown(socket.SHUT_RDWR)
                 raise
         return len(data)
+
+    def recv(self, size: int) -> bytes:
+        """Receive; raises OSError, which ends the connection, when a viewer says more than any needs to."""
+        received: bytes = self._raw.recv(size)
+        self._heard_bytes += len(received)
+        if self._heard_bytes > HEARD_AT_ONCE_BYTES + HEARD_BYTES_S * (time.monotonic() - self._since_s):
+            raise ConnectionAbortedError("the viewer sends more than subscriptions")
+        return received
 
     def close(self) -> None:
         """Read on for a moment, then close: unread bytes would reset the connection, and lose the close frame."""

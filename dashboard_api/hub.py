@@ -19,8 +19,12 @@ from chassis.metrics import Counter, Gauge
 from wire.devices import TENANT
 from wire.feed import MAX_FRAME_BYTES, Subscription
 
-MAX_QUEUED = 2_000  # points kept one by one for a viewer (about 300 KB); more are conflated
-MAX_CONFLATED = 50_000  # (device, measurement, field) kept for a viewer (about 10 MB); more is given up
+MAX_QUEUED = 2_000  # points kept one by one for a viewer; more are conflated
+MAX_QUEUED_BYTES = 1024 * 1024  # of these as JSON, whatever their size: about three times that in memory
+MAX_CONFLATED_BYTES = 10 * 1024 * 1024  # kept of (device, measurement, field) for a viewer; more is given up
+VALUE_BYTES = 200  # what such a value costs besides its text: name, time, and the places of all three
+MAX_HELD_BYTES = 128 * 1024 * 1024  # for all viewers together: beyond it the one who holds most is given up
+HELD_LOOK_S = 0.25  # how often that is looked at; at most some MB come meanwhile
 MAX_STALL_S = 20.0  # how long a viewer may take nothing at all
 DELAYS_FRESH_S = 10.0  # the writer tells its percentiles each 2 s
 PERCENTILES = ("p50", "p95", "p99")
@@ -56,6 +60,11 @@ class Item:
             self._pieces = encode(self.point)
         return self._pieces
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the point as JSON."""
+        return sum(map(len, self.pieces()))
+
 
 def encode(point: PointJson) -> list[bytes]:
     """Encode a point so that every piece fits a frame: too large a one is split by its fields.
@@ -87,8 +96,9 @@ class Viewer:
         self.fields: frozenset[str] = frozenset(subscription.fields)
         self._lock = threading.Lock()  # guards everything below
         self._queue: deque[Item] = deque()
+        self._queued_bytes = 0
         self._newest: dict[Key, dict[str, tuple[str, Any]]] = {}  # key -> field -> (time, value), when behind
-        self._newest_size = 0
+        self._newest_size = self._newest_bytes = 0
         self._encoded: deque[bytes] = deque()  # pieces of the point that is being sent
         self._oldest: dict[str, int] = {}  # of what was taken and not yet noted as sent
         self._taken_s: float | None = None  # when the sender took a frame that it may still be busy with
@@ -101,7 +111,7 @@ class Viewer:
             for item in items:
                 self._add(item)
             is_stalled = self._taken_s is not None and now_s - self._taken_s > MAX_STALL_S
-            if is_stalled or self._newest_size > MAX_CONFLATED:
+            if is_stalled or self._newest_bytes > MAX_CONFLATED_BYTES:
                 self._give_up()
             elif self._queue or self._newest:
                 self.waiting.set()
@@ -133,6 +143,16 @@ class Viewer:
         with self._lock:
             return len(self._queue) + self._newest_size
 
+    def held_bytes(self) -> int:
+        """Tell how much memory waits for this viewer, roughly."""
+        with self._lock:
+            return self._queued_bytes + self._newest_bytes
+
+    def give_up(self) -> None:
+        """Let go of all that waits: the sender closes the connection."""
+        with self._lock:
+            self._give_up()
+
     def _add(self, item: Item) -> None:
         if self.fields:
             kept = {name: value for name, value in item.point["fields"].items() if name in self.fields}
@@ -144,14 +164,19 @@ class Viewer:
             self._conflate(item.point)
             return
         self._queue.append(item)
-        if len(self._queue) > MAX_QUEUED:
+        self._queued_bytes += item.size_bytes
+        if len(self._queue) > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES:
             for queued in self._queue:
                 self._conflate(queued.point)
             self._queue.clear()
+            self._queued_bytes = 0
 
     def _conflate(self, point: PointJson) -> None:
         key = (point["device"], point["measurement"], tuple(sorted((point.get("tags") or {}).items())))
-        newest = self._newest.setdefault(key, {})
+        newest = self._newest.get(key)
+        if newest is None:
+            newest = self._newest[key] = {}
+            self._newest_bytes += _weigh_key(key)
         for name, value in point["fields"].items():
             known = newest.get(name)
             if known is None:
@@ -161,6 +186,7 @@ class Viewer:
             # RFC 3339 in UTC with nine digits: text order is time order. A late value never replaces a newer one.
             if known is None or known[0] <= point["time"]:
                 newest[name] = (point["time"], value)
+                self._newest_bytes += _weigh(value) - (_weigh(known[1]) if known else 0)
 
     def _take_chunks(self) -> list[bytes]:
         chunks: list[bytes] = []
@@ -177,6 +203,7 @@ class Viewer:
         while not self._encoded and (self._newest or self._queue):
             if not self._newest:
                 item = self._queue.popleft()
+                self._queued_bytes -= item.size_bytes
                 self._encoded.extend(item.pieces())
                 for kind, received_ns in item.oldest.items():
                     self._oldest[kind] = min(received_ns, self._oldest.get(kind, received_ns))
@@ -184,6 +211,7 @@ class Viewer:
             key = next(iter(self._newest))
             fields = self._newest.pop(key)
             self._newest_size -= len(fields)
+            self._newest_bytes -= _weigh_key(key) + sum(_weigh(value) for _, value in fields.values())
             for point in _points_of(key, fields):
                 self._encoded.extend(encode(point))
         return bool(self._encoded)
@@ -193,7 +221,7 @@ class Viewer:
         self._queue.clear()
         self._newest.clear()
         self._encoded.clear()
-        self._newest_size = 0
+        self._newest_size = self._newest_bytes = self._queued_bytes = 0
         self.waiting.set()
         GIVEN_UP.inc()
 
@@ -207,6 +235,7 @@ class Hub:
         self._of_all: dict[str, set[Viewer]] = {}  # by tenant
         self._began = int(time.monotonic())
         self._delays: tuple[float, Mapping[str, Mapping[str, float]]] = (-DELAYS_FRESH_S, {})
+        self._looked_s = 0.0
         self._rates: dict[str, deque[tuple[int, int]]] = {}  # by tenant: (second of time.monotonic, points in it)
 
     def join(self, viewer: Viewer) -> None:
@@ -249,6 +278,9 @@ class Hub:
         now_s = time.monotonic()
         for viewer, wanted in offers.items():
             viewer.offer(wanted, now_s)
+        if now_s - self._looked_s > HELD_LOOK_S:
+            self._looked_s = now_s
+            self._relieve()
 
     def rates(self, tenant: str = TENANT) -> list[int]:
         """Give a tenant's points of each of the last RATE_SLOTS seconds, oldest first; less while the hub is young."""
@@ -266,7 +298,21 @@ class Hub:
     def viewers(self) -> int:
         """Tell how many viewers there are."""
         with self._lock:
-            return len(set().union(*self._of_all.values(), *self._of_device.values()))
+            return len(self._everybody())
+
+    def _everybody(self) -> set[Viewer]:
+        return set().union(*self._of_all.values(), *self._of_device.values())
+
+    def _relieve(self) -> None:
+        """Give up those who hold most until all together fit."""
+        with self._lock:
+            viewers = self._everybody()
+        held = sorted((viewer.held_bytes(), id(viewer), viewer) for viewer in viewers)
+        total = sum(each[0] for each in held)
+        while total > MAX_HELD_BYTES:
+            size, _, viewer = held.pop()
+            viewer.give_up()
+            total -= size
 
     def _note_delays(self, told: Any) -> None:
         if told is None:
@@ -312,6 +358,15 @@ def _item(point: Any, oldest: Mapping[str, int]) -> Item:
     if not isinstance(point["fields"], dict) or not isinstance(names, str):
         raise TypeError("not a point")
     return Item(point, oldest)
+
+
+def _weigh(value: Any) -> int:
+    return VALUE_BYTES + (len(value) if isinstance(value, str) else 0)
+
+
+def _weigh_key(key: Key) -> int:
+    device, measurement, tags = key
+    return VALUE_BYTES + len(device) + len(measurement) + sum(len(name) + len(value) for name, value in tags)
 
 
 def _points_of(key: Key, fields: Mapping[str, tuple[str, Any]]) -> list[PointJson]:

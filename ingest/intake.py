@@ -60,7 +60,7 @@ class Intake:
             decoded = message.protocol.decode(message.content, context)
             return _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
         except Exception:  # a poison message would otherwise be delivered again for ever
-            log.fault("decoder_fault", protocol=message.protocol.name, device=message.device.id)
+            log.trace("decoder_fault", protocol=message.protocol.name, device=message.device.id)
             return Sorted(items=[Item(None, "internal", "an error of ours; it was logged")])
 
     def read(self, message: Message, checker: TypeChecker | None) -> list[Reading] | None:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from chassis import logs, probes, settings
+from chassis import ending, logs, probes, settings
 from chassis.peers import HttpPeer, Peer
 from chassis.workers import Workers
 from ingest.bridge.config import BridgeConfig, Limits, split_urls
@@ -76,6 +76,7 @@ class Bridge:
 
 def run(config: BridgeConfig, limits: Limits | None = None) -> int:
     """Run in the foreground until SIGTERM or SIGINT; gives the exit code."""
+    ending.watch()
     logs.configure("bridge", style=config.log_style, level=config.log_level)
     limits = limits or Limits()
     stopping = threading.Event()

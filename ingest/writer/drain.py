@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from chassis import logs
+from chassis import ending, logs
 from chassis.metrics import Counter, Histogram
 from ingest import replay
 from ingest.quarantine import Item, Kept, RawMessage, Refused
@@ -234,6 +234,7 @@ class Drain:
         except StoreUnavailable:
             raise
         except Exception as failure:
+            ending.end_if_short(failure)  # no reading is to blame for that
             return self._isolate(points, failure)
 
     def _quarantine_refused(self, batch: _Batch, refusals: Sequence[Refusal]) -> None:

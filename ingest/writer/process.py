@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import series
-from chassis import logs, probes, settings
+from chassis import ending, logs, probes, settings
 from chassis.backoff import Backoff
 from chassis.metrics import Counter, Gauge
 from chassis.peers import HttpPeer
@@ -87,6 +87,7 @@ class Writer:
             try:
                 count = drain.step()
             except Unavailable as error:
+                ending.end_if_short(error)
                 UNAVAILABLE.inc()
                 self._say(error.detail)
                 self._stopping.wait(backoff.next_s())
@@ -229,6 +230,7 @@ class Writer:
 
 def run(config: WriterConfig) -> int:
     """Run in the foreground until SIGTERM or SIGINT; gives the exit code."""
+    ending.watch()
     logs.configure("writer", style=config.log_style, level=config.log_level)
     workers = Workers()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -167,6 +167,25 @@ def test_a_failing_check_is_not_ready() -> None:
     assert (answer.status_code, answer.json and answer.json["checks"]) == (503, {"store": "no such file"})
 
 
+def test_a_thread_that_has_ended_makes_a_service_unready() -> None:
+    class Threads:
+        alive = True
+
+        def are_alive(self) -> bool:
+            return self.alive
+
+    app = web.create_app(web.Edge("things", "s", Tokens(), lambda: {"store": "ok"}), make_api())
+    threads = app.extensions["headwater.workers"] = Threads()
+    before = app.test_client().get("/readyz").status_code
+    threads.alive = False
+
+    answer = app.test_client().get("/readyz?verbose")
+
+    assert (before, answer.status_code) == (200, 503)
+    assert answer.json
+    assert answer.json["checks"]["threads"] == "a background thread has ended"
+
+
 def test_openapi_describes_public_operations(client: FlaskClient) -> None:
     document = json.loads(client.get("/openapi.json").data)
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from simple_websocket import ConnectionClosed
 
-from dashboard_api.feed import CLOSE_GOING_AWAY, CLOSE_POLICY, Feed, WholeSocket, _send
+from dashboard_api.feed import CLOSE_GOING_AWAY, CLOSE_POLICY, HEARD_AT_ONCE_BYTES, Feed, WholeSocket, _send
 from dashboard_api.hub import MAX_STALL_S, Hub, Item, Viewer
 from wire.devices import Principal
 from wire.feed import CLOSE_SLOW, Subscription
@@ -138,6 +138,22 @@ def test_socket_that_fails_half_way_is_shut_down():
         WholeSocket(raw).send(b"x")
 
     assert raw.is_shut
+
+
+def test_viewer_that_floods_is_cut_off():
+    class Raw:
+        def settimeout(self, timeout_s: float) -> None:
+            """Takes any."""
+
+        def recv(self, size: int) -> bytes:
+            return bytes(size)
+
+    whole = WholeSocket(Raw())
+    for _ in range(HEARD_AT_ONCE_BYTES // 4096):
+        whole.recv(4096)
+
+    with pytest.raises(ConnectionAbortedError):
+        [whole.recv(4096) for _ in range(10_000)]
 
 
 def test_viewer_follows_what_its_query_finds():

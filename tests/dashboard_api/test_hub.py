@@ -6,7 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard_api import hub as hub_module
-from dashboard_api.hub import MAX_CONFLATED, MAX_QUEUED, MAX_STALL_S, SENT, Hub, Item, Viewer, encode
+from dashboard_api.hub import (
+    MAX_CONFLATED_BYTES,
+    MAX_QUEUED,
+    MAX_QUEUED_BYTES,
+    MAX_STALL_S,
+    SENT,
+    VALUE_BYTES,
+    Hub,
+    Item,
+    Viewer,
+    encode,
+)
 from wire.feed import MAX_FRAME_BYTES, Subscription
 
 
@@ -197,10 +208,47 @@ def test_viewer_that_takes_nothing_is_given_up():
 def test_backlog_over_too_many_series_is_given_up():
     viewer = Viewer(Subscription())
 
-    viewer.offer((Item(point(f"d{at}"), {}) for at in range(MAX_CONFLATED + 1)), 0.0)
+    series = MAX_CONFLATED_BYTES // (2 * VALUE_BYTES)
+    viewer.offer((Item(point(f"d{at}"), {}) for at in range(series)), 0.0)
 
     assert viewer.is_given_up
-    assert viewer.backlog() == 0
+    assert viewer.backlog() == viewer.held_bytes() == 0
+
+
+def test_backlog_is_bounded_in_bytes_and_not_only_in_points():
+    viewer, held = Viewer(Subscription()), []
+
+    for second in range(100):
+        viewer.offer([Item(point(second=second, note="x" * 50_000), {})], 0.0)
+        held.append(viewer.held_bytes())
+
+    assert max(held) <= MAX_QUEUED_BYTES
+    assert viewer.backlog() < 25
+    drain(viewer)
+    assert viewer.held_bytes() == 0
+
+
+def test_conflated_values_are_weighed_with_their_text():
+    viewer = Viewer(Subscription())
+
+    for at in range(MAX_CONFLATED_BYTES // 50_000 + 1):
+        viewer.offer([Item(point(f"d{at}", note="x" * 50_000), {})], 0.0)
+
+    assert viewer.is_given_up
+
+
+def test_all_together_are_bounded_and_who_holds_most_goes_first(monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_HELD_BYTES", 100_000)
+    monkeypatch.setattr(hub_module, "HELD_LOOK_S", -1.0)
+    hub = Hub()
+    greedy, modest = joined(hub), joined(hub, devices=["a"])
+
+    for at in range(40):
+        hub.publish(message(point("a" if at == 0 else "b", second=at, note="x" * 3_000)))
+
+    assert greedy.is_given_up
+    assert not modest.is_given_up
+    assert modest.backlog() == 1
 
 
 @pytest.mark.parametrize(

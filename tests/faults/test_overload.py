@@ -21,7 +21,7 @@ from tests.faults.checker.api import BROKEN, Door
 from tests.faults.checker.history import History, Key
 from tests.faults.checker.probe import Probe, percentile
 from tests.faults.rig import Site
-from tests.faults.test_poison import frame, open_feed
+from tests.faults.test_poison import ask_for_feed, frame, open_feed
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
@@ -177,6 +177,21 @@ def test_too_little_memory_of_bridge_writer_and_registry_costs_no_reading(site: 
         run.wait_acked(400)
     run.wait_acked(40)
 
+    run.check()
+
+
+def test_too_little_memory_of_the_dashboard_ends_it_and_it_comes_back(site: Site) -> None:
+    """Viewers and large answers, and no memory for them: whatever fails, it must not go on half dead."""
+    run = site.run("viewed-poorly").start(mqtt=2, http=1)
+    restarts = site.restarts()["dashboard"]
+    with poor(site.family("dashboard"), room_mb=1):
+        readers = [ask_for_feed(site) for _ in range(READERS)]
+        wait_until(lambda: site.restarts()["dashboard"] > restarts, 60, "it ends")
+        site.wait_ready()
+    for reader in readers:
+        reader.close()
+
+    never_reading(site).close()
     run.check()
 
 

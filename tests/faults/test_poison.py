@@ -163,6 +163,13 @@ def test_rubbish_on_the_feed_ends_no_process(site: Site) -> None:
 
 def open_feed(site: Site) -> socket.socket:
     """Shake hands with the feed (RFC 6455 s. 4.1), as a plain socket."""
+    connection = ask_for_feed(site)
+    answer = connection.recv(4_096)
+    assert b" 101 " in answer, answer
+    return connection
+
+
+def ask_for_feed(site: Site) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", site.installation.port), timeout=15)
     key = base64.b64encode(os.urandom(16)).decode()
     head = (
@@ -170,8 +177,6 @@ def open_feed(site: Site) -> socket.socket:
     )
     head += f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     connection.sendall(head.encode())
-    answer = connection.recv(4_096)
-    assert b" 101 " in answer, answer
     return connection
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from chassis.ending import EXIT_CODE
 from tests.support.waiting import wait_until
 
 
 def test_dead_thread_ends_the_process(bridge_start):
     process = bridge_start(mutation="dead_thread")
 
-    assert process.wait(15) == 1
+    assert process.wait(15) == EXIT_CODE
 
 
 def test_stuck_network_thread_ends_the_process(bridge_start):
