@@ -8,12 +8,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from simulators import scenario
+from simulators.commander import Orders
 from simulators.conditions import NEED_VERIFY, Condition, parse_conditions
+from simulators.control import Answers
 from simulators.crew import WorkerError
 from simulators.file_limit import raise_file_limit
 from simulators.flags import BAD_ARGUMENTS, DEFAULT_FAIL_IF, VERSIONS, Parser, add_flags, add_verify_flags
@@ -100,6 +103,7 @@ def to_options(args: argparse.Namespace) -> Options:
     mqtt, is_tls = _broker(args.mqtt)
     scenarios = scenario.load_all(args.scenario.split(","))
     devices, duration_s = _size(args, scenarios)
+    orders = _orders(args, scenarios)
     settings = {name: _plain(value) for name, value in vars(args).items() if name in _SETTINGS}
     prefix = f"sim-{args.seed}-{int(time.time()):x}-" if args.prefix is None else args.prefix
     options = Options(
@@ -115,9 +119,10 @@ def to_options(args: argparse.Namespace) -> Options:
         mqtt_tls=is_tls,
         token_file=args.token_file or _default_token_file(),
         scenarios=scenarios,
+        orders=orders,
         prefix=prefix,
         drain_s=args.drain_timeout,
-        fail_if=_conditions(args),
+        fail_if=_conditions(args, orders),
         settings=settings | {"prefix": prefix, "devices": devices, "duration": duration_s},
     )
     _check(options)
@@ -132,10 +137,20 @@ def _size(args: argparse.Namespace, scenarios: Sequence[scenario.Scenario]) -> t
     return args.devices or counted or _DEVICES, None if args.forever else duration_s
 
 
+def _orders(args: argparse.Namespace, scenarios: Sequence[scenario.Scenario]) -> Orders:
+    """Give what is sent to the fleet: from the flags, else what the scenarios say together."""
+    said = [each.orders for each in scenarios]
+    return Orders(
+        args.send_commands or sum(each.commands_hz for each in said),
+        args.send_desired or sum(each.desired_hz for each in said),
+        args.command_deadline or min(each.deadline_s for each in said),
+    )
+
+
 # Flags that are an option of the same name.
 _AS_GIVEN = (
     *("processes", "transport", "protocol", "qos", "topic", "size", "batch", "outbox", "url", "ca", "register"),
-    *("type", "credentials", "seed", "faults", "verify", "ledger", "report", "metrics_port"),
+    *("type", "credentials", "seed", "faults", "answers", "firmware", "verify", "ledger", "report", "metrics_port"),
 )
 # Flags that the report repeats.
 _SETTINGS = frozenset(
@@ -143,6 +158,7 @@ _SETTINGS = frozenset(
         *("devices", "rate", "interval_ms", "duration", "forever", "ramp", "ramp_interval_ms", "processes"),
         *("transport", "protocol", "qos", "version", "size", "batch", "inflight", "outbox", "url", "mqtt"),
         *("scenario", "type", "faults", "verify", "drain_timeout"),
+        *("answers", "firmware", "send_commands", "send_desired", "command_deadline"),
     }
 )
 
@@ -154,12 +170,23 @@ def _check(options: Options) -> None:
         raise UsageError("--batch is for --transport http")
     if options.transport == "http" and not options.register:
         raise UsageError("--no-register is for --transport mqtt")
+    _check_control(options)
     if options.duration_s == 0:
         raise UsageError("--duration is zero")
     if options.processes > options.devices:
         raise UsageError(f"--processes {options.processes} is more than the {options.devices} devices")
     make_rhythms(options, options.groups)
     _check_names(options)
+
+
+def _check_control(options: Options) -> None:
+    groups = options.groups
+    does_control = any(options.answers_of(each) or options.firmware_of(each) for each in groups)
+    if does_control and (options.transport, options.qos) != ("mqtt", 1):
+        raise UsageError("commands and twins (--answer-commands, --firmware) are for --transport mqtt with --qos 1")
+    orders = options.orders
+    if (orders.commands_hz or orders.desired_hz) and (not options.register or options.duration_s is None):
+        raise UsageError("--send-commands and --send-desired go with neither --no-register nor --forever")
 
 
 def _check_names(options: Options) -> None:
@@ -177,10 +204,11 @@ def _check_names(options: Options) -> None:
             raise UsageError(f"{flag}: no such folder: {path.parent}")
 
 
-def _conditions(args: argparse.Namespace) -> tuple[Condition, ...]:
+def _conditions(args: argparse.Namespace, orders: Orders) -> tuple[Condition, ...]:
     conditions: tuple[Condition, ...] | None = args.fail_if
     if conditions is None:
-        return parse_conditions(DEFAULT_FAIL_IF) if args.verify else ()
+        expected = DEFAULT_FAIL_IF + (",commands.lost>0" if orders.commands_hz else "")
+        return parse_conditions(expected) if args.verify else ()
     for condition in conditions:
         if condition.name in NEED_VERIFY and not args.verify:
             raise UsageError(f"--fail-if {condition.text} needs --verify")
@@ -214,4 +242,6 @@ def _execute(options: Options) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Answers):
+        return asdict(value)
     return str(value) if isinstance(value, Path) else value

@@ -9,8 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 
 COUNTS = ("sent", "acked", "stored", "lost", "duplicates", "unacked", "quarantined", "rate_s")
-NEED_VERIFY = frozenset({"stored", "lost", "duplicates"})
-TIMES = tuple(f"{what}_{part}" for what in ("ack", "visible") for part in ("p50", "p95", "p99", "max"))
+NEED_VERIFY = frozenset({"stored", "lost", "duplicates", "commands.lost"})
+TIMES = tuple(f"{what}_{part}" for what in ("ack", "visible", "command") for part in ("p50", "p95", "p99", "max"))
+CONTROL = {  # counted where devices are told something; see simulators.control
+    "commands": (
+        "sent",
+        "refused",
+        "received",
+        "repeated",
+        "succeeded",
+        "failed",
+        "late",
+        "never",
+        "answered",
+        "malformed",
+        "lost",
+    ),
+    "twin": ("sent", "refused", "desired", "repeated", "reported", "malformed"),
+}
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -19,6 +35,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+_CONTROL_NAMES = tuple(f"{part}.{name}" for part, names in CONTROL.items() for name in names)
 _FORM = re.compile(r"([a-z0-9_.]+)\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)?)\s*(ms|s)?")
 
 
@@ -53,10 +70,10 @@ def _parse(text: str) -> Condition:
     if match is None:
         raise ValueError(f"not a condition: {text!r} (write lost>0 or ack_p99>500ms)")
     name, sign, number, unit = match.groups()
-    if name not in COUNTS and name not in TIMES and name.split(".")[0] != "errors":
-        raise ValueError(
-            f"unknown name {name!r} in {text!r} (known: {', '.join((*COUNTS, 'errors', 'errors.<name>', *TIMES))})"
-        )
+    is_known = name in COUNTS or name in TIMES or name in _CONTROL_NAMES or name.split(".")[0] == "errors"
+    if not is_known:
+        known = (*COUNTS, "errors", "errors.<name>", *TIMES, *_CONTROL_NAMES)
+        raise ValueError(f"unknown name {name!r} in {text!r} (known: {', '.join(known)})")
     if unit and name not in TIMES:
         raise ValueError(f"{name} is not a time: {text!r}")
     return Condition(text, name, sign, float(number) * (1000 if unit == "s" else 1))
@@ -68,6 +85,9 @@ def _lookup(report: Mapping[str, Any], name: str) -> float | None:
         value = (report[f"{what}_ms"] or {}).get(part)
     elif name == "errors":
         value = sum(report["errors"].values())
+    elif name in _CONTROL_NAMES:
+        part, _, what = name.partition(".")
+        value = (report[part] or {}).get(what)
     elif name.startswith("errors."):
         value = report["errors"].get(name.removeprefix("errors."), 0)
     else:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from simulators import scenario
 from simulators.conditions import parse_conditions
+from simulators.control import Answers, parse_answers
 from simulators.device import PROTOCOLS
 from simulators.faults import parse_faults
 from simulators.units import parse_duration, parse_rate
@@ -32,6 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     _add_messages(load)
     _add_target(parser.add_argument_group("where to"))
     _add_fleet(parser.add_argument_group("fleet"))
+    _add_control(parser.add_argument_group("commands and twins (mqtt, QoS 1)"))
     _add_verdict(parser.add_argument_group("verdict"))
 
 
@@ -147,6 +149,24 @@ def _add_fleet(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=int, default=1, help="same seed, same readings and faults (1)")
     faults_help = "drop=1%%,dup=1%%,late=5%%,malformed=0.1%%,clock=0.1%%,power=0.1%%,storm=30s (none)"
     group.add_argument("--faults", type=_form(parse_faults), default={}, metavar="F=P,...", help=faults_help)
+
+
+def _add_control(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--answer-commands",
+        dest="answers",
+        nargs="?",
+        const=Answers(),
+        type=_form(parse_answers),
+        metavar="A=P,...",
+        help="answer commands: failed=5%%,late=1%%,never=1%%, all others succeed (the scenario's)",
+    )
+    group.add_argument("--firmware", metavar="V", help="have a twin that reports this version (the scenario's)")
+    group.add_argument("--send-commands", type=_form(parse_rate), metavar="R", help="to the fleet: 20/s (none)")
+    group.add_argument("--send-desired", type=_form(parse_rate), metavar="R", help="changes of twins: 5/s (none)")
+    group.add_argument(
+        "--command-deadline", type=_form(parse_duration), metavar="T", help="of the commands that are sent (30s)"
+    )
 
 
 def _add_verdict(group: argparse._ArgumentGroup) -> None:

@@ -61,6 +61,9 @@ def render(tally: Tally) -> str:
         "# HELP headwater_sim_events_total Errors and repeated work by name, as in the report",
         "# TYPE headwater_sim_events_total counter",
         *(f'headwater_sim_events_total{{event="{name}"}} {count}' for name, count in sorted(tally.errors.items())),
+        "# HELP headwater_sim_control_total What devices heard and said of commands and twins, as in the report",
+        "# TYPE headwater_sim_control_total counter",
+        *(f'headwater_sim_control_total{{what="{name}"}} {n}' for name, n in sorted(tally.control.counts.items())),
         *_summary("headwater_sim_ack_seconds", "Publish to acknowledgement", tally.ack_ms),
         *_summary("headwater_sim_visible_seconds", "Publish until a query shows it, sampled", tally.visible_ms),
     ]

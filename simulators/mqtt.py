@@ -12,11 +12,12 @@ from collections import deque
 from dataclasses import dataclass
 
 from simulators import packets
+from simulators.control import DeviceControl, Said
 from simulators.dice import Dice
 from simulators.link import ConnectRefused, Link
 from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, backoff_s
 from simulators.resend import HOLD_S, Unsettled
-from wire import topics
+from wire import clock, topics
 
 CONNECT_TIMEOUT_S = 10.0
 ONLINE, OFFLINE = b"online", b"offline"
@@ -58,6 +59,7 @@ class MqttClient:
         "_unsettled",
         "_waiting",
         "_window",
+        "control",
         "refusals",
     )
 
@@ -80,6 +82,7 @@ class MqttClient:
         self._link: Link | None = None
         self._ready: asyncio.Future[None] | None = None  # while somebody waits
         self._unsettled = Unsettled(settings.outbox) if settings.outbox and settings.qos else None
+        self.control: DeviceControl | None = None  # what it does when it is told something
         self.refusals = 0  # CONNACKs that were not 0
         self._is_closing = False
 
@@ -128,6 +131,8 @@ class MqttClient:
         self._resend.clear()
         self._flying = 0
         self._link = None
+        if self.control is not None:
+            self.control.lose_power()
 
     def close(self) -> None:
         """Leave in good order: say offline, disconnect. What is unacknowledged stays so."""
@@ -183,18 +188,22 @@ class MqttClient:
             room -= 1
             self._flying += 1
             self._mark_sent(outgoing)
-            pieces.append(self._publisher.qos1(outgoing.payload, packet_id, dup=is_dup))
+            publisher = self._publisher_of(outgoing.said.topic) if outgoing.said else self._publisher
+            pieces.append(publisher.qos1(outgoing.payload, packet_id, dup=is_dup))
 
     def _mark_sent(self, outgoing: Outgoing) -> None:
         if not outgoing.sent_at:
             outgoing.sent_at = time.monotonic()
-            self._sink.sent(outgoing)
+            if outgoing.said is None:
+                self._sink.sent(outgoing)
+
+    def _publisher_of(self, topic: str) -> packets.Publisher:
+        return packets.Publisher(topic, self._settings.version)
 
     def on_packet(self, packet: packets.Packet) -> None:
         """Act on what the broker sent after its CONNACK and is no PUBACK."""
-        if packet.kind == packets.PUBLISH and self._unsettled is not None:
-            _, payload = packets.read_publish(packet, self._settings.version)
-            self._send_again(self._unsettled.hear(payload, time.monotonic()))
+        if packet.kind == packets.PUBLISH:
+            self._hear(*packets.read_publish(packet, self._settings.version))
         elif packet.kind == packets.DISCONNECT:
             self._sink.error(f"disconnect_{packet.body[0] if packet.body else 0}")
 
@@ -207,7 +216,12 @@ class MqttClient:
         self._flying -= 1
         if reason >= 0x80:  # noqa: PLR2004 - from here on reasons are refusals, 5.0 s. 3.4.2.1
             self._sink.error(f"puback_{reason}")
-            self._sink.refused(outgoing)
+            if outgoing.said is None:
+                self._sink.refused(outgoing)
+            return
+        if outgoing.said is not None:
+            if self.control is not None:
+                self.control.acked(outgoing.said)
             return
         self._sink.acked(outgoing)
         if self._unsettled is not None:
@@ -244,13 +258,18 @@ class MqttClient:
 
     def _begin(self, link: Link, connack: packets.Connack) -> None:
         self._link = link
-        self._window = max(1, min(self._settings.window, connack.receive_maximum))
+        settings = self._settings
+        self._window = max(1, min(settings.window, connack.receive_maximum))
         self._resend = list(reversed(self._inflight))
         self._flying = 0
-        link.keep_alive(connack.keepalive_s or self._settings.keepalive_s)
+        link.keep_alive(connack.keepalive_s or settings.keepalive_s)
         link.write(self._status(ONLINE))
         if self._unsettled is not None:
             self._follow_acks(link, self._unsettled)
+        if self.control is not None:
+            for topic in self.control.topics:
+                link.write(packets.subscribe(topic, self._next_id(), settings.version, qos=1))
+            self._say_all(self.control.begin())
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
         self.pump()
@@ -263,6 +282,23 @@ class MqttClient:
         link.write(packets.subscribe(topic, self._next_id(), self._settings.version))
         if unsettled.doubtful(time.monotonic()):
             asyncio.get_running_loop().call_later(HOLD_S, self._end_hold, link)
+
+    def _hear(self, topic: str, payload: bytes, packet_id: int) -> None:
+        if packet_id and self._link is not None:
+            self._link.write(packets.puback(packet_id))
+        if topic == topics.acks(self._login.device_id):
+            if self._unsettled is not None:
+                self._send_again(self._unsettled.hear(payload, time.monotonic()))
+        elif self.control is not None:
+            self._say_all(self.control.hear(topic, payload, clock.now_ns()))
+
+    def _say_all(self, sayings: list[Said]) -> None:
+        for said in sayings:
+            outgoing = Outgoing(0, 0, 0, said.payload, said=said)
+            if said.delay_s:
+                asyncio.get_running_loop().call_later(said.delay_s, self.offer, outgoing)
+            else:
+                self.offer(outgoing)
 
     def _end_hold(self, link: Link) -> None:
         if link is self._link and self._unsettled is not None:  # else the next connection has its own

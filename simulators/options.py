@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simulators.commander import Orders
 from simulators.conditions import Condition
+from simulators.control import Answers
 from simulators.scenario import Group, Scenario
 
 
@@ -41,6 +43,9 @@ class Options:
     credentials: Path | None
     seed: int
     faults: dict[str, float]  # these go before those of the scenario
+    answers: Answers | None  # what becomes of commands; None = as the group says
+    firmware: str | None  # what twins report; None = as the group says
+    orders: Orders  # what is sent to the fleet
     verify: bool
     ledger: Path | None
     drain_s: float
@@ -48,6 +53,14 @@ class Options:
     fail_if: tuple[Condition, ...]
     metrics_port: int | None
     settings: dict[str, Any]  # the flags as they go into the report
+
+    def answers_of(self, group: Group) -> Answers | None:
+        """Give what becomes of commands to devices of a group; None: they listen to none."""
+        return group.answers if self.answers is None else self.answers
+
+    def firmware_of(self, group: Group) -> str | None:
+        """Give the version that twins of a group report; None: they have none."""
+        return group.firmware if self.firmware is None else self.firmware
 
     @property
     def groups(self) -> list[Group]:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from simulators.control import Said
+
 AUTH_GRACE_S = 10.0  # a fresh credential reaches broker and gate within seconds: a refusal until then is retried
 AUTH_RETRY_S = 0.5
 BACKOFF_FIRST_S = 0.2
@@ -24,6 +26,7 @@ class Outgoing:
     sent_at: float = 0.0  # time.monotonic of the first transmission; 0 = not sent yet
     is_settled: bool = False
     boot_id: str = ""  # with `seq`, by which the platform tells that it has the reading
+    said: Said | None = None  # no reading, but what the device says of a command or its twin
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ DISCONNECT_BYTES = b"\xe0\x00"  # both versions: reason 0 and no properties may 
 REFUSED_LOGIN = frozenset({4, 5, 0x86, 0x87})  # 3.1.1 s. 3.2.2.3, 5.0 s. 3.2.2.2
 MAX_INCOMING_BYTES = 1 << 20
 _MAX_LENGTH_BYTES = 4
-_RETAIN, _DUP, _QOS1 = 0x01, 0x08, 0x02
+_RETAIN, _DUP, _QOS1, _QOS2 = 0x01, 0x08, 0x02, 0x04
 _SUBSCRIBE_FLAGS = 0x02  # 3.1.1 s. 3.8.1
 
 # Properties a CONNACK may carry: identifier -> how its value is laid out (5.0 s. 2.2.2.2).
@@ -152,11 +152,16 @@ class Connect:
         return bytes((CONNECT << 4,)) + encode_length(len(head) + len(payload)) + head + payload
 
 
-def subscribe(topic: str, packet_id: int, version: int) -> bytes:
-    """Build a SUBSCRIBE to one topic at QoS 0 (3.1.1 s. 3.8, 5.0 s. 3.8)."""
+def subscribe(topic: str, packet_id: int, version: int, *, qos: int = 0) -> bytes:
+    """Build a SUBSCRIBE to one topic (3.1.1 s. 3.8, 5.0 s. 3.8)."""
     properties = b"\x00" if version == V5 else b""
-    body = packet_id.to_bytes(2, "big") + properties + _text(topic) + b"\x00"
+    body = packet_id.to_bytes(2, "big") + properties + _text(topic) + bytes((qos,))
     return bytes((SUBSCRIBE << 4 | _SUBSCRIBE_FLAGS,)) + encode_length(len(body)) + body
+
+
+def puback(packet_id: int) -> bytes:
+    """Build the acknowledgement of a message (3.1.1 s. 3.4; 5.0 s. 3.4.2.1: without a reason it is success)."""
+    return bytes((PUBACK << 4, 2)) + packet_id.to_bytes(2, "big")
 
 
 def encode_length(length: int) -> bytes:
@@ -203,21 +208,23 @@ def read_puback(body: bytes) -> tuple[int, int]:
     return body[0] << 8 | body[1], body[2] if len(body) > 2 else 0  # noqa: PLR2004
 
 
-def read_publish(packet: Packet, version: int) -> tuple[str, bytes]:
-    """Read topic and payload of a PUBLISH that came at QoS 0.
+def read_publish(packet: Packet, version: int) -> tuple[str, bytes, int]:
+    """Read topic, payload and packet id (0 at QoS 0) of a PUBLISH.
 
     Raises:
-        PacketError: it is cut short, or came at a QoS that was not asked for.
+        PacketError: it is cut short, or came at QoS 2, which was not asked for.
     """
-    body = packet.body
-    end = 2 + int.from_bytes(body[:2], "big")
-    if packet.flags & 0x06 or len(body) < end:
-        raise PacketError("PUBLISH cut short, or of a QoS above 0")
-    start = end
+    body, packet_id = packet.body, 0
+    end = start = 2 + int.from_bytes(body[:2], "big")
+    if packet.flags & _QOS1:
+        start += 2
+        packet_id = int.from_bytes(body[end:start], "big")
+    if packet.flags & _QOS2 or len(body) < start:
+        raise PacketError("PUBLISH cut short, or of QoS 2")
     if version == V5:
-        length, start = _read_length(body, end)
+        length, start = _read_length(body, start)
         start += length
-    return body[2:end].decode(errors="replace"), body[start:]
+    return body[2:end].decode(errors="replace"), body[start:], packet_id
 
 
 def _read_properties(body: bytes, offset: int) -> dict[int, int]:

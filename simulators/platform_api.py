@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,31 @@ class PlatformApi:
         target = f"/v1/devices/{quote(device_id, safe='')}/credentials:rotate"
         answer = _json(await self.ask("POST", target, b"{}"), target, allowed=frozenset({200, 201}))
         return dict(answer.get("credential", answer))
+
+    async def send_command(self, device_id: str, number: int, deadline_s: float) -> str:
+        """Queue a command for a device, once however often it is asked for; give its id.
+
+        Raises:
+            PlatformError: refused.
+        """
+        target = f"/v1/devices/{quote(device_id, safe='')}/commands"
+        wanted = {"name": "work", "params": {"n": number}, "deadline_s": deadline_s}
+        body = orjson.dumps(wanted | {"idempotency_key": secrets.token_hex(8)})
+        return str(_json(await self.ask("POST", target, body), target, allowed=frozenset({200, 201}))["id"])
+
+    async def desire(self, device_id: str, patch: dict[str, Any]) -> None:
+        """Patch what a device is wanted to be.
+
+        Raises:
+            PlatformError: refused.
+        """
+        target = f"/v1/devices/{quote(device_id, safe='')}/twin/desired"
+        _json(await self.ask("PATCH", target, orjson.dumps(patch)), target)
+
+    async def commands(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Page through the commands of all devices, newest first."""
+        async for page in self._pages("/v1/commands", [("limit", 1000)], "items"):
+            yield page
 
     def close(self) -> None:
         """Drop all connections."""

@@ -9,11 +9,18 @@ from typing import Any
 import orjson
 
 from simulators.conditions import Condition
+from simulators.stats import Durations
 from simulators.tally import Tally
 from simulators.verify import Verdict
 
 
-def make_report(tally: Tally, verdict: Verdict | None, seed: int | None, settings: dict[str, Any]) -> dict[str, Any]:
+def make_report(
+    tally: Tally,
+    verdict: Verdict | None,
+    seed: int | None,
+    settings: dict[str, Any],
+    control: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Put the report together; what was not measured is null."""
     errors = dict(sorted(tally.errors.items()))
     if verdict is not None and verdict.incomplete:
@@ -31,6 +38,7 @@ def make_report(tally: Tally, verdict: Verdict | None, seed: int | None, setting
         "rate_s": round(tally.rate, 1),
         "ack_ms": tally.ack_ms.summary(),
         "visible_ms": tally.visible_ms.summary(),
+        **(control or {"commands": None, "twin": None, "command_ms": Durations().summary()}),
         "errors": errors,
         "seed": seed,
         "settings": settings,
@@ -53,10 +61,15 @@ def to_text(report: dict[str, Any]) -> str:
     """Write the report for a terminal."""
     counts = "  ".join(f"{name} {_show(report[name])}" for name in ("sent", "acked", "stored", "lost", "duplicates"))
     rest = "  ".join(f"{name} {_show(report[name])}" for name in ("unacked", "quarantined", "rate_s"))
-    lines = [counts, rest, *(_times(name, report[f"{name}_ms"]) for name in ("ack", "visible"))]
+    lines = [counts, rest, *(_times(name, report[f"{name}_ms"]) for name in ("ack", "visible", "command"))]
+    lines += [_counts(name, report[name]) for name in ("commands", "twin") if report[name]]
     if report["errors"]:
         lines.append("errors  " + "  ".join(f"{name} {count:,}" for name, count in report["errors"].items()))
     return "\n".join(line for line in lines if line)
+
+
+def _counts(name: str, counts: dict[str, int | None]) -> str:
+    return f"{name}  " + "  ".join(f"{what} {_show(number)}" for what, number in counts.items())
 
 
 def _times(name: str, times: dict[str, float | None]) -> str:

@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
+from simulators.control import ControlBook
+from simulators.control_verdict import find_lost, summary
 from simulators.crew import Crew
 from simulators.http import parse_url
 from simulators.ledger import Ledger, read_ledger
@@ -82,7 +84,8 @@ class Run:
             order = Order(options, self._start_ns, members, tuple(logins), ledger_path if has_ledger else None, True)
             tally = await self._send(order, renew)
             verdict = await self._verify(ledger_path) if options.verify else None
-        return make_report(tally, verdict, options.seed, options.settings)
+            control = await self._judge_control(tally.control)
+        return make_report(tally, verdict, options.seed, options.settings, control)
 
     async def _enrol(self) -> tuple[list[Login], Renew | None]:
         """Register the fleet; a standing one waits for the platform instead of giving up."""
@@ -130,6 +133,14 @@ class Run:
         if verdict.lost_devices:
             self._progress.say(f"readings are missing of: {', '.join(verdict.lost_devices[:10])}")
         return verdict
+
+    async def _judge_control(self, book: ControlBook) -> dict[str, Any]:
+        options = self._options
+        if not options.verify or not (book.asked or book.answers):
+            return summary(book)
+        assert self._api is not None
+        self._progress.say("verifying: what became of the commands")
+        return summary(book, await find_lost(self._api.commands, book, options.drain_s))
 
     def _begin_ledger(self, path: Path) -> None:
         ids = [member.device_id for member in self._members]

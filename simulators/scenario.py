@@ -11,9 +11,11 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from simulators import models, values
+from simulators.commander import Orders
+from simulators.control import Answers, read_answers
 from simulators.dice import Dice
 from simulators.faults import read_faults
 from simulators.models import Values
@@ -23,7 +25,9 @@ from wire import topics
 
 _FOLDER = Path(__file__).parent / "scenarios"
 MAX_DEVICES, MAX_GROUPS, MAX_PHASES, MAX_FIELDS = 1_000_000, 64, 64, 256
+NO_ORDERS = Orders()
 _KINDS = ("float", "int", "bool", "string")
+_T = TypeVar("_T")
 
 
 class Model(Protocol):
@@ -68,6 +72,8 @@ class Group:
     fields: dict[str, dict[str, Any]]  # as the device type declares them
     model: str = ""
     sources: tuple[tuple[str, values.SourceSpec], ...] = ()
+    answers: Answers | None = None  # what becomes of commands; None: it listens to none
+    firmware: str | None = None  # reported by its twin; None: it has no twin
 
     def device_type(self, name: str) -> dict[str, Any]:
         """Give the body that creates its device type."""
@@ -105,6 +111,7 @@ class Scenario:
     name: str
     groups: tuple[Group, ...]
     phases: tuple[Phase, ...] = ()
+    orders: Orders = NO_ORDERS
 
     @property
     def devices(self) -> int | None:
@@ -160,10 +167,18 @@ def _read(table: Table, name: str) -> Scenario:
         if each in known[:index]:
             raise table.error(f"groups[{index}].name", f"{each!r} is there already")
     phases = tuple(_read_phase(each, frozenset(known)) for each in table.tables("phases", most=MAX_PHASES))
+    orders = _read_orders(table.table("orders", {}))
     table.close()
     if phases and not any(phase.rate for phase in phases):
         raise table.error("phases", "all have rate = 0: nothing would ever be sent")
-    return Scenario(name, groups, phases)
+    return Scenario(name, groups, phases, orders)
+
+
+def _read_orders(table: Table) -> Orders:
+    rates = {f"{name}_hz": table.parsed(name, parse_rate) for name in ("commands", "desired") if name in table}
+    orders = Orders(**rates, deadline_s=table.parsed("deadline", parse_duration, NO_ORDERS.deadline_s))
+    table.close()
+    return orders
 
 
 def _read_group(table: Table, name: str, *, least: int) -> Group:
@@ -179,11 +194,13 @@ def _read_group(table: Table, name: str, *, least: int) -> Group:
         table.text("description", ""),
         table.count("devices", least, least=least, most=MAX_DEVICES),
         table.parsed("rate", parse_rate) if "rate" in table else None,
-        _read_faults(table),
+        _read_shares(table, "faults", read_faults),
         _read_tags(table),
         fields,
         model,
         sources,
+        _read_shares(table, "answers", read_answers) if "answers" in table else None,
+        table.text("firmware") if "firmware" in table else None,
     )
     table.close()
     return group
@@ -227,12 +244,12 @@ def _read_tags(table: Table) -> dict[str, list[str]]:
     return found
 
 
-def _read_faults(table: Table) -> dict[str, float]:
-    faults = table.table("faults", {})
+def _read_shares(table: Table, key: str, read: Callable[[dict[str, Any]], _T]) -> _T:
+    shares = table.table(key, {})
     try:
-        return read_faults({name: faults.raw(name) for name in faults})
+        return read({name: shares.raw(name) for name in shares})
     except ValueError as error:
-        raise table.error("faults", str(error)) from error
+        raise table.error(key, str(error)) from error
 
 
 def _read_phase(table: Table, known: frozenset[str]) -> Phase:
@@ -243,6 +260,8 @@ def _read_phase(table: Table, known: frozenset[str]) -> Phase:
     if duration_s <= 0:
         raise table.error("duration", "is zero")
     rate = table.number("rate", 1.0, least=0)
-    phase = Phase(table.text("name", ""), duration_s, rate, _read_faults(table), frozenset(groups))
+    phase = Phase(
+        table.text("name", ""), duration_s, rate, _read_shares(table, "faults", read_faults), frozenset(groups)
+    )
     table.close()
     return phase

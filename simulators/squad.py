@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulators.commander import Commander
+from simulators.control import ControlBook, DeviceControl
 from simulators.device import Device, Habits
 from simulators.dice import Dice
 from simulators.fleet import Fleet, Pace, Seat
@@ -100,6 +102,8 @@ class Squad:
         self._endpoint: Endpoint = parse_url(options.url, self._tls)
         self._ts_ns = ts_unit_ns(options)
         self._journal = Journal(Ledger(order.ledger) if order.ledger else None)
+        self._control = ControlBook()
+        self._apis: list[PlatformApi] = []
         self._fleet = Fleet(self._make_seats(), self._pace(), self._journal)
         self._visible_ms = Durations()
 
@@ -110,6 +114,7 @@ class Squad:
     def tally(self) -> Tally:
         """Give the counts so far."""
         tally = self._journal.tally()
+        tally.control.counts = self._control.counts
         tally.waiting, tally.devices = self._fleet.backlog, self._fleet.joined
         tally.visible_ms, tally.steady_rate = self._visible_ms, self._fleet.steady.rate()
         return tally
@@ -122,36 +127,55 @@ class Squad:
             PlatformError: the operator's token cannot be read.
         """
         options, fleet, journal = self._order.options, self._fleet, self._journal
-        api = self._start_probe()
+        self._start_probe()
+        commander = self._start_commander()
         keeper = fleet.watch(asyncio.create_task(journal.keep(), name="ledger"))
         waiting = 0
         try:
             await fleet.run()
+            if commander is not None:
+                await commander.settle(options.drain_s)
             await fleet.drain(_STANDING_DRAIN_S if options.duration_s is None else options.drain_s)
             waiting = fleet.backlog
         finally:
-            if api is not None:
+            for api in self._apis:
                 api.close()
             await fleet.close()
             journal.end()
             await keeper
         journal.errors.update(fleet.shortfall())
         tally = self.tally()
-        tally.waiting = waiting
+        tally.waiting, tally.control = waiting, self._control
         return tally
 
-    def _start_probe(self) -> PlatformApi | None:
+    def _start_commander(self) -> Commander | None:
+        order = self._order
+        orders = order.options.orders.share(order.parts)
+        if not orders.commands_hz and not orders.desired_hz:
+            return None
+        commander = Commander(self._operator(), orders, self._control)
+        options, members = order.options, [member for _, member in order.members]
+        commanded = [each.device_id for each in members if options.answers_of(each.group) is not None]
+        twinned = [each.device_id for each in members if options.firmware_of(each.group) is not None]
+        self._fleet.beside(commander.run(commanded, twinned), "commander")
+        return commander
+
+    def _operator(self) -> PlatformApi:
+        api = PlatformApi(self._endpoint, read_token(self._order.options.token_file))
+        self._apis.append(api)
+        return api
+
+    def _start_probe(self) -> None:
         order, options = self._order, self._order.options
         # Where clocks are wrong on purpose the newest reading is not the latest one: nothing could be seen.
         has_wrong_clocks = any(rates.clock for rhythm in self._rhythms.values() for rates in rhythm.faults)
         if not order.is_probing or not options.register or options.duration_s is None or has_wrong_clocks:
-            return None
-        api = PlatformApi(self._endpoint, read_token(options.token_file))
+            return
+        api = self._operator()
         names = {index: member.device_id for index, member in order.members}
         probe = Probe(api, self._journal, names, self._ts_ns)
         self._visible_ms = probe.visible_ms
         self._fleet.beside(probe.run(), "probe")
-        return api
 
     def _make_seats(self) -> list[Seat]:
         order, base_s, seats = self._order, self._pace().base_s, []
@@ -166,8 +190,18 @@ class Squad:
             model = member.group.make(dice, base_s, member.number)
             device = Device(index, device_id, boot_id(order.options, order.start_ns, device_id), habits, model, dice)
             device.sender = sender = make_sender(login)
+            if isinstance(sender, MqttClient):
+                sender.control = self._make_control(member)
             seats.append(Seat(device, sender, self._rhythms[member.group.name], dice.random()))
         return seats
+
+    def _make_control(self, member: Member) -> DeviceControl | None:
+        options = self._order.options
+        answers, firmware = options.answers_of(member.group), options.firmware_of(member.group)
+        if answers is None and firmware is None:
+            return None
+        dice = Dice(f"{options.seed}/commands/{member.device_id.removeprefix(options.prefix)}")
+        return DeviceControl(member.device_id, answers, firmware, dice, self._control)
 
     def _habits(self, *, has_odd_times: bool) -> Habits:
         options = self._order.options

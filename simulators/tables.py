@@ -22,6 +22,7 @@ class Table:
         self._asked: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
+        self._asked.add(key)
         return key in self._content
 
     def error(self, key: str, complaint: str) -> ScenarioError:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from simulators.control import ControlBook
 from simulators.stats import Durations
 
 
@@ -22,6 +23,7 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     ack_ms: Durations = field(default_factory=Durations)
     visible_ms: Durations = field(default_factory=Durations)
+    control: ControlBook = field(default_factory=ControlBook)  # from other processes: at the end only
     first_at: float = 0.0  # time.monotonic, which all processes of a machine share
     last_at: float = 0.0
     steady_rate: float | None = None  # messages a second while all devices sent
@@ -44,6 +46,7 @@ def add_up(parts: Iterable[Tally]) -> Tally:
         total.errors.update(part.errors)
         total.ack_ms.merge(part.ack_ms)
         total.visible_ms.merge(part.visible_ms)
+        total.control.merge(part.control)
         if part.first_at:
             total.first_at = min(total.first_at or part.first_at, part.first_at)
         total.last_at = max(total.last_at, part.last_at)

@@ -56,6 +56,21 @@ def test_shipped_fleet_is_taken_whole(installation: Installation, tmp_path: Path
     assert "incomplete" not in report["errors"]
 
 
+def test_told_fleet_answers_and_follows(installation: Installation, tmp_path: Path) -> None:
+    code, report = sim(
+        installation, tmp_path, "run", "--scenario", "control-room", "-c", "40", "--duration", "2s", "--ramp", "200/s",
+        "--verify", "--send-commands", "20/s", "--command-deadline", "2s", "--processes", "2",
+    )  # fmt: skip
+
+    commands, twin = report["commands"], report["twin"]
+    assert code == 0, report
+    assert commands["sent"] == commands["received"] > 20, commands
+    assert sum(commands[name] for name in ("succeeded", "failed", "late", "never")) == commands["received"]
+    assert commands["lost"] == commands["malformed"] == commands["refused"] == 0
+    assert twin["desired"] > 0
+    assert twin["reported"] >= twin["desired"] + 40, twin
+
+
 def test_damage_to_the_store_turns_the_verdict_red(installation: Installation, tmp_path: Path) -> None:
     ledger = str(tmp_path / "ledger")
     code, report = sim(

@@ -21,7 +21,7 @@ from tests.simulators.fakes import FakePlatform, Mosquitto
 from tests.support.waiting import wait_until
 
 REPORT_KEYS = {
-    "sent", "acked", "stored", "lost", "duplicates", "unacked", "quarantined", "rate_s", "ack_ms", "visible_ms",
+    "sent", "acked", "stored", "lost", "duplicates", "unacked", "quarantined", "rate_s", "ack_ms", "visible_ms", "command_ms", "commands", "twin",
     "errors", "seed", "settings",
 }  # fmt: skip
 QUICK = ["-c", "5", "--rate", "20/s", "--ramp", "100/s", "--duration", "1s"]
@@ -283,6 +283,13 @@ def test_ledger_is_kept_where_told(broker: Mosquitto, tmp_path: Path) -> None:
         (["--faults", "rain=1%"], "--faults: unknown fault 'rain'"),
         (["--fail-if", "lost>0"], "--fail-if lost>0 needs --verify"),
         (["--fail-if", "lost"], "--fail-if: not a condition: 'lost'"),
+        (["--answer-commands", "lost=1%"], "--answer-commands: unknown answer 'lost' (known: failed, late, never)"),
+        (["--answer-commands", "late=60%,never=50%"], "answers of 110% of all commands, limit 100%"),
+        (["--answer-commands", "-q", "0"], "commands and twins (--answer-commands, --firmware) are for"),
+        (["--firmware", "1.0", "--transport", "http"], "commands and twins (--answer-commands, --firmware) are for"),
+        (["--send-commands", "5/s", "--forever"], "--send-commands and --send-desired go with neither"),
+        (["--fail-if", "commands.lost>0"], "--fail-if commands.lost>0 needs --verify"),
+        (["--fail-if", "commands.eaten>0"], "--fail-if: unknown name 'commands.eaten'"),
         (["-c", "2", "--processes", "3"], "--processes 3 is more than the 2 devices"),
         (["--scenario", "nowhere.toml"], "nowhere.toml: No such file or directory"),
         (["--faults", "late=60%,dup=60%"], "--faults: faults of 120% of all readings, limit 100%"),

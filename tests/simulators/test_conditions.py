@@ -19,6 +19,8 @@ REPORT: dict[str, Any] = {
     "rate_s": 49.5,
     "ack_ms": {"p50": 1.0, "p95": 5.0, "p99": 700.0, "max": 900.0},
     "visible_ms": {"p50": None, "p95": None, "p99": None, "max": None},
+    "commands": {"received": 10, "never": 1, "lost": None},
+    "twin": None,
     "errors": {"connect": 3, "resent": 4},
 }
 
@@ -39,6 +41,10 @@ REPORT: dict[str, Any] = {
         ("errors>6", True),
         ("errors.connect>3", False),
         ("errors.http_500>0", False),
+        ("commands.received<10", False),
+        ("commands.never>0", True),
+        ("commands.lost>0", True),  # not measured
+        ("twin.reported<1", True),  # not measured
     ],
 )
 def test_condition_is_judged(text: str, fails: bool) -> None:

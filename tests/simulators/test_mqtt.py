@@ -18,6 +18,7 @@ import pytest
 from paho.mqtt import publish
 
 from simulators import mqtt, packets
+from simulators.control import Answers, ControlBook, DeviceControl
 from simulators.dice import Dice
 from simulators.mqtt import MqttClient, MqttSettings
 from simulators.outbox import Login, Outgoing
@@ -376,3 +377,21 @@ def test_readings_that_a_killed_broker_forgot_go_out_again(broker: Mosquitto, mo
 
     assert set(asyncio.run(scene())) >= {3, 4}
     assert books.errors["resent_missing"] >= 2
+
+
+def test_command_is_answered_at_qos_1(broker: Mosquitto) -> None:
+    book = ControlBook()
+
+    async def scene(heard: list[Any]) -> None:
+        async with connected(broker.port, Books()) as client:
+            client.control = DeviceControl("d1", Answers(), "1.0", Dice("1"), book)
+            await until(lambda: book.counts["twin.reported"])
+            content = orjson.dumps({"id": "c1", "deadline": "2030-01-01T00:00:00Z"})
+            publish.single("devices/d1/commands/c1", content, qos=1, port=broker.port, hostname="127.0.0.1")
+            await until(lambda: book.counts["commands.answered"] and len(heard) == 2)
+
+    with listening(broker.port, "devices/+/commands/+/reply") as heard:
+        asyncio.run(scene(heard))
+
+    assert [orjson.loads(each.payload)["state"] for each in heard] == ["accepted", "succeeded"]
+    assert book.answers == {"c1": "succeeded"}

@@ -115,16 +115,24 @@ def test_subscribe_and_publish_are_what_another_library_writes(version: int) -> 
     assert packets.subscribe("a/b", 7, version) == bytes((0x82, len(expected))) + expected
 
     body = b"\x00\x03a/b" + properties + b"text"
-    assert packets.read_publish(packets.Packet(3, 1, body), version) == ("a/b", b"text")
+    assert packets.read_publish(packets.Packet(3, 1, body), version) == ("a/b", b"text", 0)
+
+    expected = b"\x00\x07" + properties + b"\x00\x03a/b\x01"
+    assert packets.subscribe("a/b", 7, version, qos=1)[2:] == expected
+    body = b"\x00\x03a/b\x01\x02" + properties + b"text"
+    assert packets.read_publish(packets.Packet(3, 2, body), version) == ("a/b", b"text", 258)
+    assert packets.puback(258) == b"\x40\x02\x01\x02"
 
 
 def test_publish_with_properties_is_read_behind_them() -> None:
     body = b"\x00\x03a/b" + b"\x02\x01\x00" + b"text"
 
-    assert packets.read_publish(packets.Packet(3, 0, body), packets.V5) == ("a/b", b"text")
+    assert packets.read_publish(packets.Packet(3, 0, body), packets.V5) == ("a/b", b"text", 0)
 
 
-@pytest.mark.parametrize(("flags", "body"), [(2, b"\x00\x01a\x00\x01"), (0, b"\x00\x09a"), (0, b"")])
+@pytest.mark.parametrize(
+    ("flags", "body"), [(4, b"\x00\x01a\x00\x01"), (2, b"\x00\x01a\x00"), (0, b"\x00\x09a"), (0, b"")]
+)
 def test_publish_that_cannot_be_read_is_refused(flags: int, body: bytes) -> None:
     with pytest.raises(packets.PacketError):
         packets.read_publish(packets.Packet(3, flags, body), packets.V311)

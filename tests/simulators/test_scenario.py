@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from simulators import scenario
+from simulators.commander import Orders
+from simulators.control import Answers
 from simulators.dice import Dice
 from simulators.models import Greenhouse
 from wire.registry import DeviceTypeCreate
@@ -141,7 +143,7 @@ def test_compartment_is_as_cold_as_its_cargo_wants_it() -> None:
 
 
 def test_shipped_fleets_are_whole_days_of_whole_fleets() -> None:
-    assert set(scenario.NAMES) == {*THINGS, *FLEETS}
+    assert set(scenario.NAMES) == {*THINGS, *FLEETS, "control-room"}
     for name in FLEETS:
         fleet = scenario.load(name)
         assert len(fleet.groups) == len(fleet.phases) == 3
@@ -189,6 +191,18 @@ def test_file_of_ones_own_is_read(tmp_path: Path) -> None:
     assert mine.phases[0].faults == {"storm": 10.0}
 
 
+def test_what_a_fleet_is_told_and_answers_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    head = '[orders]\ncommands = "20/s"\ndeadline = "5s"\n'
+    told = 'answers = { failed = "5%", never = "1%" }\nfirmware = "1.4.2"\n\n[groups.fields.temp]'
+    path.write_text(head + GOOD.replace("[groups.fields.temp]", told, 1))
+
+    mine = scenario.load(str(path))
+
+    assert mine.orders == Orders(commands_hz=20, desired_hz=0, deadline_s=5)
+    assert (mine.groups[0].answers, mine.groups[0].firmware) == (Answers(failed=0.05, never=0.01), "1.4.2")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
@@ -198,11 +212,13 @@ def test_file_of_ones_own_is_read(tmp_path: Path) -> None:
         ('name = "lorry"', "", "groups[0].name: is missing"),
         ('rate = "10/m"', 'rate = "often"', "groups[0].rate: not a rate: 'often'"),
         ('rate = "10/m"', "rate = true", "groups[0].rate: neither text nor number: True"),
-        ('rate = "10/m"', 'speed = "10/m"', "groups[0].speed: unknown key (known: description, devices"),
+        ('rate = "10/m"', 'speed = "10/m"', "groups[0].speed: unknown key (known: answers, description, devices"),
         ('rate = "10/m"', 'model = "volcano"', "groups[0].model: unknown 'volcano' (known: greenhouse"),
         ('rate = "10/m"', 'model = "pump"', "groups[0].fields.temp.value: the group has a model"),
         ('["a", "b"]', '"a"', "groups[0].tags.site: not an array of texts: 'a'"),
         ('late = "5%"', 'late = "500%"', "groups[0].faults: late: not a share: '500%'"),
+        ("faults =", 'answers = { eaten = "1%" } #', "groups[0].answers: unknown answer 'eaten'"),
+        ("[[groups]]", '[orders]\nrockets = "1/s"\n[[groups]]', "orders.rockets: unknown key (known: commands"),
         ('late = "5%"', 'rain = "5%"', "groups[0].faults: unknown fault 'rain'"),
         ('late = "5%"', 'late = "60%", dup = "60%"', "groups[0].faults: faults of 120% of all readings, limit 100%"),
         ('type = "float"', 'type = "complex"', "groups[0].fields.temp.type: unknown 'complex'"),
