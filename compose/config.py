@@ -30,6 +30,8 @@ class UpConfig(BaseModel):
     broker_autosave: int = Field(default=100, ge=1, le=1_000_000)  # changes between two saves of the broker, at least
     store: str = Field(default="embedded:", pattern=r"^[^\x00-\x1f]+$")
     registry: str = Field(default="sqlite:", pattern=r"^[^\x00-\x1f]+$")
+    tls: bool = False  # with a certificate of our own authority
+    tls_names: str = ""  # further names and addresses for it, with commas
     tls_cert: Path | None = None
     tls_key: Path | None = None
     allow_plaintext: bool = False
@@ -40,17 +42,19 @@ class UpConfig(BaseModel):
     def _check(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together")
+        if self.tls and self.tls_cert is not None:
+            raise ValueError("tls makes a certificate of its own; tls_cert is for one that you have")
         if not is_loopback(self.bind) and not self.has_tls and not self.allow_plaintext:
             raise ValueError(
-                f"--bind {self.bind} would offer passwords and data unencrypted beyond this machine; give --tls-cert"
-                " and --tls-key, or say --allow-plaintext",
+                f"--bind {self.bind} would offer passwords and data unencrypted beyond this machine; say --tls, or give"
+                " --tls-cert and --tls-key, or say --allow-plaintext",
             )
         return self
 
     @property
     def has_tls(self) -> bool:
-        """Tell whether a certificate is configured."""
-        return self.tls_cert is not None
+        """Tell whether there is a certificate, or will be."""
+        return self.tls or self.tls_cert is not None
 
     @property
     def plain_mqtt_bind(self) -> str:

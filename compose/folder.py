@@ -28,6 +28,8 @@ class Folder:
         self.gateway = self.run / "nginx"
         self.state = self.run / "state.json"
         self.ports = self.run / "ports.json"
+        self.tls_cert = self.root / "tls" / "server.pem"  # our own, with --tls
+        self.tls_key = self.secrets / "tls.key"
 
     def prepare(self) -> None:
         """Make the folders and check that they can be written.

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from compose import autosave, broker, gateway
+from compose import autosave, broker, certificate, gateway
 from compose.child import Spec, python
 from compose.config import LOOPBACK, UpConfig, join, near
 from compose.credentials import Secrets
@@ -155,6 +155,7 @@ def _service(plan: Plan, name: str, *arguments: str, stage: int, broker_user: st
 
 def _broker(plan: Plan) -> Spec:
     path = broker.write(plan.folder, plan.config, plan.ports["mqtt"])
+    tend = autosave.tend(path, broker.state_file(plan.folder), plan.config.broker_autosave)
     return Spec(
         "broker",
         [find_program("mosquitto"), "-c", str(path)],
@@ -163,12 +164,15 @@ def _broker(plan: Plan) -> Spec:
         ready=f"tcp://{plan.mqtt}",
         stage=BROKER_STAGE,
         filter=broker_filter(plan.config.log_level),
-        tend=autosave.tend(path, broker.state_file(plan.folder), plan.config.broker_autosave),
+        tend=certificate.together(tend, certificate.rereading(plan.folder)) if plan.config.tls else tend,
     )
 
 
 def _gateway(plan: Plan) -> Spec:
-    path = gateway.write(plan.folder, plan.config, plan.ports)
+    path, tend = gateway.write(plan.folder, plan.config, plan.ports), None
+    if plan.config.tls:
+        renewing = certificate.renewing(plan.folder, plan.config, plan.environ)
+        tend = certificate.together(renewing, certificate.rereading(plan.folder))
     return Spec(
         "gateway",
         [find_program("nginx"), "-e", "stderr", "-p", f"{plan.folder.gateway}/", "-c", str(path)],
@@ -177,6 +181,7 @@ def _gateway(plan: Plan) -> Spec:
         ready=f"{plan.near_url}/livez",
         after=("dashboard", "devices", "ingest-json"),
         stage=GATEWAY_STAGE,
+        tend=tend,
     )
 
 

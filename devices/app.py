@@ -87,13 +87,14 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     database = Database(config.registry, config.data, _form_for_broker(config, seal))
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
-    routes = Api()
-    lookups, marks = LookupStore(database), PresenceStore(database)
+    routes, lookups, marks = Api(), LookupStore(database), PresenceStore(database)
     tokens, operators = _open_access(config, database)
-    authorities = _add_certificates(routes, database, seal)
+    authorities = Authorities(AuthorityStore(database), seal)
     access = BrokerAccess(lookups, marks, _open_broker(config, seal, authorities))
     keeper = Keeper(marks, config.silence_s, Connections(credentials, access).note)
-    control = Control(database, config, DeviceDoor(lookups, keeper, credentials, authorities.resolve))
+    door = DeviceDoor(lookups, keeper, credentials, authorities.resolve)
+    x509_api.add_routes(routes, authorities, door)
+    control = Control(database, config, door)
     keeper.arrived = control.arrive
     runner = _add_registry(routes, database, Registry(devices, credentials), control.deeds())
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
@@ -176,12 +177,6 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     enrolment_api.add_routes(routes, Enrolments(ways, seal), door, HoldStore(database))
     if config.broker_auth == "http-hooks":
         hooks_api.add_routes(routes, BrokerHooks(LookupStore(database), door.admit), config.broker_hook_token)
-
-
-def _add_certificates(routes: Api, database: Database, seal: Seal) -> Authorities:
-    authorities = Authorities(AuthorityStore(database), seal)
-    x509_api.add_routes(routes, authorities)
-    return authorities
 
 
 def _form_for_broker(config: DevicesConfig, seal: Seal) -> BrokerForm | None:

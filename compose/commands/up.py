@@ -16,7 +16,7 @@ from typing import Any
 
 import series
 from chassis import settings
-from compose import broker, credentials, ports, processes, procfs, state
+from compose import broker, certificate, credentials, ports, processes, procfs, state
 from compose.commands.settings import misspelt
 from compose.config import UpConfig, join
 from compose.console import Console, open_console
@@ -39,6 +39,10 @@ def configure(commands: Any) -> None:
     demo.add_argument("--no-demo", dest="demo", action="store_const", const=0, help="no simulated devices")
     parser.add_argument("--store", metavar="URL", help="time-series store (default embedded:)")
     parser.add_argument("--registry", metavar="URL", help="registry database (default sqlite:)")
+    parser.add_argument(
+        "--tls", action="store_const", const=True, help="HTTPS, and MQTT on ports 8883 and 8884, by our own authority"
+    )
+    parser.add_argument("--tls-names", metavar="A,B", help="further names and addresses for that certificate")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate: HTTPS, and MQTT on port 8883")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
     parser.add_argument("--mqtts-port", type=int, metavar="N", help="port of MQTT with TLS (default 8883)")
@@ -73,8 +77,9 @@ def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[st
         console.say(f"{fault} (headwater config show lists them)", level="warning")
     _check_programs()
     _check_databases(config)
-    chosen = _choose_ports(config, folder)
     secrets = credentials.ensure(folder, broker.bridges(folder, config))
+    config = certificate.ensure(folder, config, environ)
+    chosen = _choose_ports(config, folder)
     plan = Plan(folder, config, secrets, chosen, environ, shows_text=config.log_style != "json")
     _raise_file_limit()
     shown = state.State(
@@ -162,7 +167,8 @@ def _mqtt(plan: Plan) -> str:
     if not plan.config.has_tls:
         return join(plan.config.near_bind, plan.ports["mqtt"])
     secure = join(plan.config.bind, plan.config.mqtts_port)
-    return f"{secure} with TLS; {join(plan.config.plain_mqtt_bind, plan.ports['mqtt'])} without"
+    shown = f"{secure} with TLS; {join(plan.config.plain_mqtt_bind, plan.ports['mqtt'])} without"
+    return f"{shown}; devices trust {plan.folder.tls_cert.with_name('ca.pem')}" if plan.config.tls else shown
 
 
 def _tool() -> str:

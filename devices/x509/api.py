@@ -6,6 +6,8 @@ from flask import Response
 
 from chassis.web import Api, Call
 from devices.api import DEVICE, who
+from devices.control.door import DeviceDoor
+from devices.rows import Who
 from devices.x509.service import Authorities
 from wire import clock
 from wire.certificates import (
@@ -24,10 +26,10 @@ from wire.errors import NotFound
 AUTHORITIES = "/v1/certificate-authorities"
 
 
-def add_routes(api: Api, authorities: Authorities) -> None:
+def add_routes(api: Api, authorities: Authorities, door: DeviceDoor) -> None:
     """Declare the routes."""
     _add_authorities(api, authorities)
-    _add_signing(api, authorities)
+    _add_signing(api, authorities, door)
 
 
 def _add_authorities(api: Api, authorities: Authorities) -> None:
@@ -60,16 +62,23 @@ def _add_authorities(api: Api, authorities: Authorities) -> None:
         return Response(found[1], mimetype="application/x-pem-file")
 
 
-def _add_signing(api: Api, authorities: Authorities) -> None:
+def _add_signing(api: Api, authorities: Authorities, door: DeviceDoor) -> None:
     @api.route("POST", DEVICE + "/certificates", "operator", body=CertificateRequest, answers={201: CertificateIssued})
     def sign_certificate(call: Call) -> CertificateIssued:
         """Sign a device's request (CSR) by our own authority; the certificate is a credential at once."""
         return authorities.sign(call.actor.tenant, call.path["device_id"], call.body, who(call))
 
+    @api.route("POST", "/v1/device/certificates", "own", body=CertificateRequest, answers={201: CertificateIssued})
+    def sign_own_certificate(call: Call) -> CertificateIssued:
+        """Sign the request (CSR) of the device that asks, by whatever credential it has."""
+        device = door.authenticate(door.read_claim(call.remote_ip))
+        asker = Who(f"device:{device.id}", call.remote_ip, device.tenant)
+        return authorities.sign(device.tenant, device.id, call.body, asker)
+
     @api.route("POST", AUTHORITIES + ":sign-server", "platform", body=ServerRequest, answers={201: CertificateIssued})
     def sign_server(call: Call) -> CertificateIssued:
         """Sign the request (CSR) of a listener, for HTTPS and MQTT with TLS."""
-        return authorities.sign_server(call.body)
+        return authorities.sign_server(call.body.csr, [call.body.host], call.body.days)
 
     @api.route("POST", "/internal/certificates:resolve", "service", body=Resolve)
     def resolve(call: Call) -> Resolved:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -45,7 +47,10 @@ class Presented:
             except (x509.ExtensionNotFound, ValueError):
                 return None
             return next(iter(names.get_values_for_type(x509.DNSName)), None)
-        found = self.certificate.subject.get_attributes_for_oid(_SUBJECT[id_from])
+        try:
+            found = self.certificate.subject.get_attributes_for_oid(_SUBJECT[id_from])
+        except ValueError:  # a subject that cannot be read is read when it is asked for
+            return None
         return str(found[0].value) if len(found) == 1 else None
 
 
@@ -102,22 +107,22 @@ def make_authority(name: str) -> tuple[str, bytes]:
     return built.public_bytes(PEM).decode(), private
 
 
-def sign(authority: tuple[str, bytes], request_pem: str, name: str, days: int, *, is_server: bool = False) -> str:
+def sign(authority: tuple[str, bytes], request_pem: str, name: str, days: int, hosts: Sequence[str] = ()) -> str:
     """Sign a request: its key, under the name given here; what else it asks for is not heard.
 
     Args:
         authority: certificate and private key.
         request_pem: the CSR.
-        name: becomes CN, of a server also the DNS name.
+        name: becomes CN.
         days: of validity.
-        is_server: for a listener, not for a device.
+        hosts: names and addresses of a listener; none: for a device.
 
     Raises:
         Unprocessable: it is no request, does not hold its key, or has a weak one.
     """
     public_key = _key_of(request_pem)
     certificate = x509.load_pem_x509_certificate(authority[0].encode())
-    purpose = ExtendedKeyUsageOID.SERVER_AUTH if is_server else ExtendedKeyUsageOID.CLIENT_AUTH
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
     now = _now()
     builder = (
         x509.CertificateBuilder()
@@ -131,9 +136,29 @@ def sign(authority: tuple[str, bytes], request_pem: str, name: str, days: int, *
         .add_extension(_usage(is_authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     )
-    if is_server:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
     return builder.sign(_load_key(authority[1]), hashes.SHA256()).public_bytes(PEM).decode()
+
+
+def serves(cert_pem: bytes, key_pem: bytes, authority_pem: str, hosts: Sequence[str], days: int) -> bool:
+    """Tell whether a listener can go on with its certificate and key for so many days, under these names."""
+    try:
+        certificate = x509.load_pem_x509_certificate(cert_pem)
+        key = serialization.load_pem_private_key(key_pem, None)
+        said = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem.encode()))
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return False
+    lasts = certificate.not_valid_before_utc <= _now() < certificate.not_valid_after_utc - days * _DAY
+    return lasts and key.public_key() == certificate.public_key() and {_host(host) for host in hosts} <= set(said)
+
+
+def _host(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 def make_list(authority: tuple[str, bytes], serials: list[str], number: int) -> str:

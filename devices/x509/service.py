@@ -7,7 +7,9 @@ secret. What is no live credential of a device in service is on the revocation l
 from __future__ import annotations
 
 import secrets
-from typing import Protocol
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from devices.credentials import CERTIFICATE
 from devices.enrolment.rows import Arrival
@@ -21,14 +23,17 @@ from wire.certificates import (
     AuthorityView,
     CertificateIssued,
     CertificateRequest,
-    ServerRequest,
 )
-from wire.devices import allows
+from wire.devices import TENANT, allows
 from wire.enrolment import Terms, fits
 from wire.errors import Conflict, Forbidden, NotFound, Unprocessable
 from wire.topics import is_device_id
 
+if TYPE_CHECKING:
+    from devices.x509.pki import Presented
+
 CHALLENGE_BYTES = 16
+MAX_CN = 64  # RFC 5280, ub-common-name
 
 
 class AuthorityRows(Protocol):
@@ -115,7 +120,7 @@ class Authorities:
 
         Raises:
             NotFound: no such device, or no authority of our own yet.
-            Conflict: it has too many credentials, or is retired.
+            Conflict: it has too many credentials, is retired, or our authority is over.
             Unprocessable: the request.
         """
         from devices.x509 import pki
@@ -137,17 +142,27 @@ class Authorities:
             expires=made.end_ns,
         )
 
-    def sign_server(self, wanted: ServerRequest) -> CertificateIssued:
-        """Sign the request of a listener.
+    def ensure_own(self) -> str:
+        """Make our own authority where there is none; give its certificate."""
+        own = self._rows.own()
+        if own is None:
+            with suppress(Conflict):  # made by somebody else at the same time
+                self.create(TENANT, AuthorityCreate(name="own"), Who("system", "", TENANT, "platform"))
+            own = self._own()[0]
+        return own.certificate
+
+    def sign_server(self, csr: str, hosts: Sequence[str], days: int) -> CertificateIssued:
+        """Sign the request of a listener, for names and addresses of which the first becomes CN.
 
         Raises:
             NotFound: no authority of our own yet.
+            Conflict: it is over.
             Unprocessable: the request.
         """
         from devices.x509 import pki
 
         own, opened = self._own()
-        certificate = pki.sign(opened, wanted.csr, wanted.host, wanted.days, is_server=True)
+        certificate = pki.sign(opened, csr, hosts[0][:MAX_CN], days, hosts)
         made = pki.read(certificate)
         return CertificateIssued(
             credential=None,
@@ -188,19 +203,26 @@ class Authorities:
         known = self._rows.find(shown.fingerprint)
         if known is not None:
             return known[0] if known[1] else None
+        authority, end_ns = self._signer(shown)
+        device_id = "" if authority is None else shown.name(authority.id_from) or ""
+        if authority is None or not is_device_id(device_id) or not fits(authority.terms.ids, device_id):
+            return None
+        row = CertificateRow(shown.fingerprint, authority.id, authority.tenant, device_id, shown.serial, end_ns)
+        credential = _credential(device_id, shown.fingerprint, shown.start_ns, end_ns)
+        return device_id if self._take_in(authority, row, credential, remote_ip) else None
+
+    def _signer(self, shown: Presented) -> tuple[AuthorityRow | None, int]:
+        """Give the customer's authority that signed a certificate, and when the first of the two ends."""
+        from devices.x509 import pki
+
         now_ns = clock.now_ns()
         if not shown.start_ns <= now_ns < shown.end_ns or pki.is_authority(shown):
-            return None
+            return None, 0
         for authority in self._rows.proved():
-            if pki.is_signed_by(shown, authority.certificate):
-                device_id = shown.name(authority.id_from) or ""
-                is_its = is_device_id(device_id) and fits(authority.terms.ids, device_id)
-                row = CertificateRow(
-                    shown.fingerprint, authority.id, authority.tenant, device_id, shown.serial, shown.end_ns
-                )
-                credential = _credential(device_id, shown.fingerprint, shown.start_ns, shown.end_ns)
-                return device_id if is_its and self._take_in(authority, row, credential, remote_ip) else None
-        return None
+            own = pki.read(authority.certificate)
+            if own.start_ns <= now_ns < own.end_ns and pki.is_signed_by(shown, authority.certificate):
+                return authority, min(shown.end_ns, own.end_ns)
+        return None, 0
 
     def _take_in(self, authority: AuthorityRow, row: CertificateRow, credential: CredentialRow, remote_ip: str) -> bool:
         terms, source = authority.terms, f"authority:{authority.name}"
@@ -230,9 +252,13 @@ class Authorities:
         raise NotFound(f"no authority {name[:80]!r}", code="authority_not_found")
 
     def _own(self) -> tuple[AuthorityRow, tuple[str, bytes]]:
+        from devices.x509 import pki
+
         own = self._rows.own()
         if own is None:
             raise NotFound("there is no authority of our own yet: headwater ca init", code="authority_not_found")
+        if pki.read(own.certificate).end_ns <= clock.now_ns():
+            raise Conflict("the authority of our own is over; it signs nothing any more", code="authority_expired")
         return own, self._opened(own)
 
     def _opened(self, own: AuthorityRow) -> tuple[str, bytes]:

@@ -36,6 +36,12 @@ def test_with_tls_plain_mqtt_stays_on_this_machine() -> None:
     assert config.plain_mqtt_bind == "127.0.0.1"
 
 
+def test_own_certificate_counts_as_one_and_goes_with_no_other() -> None:
+    assert load(bind="0.0.0.0", tls=True).plain_mqtt_bind == "127.0.0.1"
+    with pytest.raises(settings.SettingsError, match="of its own"):
+        load(tls=True, tls_cert="c.pem", tls_key="k.pem")
+
+
 def test_certificate_without_key_is_refused() -> None:
     with pytest.raises(settings.SettingsError, match="belong together"):
         load(tls_cert="c.pem")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,25 +25,22 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def secured(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation that made its authority and its own certificate in a first life."""
+    """An installation that made its authority and its own certificate at its first start."""
     data, ports = tmp_path_factory.mktemp("secured") / "data", free_ports(2)
-    first = Installation(data, "--no-demo").start()
-    first.run("ca", "init", check=True)
-    first.run("ca", "server", "localhost", "--out", str(keys), check=True)
-    wait_until((data / "broker/crl.pem").exists)
-    first.stop()
-    more = ("--tls-cert", str(keys / "localhost.pem"), "--tls-key", str(keys / "localhost.key"), "--mqtts-port")
-    second = Installation(data, "--no-demo", *more, str(ports[0]), "--mqtt-cert-port", str(ports[1])).start()
-    second.cert_port = ports[1]  # type: ignore[attr-defined]
-    yield second
-    second.stop()
+    wanted = ("--tls", "--mqtts-port", str(ports[0]), "--mqtt-cert-port", str(ports[1]))
+    started = Installation(data, "--no-demo", *wanted).start()
+    started.secure_port, started.cert_port = ports  # type: ignore[attr-defined]
+    (keys / "ca.pem").write_bytes((data / "tls/ca.pem").read_bytes())
+    yield started
+    started.stop()
 
 
-def post(secured: Installation, keys: Path, name: str, *more: str) -> str:
-    """Publish over HTTPS with a certificate; give the status."""
+def post(secured: Installation, keys: Path, name: str, path: str = "telemetry") -> str:
+    """Publish (or PATCH what is reported) over HTTPS with a certificate; give the status."""
     shown = ["--cacert", f"{keys}/ca.pem", "--cert", f"{keys}/{name}.pem", "--key", f"{keys}/{name}.key"]
-    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *shown, "-d", '{"t": 1}', *more]
-    command += ["-H", "Content-Type: application/json", f"https://localhost:{secured.port}/v1/telemetry"]
+    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *shown, "-d", '{"t": 1}']
+    command += ["-X", "POST" if path == "telemetry" else "PATCH", "-H", "Content-Type: application/json"]
+    command += [f"https://localhost:{secured.port}/v1/{path}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout
 
 
@@ -56,6 +57,7 @@ def test_certificate_opens_both_doors_until_it_is_revoked(secured, keys) -> None
     secured.run("ca", "issue", "c-1", "--out", str(keys), check=True)
 
     assert post(secured, keys, "c-1") == "202"
+    assert post(secured, keys, "c-1", "device/twin/reported") == "200"
     assert publish(secured, keys, "c-1", "c-1") == 0
 
     port = str(secured.cert_port)
@@ -71,6 +73,7 @@ def test_certificate_opens_both_doors_until_it_is_revoked(secured, keys) -> None
     wait_until(lambda: standing.poll() is not None, 4, what="the standing connection is cut")
     assert publish(secured, keys, "c-1", "c-1") != 0
     assert post(secured, keys, "c-1") in ("401", "403")
+    assert post(secured, keys, "c-1", "device/twin/reported") in ("401", "403")
 
 
 def test_header_of_a_client_is_no_certificate(secured, keys) -> None:
@@ -85,3 +88,22 @@ def test_header_of_a_client_is_no_certificate(secured, keys) -> None:
 
     assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout == "401"
     assert post(secured, keys, "c-3") == "202"
+
+
+def test_renewed_certificate_is_served_by_both_without_a_restart(secured, keys) -> None:
+    def served(port: int) -> list[str]:
+        context = ssl.create_default_context(cafile=str(keys / "ca.pem"))
+        raw = socket.create_connection(("127.0.0.1", port), 10)
+        with raw, context.wrap_socket(raw, server_hostname="127.0.0.1") as wrapped:
+            return [name for kind, name in wrapped.getpeercert()["subjectAltName"] if kind == "DNS"]
+
+    ports = (secured.port, secured.secure_port)
+    assert not any("other.example" in served(port) for port in ports)
+    key = str(secured.data / "secrets/registry.key")
+    command = [sys.executable, "-P", "-m", "compose.issuer", str(secured.data), "other.example", "127.0.0.1"]
+    subprocess.run(command, env=os.environ | {"HEADWATER_REGISTRY_KEY_FILE": key}, check=True, timeout=60)
+
+    for port in ports:
+        wait_until(lambda port=port: "other.example" in served(port), 10, what=f"port {port} serves the new one")
+    states = secured.status()["processes"]
+    assert [each["restarts"] for each in states if each["name"] in ("broker", "gateway")] == [0, 0]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from devices.x509 import pki
 from tests.devices.running import Caller, Service
@@ -30,6 +35,18 @@ class Customer:
 
     def sign(self, name: str) -> str:
         return pki.sign(self.opened, pki.make_request(name)[0], name, 30)
+
+    def sign_odd(self, *names: str, days: int = 30) -> str:
+        """Sign with a subject of these CNs, as somebody else's tools would, for longer than it lasts itself."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name, _validate=False) for name in names])
+        own = x509.load_pem_x509_certificate(self.certificate.encode())
+        key = ec.generate_private_key(ec.SECP256R1())
+        begin = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(own.subject).public_key(key.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(begin)
+        signer = serialization.load_pem_private_key(self.opened[1], None)
+        made = builder.not_valid_after(begin + dt.timedelta(days=days)).sign(signer, hashes.SHA256())
+        return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def make_own(service: Service) -> None:
@@ -70,6 +87,54 @@ def test_certificate_opens_twin_and_commands_until_it_is_revoked(service) -> Non
     assert service.nobody("GET", "/v1/device/twin", headers=shown).status_code == 401
     assert service.nobody("GET", "/v1/device/twin", headers={"X-Client-Certificate": "no"}).status_code == 401
     assert service.nobody("GET", "/v1/device/twin", headers=shown | {"Authorization": "Bearer d1.x"}).status_code == 401
+
+
+def test_device_of_a_customers_authority_gets_a_certificate_of_ours(service) -> None:
+    make_own(service)
+    customer = Customer()
+    trust(service, customer)
+    shown = {"X-Client-Certificate": quote(customer.sign("pump-1"))}
+    wanted = {"csr": pki.make_request("another")[0]}
+
+    made = service.nobody("POST", "/v1/device/certificates", wanted, headers=shown)
+
+    assert made.status_code == 201
+    own = pki.read(made.json["certificate"])
+    assert (own.name("CN"), pki.is_signed_by(own, made.json["authority"])) == ("pump-1", True)
+    assert resolve(service, made.json["certificate"]) == "pump-1"
+    assert service.nobody("POST", "/v1/device/certificates", wanted).status_code == 401
+
+
+def test_authority_that_is_over_lets_nobody_in(service, monkeypatch) -> None:
+    monkeypatch.setattr(pki, "CA_DAYS", 0)
+    make_own(service)
+    service.register("d1")
+    customer = Customer()
+    trust(service, customer)
+
+    assert (sign(service, "d1").status_code, sign(service, "d1").json["code"]) == (409, "authority_expired")
+    assert resolve(service, customer.sign_odd("pump-1")) is None
+    assert service.admin("GET", "/v1/devices/pump-1").status_code == 404
+
+
+def test_certificate_ends_with_its_authority_at_the_latest(service) -> None:
+    customer = Customer()
+    trust(service, customer)
+
+    assert resolve(service, customer.sign_odd("pump-1", days=9_000)) == "pump-1"
+
+    [credential] = service.admin("GET", "/v1/devices/pump-1/credentials").json["items"]
+    ends = dt.datetime.fromtimestamp(pki.read(customer.certificate).end_ns / 1e9, dt.UTC)
+    assert credential["not_after"][:19] == ends.isoformat()[:19]
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b"), ("a/b",), ("d\x00",), ("\u0131d",), ("_devices",)])
+def test_odd_subjects_name_nobody(service, names) -> None:
+    customer = Customer()
+    trust(service, customer)
+
+    assert resolve(service, customer.sign_odd(*names)) is None
+    assert service.admin("GET", "/v1/devices").json["items"] == []
 
 
 def test_signed_certificate_is_a_credential_of_its_device(service) -> None:
