@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_origin
@@ -22,11 +22,12 @@ from werkzeug.exceptions import HTTPException
 from chassis import ending, logs, metrics, openapi
 from chassis.parking import IS_WHOLE
 from chassis.tokens import TokenChecker, is_same
+from chassis.wsgi import App
 from wire import errors
 from wire.devices import Principal, Role, allows
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = logs.get(__name__)
 Access = Literal["public", "own", "service", "self"] | Role  # self: whoever is logged in, about themselves
@@ -120,23 +121,9 @@ class Edge:
     max_body_bytes: int = MAX_BODY_BYTES
 
 
-class _App(Flask):
-    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Start the clock, and take over who asks: the gateway puts its own entry last."""
-        environ["headwater.start_s"] = time.perf_counter()
-        for header, name in (("HTTP_X_FORWARDED_FOR", "REMOTE_ADDR"), ("HTTP_X_FORWARDED_PROTO", "wsgi.url_scheme")):
-            if environ.get(header):
-                environ[name] = environ[header].rpartition(",")[2].strip()
-        return super().wsgi_app(environ, start_response)
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Give the function back: none of ours is a coroutine, and Flask looks four times a request."""
-        return func
-
-
 def create_app(edge: Edge, api: Api, import_name: str = __name__) -> Flask:
     """Build the Flask app of a service: its operations, probes, metrics, OpenAPI, problem documents."""
-    app = _App(import_name, static_folder=None)
+    app = App(import_name, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=edge.max_body_bytes, MAX_FORM_PARTS=100)
     for operation in api.operations:
         view = _view(edge, operation)

@@ -51,11 +51,16 @@ def migrate(database: Database, data: Path) -> bool:
 def create(connection: Connection) -> None:
     """Make the newest schema in an empty database."""
     METADATA.create_all(connection)
+    fill(connection)
+    connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA_VERSION})
+
+
+def fill(connection: Connection) -> None:
+    """Insert the rows that every registry has."""
     connection.execute(insert(COUNTERS), [{"name": name, "value": 0, "text": ""} for name in COUNTER_NAMES])
     home = {"id": TENANT, "title": "", "state": "active", "limits": "{}", "created_ns": clock.now_ns()}
     connection.execute(insert(TENANTS).values(**home))
-    connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-    connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA_VERSION})
 
 
 def upgrade(connection: Connection) -> None:

@@ -1,13 +1,16 @@
-"""The registry on a fresh SQLite file and on a fresh PostgreSQL database, alone or beside a real broker."""
+"""The registry on a fresh SQLite file and on an emptied PostgreSQL database, alone or beside a real broker."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from devices.config import DevicesConfig
+from devices.database.engine import Database
+from devices.database.schema import migrate
 from tests.devices.postgresql import Cluster
 from tests.devices.running import ADMIN, SERVICE, Broker, MqttDevice, Service
 from tests.support.waiting import wait_until
@@ -20,18 +23,45 @@ def postgresql() -> Iterator[Cluster]:
     started.stop()
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry's file as after its first start; copying it takes a tenth of making it."""
+    folder = tmp_path_factory.mktemp("made-once")
+    database = Database("sqlite:", folder)
+    migrate(database, folder)
+    database.close()
+    return folder / "registry.db"
+
+
 @pytest.fixture
-def sqlite_config(tmp_path: Path) -> DevicesConfig:
+def first_start(tmp_path: Path) -> DevicesConfig:
+    """As a registry that was never started finds it."""
     return DevicesConfig(
         data=tmp_path, broker="", ingest_url="http://127.0.0.1:9", operator_token=ADMIN, service_token=SERVICE
     )
 
 
+@pytest.fixture
+def sqlite_config(first_start: DevicesConfig, made_once: Path) -> DevicesConfig:
+    shutil.copyfile(made_once, first_start.data / "registry.db")
+    return first_start
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def config(sqlite_config: DevicesConfig, request: pytest.FixtureRequest) -> DevicesConfig:
+def config(request: pytest.FixtureRequest) -> DevicesConfig:
+    """A registry that nobody has used yet, on either engine."""
     if request.param == "sqlite":
-        return sqlite_config
-    return sqlite_config.model_copy(update={"registry": request.getfixturevalue("postgresql").database()})
+        return request.getfixturevalue("sqlite_config")
+    registry = request.getfixturevalue("postgresql").registry()
+    return request.getfixturevalue("first_start").model_copy(update={"registry": registry})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_config(first_start: DevicesConfig, request: pytest.FixtureRequest) -> DevicesConfig:
+    """A database without any table, on either engine."""
+    if request.param == "sqlite":
+        return first_start
+    return first_start.model_copy(update={"registry": request.getfixturevalue("postgresql").database()})
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ def test_steps_and_tables_make_the_same_schema(tmp_path, kind: str, request: pyt
     assert len(shown[0]) > 12
 
 
-def test_older_registry_keeps_its_people_and_devices(config, tmp_path) -> None:
-    database = Database(config.registry, tmp_path)
+def test_older_registry_keeps_its_people_and_devices(empty_config, tmp_path) -> None:
+    database = Database(empty_config.registry, tmp_path)
     alembic = Config()
     alembic.set_main_option("script_location", str(MIGRATIONS))
     alembic.set_main_option("path_separator", "os")

@@ -22,14 +22,14 @@ def old_database(config, version: str) -> Database:
     return database
 
 
-def test_types_in_force_become_first_kept_versions(config) -> None:
-    database = old_database(config, "0001")
+def test_types_in_force_become_first_kept_versions(empty_config) -> None:
+    database = old_database(empty_config, "0001")
     with database.engine.begin() as connection:
         for name, version in (("pump", 7), ("tank", 1)):
             row = {"name": name, "version": version}
             connection.execute(text("INSERT INTO device_types VALUES ('default', :name, :version, '{}')"), row)
 
-    migrate(database, config.data)
+    migrate(database, empty_config.data)
 
     store = TypeStore(database)
     found = [(each.name, each.version, each.version_id) for each in store.list("default")]
