@@ -4,13 +4,17 @@ mosquitto's password file holds one hash a user, the registry several credential
 a device's valid credentials at a time: the one it took already (a rotation cuts nobody off), else the newest. When the
 broker refuses a log-in, each unconnected device with several valid credentials is turned to its next one, so a device
 that comes with its new secret, or still with its old one, is let in at one of its next tries.
+
+The list is kept in memory (300 bytes a device) and only devices that changed are read again: with 100,000 of them, all
+of it takes a second of this process, which a change of a tag must not cost.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Protocol
 
@@ -18,6 +22,7 @@ from chassis import logs
 from devices import metrics
 from devices.rows import BrokerCredential
 from wire import clock
+from wire.devices import Changes
 
 log = logs.get(__name__)
 POLL_S = 0.15  # how soon a change in the registry is noticed
@@ -34,6 +39,10 @@ class BrokerAuth(Protocol):
         """Make the broker accept exactly these users, each with one hash, beside the platform's services."""
         ...
 
+    def review(self) -> None:
+        """Look at what beside the users may have changed: the registry did."""
+        ...
+
     def settle(self) -> None:
         """Finish what could not be finished yet; called often."""
         ...
@@ -43,7 +52,10 @@ class Source(Protocol):
     """Where credentials come from; see `devices.internal.lookups.LookupStore`."""
 
     def revision(self) -> int: ...
-    def broker_credentials(self, now_ns: int) -> tuple[list[BrokerCredential], int | None]: ...
+    def changes(self, since: int) -> Changes: ...
+    def broker_credentials(
+        self, now_ns: int, ids: Sequence[str] | None = None
+    ) -> tuple[list[BrokerCredential], int | None]: ...
 
 
 class Turner(Protocol):
@@ -59,8 +71,9 @@ class BrokerAccess:
         self._source = source
         self._turner = turner
         self._auth = auth
-        self._stale = threading.Event()
-        self._revision = -1
+        self._users: dict[str, str] = {}  # device -> hash: the list as it was written
+        self._turned: deque[list[str]] = deque()  # turns that are not written yet
+        self._revision = -1  # what the list was written from; below 0: all of it has to be read
         self._is_written = False
         self._next_edge_ns: int | None = None
         self._turned_at_s = -TURN_PAUSE_S
@@ -90,17 +103,40 @@ class BrokerAccess:
             self._auth.settle()
 
     def write(self) -> None:
-        """Write the list now."""
+        """Bring the list up to date now."""
         started_s = time.monotonic()
-        self._stale.clear()
-        self._revision = -1  # a fault below leaves the list stale
-        revision = self._source.revision()
-        valid, self._next_edge_ns = self._source.broker_credentials(clock.now_ns())
-        self._auth.replace(choose(valid))
+        revision, ids = self._concerned()
+        self._revision = -1  # a fault below leaves all of the list stale
+        valid, edge_ns = self._source.broker_credentials(clock.now_ns(), ids)
+        if self._take(dict(choose(valid)), ids) or ids is None:
+            self._auth.replace(sorted(self._users.items()))
+            metrics.PASSWD_WRITES.inc()
+        else:
+            self._auth.review()
+        edges = [edge for edge in (edge_ns, self._next_edge_ns if ids is not None else None) if edge is not None]
+        self._next_edge_ns = min(edges, default=None)
         self._revision = revision
         self._is_written = True
-        metrics.PASSWD_WRITES.inc()
         metrics.PASSWD_SECONDS.observe(time.monotonic() - started_s)
+
+    def _concerned(self) -> tuple[int, list[str] | None]:
+        """Give the newest revision, and the devices whose credentials may have changed; None: any of them."""
+        turned = [device for _ in range(len(self._turned)) for device in self._turned.popleft()]
+        if self._revision < 0 or self._is_at_edge():
+            return self._source.revision(), None
+        changes = self._source.changes(self._revision)
+        return changes.revision, None if changes.reset else [*changes.devices, *turned]
+
+    def _take(self, fresh: dict[str, str], ids: Iterable[str] | None) -> bool:
+        """Take over what was read of all devices, or of some; tell whether it is new."""
+        if ids is None:
+            is_new, self._users = self._users != fresh, fresh
+            return is_new
+        changed = [id_ for id_ in ids if self._users.get(id_) != fresh.get(id_)]
+        for id_ in changed:
+            self._users.pop(id_, None)
+        self._users |= {id_: fresh[id_] for id_ in changed if id_ in fresh}
+        return bool(changed)
 
     def on_refusal(self) -> None:
         """Answer a refused log-in: turn unconnected devices with several valid credentials to their next one."""
@@ -111,13 +147,13 @@ class BrokerAccess:
         if turned:
             self._changed_at_s = time.monotonic()
             log.info("broker_credentials_turned", devices=len(turned))
-            self._stale.set()
+            self._turned.append(turned)
 
     def _is_stale(self) -> bool:
-        edge_ns = self._next_edge_ns
-        if self._stale.is_set() or (edge_ns is not None and clock.now_ns() >= edge_ns):
-            return True
-        return self._source.revision() != self._revision
+        return bool(self._turned) or self._is_at_edge() or self._source.revision() != self._revision
+
+    def _is_at_edge(self) -> bool:
+        return self._next_edge_ns is not None and clock.now_ns() >= self._next_edge_ns
 
 
 def choose(valid: Sequence[BrokerCredential]) -> list[tuple[str, str]]:
@@ -138,6 +174,9 @@ class NoBroker:
     """A BrokerAuth where the broker's list is kept by somebody else."""
 
     def replace(self, users: Sequence[tuple[str, str]]) -> None:
+        """See BrokerAuth."""
+
+    def review(self) -> None:
         """See BrokerAuth."""
 
     def settle(self) -> None:

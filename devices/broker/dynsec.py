@@ -80,6 +80,9 @@ class DynamicSecurity:
         if unset:
             log.warning("broker_secrets_unknown", devices=unset)
 
+    def review(self) -> None:
+        """See BrokerAuth."""
+
     def settle(self) -> None:
         """See BrokerAuth."""
 

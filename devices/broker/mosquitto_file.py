@@ -48,6 +48,10 @@ class MosquittoFile:
         if not _holds(self._passwd_path, content):
             write_whole(self._passwd_path, content)
             self._must_signal = True
+        self.review()
+
+    def review(self) -> None:
+        """See BrokerAuth: write the list of revoked certificates when it changed."""
         revoked = self._revocations.write() if self._revocations else None
         if revoked is not None:
             self._must_signal = True

@@ -82,8 +82,13 @@ class LookupStore:
         with self._database.read() as connection:
             return _revision(connection)
 
-    def broker_credentials(self, now_ns: int) -> tuple[list[BrokerCredential], int | None]:
-        """Give the valid credentials of active devices, newest first within a device, and when that next changes."""
+    def broker_credentials(
+        self, now_ns: int, ids: Sequence[str] | None = None
+    ) -> tuple[list[BrokerCredential], int | None]:
+        """Give the valid credentials of active devices, newest first within a device, and when that next changes.
+
+        With `ids` only of those devices.
+        """
         columns = select(
             CREDENTIALS.c.device,
             CREDENTIALS.c.id,
@@ -94,10 +99,16 @@ class LookupStore:
         )
         active = columns.select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.state.in_(("active", "held")))
         active = active.where(DEVICES.c.tenant.not_in(_SUSPENDED))
-        order = (CREDENTIALS.c.device, CREDENTIALS.c.created_ns.desc(), CREDENTIALS.c.id)
+        active = active.order_by(CREDENTIALS.c.device, CREDENTIALS.c.created_ns.desc(), CREDENTIALS.c.id)
+        parts = [None] if ids is None else [ids[i : i + PARAMETERS] for i in range(0, len(ids), PARAMETERS)]
         valid, boundaries = [], []
         with self._database.read() as connection:
-            for device, key, broker_hash, chosen, start, end in connection.execute(active.order_by(*order)):
+            rows = (
+                row
+                for part in parts
+                for row in connection.execute(active if part is None else active.where(DEVICES.c.id.in_(part)))
+            )
+            for device, key, broker_hash, chosen, start, end in rows:
                 boundaries += [edge for edge in (start, end) if edge is not None and edge > now_ns]
                 if broker_hash == CERTIFICATE:
                     continue  # the broker takes it by its authority and the revocation list

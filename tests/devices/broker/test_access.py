@@ -3,13 +3,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from devices.broker.access import BUSY_PAUSE_S, PAUSE_S, BrokerAccess, choose
 from devices.broker.mosquitto_file import MosquittoFile
 from devices.credentials import hash_for_broker
 from devices.rows import BrokerCredential
 from tests.support.waiting import wait_until
+from wire.devices import Changes
+from wire.errors import Unavailable
 
 CUT_S = 2.0
 
@@ -28,11 +33,18 @@ class FixedSource:
     def __init__(self) -> None:
         self.number = 1
         self.edge_ns: int | None = None
+        self.asked: list[Sequence[str] | None] = []
 
     def revision(self) -> int:
         return self.number
 
-    def broker_credentials(self, now_ns: int) -> tuple[list[BrokerCredential], int | None]:
+    def changes(self, since: int) -> Changes:
+        return Changes(revision=self.number, devices=["a"])
+
+    def broker_credentials(
+        self, now_ns: int, ids: Sequence[str] | None = None
+    ) -> tuple[list[BrokerCredential], int | None]:
+        self.asked.append(ids)
         if self.edge_ns is None or self.edge_ns > now_ns:
             return [held("a", "c1")], self.edge_ns
         return [], None
@@ -50,6 +62,9 @@ class Collected:
     def replace(self, users: list[tuple[str, str]]) -> None:
         self.lists.append(users)
 
+    def review(self) -> None:
+        """Nothing is beside the list."""
+
     def settle(self) -> None:
         """Nothing is ever left over."""
 
@@ -66,6 +81,37 @@ def test_credential_that_ends_leaves_the_list_by_itself() -> None:
     finally:
         stopping.set()
         thread.join()
+
+
+def test_change_reads_only_what_changed_and_writes_only_what_is_new() -> None:
+    source, collected = FixedSource(), Collected()
+    access = BrokerAccess(source, NobodyTurns(), collected)
+    access.write()
+
+    source.number = 2
+    access.write()  # something else about the device
+    source.number, source.edge_ns = 3, 1
+    access.write()
+
+    assert source.asked == [None, ["a"], ["a"]]
+    assert collected.lists == [[("a", "hash-c1")], []]
+
+
+def test_list_that_could_not_be_written_is_written_at_the_next_try() -> None:
+    class Away(Collected):
+        def replace(self, users: list[tuple[str, str]]) -> None:
+            super().replace(users)
+            if len(self.lists) == 1:
+                raise Unavailable("the broker does not answer")
+
+    collected = Away()
+    access = BrokerAccess(FixedSource(), NobodyTurns(), collected)
+    with pytest.raises(Unavailable):
+        access.write()
+
+    access.write()
+
+    assert collected.lists == [[("a", "hash-c1")]] * 2
 
 
 def test_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -196,11 +242,16 @@ def test_ten_thousand_users_are_rewritten_within_a_second(tmp_path: Path) -> Non
 
 
 class EverChanging(FixedSource):
-    """Another revision at every look."""
+    """Another revision at every look, and another secret."""
 
     def revision(self) -> int:
         self.number += 1
         return self.number
+
+    def broker_credentials(
+        self, now_ns: int, ids: Sequence[str] | None = None
+    ) -> tuple[list[BrokerCredential], int | None]:
+        return [held("a", f"c{self.number}")], None
 
 
 def test_changes_without_end_rewrite_the_list_more_rarely() -> None:
