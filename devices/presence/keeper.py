@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -13,7 +14,7 @@ from wire import clock
 from wire.clock import NS_PER_S
 
 BEAT_S = 5.0  # how often "alive" is noted; the broker keeps its news for 20 s (mosquitto 2.0.11, measured)
-OVERDUE_S = 2.0  # how often connected devices are looked at that their types expect to hear more of
+OVERDUE_S = 2.0  # how often connected devices are looked at that their types expect to hear more of; and all counted
 TRUSTED_GAP_NS = 14 * NS_PER_S  # 20 s less a beat and a margin
 
 
@@ -23,8 +24,8 @@ class Marks(Protocol):
     def change(self, ids: Sequence[str], judge: Callable[[str, Mark], Mark]) -> None: ...
     def unconfirm(self) -> None: ...
     def disconnect_all(self, judge: Callable[[str, Mark], Mark]) -> None: ...
-    def silence(self, is_silent: Callable[[Mark, float | None], bool], silence: Callable[[Mark], Mark]) -> int: ...
-    def overdue(self, is_overdue: Callable[[Mark, float], bool]) -> int: ...
+    def silence(self, limit_s: Callable[[float | None], float], now_ns: int) -> int: ...
+    def overdue(self, limit_s: Callable[[float | None], float], now_ns: int) -> int: ...
     def beat(self) -> None: ...
     def last_beat_ns(self) -> int: ...
     def counts(self) -> tuple[int, int]: ...
@@ -82,17 +83,17 @@ class Keeper:
 
     def look(self, *, hears: bool) -> None:
         """Look for silent devices; `hears` says that the broker's news are complete up to now."""
-
-        def is_silent(mark: Mark, interval_s: float | None) -> bool:
-            return presence.is_silent(mark, presence.silence_limit_s(interval_s, self._silence_s), clock.now_ns())
-
-        self._marks.silence(is_silent, presence.silence)
+        now_ns = clock.now_ns()
+        self._marks.silence(lambda interval_s: presence.silence_limit_s(interval_s, self._silence_s), now_ns)
         if time.monotonic() >= self._overdue_at_s:
             self._overdue_at_s = time.monotonic() + OVERDUE_S
-            self._marks.overdue(lambda mark, interval_s: presence.is_overdue(mark, interval_s, clock.now_ns()))
-        registered, online = self._marks.counts()
-        metrics.DEVICES.set(registered)
-        metrics.ONLINE.set(online)
+            self._marks.overdue(lambda interval_s: presence.silence_limit_s(interval_s, math.inf), now_ns)
+            self._count()
         if hears and time.monotonic() - self._beat_at_s >= BEAT_S:
             self._marks.beat()
             self._beat_at_s = time.monotonic()
+
+    def _count(self) -> None:
+        registered, online = self._marks.counts()
+        metrics.DEVICES.set(registered)
+        metrics.ONLINE.set(online)

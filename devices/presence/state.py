@@ -74,25 +74,13 @@ def judge(mark: Mark, evidence: Evidence) -> Mark:
     return _RULES[evidence.kind](mark, evidence)
 
 
-def is_silent(mark: Mark, silence_s: float, now_ns: int) -> bool:
-    """Tell whether an online device must be taken for gone."""
-    heard_ns = max(mark.last_seen_ns, mark.since_ns)
-    return mark.online and not mark.connected and now_ns - heard_ns > silence_s * NS_PER_S
-
-
-def is_overdue(mark: Mark, interval_s: float, now_ns: int) -> bool:
-    """Tell whether a connected device sends less than its type expects."""
-    heard_ns = max(mark.last_seen_ns, mark.since_ns)
-    return mark.connected and mark.online and now_ns - heard_ns > SILENT_INTERVALS * interval_s * NS_PER_S
-
-
 def silence(mark: Mark) -> Mark:
     """Give the mark of a device that fell silent."""
     return replace(mark, online=False, gone_ns=mark.last_seen_ns - MQTT_GRACE_NS)  # any word from now on counts
 
 
 def silence_limit_s(expected_interval_s: float | None, default_s: float) -> float:
-    """How long a device may be unheard."""
+    """How long a device may be unheard: by its last message, and since its connection began or ended."""
     return default_s if expected_interval_s is None else SILENT_INTERVALS * expected_interval_s
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, true, tuple_, update
 
 from devices.credentials import CERTIFICATE
 from devices.database.engine import Database, Write
 from devices.database.tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
 from devices.presence import history, journal
-from devices.presence.state import Mark
+from devices.presence.state import Mark, silence
 from devices.store import PARAMETERS
+from wire.clock import NS_PER_S
 
+MOST = 1_000  # marks written in one transaction: others wait for it
+Limit = Callable[[float | None], float]  # expected interval of a type -> how long a device may be unheard, s
+_HOME = PRESENCE.join(DEVICES, and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id))
 _NAMES = tuple(Mark.__dataclass_fields__)
 _UPDATE = (
     update(PRESENCE)
@@ -49,41 +54,31 @@ class PresenceStore:
             known = _read_marks(transaction, PRESENCE.c.connected)
             _write_marks(transaction, known, {key: judge(key, old.mark or Mark()) for key, old in known.items()})
 
-    def silence(self, is_silent: Callable[[Mark, float | None], bool], silence: Callable[[Mark], Mark]) -> int:
-        """Replace the marks of unconnected online devices that are silent, given their type's expected interval."""
-        quiet = and_(PRESENCE.c.online, PRESENCE.c.connected.is_(False))
-        with self._database.read() as connection:
-            if connection.execute(select(PRESENCE.c.device).where(quiet).limit(1)).first() is None:
-                return 0
-        with self._database.write("presence") as transaction:
-            intervals = _read_intervals(transaction)
-            query = _marks_query().add_columns(DEVICES.c.type).where(quiet)
-            known: dict[str, _Kept] = {}
-            for row in transaction.execute(query).mappings():
-                mark = _to_mark(row)
-                if mark is not None and is_silent(mark, intervals.get((row["tenant"], row["type"]))):
-                    known[row["id"]] = _Kept(row["tenant"], mark)
-            _write_marks(transaction, known, {key: silence(old.mark) for key, old in known.items() if old.mark})
-        return len(known)
+    def silence(self, limit_s: Limit, now_ns: int) -> int:
+        """Take unconnected online devices for gone that were not heard for their limit."""
+        here = and_(PRESENCE.c.online.is_(True), PRESENCE.c.connected.is_(False))
+        return self._change_unheard(here, (limit_s, now_ns), silence)
 
-    def overdue(self, is_overdue: Callable[[Mark, float], bool]) -> int:
-        """Mark connected devices as stale of which less is heard than their types expect."""
-        here = and_(PRESENCE.c.connected, PRESENCE.c.online, PRESENCE.c.stale.is_(False))
+    def overdue(self, limit_s: Limit, now_ns: int) -> int:
+        """Mark connected devices as stale that were not heard for their limit."""
+        here = and_(PRESENCE.c.online.is_(True), PRESENCE.c.connected.is_(True), PRESENCE.c.stale.is_(False))
+        return self._change_unheard(here, (limit_s, now_ns), lambda mark: replace(mark, stale=True))
+
+    def _change_unheard(
+        self, here: ColumnElement[bool], judged: tuple[Limit, int], change: Callable[[Mark], Mark]
+    ) -> int:
+        """Change the marks of devices that were not heard, MOST in a transaction: a whole fleet may fall silent."""
         with self._database.read() as connection:
-            intervals = {key: each for key, each in _read_intervals(connection).items() if each is not None}
-        if not intervals:
-            return 0
-        query = _marks_query().add_columns(DEVICES.c.type)
-        named = DEVICES.c.type.in_({name for _, name in intervals})
-        known: dict[str, _Kept] = {}
-        with self._database.write("presence") as transaction:
-            for row in transaction.execute(query.where(here, named)).mappings():
-                mark, interval_s = _to_mark(row), intervals.get((row["tenant"], row["type"]))
-                if mark is not None and interval_s is not None and is_overdue(mark, interval_s):
-                    known[row["id"]] = _Kept(row["tenant"], mark)
-            stale = {key: replace(old.mark, stale=True) for key, old in known.items() if old.mark}
-            _write_marks(transaction, known, stale)
-        return len(known)
+            unheard = _unheard(_read_intervals(connection), *judged)
+            if unheard is None:
+                return 0
+            these = and_(here, unheard)
+            ids = connection.execute(select(DEVICES.c.id).select_from(_HOME).where(these)).scalars().all()
+        for start in range(0, len(ids), MOST):
+            with self._database.write("presence") as transaction:  # as they are now: more may have been heard
+                known = _read_marks(transaction, and_(DEVICES.c.id.in_(ids[start : start + MOST]), these))
+                _write_marks(transaction, known, {key: change(old.mark) for key, old in known.items() if old.mark})
+        return len(ids)
 
     def beat(self) -> None:
         """Note that the keeper of presence is alive and up to date."""
@@ -101,7 +96,7 @@ class PresenceStore:
         """Give the number of devices registered and online."""
         with self._database.read() as connection:
             registered = connection.execute(select(func.count()).select_from(DEVICES)).scalar_one()
-            present = select(func.count()).select_from(PRESENCE).where(PRESENCE.c.online)
+            present = select(func.count()).select_from(PRESENCE).where(PRESENCE.c.online.is_(True))
             online = connection.execute(present).scalar_one()
         return registered, online
 
@@ -178,6 +173,28 @@ def _write_marks(transaction: Write, known: Mapping[str, _Kept], marks: Mapping[
 
 def _values(mark: Mark, prefix: str) -> dict[str, Any]:
     return {prefix + name: getattr(mark, name) for name in _NAMES}
+
+
+def _unheard(
+    intervals: Mapping[tuple[str, str], float | None], limit_s: Limit, now_ns: int
+) -> ColumnElement[bool] | None:
+    """Give the condition of devices that were not heard for the limit of their type; None: there is no limit."""
+    limits: dict[float, list[tuple[str, str]]] = {}
+    for key, interval_s in intervals.items():
+        limits.setdefault(limit_s(interval_s), []).append(key)
+    worn, usual_s = tuple_(DEVICES.c.tenant, DEVICES.c.type), limit_s(None)
+    unheard = [and_(worn.in_(keys), _before(each_s, now_ns)) for each_s, keys in limits.items() if each_s < inf]
+    if usual_s < inf:
+        named = [key for keys in limits.values() for key in keys]
+        is_usual = or_(DEVICES.c.type.is_(None), worn.not_in(named)) if named else true()
+        unheard.append(and_(is_usual, _before(usual_s, now_ns)))
+    # The shortest limit once more: it needs no look at the device.
+    return and_(_before(min((usual_s, *limits)), now_ns), or_(*unheard)) if unheard else None
+
+
+def _before(limit_s: float, now_ns: int) -> ColumnElement[bool]:
+    before_ns = now_ns - int(limit_s * NS_PER_S)
+    return and_(PRESENCE.c.last_seen_ns < before_ns, PRESENCE.c.since_ns < before_ns)
 
 
 def _read_intervals(transaction: Write | Connection) -> dict[tuple[str, str], float | None]:

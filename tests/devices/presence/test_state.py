@@ -9,7 +9,6 @@ from devices.presence.state import (
     BrokerNews,
     Evidence,
     Mark,
-    is_silent,
     judge,
     parse_line,
     parse_status,
@@ -52,17 +51,9 @@ def test_evidence_in_order_decides(steps, is_online) -> None:
     assert after(*steps).online is is_online
 
 
-def test_connected_device_is_never_silent() -> None:
-    mark = after(("connected", 0))
-
-    assert not is_silent(mark, 300, T0 + 10_000 * NS_PER_S)
-
-
-def test_unconnected_device_is_silent_after_its_limit_and_comes_back() -> None:
+def test_silenced_device_comes_back_by_its_next_message() -> None:
     mark = after(("seen", 0))
 
-    assert not is_silent(mark, 300, T0 + 300 * NS_PER_S)
-    assert is_silent(mark, 300, T0 + 301 * NS_PER_S)
     assert not silence(mark).online
     assert after(("seen_mqtt", 1), mark=silence(mark)).online
 
