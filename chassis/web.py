@@ -98,6 +98,7 @@ class Api:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.described: list[Operation] = []  # of services beside this one, that its OpenAPI document tells of
 
     def route(self, method: str, rule: str, access: Access, **declared: Any) -> Callable[[Handler], Handler]:
         """Declare an operation; keywords are those of Operation. The summary is the handler's first doc line."""
@@ -129,7 +130,9 @@ def create_app(edge: Edge, api: Api, import_name: str = __name__) -> Flask:
         view = _view(edge, operation)
         app.add_url_rule(operation.rule, f"{operation.method} {operation.rule}", view, methods=[operation.method])
     _add_probes(app, edge)
-    app.add_url_rule("/openapi.json", "openapi", lambda: answer(openapi.document(edge.service, api.operations)))
+    app.add_url_rule(
+        "/openapi.json", "openapi", lambda: answer(openapi.document(edge.service, api.operations + api.described))
+    )
     app.register_error_handler(Exception, _on_error)
     app.after_request(lambda response: _finish(edge.service, response))
     app.extensions["headwater.api"] = api

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -26,6 +27,8 @@ CHUNK_BYTES = 64 * 1024
 LINE_BYTES = 16 * 1024  # a longer line of output is cut into pieces
 LAST_WORDS, LAST_CHARS = 8, 200
 OK = b"200"
+LISTEN_FD = "HEADWATER_LISTEN_FD"  # tells a process which of its descriptors is its listening socket
+BACKLOG = 4_096  # as that of the services that listen for themselves
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None)
 
@@ -47,6 +50,7 @@ class Spec:
         60.0  # a process that was ready and then answers nothing for so long is ended; tcp:// always does
     )
     is_vital: bool = True  # the start has failed when this does not come up
+    listen: str = ""  # host:port on which the supervisor listens for it: it starts when somebody connects
     filter: Callable[[str], str | None] = lambda line: line  # what of its output is shown
     tend: Callable[[int], None] | None = None  # called with the pid each second while it is ready; must not block
 
@@ -63,6 +67,28 @@ class Child:
         self.ended: asyncio.Future[int] | None = None
         self._output = output
         self._partial = b""
+        self._listener: socket.socket | None = None
+
+    def listen(self) -> None:
+        """Open the socket that the process will be given, where its specification says so. Raises OSError."""
+        if self.spec.listen:
+            host, _, port = self.spec.listen.rpartition(":")
+            self._listener = socket.create_server((host, int(port)), backlog=BACKLOG)
+
+    async def called(self) -> None:
+        """Wait until somebody has connected; the connection waits in the socket for the process."""
+        assert self._listener is not None
+        loop, seen = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._listener, seen.set)
+        try:
+            await seen.wait()
+        finally:
+            loop.remove_reader(self._listener)
+
+    def close(self) -> None:
+        """Close the socket: nobody will start any more."""
+        if self._listener is not None:
+            self._listener.close()
 
     @property
     def pid(self) -> int | None:
@@ -72,9 +98,11 @@ class Child:
     def spawn(self) -> None:
         """Start the process as leader of a session of its own, bound to end when this process ends."""
         loop = asyncio.get_running_loop()
+        handed = () if self._listener is None else (self._listener.fileno(),)
         self.process = subprocess.Popen(
             list(self.spec.argv),
-            env=dict(self.spec.env),
+            env=dict(self.spec.env) | ({LISTEN_FD: str(handed[0])} if handed else {}),
+            pass_fds=handed,
             cwd=self.spec.cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

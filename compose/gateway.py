@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from compose.broker import checked_path, fill
 from compose.config import LOOPBACK, UpConfig, join, near
 from compose.folder import Folder, write_private
+from ingest.protocols import PROTOCOLS, SERVICES
 from wire.errors import BadRequest, HeadwaterError, NotFound, RetryLater, TooLarge, TooManyRequests, Unavailable
 
 TEMPLATE = Path(__file__).with_name("gateway.conf")
 IN_FLIGHT = 1_024  # telemetry requests in the service at once: a second's worth on a small, busy machine
+KEPT_OPEN = 256  # connections to the service of most devices, when they are idle
 OF_ONE_DEVICE = 8  # of these: a device that sends without measure must not take the places of the others
 RETRY_AFTER_S = 1  # a restarted service is back sooner than this on any machine
 LOG_LEVELS = {"debug": "info", "info": "error", "warning": "crit", "error": "crit"}  # `error` is a line per request
@@ -25,7 +28,8 @@ def write(folder: Folder, config: UpConfig, ports: Mapping[str, int]) -> Path:
         "USER": "user root root;" if os.geteuid() == 0 else "",
         "LOG_LEVEL": LOG_LEVELS[config.log_level],
         "INGEST_JSON": str(ports["ingest-json"]),
-        "IN_FLIGHT": str(IN_FLIGHT),
+        "TELEMETRY": _telemetry(ports),
+        "DIALECTS": _dialects(),
         "OF_ONE_DEVICE": str(OF_ONE_DEVICE),
         "DEVICES": str(ports["devices"]),
         "DASHBOARD": str(ports["dashboard"]),
@@ -64,6 +68,32 @@ def _listen(config: UpConfig, ports: Mapping[str, int]) -> str:
             "ssl_protocols TLSv1.2 TLSv1.3;",
             "ssl_session_cache shared:tls:4m;",
         )
+    )
+
+
+def _telemetry(ports: Mapping[str, int]) -> str:
+    """Give the ingestion services, and which of them a request to /v1/telemetry is for: by its path, or by its type."""
+    blocks = [
+        f"    upstream telemetry-{service} {{ server {LOOPBACK}:{ports[f'ingest-{service}']} max_conns={IN_FLIGHT};"
+        f" keepalive {KEPT_OPEN if service == SERVICES[0] else KEPT_OPEN // 8}; keepalive_requests 100000; }}"
+        for service in SERVICES
+    ]
+    ways = [f"        default telemetry-{SERVICES[0]};"]
+    for protocol in PROTOCOLS.values():
+        if protocol.service != SERVICES[0]:
+            ways.append(f'        "~^/v1/telemetry/{protocol.name} " telemetry-{protocol.service};')
+            types = "|".join(map(re.escape, protocol.media_types))
+            ways += [f'        "~*^/v1/telemetry ({types}) *(;|$)" telemetry-{protocol.service};'] if types else []
+    return "\n".join([*blocks, '    map "$uri $content_type" $telemetry_service {', *ways, "    }"])
+
+
+def _dialects() -> str:
+    """Give the paths that clients of other systems post to."""
+    return "\n".join(
+        f"        location {'' if path.endswith('/') else '= '}{path} {{ limit_conn senders {OF_ONE_DEVICE};"
+        f" proxy_pass http://telemetry-{protocol.service}; }}"
+        for protocol in PROTOCOLS.values()
+        for path in protocol.paths
     )
 
 

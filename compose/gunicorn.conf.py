@@ -34,6 +34,8 @@ ending.watch()
 logs.configure(_config.name, style=_config.log_style, level=_config.log_level)
 
 bind = f"{_config.host}:{_config.port or DEFAULT_PORTS[_service]}"
+if _config.listen_fd is not None:
+    bind = f"fd://{_config.listen_fd}"
 workers = _config.processes
 worker_class = {"dashboard": "chassis.gevent_worker.ProblemGeventWorker"}.get(
     _service, "chassis.loop_worker.LoopWorker"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compose import autosave, broker, certificate, gateway
 from compose.child import Spec, python
 from compose.config import LOOPBACK, UpConfig, join, near
 from compose.credentials import Secrets
 from compose.folder import Folder, StartError
+from ingest.protocols import SERVICES
 
 INNER = ("devices", "ingest-json", "writer", "bridge", "dashboard")
+ON_DEMAND = tuple(f"ingest-{service}" for service in SERVICES[1:])  # a protocol nobody speaks costs nothing
 DEMO_SCENARIOS = "greenhouse,cold-chain,pump"
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
 GATEWAY_STAGE, DOOR_STAGE, CORE_STAGE, BROKER_STAGE = 4, 3, 2, 0
@@ -60,6 +62,7 @@ def specs(plan: Plan) -> list[Spec]:
     services = [
         _service(plan, "devices", "serve", "devices", stage=CORE_STAGE, broker_user="devices"),
         _service(plan, "ingest-json", "serve", "ingest", "--protocol", "json", stage=CORE_STAGE),
+        *(_on_demand(plan, name) for name in ON_DEMAND),
         _service(plan, "writer", "writer", stage=CORE_STAGE, broker_user="writer"),
         *(
             _service(plan, name, "bridge", stage=DOOR_STAGE, broker_user=name)
@@ -127,13 +130,14 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
             "REGISTRY_KEY_FILE": str(plan.folder.secrets / "registry.key"),
             "ADMIN_HASH_FILE": str(plan.folder.secrets / "admin.hash"),
         }
-    if name.startswith("ingest-"):
+    if name == "ingest-json":
         return {"GATEWAY_SHED_FILE": str(gateway.shed_file(plan.folder))}
     if name.startswith("bridge"):
         return pid_file | {
             "BROKER_SESSION_FILE": str(plan.folder.broker / f"{name}.session"),
             "BRIDGES": str(plan.config.bridges),
             "BRIDGE_NUMBER": name[7:] or "1",
+            "INGEST_URLS": ",".join(f"{each[7:]}={plan.inner_url(each)}" for each in ON_DEMAND),
         }
     return {}
 
@@ -151,6 +155,11 @@ def _service(plan: Plan, name: str, *arguments: str, stage: int, broker_user: st
         after=("broker",),
         stage=stage,
     )
+
+
+def _on_demand(plan: Plan, name: str) -> Spec:
+    made = _service(plan, name, "serve", "ingest", "--protocol", name.removeprefix("ingest-"), stage=CORE_STAGE)
+    return replace(made, listen=f"{LOOPBACK}:{plan.ports[name]}", is_vital=False)
 
 
 def _broker(plan: Plan) -> Spec:

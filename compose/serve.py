@@ -35,6 +35,7 @@ class ServeConfig(BaseModel):
     data: Path = Path("./data")
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65_535)  # 0: the service's usual one
+    listen_fd: int | None = Field(default=None, ge=3)  # a socket that listens already, instead of host and port
     workers: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=16, ge=1, le=256)
     log_level: logs.Level = "info"
@@ -61,11 +62,10 @@ def serve(service: str, protocol: str = "json") -> int:
         return 2
     os.environ["HEADWATER_SERVICE"] = service
     if service == "ingest":
-        from ingest.protocols import PROTOCOLS
+        from ingest.protocols import SERVICES
 
-        known = sorted({each.service for each in PROTOCOLS.values()})
-        if protocol not in known:
-            print(f"headwater: no ingest service {protocol!r}; there is {', '.join(known)}", file=sys.stderr)
+        if protocol not in SERVICES:
+            print(f"headwater: no ingest service {protocol!r}; there is {', '.join(SERVICES)}", file=sys.stderr)
             return 2
         os.environ["HEADWATER_PROTOCOL"] = protocol
     from gunicorn.app.wsgiapp import WSGIApplication

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from compose.folder import Folder
 
-ProcessState = Literal["waiting", "starting", "running", "restarting", "stopped"]
+ProcessState = Literal["waiting", "idle", "starting", "running", "restarting", "stopped"]
 
 
 class ProcessRecord(BaseModel):

@@ -52,6 +52,8 @@ class Supervisor:
             numbers.append(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self._on_signal)
+        if not self._listen():
+            return 1
         keepers = [asyncio.create_task(self._keep(child), name=name) for name, child in self._children.items()]
         for keeper in keepers:
             keeper.add_done_callback(self._on_keeper_end)
@@ -68,6 +70,8 @@ class Supervisor:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+            for child in self._children.values():
+                child.close()
             self._state.ready = False
             self._save()
         return 1 if self.failure else 0
@@ -76,6 +80,15 @@ class Supervisor:
         """Begin to stop; a second call stops without grace."""
         self._hurry = self._stopping.is_set()
         self._stopping.set()
+
+    def _listen(self) -> bool:
+        for name, child in self._children.items():
+            try:
+                child.listen()
+            except OSError as error:
+                self.failure = f"{name} cannot listen on {child.spec.listen}: {os.strerror(error.errno or 0)}"
+                return False
+        return True
 
     def _on_signal(self) -> None:
         if not self._stopping.is_set():
@@ -123,6 +136,8 @@ class Supervisor:
         name = child.spec.name
         for other in child.spec.after:
             await self._ready[other].wait()
+        if child.spec.listen:
+            await self._be_called(child)
         pause = 0.0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -140,6 +155,12 @@ class Supervisor:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause or FIRST_PAUSE_S, LONGEST_PAUSE_S)
+
+    async def _be_called(self, child: Child) -> None:
+        """Wait for the first connection; until then it costs nothing, and whoever needs it is not kept waiting."""
+        self._ready[child.spec.name].set()
+        self._note(child, "idle")
+        await child.called()
 
     async def _live(self, child: Child) -> None:
         """Run the process once, from spawn to end."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 
 from flask import Flask
 
@@ -24,7 +25,7 @@ from ingest.held import HeldData
 from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.ports import Ports
-from ingest.protocols import PROTOCOLS, served_by
+from ingest.protocols import PROTOCOLS, SERVICES, served_by
 from ingest.quarantine import Quarantine
 from ingest.rates import RateLimits
 from ingest.replay import Replayer
@@ -40,6 +41,7 @@ from wire.errors import Unavailable
 
 log = logs.get(__name__)
 PRUNE_S = 600.0
+FIELD_TYPES = "fieldtypes.db"
 DAY_NS = 86_400 * clock.NS_PER_S
 SPOOL_BYTES = Gauge("headwater_ingest_spool_bytes", "Bytes in this process' spool slot", multiprocess_mode="livesum")
 
@@ -53,14 +55,10 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     ports, closing = _open_ports(config, registry)
     service = IngestService(ports, served_by(config.protocol))
     spool = config.data / "spool"
-    ledger = Ledger(ports.quarantine, lambda: accepted_total(spool), partial(read_counters, config.data),
-                    partial(read_boots, config.data))  # fmt: skip
-    api = web.Api()
+    api, workers = web.Api(), Workers()
     device_api.add_routes(api, service, ports.gate, ports.reports)
-    replayer = Replayer(ports, PROTOCOLS)
-    quarantine_api.add_routes(api, ports, replayer, ledger)
-    trials_api.add_routes(api, Trials(ports, PROTOCOLS, partial(series.open_reader, config.store, config.data)))
-    workers = Workers()
+    if config.protocol == SERVICES[0]:
+        _keep_books(api, workers, config, ports)
 
     def ready() -> dict[str, str]:
         is_writable = os.access(spool / config.protocol, os.W_OK)
@@ -72,23 +70,30 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
 
     edge = web.Edge(f"ingest-{config.protocol}", config.service_token, PeerTokens(registry), ready)
     app = web.create_app(edge, api, __name__)
-    app.extensions[QUICK] = ("/v1/telemetry", "/api/v1/")
+    app.extensions[QUICK] = ("/v1/telemetry", *(path for each in service.protocols.values() for path in each.paths))
     closing.callback(workers.stop)
     _start(workers, config, service, ports)
-    _start_pruning(workers, config, ports.quarantine)
-    held = HeldData(ports, replayer, config.data / "held.lock")
-    workers.start("held-data", lambda: held.run(workers.stopping))
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.close"] = closing.close
     return app
 
 
+def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Ports) -> None:
+    """Let one of the services answer for what all of them keep: quarantine, ledger, trials of new device types."""
+    ledger = Ledger(ports.quarantine, lambda: accepted_total(config.data / "spool"),
+                    partial(read_counters, config.data), partial(read_boots, config.data))  # fmt: skip
+    replayer = Replayer(ports, PROTOCOLS)
+    quarantine_api.add_routes(api, ports, replayer, ledger)
+    trials_api.add_routes(api, Trials(ports, PROTOCOLS, partial(series.open_reader, config.store, config.data)))
+    _start_pruning(workers, config, ports.quarantine)
+    held = HeldData(ports, replayer, config.data / "held.lock")
+    workers.start("held-data", lambda: held.run(workers.stopping))
+
+
 def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]:
-    folder = config.data / "ingest" / config.protocol
-    folder.mkdir(parents=True, exist_ok=True)
     spool = config.data / "spool" / config.protocol
     with ExitStack() as closing:
-        field_types = FieldTypes(folder / "fieldtypes.db")
+        field_types = FieldTypes(_field_types_file(config.data / "ingest"))
         closing.callback(field_types.close)
         bounds = {"limit_bytes": config.quarantine_limit_bytes, "limit_entries": config.quarantine_limit_entries}
         quarantine = Quarantine(config.data / "quarantine.db", **bounds)
@@ -102,6 +107,16 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
         )
         return ports, closing.pop_all()
     raise AssertionError
+
+
+def _field_types_file(folder: Path) -> Path:
+    """Give the file that all ingestion services share; once each had its own, of which only that of json was used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shared, before = folder / FIELD_TYPES, folder / SERVICES[0] / FIELD_TYPES
+    for suffix in ("-wal", "-shm", "") if before.exists() and not shared.exists() else ():
+        with suppress(FileNotFoundError):
+            Path(f"{before}{suffix}").rename(f"{shared}{suffix}")
+    return shared
 
 
 def _start(workers: Workers, config: IngestConfig, service: IngestService, ports: Ports) -> None:

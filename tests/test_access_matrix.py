@@ -23,6 +23,7 @@ from dashboard_api.config import DashboardConfig
 from devices.config import DevicesConfig
 from ingest.app import create_app as create_ingest
 from ingest.config import IngestConfig
+from ingest.protocols import SERVICES
 from tests.dashboard_api.fakes import MemoryReader
 from tests.devices.running import ADMIN, SERVICE, Service
 from tests.support.in_process import AppPeer
@@ -54,7 +55,10 @@ class Platform:
         self.registry = Service(config)
         peer = AppPeer(self.registry.app, SERVICE)
         self.apps["devices"] = self.registry.app
-        self.apps["ingest"] = create_ingest(IngestConfig(data=self.folder, service_token=SERVICE), peer)
+        for service in SERVICES:
+            name = "ingest" if service == SERVICES[0] else f"ingest-{service}"
+            config = IngestConfig(protocol=service, data=self.folder, service_token=SERVICE)
+            self.apps[name] = create_ingest(config, peer)
         ports = Ports(MemoryReader(), peer, AppPeer(self.apps["ingest"], SERVICE))
         self.apps["dashboard"] = assemble(DashboardConfig(service_token=SERVICE), ports)
         self._fill_theirs()
@@ -88,7 +92,9 @@ class Platform:
 
     def stop(self) -> None:
         self.registry.stop()
-        self.apps["ingest"].extensions["headwater.close"]()
+        for name, app in self.apps.items():
+            if name.startswith("ingest"):
+                app.extensions["headwater.close"]()
         self.apps["dashboard"].extensions["headwater.workers"].stop()
 
 
@@ -125,9 +131,12 @@ def seen(operation: Operation, caller: str, answer: Any) -> str:
 
 
 def rows_of(platform: Platform) -> list[tuple[str, ...]]:
-    rows = []
+    rows, known = [], set()
     for service, app in platform.apps.items():
         for operation in app.extensions["headwater.api"].operations:
+            if (way := (operation.method, operation.rule)) in known and service.startswith("ingest-"):
+                continue  # what all ingestion services have stands once
+            known.add(way)
             cells = []
             for caller in COLUMNS:
                 answer = platform.ask(service, operation, caller)

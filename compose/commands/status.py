@@ -17,6 +17,7 @@ from wire.errors import HeadwaterError
 PROBE_S = 2.0
 OK = 200
 SET_ASIDE = "quarantine.db.damaged-*[0-9]"
+UP = ("running", "idle")  # idle: starts when it is first needed
 COLUMNS = ("name", "state", "pid", "restarts")
 
 
@@ -48,7 +49,7 @@ def collect(folder: Folder) -> dict[str, Any]:
         return shown
     shown |= {"url": running.url, "mqtt": running.mqtt, "supervisor_pid": running.supervisor_pid}
     shown["processes"] = [_describe(record) for record in running.processes]
-    are_running = all(process["state"] == "running" for process in shown["processes"])
+    are_running = all(process["state"] in UP for process in shown["processes"])
     shown["ready"] = running.ready and are_running
     return shown | _pipeline(folder, running)
 

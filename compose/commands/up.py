@@ -118,7 +118,8 @@ def _check_databases(config: UpConfig) -> None:
 
 
 def _choose_ports(config: UpConfig, folder: Folder) -> dict[str, int]:
-    inner = [*processes.INNER, *broker.bridges(folder, config)[1:], *(["gateway-near"] if config.has_tls else [])]
+    inner = [*processes.INNER, *processes.ON_DEMAND, *broker.bridges(folder, config)[1:]]
+    inner += ["gateway-near"] if config.has_tls else []
     chosen = ports.choose(inner, folder.ports)
     for name, port, host, option in (
         ("gateway", config.port, config.bind, "--port"),

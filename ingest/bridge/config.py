@@ -29,7 +29,7 @@ class BridgeConfig(BaseModel):
     broker_protocol: Literal["5", "3.1.1"] = "5"
     bridge_reader: Literal["batch", "paho"] = "batch"  # how the bridge reads MQTT; paho: its own way, ten times slower
     ingest_url: str = "http://127.0.0.1:8102"
-    ingest_urls: str = ""  # "senml=http://127.0.0.1:8112,line=http://..": protocols with a service of their own
+    ingest_urls: str = ""  # "senml=http://127.0.0.1:8112,line=http://..": services beside that of json
     service_token: str = ""
     log_style: logs.Style = "auto"
     log_level: logs.Level = "info"
@@ -59,15 +59,15 @@ class Limits:
 
 
 def split_urls(text: str) -> dict[str, str]:
-    """Read `protocol=url,protocol=url`.
+    """Read `service=url,service=url`.
 
     Raises:
         ValueError: an entry is not of that form.
     """
     found: dict[str, str] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        protocol, equals, url = entry.partition("=")
+        service, equals, url = entry.partition("=")
         if not equals or not url.startswith(("http://", "https://")):
-            raise ValueError(f"not protocol=url: {entry!r}")
-        found[protocol.strip()] = url.strip()
+            raise ValueError(f"not service=url: {entry!r}")
+        found[service.strip()] = url.strip()
     return found

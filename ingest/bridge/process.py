@@ -18,12 +18,12 @@ from ingest.bridge.config import BridgeConfig, Limits, split_urls
 from ingest.bridge.lane import Lane
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.session import Session
+from ingest.protocols import SERVICES
 
 log = logs.get(__name__)
 WATCH_S = 1.0
 STUCK_AFTER_TURNS = 30  # of the watchdog without one of a thread; counted, so that a frozen process is not blamed
 FINISH_S = 3.0  # for the batch in flight at the end
-ANY_PROTOCOL = "json"  # its service also gets what has no service of its own, and quarantines it as `unsupported`
 
 
 class Bridge:
@@ -32,19 +32,19 @@ class Bridge:
     def __init__(
         self, config: BridgeConfig, limits: Limits, connect: Callable[[str], Peer], session: type[Session] = Session
     ) -> None:
-        urls = {ANY_PROTOCOL: config.ingest_url} | split_urls(config.ingest_urls)
+        urls = {SERVICES[0]: config.ingest_url} | split_urls(config.ingest_urls)
         self._mailbox = Mailbox()
         self._lanes = {
-            protocol: Lane(connect(url), config.broker_username, self._mailbox.post, limits)
-            for protocol, url in urls.items()
+            service: Lane(connect(url), config.broker_username, self._mailbox.post, limits)
+            for service, url in urls.items()
         }
         self.session = session(config, self._lanes, self._mailbox, limits)
         self._senders, self._network = Workers(), Workers()
 
     def start(self) -> None:
         """Start the threads."""
-        for protocol, lane in self._lanes.items():
-            self._senders.start(f"send-{protocol}", lane.run)
+        for service, lane in self._lanes.items():
+            self._senders.start(f"send-{service}", lane.run)
         self._network.start("network", self.session.run)
 
     def stop(self) -> None:

@@ -31,6 +31,7 @@ from ingest.bridge.lane import Lane, Settled
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.notices import Notices
 from ingest.framing import Delivery, Ending
+from ingest.protocols import SERVICES, service_of
 from wire import topics
 
 log = logs.get(__name__)
@@ -238,13 +239,16 @@ class Session:
             lane.put(part)
 
     def _divide(self, deliveries: list[Delivery]) -> list[tuple[Lane, list[Delivery]]]:
-        if len(self._lanes) == 1:
-            return [(self._lanes["json"], deliveries)]
+        services = [service_of(delivery.topic) for delivery in deliveries]
+        if services.count(services[0]) == len(services):  # nearly always
+            return [(self._lane_of(services[0]), deliveries)]
         parts: dict[str, list[Delivery]] = {}
-        for delivery in deliveries:
-            protocol = delivery.topic.rpartition("/telemetry")[2].removeprefix("/")
-            parts.setdefault(protocol if protocol in self._lanes else "json", []).append(delivery)
-        return [(self._lanes[protocol], part) for protocol, part in parts.items()]
+        for service, delivery in zip(services, deliveries, strict=True):
+            parts.setdefault(service, []).append(delivery)
+        return [(self._lane_of(service), part) for service, part in parts.items()]
+
+    def _lane_of(self, service: str) -> Lane:
+        return self._lanes.get(service) or self._lanes[SERVICES[0]]
 
     def _settle_all(self) -> None:
         for settled in self._mailbox.take():

@@ -1,35 +1,77 @@
-"""The protocols by name: an explicit dict, filled by hand, so that a reader sees all of them at once."""
+"""The protocols by name: an explicit list, filled by hand, so that a reader sees all of them at once.
+
+Only declarations live here: a service imports the decoder of a protocol when the first message of it comes.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
-from ingest.protocols.base import Decoder
-from ingest.protocols.json import decoder as json
-from ingest.protocols.thingsboard import decoder as thingsboard
+if TYPE_CHECKING:
+    from ingest.protocols.base import Decoder
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class Protocol:
     """A payload format: who decodes it, in which service, and how HTTP names it."""
 
     name: str  # as in `/v1/telemetry/{name}` and `devices/{id}/telemetry/{name}`
     service: str  # the ingestion service that runs it: `headwater serve ingest --protocol {service}`
-    decode: Decoder
+    decoder: str  # `module:function` below this package, a Decoder
     media_types: tuple[str, ...] = ()  # the Content-Types that `POST /v1/telemetry` takes for it
     is_typed: bool = False  # its numbers say whether they are integers
+    doors: str = ""  # `module:function` that adds the paths its own clients post to; see ingest.door
+    paths: tuple[str, ...] = ()  # those paths, or what they begin with where they end in `/`
+
+    @cached_property
+    def decode(self) -> Decoder:
+        """Give the decoder."""
+        decoder: Decoder = _load(self.decoder)
+        return decoder
+
+    @cached_property
+    def add_doors(self) -> Callable[..., None]:
+        """Give what adds the paths of its own clients."""
+        adder: Callable[..., None] = _load(self.doors)
+        return adder
 
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("json", "json", json.decode, ("application/json", "text/json")),
-        Protocol("ndjson", "json", json.decode_lines, ("application/x-ndjson", "application/ndjson")),
-        Protocol("thingsboard", "json", thingsboard.decode),
+        Protocol("json", "json", "json.decoder:decode", ("application/json", "text/json")),
+        Protocol("ndjson", "json", "json.decoder:decode_lines", ("application/x-ndjson", "application/ndjson")),
+        Protocol(
+            "thingsboard",
+            "thingsboard",
+            "thingsboard.decoder:decode",
+            doors="thingsboard.doors:add_doors",
+            paths=("/api/v1/",),
+        ),
     )
 }
+SERVICES = tuple(dict.fromkeys(protocol.service for protocol in PROTOCOLS.values()))  # `json` first: it always runs
+
+
+MAX_TOPICS = 20_000  # whose service is remembered: telling it costs more than the rest of dividing a batch
+
+
+@lru_cache(MAX_TOPICS)
+def service_of(topic: str) -> str:
+    """Give the service that a topic's messages go to; what nobody claims goes to the first, which says so."""
+    protocol = PROTOCOLS.get(topic.rpartition("/telemetry/")[2])
+    return protocol.service if protocol is not None else SERVICES[0]
 
 
 def served_by(service: str) -> dict[str, Protocol]:
     """Give the protocols that one ingestion service runs."""
     return {name: protocol for name, protocol in PROTOCOLS.items() if protocol.service == service}
+
+
+def _load(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

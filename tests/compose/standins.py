@@ -18,13 +18,16 @@ ROOT = Path(__file__).resolve().parents[2]
 # A process that answers 200 after `delay` seconds, forks one child that shares its socket (as gunicorn's and nginx'
 # workers do) and ends after it, and obeys SIGTERM; a stubborn one does neither.
 STAND_IN = """
-import http.server, os, signal, sys, threading, time
+import http.server, os, signal, socket, sys, threading, time
 port, delay, stubborn = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "1"
+listening = os.environ.get("HEADWATER_LISTEN_FD")
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
     def log_message(self, *words): pass
-server = http.server.HTTPServer(("127.0.0.1", port), Answer)
+server = http.server.HTTPServer(("127.0.0.1", port), Answer, bind_and_activate=not listening)
+if listening:
+    server.socket = socket.socket(fileno=int(listening))
 print("stand-in listens", flush=True)
 if stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -59,9 +62,12 @@ sys.exit(code)
 """
 
 
-def stand_in(name: str, *, delay: float = 0.0, stubborn: bool = False, **more: Any) -> dict[str, Any]:
+def stand_in(
+    name: str, *, delay: float = 0.0, stubborn: bool = False, on_demand: bool = False, **more: Any
+) -> dict[str, Any]:
     """Specify a stand-in process."""
     port = ports.pick()
+    more |= {"listen": f"127.0.0.1:{port}"} if on_demand else {}
     argv = [sys.executable, "-S", "-c", STAND_IN, str(port), str(delay), "1" if stubborn else "0"]
     return {"name": name, "argv": argv, "ready": f"http://127.0.0.1:{port}/readyz"} | more
 
@@ -99,6 +105,10 @@ class Supervised:
 
     def finish(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors
+
+    def wait_end(self) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=20)
         return self.process.returncode, errors
 

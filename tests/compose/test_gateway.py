@@ -18,10 +18,10 @@ import pytest
 from compose import gateway, ports
 from compose.config import UpConfig
 from compose.folder import Folder
-from compose.processes import find_program
+from compose.processes import ON_DEMAND, find_program
 from tests.support.waiting import wait_until
 
-SERVICES = ("devices", "ingest-json", "dashboard")
+SERVICES = ("devices", "ingest-json", *ON_DEMAND, "dashboard")
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -136,7 +136,7 @@ ROUTES = {
     "/v1/quarantine:replay": "ingest-json",
     "/v1/ledger": "ingest-json",
     "/v1/devices/d1/ledger": "ingest-json",
-    "/api/v1/token/telemetry": "ingest-json",
+    "/api/v1/token/telemetry": "ingest-thingsboard",
     "/v1/devices": "devices",
     "/v1/devices/d1": "devices",
     "/v1/devices:import": "devices",

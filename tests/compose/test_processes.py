@@ -11,7 +11,9 @@ from compose.config import UpConfig
 from compose.folder import Folder, StartError
 from compose.processes import Plan, broker_filter
 
-PORTS = {"devices": 1, "ingest-json": 2, "writer": 3, "bridge": 4, "dashboard": 5, "gateway": 6, "mqtt": 7}
+PORTS = {"devices": 1, "ingest-json": 2, "writer": 3, "bridge": 4, "dashboard": 5, "gateway": 6, "mqtt": 7} | {
+    name: number for number, name in enumerate(processes.ON_DEMAND, 8)
+}
 
 
 def plan(tmp_path: Path, environ: dict[str, str] | None = None, **given: object) -> Plan:
@@ -24,7 +26,18 @@ def plan(tmp_path: Path, environ: dict[str, str] | None = None, **given: object)
 def test_every_process_is_there_in_order(tmp_path: Path) -> None:
     names = [spec.name for spec in processes.specs(plan(tmp_path))]
 
-    assert names == ["broker", "devices", "ingest-json", "writer", "bridge", "dashboard", "gateway", "demo"]
+    core = ["devices", "ingest-json", *processes.ON_DEMAND, "writer"]
+    assert names == ["broker", *core, "bridge", "dashboard", "gateway", "demo"]
+
+
+def test_services_of_other_protocols_start_when_they_are_first_needed(tmp_path: Path) -> None:
+    made = {spec.name: spec for spec in processes.specs(plan(tmp_path))}
+
+    assert {name for name, spec in made.items() if spec.listen} == set(processes.ON_DEMAND)
+    assert "ingest-thingsboard" in processes.ON_DEMAND
+    port = PORTS["ingest-thingsboard"]
+    assert made["ingest-thingsboard"].listen == f"127.0.0.1:{port}"
+    assert f"thingsboard=http://127.0.0.1:{port}" in made["bridge"].env["HEADWATER_INGEST_URLS"].split(",")
 
 
 def test_no_demo_means_no_simulator(tmp_path: Path) -> None:

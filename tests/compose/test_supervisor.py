@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +88,47 @@ def test_workers_of_a_killed_master_are_ended(supervise: Start) -> None:
     wait_until(lambda: supervised.record("one")["restarts"] == 1 and supervised.record("one")["state"] == "running")
 
     assert not is_alive(worker)
+
+
+def test_process_on_demand_starts_with_its_first_connection_and_answers_it(supervise: Start) -> None:
+    spec = stand_in("rare", on_demand=True, is_vital=False)
+    supervised = supervise(stand_in("one"), spec)
+    supervised.wait_ready()
+    assert supervised.record("rare")["state"] == "idle"
+    assert supervised.record("rare")["pid"] is None
+
+    assert ask(spec["ready"]) == 200
+
+    wait_until(lambda: supervised.record("rare")["state"] == "running")
+
+
+def test_connections_wait_while_a_process_on_demand_is_replaced(supervise: Start) -> None:
+    spec = stand_in("rare", on_demand=True, is_vital=False)
+    supervised = supervise(stand_in("one"), spec)
+    supervised.wait_ready()
+    ask(spec["ready"])
+    wait_until(lambda: supervised.record("rare")["state"] == "running")
+    master, worker = sorted(wait_until(lambda: len(found := supervised.session("rare")) == 2 and found))
+
+    os.kill(master, signal.SIGKILL)
+
+    assert ask(spec["ready"]) == 200
+    wait_until(lambda: supervised.record("rare")["restarts"] == 1)
+    assert not is_alive(worker)
+
+
+def test_taken_port_of_a_process_on_demand_is_told(supervise: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        host = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, errors = supervise(stand_in("one"), stand_in("rare", is_vital=False, listen=host)).wait_end()
+
+    assert code == 1
+    assert f"rare cannot listen on {host}" in errors
+
+
+def ask(url: str) -> int:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return int(answer.status)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

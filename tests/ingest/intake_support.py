@@ -12,7 +12,7 @@ from ingest.field_types import FieldTypes
 from ingest.gate import Gate
 from ingest.intake import Intake
 from ingest.ports import Ports
-from ingest.protocols import PROTOCOLS, served_by
+from ingest.protocols import PROTOCOLS, Protocol, served_by
 from ingest.quarantine import Quarantine
 from ingest.rates import RateLimits
 from ingest.readings import Reading
@@ -145,7 +145,9 @@ class FakeCommit:
 class World:
     """A service for the JSON family over fakes, with a real quarantine and real field types."""
 
-    def __init__(self, folder: Path, *, limit_bytes: int = 1024**3) -> None:
+    def __init__(
+        self, folder: Path, protocols: dict[str, Protocol] | None = None, *, limit_bytes: int = 1024**3
+    ) -> None:
         self.registry = FakeRegistry()
         self.commit = FakeCommit()
         self.field_types = FieldTypes(folder / "fieldtypes.db")
@@ -155,7 +157,7 @@ class World:
         self.reports = Reports(self.registry)
         intake = Intake(self.field_types)
         self.ports = ports = Ports(self.gate, intake, self.commit, self.quarantine, self.reports, rates)
-        self.service = IngestService(ports, served_by("json"))
+        self.service = IngestService(ports, protocols or served_by("json"))
         self.replayer = Replayer(ports, PROTOCOLS)
 
     def close(self) -> None:

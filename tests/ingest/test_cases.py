@@ -26,7 +26,7 @@ FOLDERS = [folder for name in ("json", "thingsboard") for folder in case_folders
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+    made = World(tmp_path, PROTOCOLS)
     yield made
     made.close()
 

@@ -156,24 +156,24 @@ def test_exception_in_a_callback_of_paho_is_survived(mosquitto, bridge_ingest, b
 
 def test_protocol_of_the_topic_chooses_the_service(mosquitto, bridge_ingest, bridge_publisher):
     other = Ingest()
-    config = config_for(mosquitto, bridge_ingest, ingest_urls=f"senml={other.url}")
+    config = config_for(mosquitto, bridge_ingest, ingest_urls=f"thingsboard={other.url}")
     with running(config) as bridge:
         wait_until(lambda: bridge.session.is_ready, what="subscribed")
-        for protocol in ("", "/senml", "/json", "/unheard-of", "/"):
+        for protocol in ("", "/thingsboard", "/json", "/unheard-of", "/"):
             bridge_publisher.send("d", f"to{protocol}".encode(), topic=f"devices/d/telemetry{protocol}")
 
         wait_until(lambda: len(bridge_ingest.taken) + len(other.taken) == 5, what="all are taken")
     other.close()
-    assert set(other.payloads()) == {b"to/senml"}
+    assert set(other.payloads()) == {b"to/thingsboard"}
 
 
 def test_one_service_away_does_not_stop_another(mosquitto, bridge_ingest, bridge_publisher):
     other = Ingest()
     other.behave = lambda batch: (503, b"")
-    with running(config_for(mosquitto, bridge_ingest, ingest_urls=f"senml={other.url}")) as bridge:
+    with running(config_for(mosquitto, bridge_ingest, ingest_urls=f"thingsboard={other.url}")) as bridge:
         wait_until(lambda: bridge.session.is_ready, what="subscribed")
         for number in range(500):
-            bridge_publisher.send("d", b"%d" % number, topic="devices/d/telemetry/senml")
+            bridge_publisher.send("d", b"%d" % number, topic="devices/d/telemetry/thingsboard")
             bridge_publisher.send("d", b"%d" % number)
 
         wait_until(lambda: len(bridge_ingest.payloads()) == 500, what="the one's messages are taken")

@@ -1,0 +1,22 @@
+"""ThingsBoard's HTTP device API: the token in the path, an empty 200 as the answer."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from chassis.web import Api, Call
+from ingest.door import FIRST_SERVER_ERROR, Door
+from ingest.protocols import Protocol
+from wire.devices import parse_bearer
+
+
+def add_doors(api: Api, door: Door, protocol: Protocol) -> None:
+    """Declare the paths."""
+
+    @api.route("POST", "/api/v1/<token>/telemetry", "own")
+    @door.counting
+    def post_thingsboard_telemetry(call: Call) -> Response:
+        """Accept telemetry as ThingsBoard does: the token is `{device_id}.{secret}`, the answer an empty 200."""
+        device = door.authenticate(parse_bearer(call.path["token"]), call)
+        accepted = door.accept(device, protocol)
+        return Response(status=200) if accepted.status_code < FIRST_SERVER_ERROR else accepted
