@@ -5,7 +5,7 @@ Two halves, because one process writes and others read. Both are safe for use by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -104,6 +104,23 @@ class AggregateRow:
     values: dict[str, dict[str, FieldValue]]
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """For how many whole UTC days before today the points of a device are kept."""
+
+    tenant: str
+    device: str
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What one step of `expire` removed."""
+
+    files: int = 0  # or partitions
+    rows: int = 0  # one by one, out of files that hold others too
+
+
 class SeriesWriter(Protocol):
     """The writing half; one process at a time uses it, and an engine may rely on that only for speed."""
 
@@ -118,8 +135,14 @@ class SeriesWriter(Protocol):
         """
         ...
 
-    def expire(self, now_ns: int) -> int:
-        """Drop what is older than the retention; give the number of files or partitions dropped."""
+    def expire(self, now_ns: int, kept: Iterable[Term] = ()) -> Iterator[Expired]:
+        """Remove what is older than its retention: that of its device in `kept`, else that of the store.
+
+        Each step is short; the caller rests between them, and may stop at any: the next call goes on.
+
+        Raises:
+            StoreUnavailable: go on later.
+        """
         ...
 
     def delete(self, device: str, *, tenant: str = "default") -> None:

@@ -13,7 +13,8 @@ from devices.api import who
 from devices.types.service import DeviceTypes
 from wire.devices import DeviceType, DeviceTypeSpec, Model
 from wire.errors import NotFound
-from wire.registry import DeviceTypeCreate, DeviceTypeList
+from wire.registry import DeviceTypeCreate, DeviceTypeList, Text
+from wire.retention import TermPage
 from wire.schemas import (
     TypeActivate,
     TypeDiff,
@@ -29,6 +30,7 @@ TYPES = "/v1/device-types"
 TYPE = TYPES + "/<name>"
 VERSION = TYPE + "/versions/<number>"
 _DIGITS = 9
+MAX_TERMS = 5_000  # devices a page looks at
 
 
 class DiffQuery(Model):
@@ -43,18 +45,26 @@ class NamesQuery(Model):
     id: Annotated[list[Annotated[int, Field(ge=1, le=2**62)]], Field(max_length=1_000)] = []
 
 
-class VersionNames(Protocol):
-    """Names versions by their number in the installation; see `devices.types.store.TypeStore`."""
+class TermsQuery(Model):
+    """Which part of the devices."""
+
+    cursor: Text = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_TERMS)] = MAX_TERMS
+
+
+class Lookups(Protocol):
+    """Answers other services; see `devices.types.store.TypeStore`."""
 
     def name_versions(self, ids: Sequence[int]) -> dict[int, tuple[str, int]]: ...
+    def terms(self, after: str, limit: int) -> TermPage: ...
 
 
-def add_routes(api: Api, types: DeviceTypes, names: VersionNames) -> None:
+def add_routes(api: Api, types: DeviceTypes, lookups: Lookups) -> None:
     """Declare the routes."""
     _add_types(api, types)
     _add_versions(api, types)
     _add_deeds(api, types)
-    _add_lookups(api, names)
+    _add_lookups(api, lookups)
 
 
 def _add_types(api: Api, types: DeviceTypes) -> None:
@@ -134,12 +144,17 @@ def _add_deeds(api: Api, types: DeviceTypes) -> None:
         return types.roll_back(call.actor.tenant, call.path["name"], call.body.version, who(call))
 
 
-def _add_lookups(api: Api, names: VersionNames) -> None:
+def _add_lookups(api: Api, lookups: Lookups) -> None:
     @api.route("GET", "/internal/type-versions", "service", query=NamesQuery)
     def name_versions(call: Call) -> dict[str, Any]:
         """Give type and version of the numbers that points carry."""
-        found = names.name_versions(call.query.id)
+        found = lookups.name_versions(call.query.id)
         return {"items": [{"id": id_, "type": name, "version": version} for id_, (name, version) in found.items()]}
+
+    @api.route("GET", "/internal/retention", "service", query=TermsQuery)
+    def tell_terms(call: Call) -> TermPage:
+        """Tell the writer which devices are kept how long, page by page."""
+        return lookups.terms(call.query.cursor, call.query.limit)
 
 
 def _number(call: Call) -> int:

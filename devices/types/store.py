@@ -17,6 +17,7 @@ from devices.database.tables import DEVICE_TYPES, DEVICES, TYPE_VERSIONS
 from devices.rows import SYSTEM, Deed, Who
 from wire.devices import DeviceType, DeviceTypeSpec, type_key
 from wire.errors import Conflict, NotFound
+from wire.retention import DeviceTerm, TermPage
 from wire.schemas import TypeSummary, TypeVersion, TypeVersionDetail
 
 MAX_VERSIONS = 1_000  # of one type: a page and a diff must stay small
@@ -96,6 +97,19 @@ class TypeStore:
         with self._database.read() as connection:
             row = connection.execute(select(TYPE_VERSIONS).where(_of(tenant, name, number))).mappings().first()
         return _detail(row, name, number)
+
+    def terms(self, after: str, limit: int) -> TermPage:
+        """Tell how long the next devices behind `after` are kept; those whose type does not say are left out."""
+        typed = and_(DEVICE_TYPES.c.tenant == DEVICES.c.tenant, DEVICE_TYPES.c.name == DEVICES.c.type)
+        columns = select(DEVICES.c.tenant, DEVICES.c.id, DEVICES.c.type).select_from(DEVICES.join(DEVICE_TYPES, typed))
+        page = columns.where(DEVICES.c.id > after).order_by(DEVICES.c.id).limit(limit)
+        with self._database.read() as connection:
+            kinds = {(row["tenant"], row["name"]): row for row in connection.execute(select_types()).mappings()}
+            days = {key: to_type(row).retention_days for key, row in kinds.items()}
+            rows = connection.execute(page).all()
+        listed = [(tenant, device, days.get((tenant, name))) for tenant, device, name in rows]
+        items = [DeviceTerm(tenant=tenant, device=device, days=kept) for tenant, device, kept in listed if kept]
+        return TermPage(items=items, next=rows[-1][1] if len(rows) == limit else None)
 
     def name_versions(self, ids: Sequence[int]) -> dict[int, tuple[str, int]]:
         """Give type and version of the ids that points carry, of whatever tenant."""

@@ -33,6 +33,7 @@ from ingest.writer.drain import Drain
 from ingest.writer.erasures import Erasures, Passage
 from ingest.writer.feed import FeedBuffer, FeedPublisher, News
 from ingest.writer.pace import Pace
+from ingest.writer.retention import Retention
 from ingest.writer.state import BOOT_DAYS, BootReader, DeviceBoots, WriterState
 from series.port import SeriesWriter
 from wire import clock
@@ -42,7 +43,6 @@ log = logs.get(__name__)
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 2.0  # a store that is away for hours is asked twice in three seconds
 STANDBY_S = 0.2
-RETENTION_S = 3_600.0
 LAG_S = 1.0
 FINISH_S = 1.5  # a write that takes longer is left behind: it is written again at the next start
 RESERVE = 4  # times the quarantine limit of the ingest services: what is acknowledged must find room when they refuse
@@ -145,15 +145,14 @@ class Writer:
         return self._drain is not None and self._drain.has_forgotten_all and self.news.acks.has_cleared_all
 
     def keep_house(self) -> None:
-        """Each hour, drop what is older than the retention."""
+        """Each hour, remove what is older than its retention."""
         while not self._stopping.is_set():
-            is_open = self._drain is not None
-            if self._store is not None and self._state is not None:
-                with suppress(Unavailable):  # said by the draining thread; the next hour will do
-                    dropped = self._store.expire(clock.now_ns())
-                    self._state.forget_boots(clock.now_ns() - BOOT_DAYS * DAY_NS)
-                    log.info("retention_applied", dropped=dropped)
-            self._stopping.wait(RETENTION_S if is_open else STANDBY_S)
+            if self._drain is None or self._store is None or self._state is None:
+                self._stopping.wait(STANDBY_S)
+                continue
+            self._state.forget_boots(clock.now_ns() - BOOT_DAYS * DAY_NS)
+            peer = HttpPeer(self._config.devices_url, self._config.service_token) if self._config.devices_url else None
+            self._stopping.wait(Retention(peer, self._store, self._stopping).apply())
 
     def close(self) -> None:
         """Release everything; only when no thread of it runs any more."""

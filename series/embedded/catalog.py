@@ -6,7 +6,7 @@ rows whose numbers mean something else later; sids are never used twice. All of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,18 +246,32 @@ class Catalog:
             connection.executemany("DELETE FROM latest WHERE sid=?", ((sid,) for sid in sids))
         self.forget()
 
-    def expire(self, before_ns: int, kept: set[int]) -> None:
-        """Drop latest values older than `before_ns`, and series that are not in `kept`."""
-        gone = {sid for (sid,) in self.database.read("SELECT sid FROM series")} - kept
+    def list_sids(self) -> set[int]:
+        """All series."""
+        return {sid for (sid,) in self.database.read("SELECT sid FROM series")}
+
+    def expire_latest(self, before_ns: Callable[[int], int | None], after: int, limit: int) -> int | None:
+        """Drop latest values older than `before_ns` of their series, of `limit` series above `after`.
+
+        Gives the last of them, None at the end.
+        """
+        rows = self.database.read(
+            "SELECT sid, tenant, device, measurement, tags, groups FROM latest JOIN series USING (sid) "
+            "WHERE sid > ? ORDER BY sid LIMIT ?",
+            (after, limit),
+        )
         changes = []
-        for sid, packed in self.database.read("SELECT sid, groups FROM latest"):
+        for sid, tenant, device, measurement, tags, packed in rows:
+            first_ns = before_ns(sid)
             groups = latest.unpack(packed)
-            left = [group for group in groups if group[0] >= before_ns]
+            left = [group for group in groups if first_ns is None or group[0] >= first_ns]
             if len(left) != len(groups):
                 changes.append((latest.pack(left), sid))
-        with self.database.write() as connection:
-            connection.executemany("UPDATE latest SET groups=? WHERE sid=?", changes)
-        self.drop(gone)
+                self._series.pop((tenant, device, measurement, tags), None)
+        if changes:
+            with self.database.write() as connection:
+                connection.executemany("UPDATE latest SET groups=? WHERE sid=?", changes)
+        return rows[-1][0] if len(rows) == limit else None
 
     def close(self) -> None:
         """Close the file."""

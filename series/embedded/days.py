@@ -4,7 +4,7 @@
 that arriving points land at the right edge of the tree, the series second so that one device's day is 1,440 short
 seeks and not a scan of the fleet (docs/decisions/0003-embedded-store.md). `f{number}` columns join on first use;
 `extra` holds what has no column; `judged` the version of the device type that the row passed; `present` lists the
-series of the day.
+series of the day: rows of others are not read. `leaving` lists series whose rows are being removed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ CHECKPOINT_PAGES = 4_096  # 16 MB: the pages being written come again with every
 MINUTES = """
     WITH RECURSIVE minutes(n) AS (SELECT :low UNION ALL SELECT n+1 FROM minutes WHERE n < :high) SELECT n FROM minutes
 """  # seeks instead of a scan: the key begins with the minute
-SCHEMA = ("CREATE TABLE present (sid INTEGER PRIMARY KEY)",)
+SCHEMA = ("CREATE TABLE present (sid INTEGER PRIMARY KEY)", "CREATE TABLE leaving (sid INTEGER PRIMARY KEY)")
+HAS_LEAVING = 2  # steps of the schema
+SEEK_BELOW = 8  # seeks win while fewer than one in so many series is wanted (bench/store_query.py)
+_GONE = "(SELECT sid FROM leaving EXCEPT SELECT sid FROM present)"  # late data brings a series back
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.db")
@@ -76,6 +79,47 @@ def last_sid(folder: Path, day: int) -> int:
         finally:
             database.close()
     return 0
+
+
+def look(folder: Path, day: int) -> tuple[set[int], bool]:
+    """Give the series of a day, and whether rows of leaving ones are left, without opening it for writing.
+
+    Raises:
+        apsw.Error: it cannot be read, or is gone by now.
+    """
+    database = Database(path_of(folder, day), read_only=True)
+    try:
+        present = {sid for (sid,) in database.read("SELECT sid FROM present")}
+        has_list = database.read("PRAGMA user_version")[0][0] >= HAS_LEAVING
+        return present, has_list and bool(database.read("SELECT 1 FROM leaving LIMIT 1"))
+    finally:
+        database.close()
+
+
+def present_among(folder: Path, day: int, sids: Sequence[int]) -> set[int]:
+    """Give which of a few series a day has; raises as `look`."""
+    database = Database(path_of(folder, day), read_only=True)
+    try:
+        marks = ",".join("?" * len(sids))
+        found = database.read(f"SELECT sid FROM present WHERE sid IN ({marks})", tuple(sids))  # noqa: S608 - marks
+        return {sid for (sid,) in found}
+    finally:
+        database.close()
+
+
+def compact(folder: Path, day: int) -> None:
+    """Give back the space of removed rows; who writes late data to that day meanwhile is told to come again.
+
+    Raises:
+        apsw.Error: it is being written, or there is no room for a copy of it.
+    """
+    database = Database(path_of(folder, day))
+    try:
+        database.connection.execute("PRAGMA temp_store=FILE").fetchall()  # the copy may be larger than memory
+        database.connection.execute("VACUUM")
+        database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        database.close()
 
 
 def remove(folder: Path, day: int) -> None:
@@ -151,6 +195,35 @@ class DayFile:
     def list_present(self) -> set[int]:
         """Series that have rows in this file."""
         return {sid for (sid,) in self.database.read("SELECT sid FROM present")}
+
+    def let_go(self, sids: Sequence[int]) -> None:
+        """Hide all rows of these series at once; `sweep` removes them bit by bit."""
+        with self.database.write() as connection:
+            listed = [(sid,) for sid in sids]
+            connection.executemany("INSERT OR IGNORE INTO leaving VALUES (?)", listed)
+            connection.executemany("DELETE FROM present WHERE sid=?", listed)
+            self._present.difference_update(sids)
+
+    def sweep(self, low: int, high: int) -> int:
+        """Remove the rows of leaving series in the minutes low..high, both included; give how many."""
+        with self.database.write() as connection:
+            self._refresh(connection)
+            (leaving, present), *_ = select(connection, "SELECT count(*), (SELECT count(*) FROM present) FROM leaving")
+            is_sought = leaving * SEEK_BELOW < present
+            minutes = f"IN ({MINUTES})" if is_sought else "BETWEEN :low AND :high"
+            sid = "sid" if is_sought else "+sid"  # else SQLite would seek each of them
+            before = connection.total_changes()
+            for table in self._tables:
+                connection.execute(
+                    f"DELETE FROM m{table} WHERE bucket {minutes} AND {sid} IN {_GONE}",  # noqa: S608 - numbers of ours
+                    {"low": low, "high": high},
+                )
+            return connection.total_changes() - before
+
+    def forget_leaving(self) -> None:
+        """Note that no leaving series has rows any more."""
+        with self.database.write() as connection:
+            connection.execute("DELETE FROM leaving")
 
     def close(self) -> None:
         """Close; the last connection folds the WAL into the file, unless the path leads to another one by now."""

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from series.embedded.days import BUCKET_NS, BUCKETS_PER_DAY, DAY_NS, MINUTES, columns_of, is_marked, path_of
+from series.embedded.days import BUCKET_NS, BUCKETS_PER_DAY, DAY_NS, MINUTES, SEEK_BELOW, columns_of, is_marked, path_of
 from series.embedded.files import Files
 from series.embedded.sql import number, select
-
-SEEK_BELOW = 8  # seeks win while fewer than one in so many series is wanted (bench/store_query.py)
 
 
 class Span(NamedTuple):

@@ -8,8 +8,9 @@ not acknowledged at most half visible, and writing it again completes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -17,8 +18,9 @@ import apsw
 from series.embedded import days
 from series.embedded.batch import Batch
 from series.embedded.catalog import Catalog
+from series.embedded.expiry import Expiry, Place
 from series.embedded.lock import WriterLock
-from series.port import Capabilities, WriteOutcome
+from series.port import Capabilities, Expired, Term, WriteOutcome
 from wire.errors import StoreUnavailable
 from wire.points import PointLike
 
@@ -60,20 +62,10 @@ class EmbeddedWriter:
             self._catalog.move_latest(batch.moves())
         return WriteOutcome(batch.accepted, batch.refused)
 
-    def expire(self, now_ns: int) -> int:
-        """Drop the day files that end before the retention begins, and what the catalog knows only from them."""
-        if self._retention_days is None:
-            return 0
-        first_kept = days.day_of(now_ns) - self._retention_days
-        with self._exclusive(UPKEEP_TIMEOUT_S):
-            known = days.list_days(self._folder)
-            old = [day for day in known if day < first_kept]
-            for day in old:
-                self._days.drop(day)
-            if old:
-                kept = self._list_present(day for day in known if day >= first_kept)
-                self._catalog.expire(first_kept * days.DAY_NS, kept)
-        return len(old)
+    def expire(self, now_ns: int, kept: Iterable[Term] = ()) -> Iterator[Expired]:
+        """Drop day files and rows whose retention is over, and what the catalog knows only from them."""
+        place = Place(self._folder, self._catalog, self._days, partial(self._exclusive, UPKEEP_TIMEOUT_S))
+        return Expiry(place, days.day_of(now_ns), self._retention_days).run(kept)
 
     def delete(self, device: str, *, tenant: str = "default") -> None:
         """Remove a device's points, types and latest values; doing it again completes one that was cut short."""
@@ -111,12 +103,6 @@ class EmbeddedWriter:
                 f"the catalog.db in {self._folder} is not that of the days beside it: it knows {known} series, they"
                 f" have number {highest}; put the right one back"
             )
-
-    def _list_present(self, kept_days: Iterator[int]) -> set[int]:
-        present: set[int] = set()
-        for day in kept_days:
-            present |= self._days.get(day).list_present()
-        return present
 
     @contextmanager
     def _exclusive(self, timeout_s: float) -> Iterator[None]:

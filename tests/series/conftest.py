@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from series import open_reader, open_writer
-from series.port import Capabilities, Page, RangeQuery, SeriesReader, SeriesWriter, WriteOutcome
+from series.port import Capabilities, Page, RangeQuery, SeriesReader, SeriesWriter, Term, WriteOutcome
 from wire.points import FieldValue, Point
 
 ALL_TIME = {"start_ns": -(2**63), "end_ns": 2**63}
@@ -74,6 +74,11 @@ class Store:
     def latest(self, device: str = "d1", tenant: str = "default") -> dict[str, tuple[int, FieldValue]]:
         points = self.reader.latest([device], tenant=tenant).points
         return {name: (point.time_ns, value) for point in points for name, value in point.fields.items()}
+
+    def expire(self, now_ns: int, *kept: Term) -> int:
+        files = sum(expired.files for expired in self.writer.expire(now_ns, kept))
+        self.engine.settle()
+        return files
 
     def close(self) -> None:
         self.reader.close()

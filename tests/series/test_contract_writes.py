@@ -1,4 +1,4 @@
-"""Contract of every engine: rewriting, late data, latest values, retention, deletion."""
+"""Contract of every engine: rewriting, late data, latest values, deletion."""
 
 from __future__ import annotations
 
@@ -180,40 +180,3 @@ def test_delete_of_an_unknown_device_is_fine(store):
     store.writer.delete("nobody")
 
     assert store.writer.health() == "ok"
-
-
-def test_retention_drops_whole_days_and_their_latest_values(engine):
-    store = Store(engine, retention_days=2)
-    store.take(*[Point("d1", "m", T + day * DAY, {"v": float(day)}) for day in range(6)])
-    store.take(
-        Point("silent", "m", T, {"v": 1.0}),
-        Point("half", "m", T, {"old": 1.0}),
-        Point("half", "m", T + 5 * DAY, {"new": 1.0}),
-    )
-    dropped = store.writer.expire(T + 5 * DAY + 1)
-
-    assert dropped == 3
-    assert [point.fields for point in store.range(devices=["d1"])] == [{"v": 3.0}, {"v": 4.0}, {"v": 5.0}]
-    assert store.latest("silent") == {}
-    assert store.latest("half") == {"new": (T + 5 * DAY, 1.0)}
-    assert store.latest("d1") == {"v": (T + 5 * DAY, 5.0)}
-    assert store.writer.expire(T + 5 * DAY + 1) == 0
-    store.close()
-
-
-def test_series_dropped_by_retention_can_come_back(engine):
-    store = Store(engine, retention_days=1)
-    store.take(Point("d1", "m", T, {"v": 1}), Point("d2", "m", T + 9 * DAY, {"v": 1}))
-    store.writer.expire(T + 9 * DAY)
-    store.take(Point("d1", "m", T + 9 * DAY, {"v": "now a text"}))
-
-    assert [point.fields for point in store.range(devices=["d1"])] == [{"v": "now a text"}]
-    assert [point.fields for point in store.range(devices=["d2"])] == [{"v": 1}]
-    store.close()
-
-
-def test_without_retention_nothing_expires(store):
-    store.take(Point("d1", "m", 0, {"v": 1.0}))
-
-    assert store.writer.expire(T) == 0
-    assert len(store.range()) == 1

@@ -19,7 +19,7 @@ from ingest.writer.delays import STORED
 from ingest.writer.drain import PATIENCE_TURNS, Drain
 from ingest.writer.gaps import BootChange
 from ingest.writer.state import WriterState, read_counters
-from series.port import BatchRefused, Capabilities, Refusal, WriteOutcome
+from series.port import BatchRefused, Capabilities, Expired, Refusal, Term, WriteOutcome
 from wire.errors import StoreUnavailable, Unavailable
 from wire.points import REDELIVERED, SERVER_TIME, Point
 
@@ -50,8 +50,8 @@ class FakeStore:
         whole = sum(refusal.field is None for refusal in refused)
         return WriteOutcome(len(points) - whole, refused)
 
-    def expire(self, now_ns: int) -> int:
-        return 0
+    def expire(self, now_ns: int, kept: Iterable[Term] = ()) -> Iterator[Expired]:
+        return iter(())
 
     def delete(self, device: str, *, tenant: str = "default") -> None: ...
 

@@ -11,7 +11,7 @@ import pytest
 from series.embedded import catalog as catalogs
 from series.embedded.days import MAX_OPEN, list_days, path_of
 from series.embedded.writer import EmbeddedWriter
-from series.port import RangeQuery
+from series.port import RangeQuery, Term
 from wire.errors import StoreUnavailable
 from wire.points import Point
 
@@ -167,7 +167,7 @@ def test_fields_beyond_the_limit_are_refused_by_name(writer, monkeypatch):
 def test_retention_of_another_process_does_not_swallow_later_writes(writer, reader, folder):
     writer.write([Point("d1", "m", T, {"v": 1.0}), Point("d1", "m", T + 9 * DAY, {"v": 1.0})])
     other = EmbeddedWriter(folder, retention_days=1)
-    assert other.expire(T + 9 * DAY) == 1
+    assert sum(each.files for each in other.expire(T + 9 * DAY)) == 1
     other.close()
     writer.write([Point("d1", "m", T, {"v": 2.0})])
 
@@ -177,7 +177,7 @@ def test_retention_of_another_process_does_not_swallow_later_writes(writer, read
 def test_closing_a_dropped_day_spares_the_new_file_of_that_day(folder, reader):
     writer, other = EmbeddedWriter(folder), EmbeddedWriter(folder, retention_days=1)
     writer.write([Point("d1", "m", T, {"v": 1.0})])
-    other.expire(T + 9 * DAY)
+    list(other.expire(T + 9 * DAY))
     other.write([Point("d1", "m", T, {"v": 2.0})])
     writer.close()
 
@@ -189,7 +189,7 @@ def test_closing_a_dropped_day_spares_the_new_file_of_that_day(folder, reader):
 
 def test_expired_day_leaves_no_files_behind(writer, folder):
     writer.write([Point("d1", "m", T, {"v": 1.0}), Point("d1", "m", T + 9 * DAY, {"v": 1.0})])
-    writer.expire(T + 9 * DAY)
+    list(writer.expire(T + 9 * DAY))
 
     day = path_of(folder, 20_000).stem
     assert [path.name for path in folder.iterdir() if path.name.startswith(day)] == []
@@ -219,3 +219,73 @@ def test_writer_of_a_thousand_devices_stays_small(folder):
     )
 
     assert int(done.stdout) < 50 * 1024
+
+
+def hold(path: Path) -> tuple[int, int]:
+    with sqlite3.connect(path) as connection:
+        (table,) = connection.execute("SELECT name FROM sqlite_schema WHERE name GLOB 'm[0-9]*'").fetchone()
+        rows = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        return rows, connection.execute("SELECT count(*) FROM leaving").fetchone()[0]
+
+
+def test_rows_of_some_devices_are_removed_from_the_file_and_their_space_is_given_back(folder):
+    writer = EmbeddedWriter(folder)
+    names = [f"d{number}" for number in range(20)]
+    writer.write([Point(name, "m", T + at * 10 * S, {"v": float(at)}) for at in range(2_000) for name in names])
+    writer.write([Point("late", "m", T + at * 60 * S, {"v": 1.0}) for at in range(10)])
+    writer.close()
+    path, writer = path_of(folder, 20_000), EmbeddedWriter(folder)
+    before = path.stat().st_size
+    for kept in (names[:1], names[1:]):  # one is sought minute by minute, many are scanned for
+        removed = list(writer.expire(T + 9 * DAY, [Term("default", name, 2) for name in kept]))
+        assert sum(each.rows for each in removed) == 2_000 * len(kept)
+
+    assert hold(path) == (10, 0)
+    assert path.stat().st_size < before / 20
+    writer.close()
+
+
+def test_rows_that_a_crash_left_behind_are_removed_by_the_next_run(folder, reader):
+    writer, terms = EmbeddedWriter(folder), [Term("default", "d1", 2)]
+    writer.write([Point(name, "m", T + at * 3600 * S, {"v": 1.0}) for at in range(24) for name in ("d1", "d2")])
+    next(writer.expire(T + 9 * DAY, terms))
+    writer.close()
+    assert [point.device for point in reader.range(ALL).points] == ["d2"] * 24
+    assert hold(path_of(folder, 20_000))[1] == 1
+
+    writer = EmbeddedWriter(folder)
+    list(writer.expire(T + 9 * DAY, terms))
+    writer.close()
+
+    assert hold(path_of(folder, 20_000)) == (24, 0)
+
+
+def test_series_that_comes_while_retention_runs_is_left_for_the_next(folder, reader):
+    writer = EmbeddedWriter(folder, retention_days=2)
+    writer.write([Point("d1", "m", T, {"v": 1.0})])
+
+    def terms():  # what the registry said before it knew the new device
+        writer.write([Point("new", "m", T, {"v": 1.0})])
+        yield Term("default", "d1", 3)
+
+    list(writer.expire(T + 9 * DAY, terms()))
+
+    assert [point.device for point in reader.range(ALL).points] == ["new"]
+    writer.close()
+
+
+def test_day_that_cannot_be_read_ends_no_other_days_retention(folder, reader):
+    writer = EmbeddedWriter(folder)
+    writer.write([Point(name, "m", T + day * DAY, {"v": 1.0}) for name in ("d1", "d2") for day in range(3)])
+    writer.write([Point("only there", "m", T, {"v": 1.0})])
+    writer.close()
+    path_of(folder, 20_000).write_bytes(b"this is no database file, but long enough to be one" * 100)
+    writer = EmbeddedWriter(folder)
+    with pytest.raises(StoreUnavailable):  # what the damaged day holds is not known: no series is given up
+        list(writer.expire(T + 9 * DAY, [Term("default", "d1", 7)]))
+
+    later = RangeQuery(T + DAY, 2**63, limit=10)
+    assert [(point.device, point.time_ns) for point in reader.range(later).points] == [
+        ("d2", T + DAY), ("d1", T + 2 * DAY), ("d2", T + 2 * DAY),
+    ]  # fmt: skip
+    writer.close()
