@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from sqlalchemy import BindParameter, Select, and_, bindparam, delete, insert, select
 
 from devices.database.engine import Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
+from devices.database.tables_control import TWINS
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
+from devices.query.values import fw_of, fw_values
 
 Rows = list[dict[str, Any]]
 _OF_TENANT: BindParameter[str] = bindparam("of_tenant")
@@ -24,6 +27,7 @@ CREDENTIALS_OF = (
     .where(CREDENTIALS.c.tenant == _OF_TENANT, CREDENTIALS.c.device == _OF_DEVICE)
     .order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
 )
+_REPORTED = select(TWINS.c.reported).where(TWINS.c.tenant == _OF_TENANT, TWINS.c.device == _OF_DEVICE)
 _DELETE_KEY = {
     table: delete(table).where(table.c.tenant == _OF_TENANT, table.c.device == _OF_DEVICE, table.c.key == _OF_KEY)
     for table in (DEVICE_TAGS, DEVICE_ATTRIBUTES)
@@ -38,3 +42,9 @@ def replace_rows(transaction: Write, table: Any, rows: tuple[Rows, Rows]) -> Non
     ]
     transaction.execute(_DELETE_KEY[table], gone)
     transaction.execute(insert(table), [row for row in new if row not in old])
+
+
+def read_fw(transaction: Write, tenant: str, device_id: str, attribute: float | str | None) -> dict[str, Any]:
+    """Give the columns of a device's firmware version: what its twin reports, else its attribute."""
+    text = transaction.execute(_REPORTED, {"of_tenant": tenant, "of_device": device_id}).scalar()
+    return fw_values(fw_of(orjson.loads(text or "{}"), attribute))

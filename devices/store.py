@@ -16,7 +16,7 @@ from devices.groups.store import group_finder
 from devices.query.sql import condition, is_broad
 from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
-from devices.statements import CREDENTIALS_OF, ONE, VIEW, replace_rows
+from devices.statements import CREDENTIALS_OF, ONE, VIEW, read_fw, replace_rows
 from devices.tenants.store import demand_room
 from wire import clock
 from wire.errors import Conflict, NotFound
@@ -82,14 +82,14 @@ class DeviceStore:
                 return old
             values = _device_values(tenant, new, transaction.now_ns)
             del values["created_ns"], values["tenant"], values["id"]
-            if new.attributes.get("fw") != old.attributes.get("fw"):  # else what the device itself reported stays
-                values |= fw_values(new.attributes.get("fw"))
+            if new.attributes.get("fw") != old.attributes.get("fw"):
+                values |= read_fw(transaction, tenant, device_id, new.attributes.get("fw"))
             transaction.execute(update(DEVICES).where(_is(tenant, device_id)).values(**values))
             replace_rows(transaction, DEVICE_TAGS, (_tag_rows(tenant, old), _tag_rows(tenant, new)))
             replace_rows(transaction, DEVICE_ATTRIBUTES, (_attribute_rows(tenant, old), _attribute_rows(tenant, new)))
             transaction.changed("device", [device_id])
             transaction.audit([replace(deed, detail=_difference(old, new))])
-        return new.model_copy(update={"updated": values["updated_ns"]})
+        return new.model_copy(update={"updated": values["updated_ns"], "fw": values.get("fw", old.fw)})
 
     def retire(self, device_id: str, who: Who) -> DeviceView:
         """Mark a device retired and delete its credentials; done before, it changes nothing.
@@ -374,6 +374,7 @@ def _to_view(row: Any) -> DeviceView:
         online=bool(row["online"]),
         presence=_presence(row),
         last_seen=row["last_seen_ns"] or None,
+        fw=row["fw"],
         created=row["created_ns"],
         updated=row["updated_ns"],
     )

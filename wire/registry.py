@@ -116,6 +116,7 @@ class DeviceView(BaseModel):
     state: DeviceState
     online: bool
     presence: PresenceState
+    fw: str | None = None  # firmware version, as it reports it or as its attribute says
     last_seen: TimeNs | None
     created: TimeNs
     updated: TimeNs

@@ -32,6 +32,7 @@ from devices.query.versions import order_of
 from devices.query.words import Token
 from wire.clock import NS_PER_S, parse_rfc3339
 from wire.devices import DeviceState
+from wire.presence import PresenceState
 
 MAX_TERMS = 64
 MAX_DEPTH = 16  # of brackets and nots
@@ -42,6 +43,7 @@ KINDS: dict[str, Kind] = {
     "type": "text",
     "parent": "text",
     "state": "state",
+    "presence": "presence",
     "group": "group",
     "fw": "version",
     "created": "time",
@@ -50,11 +52,13 @@ KINDS: dict[str, Kind] = {
 KEYED: dict[str, Kind] = {"tag": "label", "attr": "attribute"}
 MARKS = ("online", "offline", "gateway")
 STATES: tuple[str, ...] = get_args(DeviceState)
+PRESENCES = (*get_args(PresenceState), "never_seen")
 OPERATORS: dict[Kind, tuple[str, ...]] = {
     "text": ("=", "!=", "~", "in"),
     "label": ("=", "!=", "~", "in"),
     "attribute": ("=", "!=", "<", "<=", ">", ">=", "~", "in"),
     "state": ("=", "!=", "in"),
+    "presence": ("=", "!=", "in"),
     "group": ("=", "!=", "in"),
     "version": ("=", "!=", "<", "<=", ">", ">=", "~", "in"),
     "time": ("<", "<=", ">", ">="),
@@ -226,6 +230,7 @@ _EXPECTED: dict[Kind, str] = {
     "label": "a text",
     "attribute": "a text or a number",
     "state": "one of " + ", ".join(STATES),
+    "presence": "one of " + ", ".join(PRESENCES),
     "group": "the name of a group",
     "version": "a version such as 1.2.3",
     "time": "an age such as 2h ago, or a time such as 2026-01-31 or 2026-01-31T12:00Z",
@@ -247,8 +252,9 @@ def _check(field: Field, operator: str, token: Token) -> None:
         raise _unexpected(token, "a number")
     if field.kind == "version" and is_order and order_of(token.text) is None:
         raise _unexpected(token, _EXPECTED["version"])
-    if field.kind == "state" and token.text not in STATES:
-        raise _unexpected(token, _EXPECTED["state"])
+    words = {"state": STATES, "presence": PRESENCES}.get(field.kind)
+    if words is not None and token.text not in words:
+        raise _unexpected(token, _EXPECTED[field.kind])
     if operator == "~" and token.text.count("*") > MAX_STARS:
         raise BadQuery(f"more than {MAX_STARS} stars in a pattern", token.at, token.length, "")
 

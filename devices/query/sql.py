@@ -67,9 +67,9 @@ def is_broad(node: Node) -> bool:
             return True
         case Compare(field, operator, _):
             is_order = field.kind == "attribute" and operator not in ("=", "~")
-            return is_order or field.kind in ("group", "state") or field.name == "last_seen"
+            return is_order or field.kind in ("group", "state", "presence") or field.name == "last_seen"
         case OneOf(field, _):
-            return field.kind in ("group", "state")
+            return field.kind in ("group", "state", "presence")
     return False
 
 
@@ -130,8 +130,9 @@ class _Compiler:
             return self._among(table, is_known, test(column))
         if field.kind == "version" and operator != "~":
             return or_(*(_version(operator, str(value)) for value in values))
-        if field.kind == "state":
-            return or_(*(self._state(str(value)) for value in values))
+        if field.kind in ("state", "presence"):
+            among = self._state if field.kind == "state" else self._presence
+            return or_(*(among(str(value)) for value in values))
         return test(_COLUMNS[field.name])
 
     def _attribute(
@@ -150,6 +151,14 @@ class _Compiler:
             return DEVICES.c.state == state
         seen = self._among(PRESENCE, PRESENCE.c.last_seen_ns > 0)
         return and_(DEVICES.c.state == "active", seen if state == "active" else not_(seen))
+
+    def _presence(self, state: str) -> Condition:
+        """As `devices.store` shows it."""
+        if state in ("online", "stale"):
+            return self._among(PRESENCE, PRESENCE.c.online.is_(True), PRESENCE.c.stale.is_(state == "stale"))
+        if state == "offline":
+            return self._among(PRESENCE, PRESENCE.c.online.is_(False), PRESENCE.c.last_seen_ns > 0)
+        return not_(self._among(PRESENCE, or_(PRESENCE.c.online, PRESENCE.c.last_seen_ns > 0)))
 
     def _has(self, field: Field) -> Condition:
         if field.kind == "label":

@@ -8,7 +8,7 @@ from typing import Literal
 from wire.errors import BadRequest
 
 Operator = Literal["=", "<", "<=", ">", ">=", "~"]
-Kind = Literal["text", "label", "attribute", "state", "version", "time", "group"]
+Kind = Literal["text", "label", "attribute", "state", "version", "time", "group", "presence"]
 Value = str | int
 
 

@@ -12,6 +12,7 @@ from devices.control.news import COUNTER, next_revision
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES
 from devices.database.tables_control import TWIN_HISTORY, TWIN_RETAINED, TWINS
+from devices.query.values import fw_of, fw_values
 from devices.rows import Deed, Who
 from devices.twins import merge
 from devices.twins.edit import Edit, Twin
@@ -77,6 +78,7 @@ class TwinStore:
                 older = [known[key] for key in touched if _is_stored(before[key])]
                 transaction.execute(_UPDATE, [_values(twin, revision, "new_") for twin in older])
                 self._remember(transaction, changes)
+                _note_versions(transaction, changes)
                 _mark_pending(transaction, {edit.device for edit, _, _ in changes if edit.part == "desired"})
             if who is not None:
                 transaction.audit(_deed(who, edit, version) for edit, version, _ in changes)
@@ -186,6 +188,11 @@ _SETTLE = (
     .where(TWINS.c.device == bindparam("key"), TWINS.c.desired_version == bindparam("held"))
     .values(pending=False)
 )
+_SET_FW = (
+    update(DEVICES)
+    .where(DEVICES.c.id == bindparam("key"))
+    .values(fw=bindparam("new_fw"), fw_order=bindparam("new_order"))
+)
 _FORGET_OVER = delete(TWIN_HISTORY).where(
     TWIN_HISTORY.c.tenant == bindparam("t"),
     TWIN_HISTORY.c.device == bindparam("d"),
@@ -230,6 +237,26 @@ def _unknown(device: str) -> NotFound:
 
 def _is_stored(twin: Twin) -> bool:
     return bool(twin.desired_version or twin.reported_version)
+
+
+def _note_versions(transaction: Write, changes: Sequence[tuple[Edit, int, Twin]]) -> None:
+    """Keep the firmware versions that devices report where queries find them."""
+    telling = {
+        twin.device: twin
+        for edit, _, twin in changes
+        if edit.part == "reported" and (edit.is_whole or not edit.patch.keys().isdisjoint(("fw", "firmware")))
+    }
+    ids = sorted(telling)  # in one order always, so that transactions do not wait for each other in a circle
+    for start in range(0, len(ids), IDS):
+        query = select(DEVICES.c.id, DEVICES.c.attributes, DEVICES.c.fw).where(
+            DEVICES.c.id.in_(ids[start : start + IDS])
+        )
+        rows = []
+        for device, attributes, known in transaction.execute(query.order_by(DEVICES.c.id)):
+            values = fw_values(fw_of(telling[device].reported, orjson.loads(attributes).get("fw")))
+            if values["fw"] != known:
+                rows.append({"key": device, "new_fw": values["fw"], "new_order": values["fw_order"]})
+        transaction.execute(_SET_FW, rows)
 
 
 def _mark_pending(transaction: Write, devices: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from devices.database.engine import Database
 from devices.database.schema import MIGRATIONS, migrate
+from devices.query.versions import order_of
 from devices.types.store import TypeStore
 
 
@@ -37,3 +38,23 @@ def test_types_in_force_become_first_kept_versions(empty_config) -> None:
     database.close()
     assert found == [("pump", 7, 1), ("tank", 1, 2)]
     assert [(each.version, each.state) for each in kept] == [(7, "active")]
+
+
+def test_versions_that_devices_reported_before_are_found_after(empty_config) -> None:
+    database = old_database(empty_config, "0012")
+    with database.engine.begin() as connection:
+        device = "INSERT INTO devices (tenant, id, gateway, state, tags, search, created_ns, updated_ns, attributes)"
+        twin = "INSERT INTO twins VALUES ('default', :id, '{}', 0, 0, :reported, 1, 1, 1, :no)"
+        for id_, reported in (("d1", '{"fw":"1.10"}'), ("d2", "{}")):
+            of_device = {"id": id_, "reported": reported, "no": False}
+            connection.execute(
+                text(f"{device} VALUES ('default', :id, :no, 'active', '{{}}', '', 1, 1, '{{}}')"), of_device
+            )
+            connection.execute(text(twin), of_device)
+
+    migrate(database, empty_config.data)
+
+    with database.read() as connection:
+        found = connection.execute(text("SELECT id, fw, fw_order FROM devices ORDER BY id")).all()
+    database.close()
+    assert [tuple(row) for row in found] == [("d1", "1.10", order_of("1.10")), ("d2", None, None)]

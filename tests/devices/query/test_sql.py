@@ -50,6 +50,13 @@ class Thing:
     seen_ns: int | None
     groups: set[str] = field(default_factory=set)
     parent: str | None = None
+    stale: bool = False
+
+    @property
+    def presence(self) -> str:
+        if self.online:
+            return "stale" if self.stale else "online"
+        return "never" if self.seen_ns is None else "offline"
 
 
 Test = Callable[[Thing], bool]
@@ -70,6 +77,7 @@ def make_things() -> list[Thing]:
         things.append(thing)
     for thing in things:
         thing.parent = dice.choice([None, things[0].id, things[1].id])
+        thing.stale = thing.online and dice.random() < 0.4
     return things
 
 
@@ -112,7 +120,7 @@ def fill(database: Database) -> None:
     DeviceStore(database).add(new, Who("test"), "device.create")
     seen = [
         {"tenant": TENANT, "device": thing.id, "online": thing.online, "connected": False, "said": None,
-         "last_seen_ns": thing.seen_ns or 0, "since_ns": 0, "gone_ns": 0, "stale": False, "event": "", "event_ns": 0,
+         "last_seen_ns": thing.seen_ns or 0, "since_ns": 0, "gone_ns": 0, "stale": thing.stale, "event": "", "event_ns": 0,
          "before_ns": 0}
         for thing in THINGS
         if thing.seen_ns is not None or thing.gateway
@@ -268,6 +276,10 @@ SINGLE = st.one_of(
     st.just(("state=active", lambda thing: thing.seen_ns is not None)),
     st.just(("state in (registered, disabled)", lambda thing: thing.seen_ns is None)),
     st.just(("created > 2020-01-01", lambda thing: True)),
+    st.sampled_from(["online", "stale", "offline", "never"]).map(
+        lambda word: (f"presence={word}", lambda thing: thing.presence == word)
+    ),
+    st.just(("presence in (stale, never_seen)", lambda thing: thing.presence in ("stale", "never"))),
     GROUPS_ASKED.map(lambda name: (f"group={name}", lambda thing: is_in(thing, name))),
     GROUPS_ASKED.map(lambda name: (f"group not in (blue, {name})",
                                    lambda thing: not is_in(thing, "blue") and not is_in(thing, name))),
