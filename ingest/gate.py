@@ -58,6 +58,7 @@ class Known(NamedTuple):
     is_held: bool = False  # its data waits until it is accepted
     parent: str | None = None  # the gateway it is seen through
     prefixes: tuple[str, ...] = ()  # of a gateway: how the ids begin that it speaks for; none: any
+    born_ns: int = 0  # when it was registered: it may not be the first of its id
 
 
 class Found(NamedTuple):
@@ -376,5 +377,5 @@ def _known(device: DeviceIdentity, now_s: float) -> Known:
     is_active, is_held = device.state in ("active", "held"), device.state == "held"
     return Known(
         device.id, device.tenant, is_active, device.type, device.gateway, credentials, now_s, is_held,
-        device.parent, tuple(device.prefixes),
+        device.parent, tuple(device.prefixes), device.created_ns,
     )  # fmt: skip

@@ -164,7 +164,7 @@ class _Sorting:
         return Reading(
             device.id, record.measurement, time_ns, message.received_ns, fields, record.tags, flags,
             record.boot_id, record.seq, message.protocol.name, device.tenant, message.delivery, content,
-            self._checker.spec.version_id if self._checker is not None else 0,
+            self._checker.spec.version_id if self._checker is not None else 0, device.born_ns,
         )  # fmt: skip
 
     def _hash_content(self) -> int:

@@ -133,7 +133,7 @@ def _take(envelopes: list[Envelope], message: Message, rules: Rules, floats: fro
             return None
         reading = Reading(
             device_id, MEASUREMENT, time_ns, received_ns, fields, {}, flags,
-            boot_id, envelope.seq, protocol, tenant, delivery, 0, rules.judged_by,
+            boot_id, envelope.seq, protocol, tenant, delivery, 0, rules.judged_by, device.born_ns,
         )  # fmt: skip
         readings.append(reading)
     return readings
@@ -176,7 +176,7 @@ def _read(value: Any, index: int, message: Message, rules: Rules, types: Types) 
     return Reading(
         message.device.id, MEASUREMENT, time_ns, received_ns, fields, {}, flags,
         boot_id, seq, message.protocol.name, message.device.tenant, message.delivery, content,
-        rules.judged_by,
+        rules.judged_by, message.device.born_ns,
     )  # fmt: skip
 
 

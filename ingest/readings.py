@@ -29,6 +29,7 @@ class Reading(msgspec.Struct, array_like=True, frozen=True, gc=False):
     delivery: int | None = None  # over MQTT the broker's message id, 0 at QoS 0; else None
     content: int = 0  # 64-bit hash of topic and payload, with `delivery`, when it has neither a time nor a seq
     judged_by: int = 0  # `version_id` of the device type's version that it passed; 0: none
+    born_ns: int = 0  # when its device was registered: another one may have had this id before; 0: not known
 
     @property
     def kind(self) -> str:

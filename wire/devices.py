@@ -160,6 +160,7 @@ class DeviceIdentity(Model):
     credentials: list[CredentialRecord] = []
     parent: str | None = None  # the gateway it is seen through
     prefixes: list[str] = []  # of a gateway: how the ids begin that it speaks for; none: any
+    created_ns: int = 0  # tells it from one that had this id before and was deleted
 
 
 class LookupResult(Model):

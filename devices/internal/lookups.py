@@ -130,6 +130,7 @@ def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str
             type=row["type"],
             gateway=row["gateway"],
             tags=orjson.loads(row["tags"]),
+            created_ns=row["created_ns"],
         )
     _read_relations(connection, ids, found)
     owned = select(CREDENTIALS).select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.id.in_(ids))

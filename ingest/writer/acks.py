@@ -62,12 +62,13 @@ class AckBoard:
             if len(self._entries) > MAX_DEVICES:
                 self._entries = {key: entry for key, entry in self._entries.items() if entry.due_s is not None}
 
-    def forget(self, devices: Iterable[str]) -> None:
-        """Clear the topic of devices that are no more."""
+    def forget(self, devices: Iterable[str], now_s: float) -> None:
+        """Clear the topic of devices that are no more; one that has its id by now is told again what holds for it."""
         with self._lock:
             gone = set(devices)
             for key in [key for key in self._entries if key[1] in gone]:
-                del self._entries[key]
+                entry = self._entries[key] = _Entry({})
+                self._plan(key, entry, now_s)
             self._gone += gone
 
     def renew(self, now_s: float) -> None:

@@ -124,7 +124,7 @@ class RecentContents:
 
 
 def _point_of(reading: Reading) -> int:
-    return hash((reading.tenant, reading.device, reading.measurement, reading.time_ns))
+    return hash((reading.tenant, reading.device, reading.born_ns, reading.measurement, reading.time_ns))
 
 
 class Dedupe:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter as Counts
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Protocol
@@ -65,6 +65,7 @@ class Listeners(Protocol):
 
     def note(self, boots: Sequence[BootChange]) -> None: ...
     def offer(self, points: Iterable[Reading]) -> None: ...
+    def forget(self, devices: Iterable[str]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -95,7 +96,8 @@ class Drain:
         self._counts: Counts[str] = Counts()
         self._told_s = 0.0
         self._unsaved: Progress | None = None  # a commit that failed
-        self._gone: SimpleQueue[set[str]] = SimpleQueue()
+        self._gone: SimpleQueue[Mapping[str, int]] = SimpleQueue()
+        self._is_forgetting = False
 
     def step(self) -> int:
         """Move one batch; give how many readings it had.
@@ -126,14 +128,14 @@ class Drain:
         if self._held is None:
             self._remember()
 
-    def forget_devices(self, devices: set[str]) -> None:
+    def forget_devices(self, gone: Mapping[str, int]) -> None:
         """Forget the numbers of devices that are no more, before the next batch; may be called by any thread."""
-        self._gone.put(devices)
+        self._gone.put(gone)
 
     @property
     def has_forgotten_all(self) -> bool:
         """Tell whether nothing waits to be forgotten."""
-        return self._gone.empty()
+        return self._gone.empty() and not self._is_forgetting
 
     def oldest_received_ns(self) -> int | None:
         """When the oldest reading that is not yet stored was received; None when all are."""
@@ -143,14 +145,17 @@ class Drain:
         return min([*times, waiting] if waiting is not None else times, default=None)
 
     def _forget(self) -> None:
+        self._is_forgetting = not self._gone.empty()
         while not self._gone.empty():
-            devices = self._gone.get()
+            gone = self._gone.get()
             try:
-                self._state.forget_devices(devices)
+                self._state.forget_devices(gone)
             except Unavailable:
-                self._gone.put(devices)
+                self._gone.put(gone)
                 raise
-            self._dedupe.boots.forget(devices)
+            self._dedupe.boots.forget(gone)
+            self._listeners.forget(gone)
+        self._is_forgetting = False
 
     def _is_due(self) -> bool:
         readings = sum(self._counts.values())

@@ -6,11 +6,12 @@ replayed, then all that is on its way has been stored, then the store is cleared
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from chassis import logs
 from chassis.peers import Peer
+from ingest.writer.gaps import EVERYTHING
 from wire import clock
 from wire.clock import NS_PER_S
 from wire.erasures import Erased, Erasure, ErasureList
@@ -37,7 +38,7 @@ class Passage(NamedTuple):
     """What is on its way into the store, and what is remembered of it."""
 
     oldest_ns: Callable[[], int | None]  # when the oldest reading on its way was received
-    forget: Callable[[set[str]], None]  # the numbers of these devices: the next of that id begins anew
+    forget: Callable[[Mapping[str, int]], None]  # the numbers of these devices: the next of that id begins anew
 
 
 class Erasures:
@@ -82,7 +83,7 @@ class Erasures:
             self._emptied[erasure.id] = (self._now_ns(), entries)
         elif self._has_passed(self._emptied[erasure.id][0] + MARGIN_NS):
             self._store.delete(erasure.device, tenant=erasure.tenant)
-            self._passage.forget({erasure.device})
+            self._passage.forget({erasure.device: EVERYTHING})
             log.info("device_erased", device=erasure.device)
             self._answer(erasure, Erased(quarantined=self._emptied[erasure.id][1]))
 

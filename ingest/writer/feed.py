@@ -152,6 +152,10 @@ class News:
         if boots:
             self.acks.note(boots, time.monotonic())
 
+    def forget(self, devices: Iterable[str]) -> None:
+        """Take back what was said of devices that are no more; their numbers are forgotten already."""
+        self.acks.forget(devices, time.monotonic())
+
 
 class FeedPublisher:
     """Sends a buffer, and the acks that are due, from one thread; the broker may be away for as long as it likes."""

@@ -7,7 +7,7 @@ on its way could still have come; it ceases to be when the reading comes after a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +21,7 @@ RESTART_BEHIND = 1_000  # a number so far back with a time newer than all: the d
 GRACE_S = 2.5  # a gap becomes missing after one to two of these
 MAX_BOOTS = 50_000  # in memory, about 400 bytes each; others are read again from disk
 MAX_RANGES_HELD = 500_000  # in memory, of all boots together; about 80 bytes each
+EVERYTHING = 2**63 - 1
 _GUESSED_TIME = SERVER_TIME | UNCERTAIN
 _encoder = msgspec.msgpack.Encoder()
 
@@ -45,6 +46,7 @@ class Boot(msgspec.Struct, array_like=True):
     newest_time_ns: int = 0  # of the device's own times, as far as noted
     began_ns: int = 0  # when its first reading was received; 0 of boots from before this was noted
     seen_ns: int = 0  # when its last reading was received
+    born_ns: int = 0  # when its device was registered; 0: not known
 
     def add(self, number: int) -> bool:
         """Add a number; False when it was there."""
@@ -152,6 +154,7 @@ class BootChange(NamedTuple):
     duplicates: int
     is_settled: bool
     seen_ns: int
+    born_ns: int = 0
 
 
 class Boots:
@@ -176,6 +179,10 @@ class Boots:
         """Tell whether a reading with boot_id and seq has come before; from now on it has."""
         key, number = (reading.tenant, reading.device, reading.boot_id or ""), reading.seq or 0
         boot = self._known.get(key) or self._recall(key, reading.received_ns)
+        if boot.born_ns != reading.born_ns:
+            if boot.born_ns > reading.born_ns > 0:
+                return False  # of a device that is no more, and came behind the one that has its id now
+            boot = self._adopt(key, boot, reading)
         self._touched[key] = reading
         highs = boot.highs
         if highs and number == highs[-1] + 1:  # as `add` would; one call less for nearly all
@@ -202,7 +209,7 @@ class Boots:
             self._weigh(key, len(boot.lows))
             changes.append(
                 BootChange(key, boot.to_bytes(), key in self._fresh, boot.missing(), boot.duplicates,
-                           key not in self._waiting, boot.seen_ns)
+                           key not in self._waiting, boot.seen_ns, boot.born_ns)
             )  # fmt: skip
         self._touched.clear()
         self._fresh.clear()
@@ -210,9 +217,9 @@ class Boots:
             self._drop(next(iter(self._known)))
         return changes
 
-    def forget(self, devices: set[str]) -> None:
-        """Forget devices that are no more, with what was to be kept of them."""
-        for key in [key for key in self._known if key[1] in devices]:
+    def forget(self, gone: Mapping[str, int]) -> None:
+        """Forget devices that are no more, with what was to be kept of them; `gone` as `is_outlived` has it."""
+        for key in [key for key, boot in self._known.items() if is_outlived(boot.born_ns, gone.get(key[1], 0))]:
             self._drop(key)
             self._touched.pop(key, None)
             self._fresh.discard(key)
@@ -223,6 +230,14 @@ class Boots:
         if boot is None:
             boot = self._known[key] = Boot(began_ns=received_ns)
             self._fresh.add(key)
+        return boot
+
+    def _adopt(self, key: BootKey, boot: Boot, reading: Reading) -> Boot:
+        """Give the boot that a reading of another birth counts in."""
+        if boot.born_ns and reading.born_ns:  # a device was deleted, another one got its id and counts its boots anew
+            self._waiting.pop(key, None)
+            boot = self._known[key] = Boot(began_ns=reading.received_ns)
+        boot.born_ns = boot.born_ns or reading.born_ns
         return boot
 
     def _reload(self, key: BootKey) -> Boot | None:
@@ -254,6 +269,15 @@ class Boots:
     def _drop(self, key: BootKey) -> None:
         del self._known[key]
         self._weigh(key, 0)
+
+
+def is_outlived(born_ns: int, until_ns: int) -> bool:
+    """Tell whether a boot is of a device that is no more.
+
+    `until_ns` is when the one that has its id now was registered, EVERYTHING when none has. What is not known to be
+    older stays.
+    """
+    return until_ns == EVERYTHING or 0 < born_ns < until_ns
 
 
 def _begins_again(boot: Boot, reading: Reading) -> bool:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -136,10 +136,9 @@ class Writer:
         if self._erasures is not None:
             self._erasures.poll()
 
-    def _forget(self, devices: set[str]) -> None:
+    def _forget(self, gone: Mapping[str, int]) -> None:
         if self._drain is not None:
-            self._drain.forget_devices(devices)
-        self.news.acks.forget(devices)
+            self._drain.forget_devices(gone)
 
     def _has_forgotten(self) -> bool:
         return self._drain is not None and self._drain.has_forgotten_all and self.news.acks.has_cleared_all

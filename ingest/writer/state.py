@@ -5,7 +5,7 @@ One transaction a batch, after the store took it: a crash before it writes the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import msgspec
 from chassis.sqlite import UNUSABLE, Database
 from ingest.spool.reader import Position, oldest_received_ns, pending_of, slot_folders
 from ingest.writer.dedupe import WINDOW, DeliveryRow
-from ingest.writer.gaps import Boot, BootChange, BootKey
+from ingest.writer.gaps import Boot, BootChange, BootKey, is_outlived
 from wire import clock
 from wire.errors import Unavailable
 
@@ -41,14 +41,15 @@ _SCHEMA = (
     "CREATE INDEX boots_with_gaps ON boots (tenant, device, missing) WHERE missing > 0",
     ("CREATE TABLE dropped_boots (tenant TEXT NOT NULL, device TEXT NOT NULL, boots INTEGER NOT NULL,"
     " missing INTEGER NOT NULL, duplicates INTEGER NOT NULL, PRIMARY KEY (tenant, device)) WITHOUT ROWID"),
+    "ALTER TABLE boots ADD COLUMN born_ns INTEGER NOT NULL DEFAULT 0",
 )  # fmt: skip
 _PUT_POSITION = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)"
 _ADD_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
 _PUT_BOOT = (
-    "INSERT INTO boots (tenant, device, boot_id, ranges, missing, duplicates, is_settled, seen_ns)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, device, boot_id) DO UPDATE SET ranges = excluded.ranges,"
+    "INSERT INTO boots (tenant, device, boot_id, ranges, missing, duplicates, is_settled, seen_ns, born_ns)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, device, boot_id) DO UPDATE SET ranges = excluded.ranges,"
     " missing = excluded.missing, duplicates = excluded.duplicates, is_settled = excluded.is_settled,"
-    " seen_ns = excluded.seen_ns"
+    " seen_ns = excluded.seen_ns, born_ns = excluded.born_ns"
 )
 _OLD_BOOTS = (
     " FROM boots WHERE tenant = ?1 AND device = ?2 AND boot_id IN (SELECT boot_id FROM boots"
@@ -62,6 +63,7 @@ _COUNT_OLD_BOOTS = (
 _DROP_OLD_BOOTS = f"DELETE{_OLD_BOOTS}"
 _READ_BOOTS = "SELECT boot_id, ranges, seen_ns FROM boots WHERE tenant = ? AND device = ? ORDER BY seen_ns DESC"
 _GAPS = "SELECT count(DISTINCT tenant || '/' || device), coalesce(sum(missing), 0) FROM boots WHERE missing > 0"
+_READ_BIRTHS = "SELECT tenant, device, boot_id, born_ns FROM boots WHERE device IN (SELECT value FROM json_each(?))"
 _REVISION = "registry_revision"  # kept beside the counters
 _PUT_DELIVERIES = "INSERT OR REPLACE INTO deliveries VALUES (?, ?)"
 
@@ -157,12 +159,17 @@ class WriterState:
         with _answering(), self._database.write() as connection:
             connection.execute("DELETE FROM boots WHERE seen_ns < ?", (before_ns,))
 
-    def forget_devices(self, devices: Iterable[str]) -> None:
-        """Drop all boots of devices. Raises Unavailable when the disk refuses."""
+    def outlived_boots(self, gone: Mapping[str, int]) -> list[BootKey]:
+        """Give the boots kept of devices that are no more; `gone` as `gaps.is_outlived` has it."""
+        rows = self._database.read(_READ_BIRTHS, (msgspec.json.encode(list(gone)).decode(),))
+        return [(tenant, device, boot) for tenant, device, boot, born in rows if is_outlived(born, gone[device])]
+
+    def forget_devices(self, gone: Mapping[str, int]) -> None:
+        """Drop the boots of devices that are no more. Raises Unavailable when the disk refuses."""
+        outlived = self.outlived_boots(gone)
         with _answering(), self._database.write() as connection:
-            for device in devices:
-                for table in ("boots", "dropped_boots"):
-                    connection.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608 - constants
+            connection.executemany("DELETE FROM boots WHERE tenant = ? AND device = ? AND boot_id = ?", outlived)
+            connection.executemany("DELETE FROM dropped_boots WHERE device = ?", [(device,) for device in gone])
 
     def close(self) -> None:
         """Close the file."""

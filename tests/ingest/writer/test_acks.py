@@ -89,7 +89,7 @@ class Desk:
     def _read(self, device: str, tenant: str) -> DeviceBoots:
         if self.is_away:
             raise Unavailable("writer.db cannot be used")
-        return DeviceBoots([BootAccount("b", self.boots[device], 0)])
+        return DeviceBoots([BootAccount("b", self.boots[device], 0)] if device in self.boots else [])
 
 
 def test_a_device_is_told_at_once_and_then_in_turns() -> None:
@@ -162,7 +162,8 @@ def test_boots_in_memory_are_bounded_a_device() -> None:
 def test_a_deleted_device_is_cleared_once() -> None:
     desk = Desk()
     desk.commit("d1", 1, now_s=100.0)
-    desk.board.forget(["d1"])
+    desk.boots.clear()
+    desk.board.forget(["d1"], 100.5)
     assert not desk.board.has_cleared_all
 
     assert list(desk.board.take(101.0)) == [("devices/d1/acks", b"")]

@@ -17,7 +17,7 @@ from ingest.spool import frames, segments
 from ingest.spool.reader import SpoolReader
 from ingest.writer.delays import STORED
 from ingest.writer.drain import PATIENCE_TURNS, Drain
-from ingest.writer.gaps import BootChange
+from ingest.writer.gaps import EVERYTHING, BootChange
 from ingest.writer.state import WriterState, read_counters
 from series.port import BatchRefused, Capabilities, Expired, Refusal, Term, WriteOutcome
 from wire.errors import StoreUnavailable, Unavailable
@@ -83,6 +83,9 @@ class Seen:
 
     def note(self, boots: Sequence[BootChange]) -> None:
         self.boots += boots
+
+    def forget(self, devices: Iterable[str]) -> None:
+        self.boots = [boot for boot in self.boots if boot.key[1] not in set(devices)]
 
 
 class Line:
@@ -578,7 +581,7 @@ def test_a_deleted_device_begins_anew(line: Line) -> None:
     line.append(*numbered(1, 2))
     line.run()
 
-    line.drain.forget_devices({"d1"})
+    line.drain.forget_devices({"d1": EVERYTHING})
     assert not line.drain.has_forgotten_all
     line.append(*numbered(1))
     line.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ class World:
         self.did.append(f"quarantine {tenant}/{device}")
         return 2
 
-    def forget(self, devices: set[str]) -> None:
+    def forget(self, devices: Mapping[str, int]) -> None:
         self.did.append(f"numbers {sorted(devices)}")
 
     def delete(self, device: str, *, tenant: str = "default") -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ingest.readings import Reading
 from ingest.writer import gaps
-from ingest.writer.gaps import GRACE_S, MAX_JUMP, MAX_RANGES, Boot, BootKey, Boots
+from ingest.writer.gaps import EVERYTHING, GRACE_S, MAX_JUMP, MAX_RANGES, Boot, BootKey, Boots
 from wire.points import SERVER_TIME
 
 LATER_S = 2 * GRACE_S
@@ -30,8 +30,11 @@ def settled(numbers: Iterable[int]) -> Boot:
     return boot
 
 
-def reading(number: int, boot_id: str = "b", time_ns: int = 0, flags: int = 0) -> Reading:
-    return Reading("d1", "telemetry", time_ns or number + 1, 77, {"t": 1.5}, flags=flags, boot_id=boot_id, seq=number)
+def reading(number: int, boot_id: str = "b", time_ns: int = 0, flags: int = 0, born_ns: int = 0) -> Reading:
+    return Reading(
+        "d1", "telemetry", time_ns or number + 1, 77, {"t": 1.5}, flags=flags, boot_id=boot_id, seq=number,
+        born_ns=born_ns,
+    )  # fmt: skip
 
 
 class Disk:
@@ -268,7 +271,40 @@ def test_a_forgotten_device_begins_anew() -> None:
 
     disk.take(4)
     disk.kept.clear()
-    disk.boots.forget({"d1"})
+    disk.boots.forget({"d1": EVERYTHING})
 
     assert disk.boots.take_changes(LATER_S) == []
     assert disk.take(1) == [False]
+
+
+def test_device_that_got_the_id_of_a_deleted_one_counts_for_itself() -> None:
+    disk = Disk()
+
+    old = [disk.boots.is_repeat(reading(number, born_ns=5)) for number in (1, 2, 4)]
+    disk.commit(0.0)
+    new = [disk.boots.is_repeat(reading(number, born_ns=9)) for number in (1, 2, 2)]
+    late = disk.boots.is_repeat(reading(4, born_ns=5))
+    disk.commit(LATER_S)
+
+    assert (old, new, late) == ([False] * 3, [False, False, True], False)
+    kept = Boot.from_bytes(disk.kept["default", "d1", "b"])
+    assert (kept.lows, kept.highs, kept.born_ns) == ([1], [2], 9)
+
+
+def test_boot_from_before_births_were_noted_goes_on() -> None:
+    disk = Disk()
+    disk.take(1, 2)
+
+    assert disk.boots.is_repeat(reading(2, born_ns=9))
+    disk.commit(0.0)
+    assert Boot.from_bytes(disk.kept["default", "d1", "b"]).born_ns == 9
+
+
+def test_only_the_boots_of_the_one_before_are_forgotten() -> None:
+    disk = Disk()
+    disk.boots.is_repeat(reading(1, "old", born_ns=5))
+    disk.boots.is_repeat(reading(1, "new", born_ns=9))
+
+    disk.boots.forget({"d1": 9})
+
+    assert [change.key[2] for change in disk.boots.take_changes(0.0)] == ["new"]

@@ -12,7 +12,7 @@ from ingest.readings import Reading
 from ingest.spool import frames, segments
 from ingest.spool.reader import Position, SpoolReader
 from ingest.writer.dedupe import WINDOW
-from ingest.writer.gaps import Boot, BootChange
+from ingest.writer.gaps import EVERYTHING, Boot, BootChange
 from ingest.writer.state import _SCHEMA, FILE, KEPT_BOOTS, Progress, WriterState, read_boots, read_counters
 from wire import clock
 
@@ -140,7 +140,7 @@ def test_gaps_are_counted_for_other_processes(tmp_path: Path, state: WriterState
 def test_a_device_that_is_no_more_is_forgotten(tmp_path: Path, state: WriterState) -> None:
     state.commit(Progress(boots=[boot("a", 1, 4), boot("a", 1, 4, device="d2")]))
 
-    state.forget_devices(["d1"])
+    state.forget_devices({"d1": EVERYTHING})
 
     assert read_boots(tmp_path, "d1", "default").boots == []
     assert [account.boot_id for account in read_boots(tmp_path, "d2", "default").boots] == ["a"]
