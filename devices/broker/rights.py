@@ -13,7 +13,6 @@ WRITES: Final = (
     "devices/{id}/status",
     "devices/{id}/twin/reported",
     "devices/{id}/commands/+/reply",
-    "devices/{id}/media/+",
 )
 READS: Final = ("devices/{id}/twin/desired", "devices/{id}/commands/+", "devices/{id}/errors", "devices/{id}/acks")
 _OF: Final = {"publish": WRITES, "subscribe": READS}

@@ -17,6 +17,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from chassis import logs
 from chassis.metrics import Counter, Gauge
@@ -36,6 +37,8 @@ BATCH = 500  # messages a transaction
 PUMP_S = 0.2  # how soon a change by another process goes out
 RECONNECT_S = 1.0
 SESSION_S = 7 * 86_400  # how long the broker keeps what devices send while the registry is away
+# Retained messages not at subscribing, and the flag as the device gave it (MQTT 5 s. 3.8.3.1).
+_AS_PUBLISHED = SubscribeOptions(1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
 NO_SUBSCRIBERS = 16  # reason of a PUBACK, MQTT 5 s. 3.4.2.1
 DEVICE_NOTICES = 10  # to one device a second
 ALL_NOTICES = 500
@@ -130,7 +133,7 @@ class BrokerLink:
             self._note_away(str(code))
             return
         self._is_away = False
-        client.subscribe([(each, 1) for traffic in self._traffic for each in traffic.filters])
+        client.subscribe([(each, _AS_PUBLISHED) for traffic in self._traffic for each in traffic.filters])
         wanted = [traffic.found for traffic in self._traffic if traffic.found]
         if wanted:  # what is retained comes between these two and their answers
             client.subscribe([(each, 0) for each in wanted])
@@ -152,10 +155,12 @@ class BrokerLink:
         topic = topics.parse_device_topic(message.topic)
         if topic is not None and message.retain and self._is_wanted(message.topic):
             self._held[topic.device_id] = bytes(message.payload)
-        elif topic is not None and message.payload and not message.retain:
+        elif topic is not None and message.payload:
+            if message.retain:  # as published: the broker would keep it for ever, on as many topics as a device names
+                client.publish(message.topic, b"", qos=0, retain=True)
             self._inbox.append((message.mid if message.qos else 0, Inbound(topic, bytes(message.payload))))
         elif message.qos:
-            client.ack(message.mid, message.qos)  # a copy of old news
+            client.ack(message.mid, message.qos)  # our own clearing of a retained one
 
     def _is_wanted(self, topic: str) -> bool:
         return any(each.found and mqtt.topic_matches_sub(each.found, topic) for each in self._traffic)
