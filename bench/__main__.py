@@ -36,6 +36,7 @@ RUNS = {
     "wide": "simulator.py wide",
     "overload": "overload.py open",
     "noisy": "overload.py noisy",
+    "timing": "timing.py",
     "registry": "registry.py sqlite",
     "registry_postgresql": "registry.py postgresql",
     "rows": "growth.py --only-rows --rows 10000000 50000000",

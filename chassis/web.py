@@ -33,6 +33,7 @@ log = logs.get(__name__)
 Access = Literal["public", "own", "service", "self"] | Role  # self: whoever is logged in, about themselves
 SESSION_COOKIE = "headwater_session"
 TENANT_HEADER = "Headwater-Tenant"
+MULTIPART = "multipart/"
 PROBLEM_JSON = "application/problem+json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY_BYTES = 1024 * 1024
@@ -125,7 +126,7 @@ class Edge:
 def create_app(edge: Edge, api: Api, import_name: str = __name__) -> Flask:
     """Build the Flask app of a service: its operations, probes, metrics, OpenAPI, problem documents."""
     app = App(import_name, static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=edge.max_body_bytes, MAX_FORM_PARTS=100)
+    app.config.update(MAX_CONTENT_LENGTH=edge.max_body_bytes)
     for operation in api.operations:
         view = _view(edge, operation)
         app.add_url_rule(operation.rule, f"{operation.method} {operation.rule}", view, methods=[operation.method])
@@ -222,6 +223,8 @@ def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
 
     def view(**path: str) -> Response:
         principal = _authorize(edge, operation)
+        if request.environ.get("CONTENT_TYPE", "")[: len(MULTIPART)].lower() == MULTIPART:
+            raise errors.UnsupportedMedia("multipart bodies are not taken: no route has a use for their parts")
         call = Call(
             path,
             _parse_body(body) if body else None,

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
+from chassis.guessing import DeviceGuesses
 from chassis.web import Call, answer, inflate, read_raw_body
 from ingest.arrivals import Arrivals
 from ingest.gate import Gate, Known
@@ -36,6 +37,7 @@ class Door:
         self._service = service
         self._gate = gate
         self._reports = reports
+        self._guesses = DeviceGuesses()
         self._arrivals = Arrivals()
         self._turns = Turns()
         self._usual = next(iter(service.protocols), "")  # what a request that names no protocol counts as
@@ -67,7 +69,10 @@ class Door:
             else:
                 device, credential_id = self._gate.authenticate(device_id, secret, call.remote_ip)
         except (errors.Unauthorized, errors.Forbidden) as error:
-            if self._gate.is_cached(device_id):  # a stranger's guesses of ids would fill the audit
+            is_known = self._gate.is_cached(device_id)
+            if presented is not None and isinstance(error, errors.Unauthorized):
+                self._guesses.wrong(device_id if is_known else "", call.remote_ip)
+            if is_known:  # a stranger's guesses of ids would fill the audit
                 self._note(device_id, "telemetry.credential_refused", device_id, error.detail, call)
             raise
         named = request.args.get("device", device.id) if request.environ.get("QUERY_STRING") else device.id

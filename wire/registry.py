@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from wire.clock import MAX_NS
 from wire.devices import (
@@ -22,15 +22,23 @@ from wire.devices import (
     Tags,
     TagValue,
 )
+from wire.passwords import is_guessable
 from wire.points import TimeNs
 from wire.presence import PresenceState
+
+
+def _not_usual(password: str) -> str:
+    if is_guessable(password):
+        raise ValueError("is one of the first that would be tried; take some words that do not belong together")
+    return password
+
 
 When = Annotated[TimeNs, Field(ge=0, le=MAX_NS)]
 Arrival = Annotated[int, Field(ge=0, le=MAX_NS)]
 MAX_OVERLAP_S = 30 * 86_400.0
 Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 QueryText = Annotated[str, Field(max_length=2_000)]  # of the query language, docs/query.md
-Password = Annotated[str, Field(min_length=10, max_length=256)]
+Password = Annotated[str, Field(min_length=10, max_length=256), AfterValidator(_not_usual)]
 # What a token may do at most: an area, the first part of a path below /v1/, and reading or writing there.
 Scope = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z-]{0,31}):(read|write|\*)$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

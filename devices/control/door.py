@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from flask import request
 
 from chassis import parking
+from chassis.guessing import DeviceGuesses
 from chassis.tokens import hash_token
 from wire import clock, topics
 from wire.devices import CredentialRecord, DeviceIdentity, LookupResult, parse_bearer
@@ -29,6 +30,7 @@ class Claim(NamedTuple):
     device_id: str
     sha256: str
     kind: Literal["secret", "x509"] = "secret"
+    remote_ip: str = ""
 
 
 class Lookups(Protocol):
@@ -60,6 +62,7 @@ class DeviceDoor:
         self._lookups = lookups
         self._sightings = sightings
         self._uses = uses
+        self._guesses = DeviceGuesses()
         self._lock = threading.Lock()  # guards the two below
         self._seen: dict[str, int] = {}
         self._used: dict[str, int] = {}
@@ -74,13 +77,14 @@ class DeviceDoor:
         if escaped and "Authorization" not in request.headers:
             return parking.aside(self._read_certificate, unquote(escaped), remote_ip)
         device_id, secret = _presented()
-        return Claim(device_id, hash_token(secret))
+        return Claim(device_id, hash_token(secret), remote_ip=remote_ip)
 
     def authenticate(self, claim: Claim) -> DeviceIdentity:
         """Let a device in; it asks the database.
 
         Raises:
             Unauthorized: no such device, or none of its valid credentials fits.
+            TooManyRequests: the same, and there were too many of them.
             Forbidden: the device is not active.
         """
         device_id, now_ns = claim.device_id, clock.now_ns()
@@ -94,6 +98,7 @@ class DeviceDoor:
             with self._lock:
                 self._seen[device_id] = self._used[credential] = now_ns
             return device
+        self._guesses.wrong(device_id if found else "", claim.remote_ip)
         raise Unauthorized("the device id or its credential is wrong")
 
     def _read_certificate(self, pem: str, remote_ip: str) -> Claim:

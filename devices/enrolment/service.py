@@ -6,12 +6,12 @@ import secrets
 from base64 import b64encode
 from typing import Protocol
 
+from chassis.guessing import FREE_FAILURES, BackOff
 from chassis.tokens import hash_token, is_same, new_token
 from devices import credentials
 from devices.enrolment.rows import Arrival, EnrolmentRow
 from devices.enrolment.seal import Seal
 from devices.metrics import ENROLLED, ENROLMENT_FAILURES
-from devices.people.guessing import BackOff
 from devices.rows import CredentialRow, NewDevice, Who
 from wire import clock
 from wire.clock import NS_PER_S
@@ -30,9 +30,10 @@ from wire.enrolment import (
     may_be_derived,
     read_key,
 )
-from wire.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unprocessable
+from wire.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable
 from wire.registry import CredentialCreate
 
+WRONG_WAITS = "too many wrong enrolment secrets from this address, wait"
 RECLAIM_S = 900  # how long a device whose answer was lost may come again with its nonce
 MADE_CHARS = 12  # of an id that is given: 48 random bits
 
@@ -101,7 +102,7 @@ class Door:
     def __init__(self, rows: EnrolmentRows, seal: Seal, back_off: BackOff | None = None) -> None:
         self._rows = rows
         self._seal = seal
-        self._back_off = back_off or BackOff()
+        self._back_off = back_off or BackOff(WRONG_WAITS, "enrolment_back_off")
 
     def enrol(self, presented: str, asked: EnrolRequest, remote_ip: str) -> EnrolAnswer:
         """Register a device by a token, or by `{id}.{key derived from a group's}`.
@@ -178,16 +179,9 @@ class Door:
         return None
 
     def _count_wrong(self, remote_ip: str) -> None:
-        """Slow guessing down; only wrong secrets wait, so a neighbour behind the same address keeps nobody out."""
+        """Slow guessing down; see BackOff.wrong."""
         ENROLMENT_FAILURES.inc()
-        key = ("enrol", remote_ip)
-        try:
-            self._back_off.demand(key)
-        except TooManyRequests as error:
-            wait_s = error.retry_after_s
-            detail = "too many wrong enrolment secrets from this address, wait"
-            raise TooManyRequests(detail, retry_after_s=wait_s, code="enrolment_back_off") from None
-        self._back_off.failed(key)
+        self._back_off.wrong({("", remote_ip): FREE_FAILURES})
 
 
 def _state(terms: Terms) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chassis.guessing import BackOff
 from chassis.tokens import hash_token, new_token
-from devices.people.guessing import BackOff
 from devices.people.passwords import hash_password
 from devices.people.service import demand_grantable
 from devices.rows import InvitationRow, Who

@@ -6,9 +6,10 @@ import secrets
 import time
 from typing import Any, Protocol, cast
 
+from chassis.guessing import BackOff
 from chassis.tokens import hash_token, new_token, split_tenant
 from devices.metrics import LOGIN_FAILURES
-from devices.people.guessing import FREE_OF_ADDRESS, BackOff, Checks
+from devices.people.guessing import FREE_OF_ADDRESS, Checks
 from devices.people.passwords import hash_password, is_outdated, is_password, nobodys
 from devices.rows import SYSTEM, OperatorRow, TokenRow, Who
 from wire import clock

@@ -143,6 +143,15 @@ def test_bodies_inflate_up_to_the_cap(client: FlaskClient, content: bytes, encod
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize("path", ["/v1/raw", "/v1/things"])
+def test_multipart_is_not_taken(client: FlaskClient, path: str) -> None:
+    parts = {"name": (io.BytesIO(b"x" * 100), "a.txt")}
+
+    answer = client.post(path, data=parts, headers={"Authorization": "Bearer operator"})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (415, "media_type")
+
+
 def test_faults_and_limits_become_problem_documents(client: FlaskClient) -> None:
     broken, busy, missing = client.get("/v1/broken"), client.get("/v1/busy"), client.get("/v1/none")
     wrong_method = client.delete("/v1/busy")

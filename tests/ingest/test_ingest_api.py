@@ -195,6 +195,19 @@ def test_wrong_or_missing_credential_is_401_and_counted(client, header) -> None:
     assert answer.headers["WWW-Authenticate"]
 
 
+def test_guesses_have_to_wait_and_neighbours_do_not(client, post, registry) -> None:
+    registry.add("d2")
+    guess = {"Authorization": "Bearer d1.wrong", "X-Forwarded-For": "192.0.2.7"}
+
+    answers = [client.post("/v1/telemetry", data=b'{"a":1}', headers=guess) for _ in range(12)]
+
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
+    assert (answers[-1].get_json()["code"], int(answers[-1].headers["Retry-After"]) > 0) == ("device_back_off", True)
+    for device in ("d1", "d2"):
+        right = {"Authorization": f"Bearer {device}.{SECRET}", "X-Forwarded-For": "192.0.2.7"}
+        assert post({"a": 1}, **right).status_code == 202
+
+
 def test_refused_requests_reach_the_ledger(app, client) -> None:
     client.post("/v1/telemetry", json={"a": 1})
     app.extensions["headwater.workers"].stop()

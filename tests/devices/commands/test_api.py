@@ -20,6 +20,16 @@ def state(service, command_id: str) -> str:
     return str(service.admin("GET", f"/v1/commands/{command_id}").json["state"])
 
 
+def test_wrong_secrets_of_a_device_have_to_wait(service) -> None:
+    device = service.device()
+    guess = {"headers": {"Authorization": "Bearer d1.wrong"}}
+
+    statuses = [service.nobody("GET", "/v1/device/commands", **guess).status_code for _ in range(12)]
+
+    assert statuses == [401] * 10 + [429] * 2
+    assert device("GET", "/v1/device/commands").status_code == 204
+
+
 def test_command_goes_its_way_over_http(service) -> None:
     device = service.device()
     sent = send(service, "blink", params={"times": 3})

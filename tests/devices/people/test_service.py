@@ -9,7 +9,7 @@ from werkzeug.security import generate_password_hash
 
 from chassis.tokens import hash_token
 from devices.database.tables import METADATA
-from devices.people.guessing import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, BackOff, Checks
+from devices.people.guessing import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, Checks
 from tests.devices.running import ADMIN, Caller, Service
 from wire.errors import TooManyRequests
 
@@ -59,19 +59,6 @@ def test_sixth_try_has_to_wait_even_with_the_right_password(staffed) -> None:
     assert log_in(staffed, "admin", "first password", "127.0.0.6").status_code == 200
 
 
-def test_back_off_doubles_and_is_forgotten_after_success() -> None:
-    back_off = BackOff()
-    for _ in range(7):
-        back_off.failed(("a", "ip"))
-
-    with pytest.raises(TooManyRequests) as caught:
-        back_off.demand(("a", "ip"))
-    assert 3 <= caught.value.retry_after_s <= 5
-    back_off.demand(("b", "ip"))
-    back_off.succeeded(("a", "ip"))
-    back_off.demand(("a", "ip"))
-
-
 def test_new_password_ends_sessions_and_the_old_password(staffed) -> None:
     old = Caller(staffed.app, log_in(staffed, "admin", "first password").json["token"])
 
@@ -81,6 +68,14 @@ def test_new_password_ends_sessions_and_the_old_password(staffed) -> None:
     assert old("GET", "/v1/devices").status_code == 401
     assert log_in(staffed, "admin", "first password").status_code == 401
     assert log_in(staffed, "admin", "second password").status_code == 200
+
+
+def test_usual_passwords_are_refused_wherever_one_is_set(staffed) -> None:
+    made = staffed.admin("POST", "/v1/operators", {"name": "eve", "password": "Password123!", "role": "viewer"})
+    changed = staffed.admin("PATCH", "/v1/operators/admin", {"password": "qwertyuiop"})
+
+    assert [(answer.status_code, answer.json["fields"]) for answer in (made, changed)] == [(422, ["password"])] * 2
+    assert "first that would be tried" in made.json["detail"]
 
 
 def test_operator_is_added_with_a_role_and_removed(staffed) -> None:

@@ -1,0 +1,94 @@
+"""Slowing guesses down: how long whoever presents wrong secrets has to wait. Knows not whose secrets they are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from wire.errors import TooManyRequests
+
+FREE_FAILURES = 5  # wrong ones of one name from one address before it has to wait
+FREE_OF_DEVICE = 10  # of one device, and of all devices behind an address
+FREE_OF_ADDRESS = 100
+MAX_WAIT_S = 300.0
+MAX_DEVICE_WAIT_S = 60.0
+FORGIVEN_S = 900.0  # after the last wrong one
+MAX_REMEMBERED = 10_000  # pairs of name and address
+
+Key = tuple[str, str]
+
+
+class BackOff:
+    """Waiting times after wrong secrets: doubling from 1 s after those that are free, per name and address.
+
+    Held in memory: a restart forgives, which an attacker cannot cause. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        detail: str = "too many wrong passwords, wait",
+        code: str = "login_back_off",
+        *,
+        max_wait_s: float = MAX_WAIT_S,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`detail` and `code` are those of the refusal."""
+        self._detail, self._code, self._max_wait_s, self._now_s = detail, code, max_wait_s, now_s
+        self._failures: dict[Key, tuple[int, float]] = {}  # guarded by _lock: count, when it may try again
+        self._lock = threading.Lock()
+
+    def demand(self, key: Key) -> None:
+        """Refuse while waiting.
+
+        Raises:
+            TooManyRequests: it has to wait.
+        """
+        with self._lock:
+            _, until_s = self._failures.get(key, (0, 0.0))
+        left_s = until_s - self._now_s()
+        if left_s > 0:
+            raise TooManyRequests(self._detail, retry_after_s=int(left_s) + 1, code=self._code)
+
+    def failed(self, key: Key, *, free: int = FREE_FAILURES) -> None:
+        """Count a wrong one; the first `free` cost no waiting."""
+        now_s = self._now_s()
+        with self._lock:
+            count, until_s = self._failures.pop(key, (0, now_s))
+            count = count + 1 if now_s - until_s < FORGIVEN_S else 1
+            wait_s = min(2.0 ** min(count - free, 16), self._max_wait_s) if count >= free else 0.0
+            if len(self._failures) >= MAX_REMEMBERED:
+                self._failures.pop(next(iter(self._failures)))
+            self._failures[key] = (count, now_s + wait_s)
+
+    def wrong(self, free: Mapping[Key, int]) -> None:
+        """Count one wrong secret for each key, with how many are free, and have only wrong ones wait.
+
+        A right secret never comes here, so that nobody is kept out by a neighbour behind the same address: for secrets
+        of 256 random bits, whose guesses cost the platform time and never succeed.
+
+        Raises:
+            TooManyRequests: one of the keys has to wait; then none is counted.
+        """
+        for key in free:
+            self.demand(key)
+        for key, count in free.items():
+            self.failed(key, free=count)
+
+    def succeeded(self, key: Key) -> None:
+        """Forget the wrong ones."""
+        with self._lock:
+            self._failures.pop(key, None)
+
+
+class DeviceGuesses:
+    """The back-off of one process for wrong secrets of devices; thread-safe."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        detail = "too many wrong secrets from this address, wait"
+        self._back_off = BackOff(detail, "device_back_off", max_wait_s=MAX_DEVICE_WAIT_S, now_s=now_s)
+
+    def wrong(self, device_id: str, remote_ip: str) -> None:
+        """Count a wrong secret of a device, "" for one nobody knows. Raises TooManyRequests, see BackOff.wrong."""
+        own = {(device_id, remote_ip): FREE_OF_DEVICE} if device_id else {}
+        self._back_off.wrong(own | {("", remote_ip): FREE_OF_ADDRESS})

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from chassis import guessing
+from chassis.guessing import BackOff, DeviceGuesses
+from wire.errors import TooManyRequests
+
+
+class Hands:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def is_waiting(guesses: DeviceGuesses, device: str, address: str) -> bool:
+    try:
+        guesses.wrong(device, address)
+    except TooManyRequests as error:
+        return error.code == "device_back_off"
+    return False
+
+
+def test_back_off_doubles_and_is_forgotten_after_success() -> None:
+    back_off = BackOff(now_s=Hands())
+    for _ in range(7):
+        back_off.failed(("a", "ip"))
+
+    with pytest.raises(TooManyRequests) as caught:
+        back_off.demand(("a", "ip"))
+    assert caught.value.retry_after_s == 5
+    back_off.demand(("b", "ip"))
+    back_off.succeeded(("a", "ip"))
+    back_off.demand(("a", "ip"))
+
+
+def test_wrong_ones_are_forgiven_after_a_while() -> None:
+    clock = Hands()
+    back_off = BackOff(now_s=clock)
+    for _ in range(20):
+        back_off.failed(("a", "ip"))
+
+    clock.now_s += guessing.MAX_WAIT_S + guessing.FORGIVEN_S + 1
+    back_off.failed(("a", "ip"))
+
+    back_off.demand(("a", "ip"))
+
+
+def test_guesses_of_one_device_wait_and_those_of_its_neighbours_do_not() -> None:
+    guesses = DeviceGuesses(Hands())
+
+    told = [is_waiting(guesses, "d1", "nat") for _ in range(12)]
+
+    assert told == [False] * 10 + [True, True]
+    assert not is_waiting(guesses, "d2", "nat")
+    assert not is_waiting(guesses, "d1", "elsewhere")
+
+
+def test_guesses_of_many_devices_from_one_address_wait() -> None:
+    guesses = DeviceGuesses(Hands())
+
+    told = [is_waiting(guesses, "" if number % 2 else f"d{number}", "nat") for number in range(150)]
+
+    assert told == [False] * guessing.FREE_OF_ADDRESS + [True] * 50
+
+
+def test_waits_double_to_a_minute() -> None:
+    clock = Hands()
+    guesses = DeviceGuesses(clock)
+    waits = []
+    for _ in range(20):
+        try:
+            guesses.wrong("d1", "ip")
+        except TooManyRequests as error:
+            waits.append(error.retry_after_s)
+            clock.now_s += error.retry_after_s
+
+    assert waits[:3] == [2, 3, 5]
+    assert max(waits) <= guessing.MAX_DEVICE_WAIT_S + 1
+
+
+def test_memory_is_bounded() -> None:
+    guesses = DeviceGuesses(Hands())
+
+    for number in range(guessing.MAX_REMEMBERED):
+        guesses.wrong("d", f"address-{number}")
+
+    assert len(guesses._back_off._failures) == guessing.MAX_REMEMBERED
