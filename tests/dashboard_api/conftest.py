@@ -110,6 +110,7 @@ class Dashboard:
     process: subprocess.Popen[bytes]
     platform: Platform
     writer: SeriesWriter
+    data: Path
 
     @property
     def url(self) -> str:
@@ -145,7 +146,7 @@ def dashboard(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Itera
     server = serve(platform)
     port, process = start_dashboard(server.server_address[1], broker.port, data)
     wait_until_ready(port)
-    yield Dashboard(port, process, platform, writer)
+    yield Dashboard(port, process, platform, writer, data)
     stop(process)
     server.shutdown()
     server.server_close()
