@@ -16,11 +16,12 @@ from chassis.workers import Workers
 from devices import api
 from devices.audit import api as audit_api
 from devices.audit.store import AuditStore
-from devices.broker import hooks_api
-from devices.broker.access import BrokerAccess, BrokerAuth, NoBroker
+from devices.broker import hooks_api, management
+from devices.broker.access import BrokerAccess, BrokerAuth, NoBroker, Pick, choose, every
 from devices.broker.connections import Connections
 from devices.broker.dynsec import DynamicSecurity
 from devices.broker.hooks import BrokerHooks
+from devices.broker.management import Management
 from devices.broker.mosquitto_file import MosquittoFile
 from devices.bulk import api as bulk_api
 from devices.bulk.service import JOB_KIND as BULK_KIND
@@ -90,7 +91,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     routes, lookups, marks = Api(), LookupStore(database), PresenceStore(database)
     tokens, operators = _open_access(config, database)
     authorities = Authorities(AuthorityStore(database), seal)
-    access = BrokerAccess(lookups, marks, _open_broker(config, seal, authorities))
+    access = BrokerAccess(lookups, marks, *_open_broker(config, seal, authorities))
     keeper = Keeper(marks, config.silence_s, Connections(credentials, access).note)
     door = DeviceDoor(lookups, keeper, credentials, authorities.resolve)
     x509_api.add_routes(routes, authorities, door)
@@ -191,7 +192,13 @@ def _revocations(config: DevicesConfig, authorities: Authorities) -> Revocations
     return Revocations(authorities, Path(config.broker_ca_file), Path(config.broker_crl_file), cutter)
 
 
-def _open_broker(config: DevicesConfig, seal: Seal, authorities: Authorities) -> BrokerAuth:
+def _open_broker(config: DevicesConfig, seal: Seal, authorities: Authorities) -> tuple[BrokerAuth, Pick]:
+    if config.broker_auth == "http-hooks" and config.broker_management:
+        return Management(management.read(config.broker_management, config.broker_management_token)), every
+    return _open_list(config, seal, authorities), choose
+
+
+def _open_list(config: DevicesConfig, seal: Seal, authorities: Authorities) -> BrokerAuth:
     if config.broker_auth == "dynsec":
         credential = (config.broker_username, config.broker_password)
         return DynamicSecurity(config.broker, credential, lambda form: seal.reveal(form, "broker"))

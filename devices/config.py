@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from chassis import logs, settings
+from devices.broker import management
 
 
 class DevicesConfig(BaseModel):
@@ -31,6 +32,8 @@ class DevicesConfig(BaseModel):
     control_password: str = ""
     broker_auth: Literal["mosquitto-file", "http-hooks", "dynsec"] = "mosquitto-file"  # docs/brokers.md
     broker_hook_token: str = ""  # a broker that asks by HTTP shows it
+    broker_management: str = ""  # its management API, by which standing connections are cut: emqx+http://host:port
+    broker_management_token: str = ""  # `name:secret` there
     broker_passwd_file: str = ""  # the broker's password file, written from the registry; empty: the broker is not ours
     broker_ca_file: str = ""  # our authority's certificate, for the listener that takes certificates
     broker_crl_file: str = ""  # its revocation list
@@ -46,3 +49,10 @@ class DevicesConfig(BaseModel):
     command_days: float = Field(default=30.0, gt=0)  # how long those that ended are listed
     presence_days: float = Field(default=40.0, gt=0)  # how long its history is kept
     silence_s: float = Field(default=300.0, gt=0)  # an unconnected device unheard for so long is offline
+
+    @field_validator("broker_management")
+    @classmethod
+    def _check_management(cls, text: str) -> str:
+        if text:
+            management.read(text, "")
+        return text

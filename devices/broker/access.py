@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Protocol
 
@@ -30,6 +30,9 @@ PAUSE_S = 0.35  # least time between two rewrites: every reload stalls the broke
 BUSY_PAUSE_S = 1.0  # while changes go on and on, as when a fleet enrols
 SETTLED_S = 2.0  # after a turn, until it has surely reached the broker
 TURN_PAUSE_S = 1.0  # least time between two turns of credentials
+
+
+Pick = Callable[[Sequence[BrokerCredential]], list[tuple[str, str]]]
 
 
 class BrokerAuth(Protocol):
@@ -67,7 +70,9 @@ class Turner(Protocol):
 class BrokerAccess:
     """Keeps a broker's list equal to the registry, within a second of a change."""
 
-    def __init__(self, source: Source, turner: Turner, auth: BrokerAuth) -> None:
+    def __init__(self, source: Source, turner: Turner, auth: BrokerAuth, pick: Pick | None = None) -> None:
+        """`pick` makes the list of the valid credentials: `choose`, unless the broker takes all of them (`every`)."""
+        self._pick = pick or choose
         self._source = source
         self._turner = turner
         self._auth = auth
@@ -108,7 +113,7 @@ class BrokerAccess:
         revision, ids = self._concerned()
         self._revision = -1  # a fault below leaves all of the list stale
         valid, edge_ns = self._source.broker_credentials(clock.now_ns(), ids)
-        if self._take(dict(choose(valid)), ids) or ids is None:
+        if self._take(dict(self._pick(valid)), ids) or ids is None:
             self._auth.replace(sorted(self._users.items()))
             metrics.PASSWD_WRITES.inc()
         else:
@@ -168,6 +173,14 @@ def choose(valid: Sequence[BrokerCredential]) -> list[tuple[str, str]]:
         taken = next((credential for credential in mine if credential.is_chosen), mine[0])
         users.append((device, taken.broker_hash))
     return users
+
+
+def every(valid: Sequence[BrokerCredential]) -> list[tuple[str, str]]:
+    """Name all credentials of each device, with spaces between."""
+    return [
+        (device, " ".join(sorted(credential.id for credential in held)))
+        for device, held in groupby(valid, key=lambda credential: credential.device)
+    ]
 
 
 class NoBroker:

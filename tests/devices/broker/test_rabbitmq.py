@@ -32,14 +32,15 @@ class _Silent(WSGIRequestHandler):
 class Rabbit:
     """A broker in a folder of its own, on free ports; it asks the registry at `hooks`."""
 
-    def __init__(self, hooks: str) -> None:
+    def __init__(self, hooks: str, management: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="headwater-rabbit-"))
         self.port, amqp, dist, self._epmd_port = free_ports(4)
         self._epmd: subprocess.Popen[bytes] | None = None
-        (self.folder / "plugins").write_text("[rabbitmq_mqtt,rabbitmq_auth_backend_http].\n")
+        (self.folder / "plugins").write_text("[rabbitmq_mqtt,rabbitmq_auth_backend_http,rabbitmq_management].\n")
         lines = [
             f"listeners.tcp.local = 127.0.0.1:{amqp}", f"mqtt.listeners.tcp.local = 127.0.0.1:{self.port}",
-            "mqtt.allow_anonymous = false", "auth_backends.1 = http", "auth_http.http_method = post",
+            f"management.tcp.port = {management}", "management.tcp.ip = 127.0.0.1", "mqtt.allow_anonymous = false",
+            "auth_backends.1 = internal", "auth_backends.2 = http", "auth_http.http_method = post",
             *(f"auth_http.{name}_path = {hooks}/{name}" for name in ("user", "vhost", "resource", "topic")),
         ]  # fmt: skip
         (self.folder / "rabbit.conf").write_text("".join(f"{line}\n" for line in lines))
@@ -75,15 +76,22 @@ class Rabbit:
 
 
 @pytest.fixture
-def service(sqlite_config) -> Iterator[Service]:
+def management() -> int:
+    """Port of RabbitMQ's management API."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture
+def service(sqlite_config, management) -> Iterator[Service]:
+    api = {"broker_management": f"rabbitmq+http://127.0.0.1:{management}", "broker_management_token": "guest:guest"}
     more = {"broker_auth": "http-hooks", "broker_hook_token": TOKEN}
-    started = Service(sqlite_config.model_copy(update=more))
+    started = Service(sqlite_config.model_copy(update=more | api))
     yield started
     started.stop()
 
 
 @pytest.fixture
-def rabbit(service: Service) -> Iterator[Rabbit]:
+def rabbit(service: Service, management: int) -> Iterator[Rabbit]:
     def app(environ, start_response):  # as gunicorn, and unlike this small server, end the body where it ends
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
         return service.app(environ, start_response)
@@ -91,7 +99,7 @@ def rabbit(service: Service) -> Iterator[Rabbit]:
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Silent)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    made = Rabbit(f"http://127.0.0.1:{server.server_port}/internal/broker/{TOKEN}/rabbitmq")
+    made = Rabbit(f"http://127.0.0.1:{server.server_port}/internal/broker/{TOKEN}/rabbitmq", management)
     yield made
     made.stop()
     server.shutdown()
@@ -121,7 +129,11 @@ def test_device_gets_in_by_its_secret_and_stays_in_its_branch(rabbit, service) -
     assert heard == []
     device.close()
 
+    standing = MqttDevice(rabbit, "d1", secret)
+    wait_until(standing.is_connected, what="it is back")
     service.admin("POST", "/v1/devices/d1:disable")
+    wait_until(lambda: not standing.is_connected(), what="the standing connection is cut")
+    standing.close()
     late = MqttDevice(rabbit, "d1", secret)
     wait_until(lambda: late.codes, what="the answer to a disabled device")
     late.close()
