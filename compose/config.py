@@ -25,6 +25,7 @@ class UpConfig(BaseModel):
     mqtts_port: int = Field(default=8883, ge=0, le=65_535)  # listens only with a certificate
     mqtt_cert_port: int = Field(default=8884, ge=0, le=65_535)  # takes certificates of devices; as mqtts_port
     bind: str = Field(default=LOOPBACK, pattern=r"^[0-9A-Za-z.:-]{1,255}$")
+    hosts: str = Field(default="", pattern=r"^[A-Za-z0-9._:\[\], -]{0,4096}$")  # names it is asked by; none: any
     demo: int = Field(default=DEMO_DEVICES, ge=0, le=10_000)
     bridges: int = Field(default=1, ge=1, le=8)  # processes that share the broker's messages
     broker_autosave: int = Field(default=100, ge=1, le=1_000_000)  # changes between two saves of the broker, at least
@@ -57,6 +58,18 @@ class UpConfig(BaseModel):
         return self.tls or self.tls_cert is not None
 
     @property
+    def trusted_hosts(self) -> list[str]:
+        """Give the hosts that requests may name, without ports: those given and this machine's; empty: any."""
+        given = [name.strip().lower() for name in self.hosts.split(",") if name.strip()]
+        near_names = [
+            "localhost",
+            LOOPBACK,
+            "[::1]",
+            *([] if self.bind in ("0.0.0.0", "::") else [join_host(self.bind)]),
+        ]
+        return list(dict.fromkeys(given + near_names)) if given else []
+
+    @property
     def plain_mqtt_bind(self) -> str:
         """Address of the unencrypted MQTT listener: never beyond this machine when there is a certificate."""
         return LOOPBACK if self.has_tls and not self.allow_plaintext else self.bind
@@ -84,4 +97,9 @@ def near(host: str) -> str:
 
 def join(host: str, port: int) -> str:
     """Write `host:port`, with brackets round an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{join_host(host)}:{port}"
+
+
+def join_host(host: str) -> str:
+    """Write a host as it stands in an address: an IPv6 address with brackets."""
+    return f"[{host}]" if ":" in host else host

@@ -31,6 +31,7 @@ def write(folder: Folder, config: UpConfig, ports: Mapping[str, int]) -> Path:
         "TELEMETRY": _telemetry(ports),
         "DIALECTS": _dialects(),
         "OF_ONE_DEVICE": str(OF_ONE_DEVICE),
+        "HOSTS": _hosts(config),
         "DEVICES": str(ports["devices"]),
         "DASHBOARD": str(ports["dashboard"]),
         "LISTEN": _listen(config, ports),
@@ -95,6 +96,13 @@ def _dialects() -> str:
         for protocol in PROTOCOLS.values()
         for path in protocol.paths
     )
+
+
+def _hosts(config: UpConfig) -> str:
+    """Give a pattern of the hosts that a request may name: the trusted ones, else whatever is a host."""
+    if not config.trusted_hosts:
+        return r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])?"
+    return "(" + "|".join(re.escape(host).replace("\\-", "-") for host in config.trusted_hosts) + ")"
 
 
 def _problems() -> str:

@@ -33,6 +33,7 @@ def configure(commands: Any) -> None:
     parser.add_argument("--port", type=int, metavar="N", help="port of pages and HTTP (default 8080; 0 picks one)")
     parser.add_argument("--mqtt-port", type=int, metavar="N", help="port of MQTT (default 1883; 0 picks one)")
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--hosts", metavar="A,B", help="names that requests may be for (default any)")
     parser.add_argument("--bridges", type=int, metavar="N", help="bridges that share the broker's messages (default 1)")
     demo = parser.add_mutually_exclusive_group()
     demo.add_argument("--demo", type=int, metavar="N", help="number of simulated devices (default 20)")

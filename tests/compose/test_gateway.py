@@ -106,7 +106,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 
 @contextmanager
-def _running(folder: Folder) -> Iterator[Door]:
+def _running(folder: Folder, **given: Any) -> Iterator[Door]:
     folder.prepare()
     upstreams = {}
     for name in SERVICES:
@@ -114,7 +114,7 @@ def _running(folder: Folder) -> Iterator[Door]:
         upstreams[name] = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         upstreams[name].daemon_threads = True
         threading.Thread(target=upstreams[name].serve_forever, args=(0.05,)).start()
-    path, port = _write(folder, UpConfig(data=folder.root), upstreams)
+    path, port = _write(folder, UpConfig(data=folder.root, **given), upstreams)
     argv = [find_program("nginx"), "-e", "stderr", "-p", f"{folder.gateway}/", "-c", str(path)]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -276,6 +276,16 @@ def test_host_goes_on_as_it_was_asked(door: Door, host: str) -> None:
     reply = door.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
 
     assert reply.body["headers"]["Host"] == host
+
+
+def test_host_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
+    hosts = ("iot.example.org", "IOT.example.org:8080", "192.0.2.7", "localhost:80", "127.0.0.1", "[::1]:8080",
+             "evil.example", "iotXexample.org", "iot.example.org.evil.example", "evil.example:80 iot.example.org", "")  # fmt: skip
+
+    with _running(Folder(tmp_path / "data"), hosts="iot.example.org, 192.0.2.7") as door:
+        replies = [door.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()) for host in hosts]
+
+    assert [reply.status for reply in replies] == [200] * 6 + [400] * 5
 
 
 def test_websocket_is_passed_on_and_h2c_is_not(door: Door) -> None:
