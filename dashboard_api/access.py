@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from flask import Response, redirect, render_template, request
 
@@ -15,7 +15,7 @@ from wire.devices import allows
 from wire.errors import HeadwaterError, Unprocessable
 
 PAGE = "/devices/<device_id>/access"
-CHILDREN = 200
+CHILDREN = 100  # a page of them
 STATES = ("enable", "disable", "retire")
 
 
@@ -53,15 +53,16 @@ class _Page:
     def show(self, call: Call, made: Any = None, fault: str = "", status: int = 200) -> Response:
         path = _path(call)
         device = self._ask("GET", path)
-        rules, children, parent = None, [], None
+        rules, children, parent = None, {}, None
+        after = request.args.get("after", "")[:64]
         if device["gateway"]:
             rules = self._ask("GET", f"{path}/gateway")
-            children = self._ask("GET", f"{path}/children?limit={CHILDREN}")["items"]
+            children = self._ask("GET", f"{path}/children?{urlencode({'limit': CHILDREN, 'cursor': after})}")
         else:
             parent = self._ask("GET", f"{path}/parent")["gateway"]
         page = render_template(
             "access.html", operator=call.actor, here="devices", device=device, rules=rules, children=children,
-            parent=parent, made=made, fault=fault, may_change=allows(call.actor.role, "operator"),
+            parent=parent, after=after, made=made, fault=fault, may_change=allows(call.actor.role, "operator"),
         )  # fmt: skip
         return Response(page, status)
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.dashboard_api.fakes import Platform, demo, device
+from dashboard_api.app import Ports, assemble
+from dashboard_api.config import DashboardConfig
+from devices.config import DevicesConfig
+from tests.dashboard_api.fakes import MemoryReader, Platform, demo, device
+from tests.dashboard_api.registry import RegistryPeer
+from tests.devices.running import ADMIN, SERVICE, Service
 
 VIEWER, OPERATOR = ({"Authorization": f"Bearer {role}-token", "Accept": "text/html"} for role in ("viewer", "operator"))
 HOSTILE = "\"><img src=x onerror=alert(1)>'{{7*7}}</script>"
@@ -30,6 +37,27 @@ def test_page_shows_state_credentials_and_children(client) -> None:
     for text in ("active", "c1", "never used", "a-1", "held", "are held", "Retire"):
         assert text in page.text, text
     assert HOSTILE not in page.text
+
+
+def test_children_beyond_a_page_can_be_reached(tmp_path) -> None:
+    config = DevicesConfig(data=tmp_path, broker="", operator_token=ADMIN, service_token=SERVICE)
+    registry = Service(config)
+    peer = RegistryPeer(registry)
+    pages = assemble(DashboardConfig(service_token=SERVICE), Ports(MemoryReader(), peer, peer)).test_client()
+    headers = {"Authorization": f"Bearer {ADMIN}", "Accept": "text/html"}
+    try:
+        registry.register("gw", gateway=True)
+        names = [f"child-{number:03}" for number in range(250)]
+        registry.internal("POST", "/internal/children:admit", {"gateway": "gw", "children": names})
+        shown, path = list[str](), "/devices/gw/access"
+        for _ in range(3):
+            page = pages.get(path, headers=headers).text
+            shown += re.findall(r'<a href="/devices/(child-\d+)">', page)
+            path = "".join(re.findall(r'href="([^"]+)" rel="next"', page)).partition("#")[0]
+    finally:
+        registry.stop()
+
+    assert (shown, path) == (names, "")
 
 
 def test_child_shows_its_gateway(client) -> None:
