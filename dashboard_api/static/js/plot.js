@@ -24,6 +24,12 @@ function timeLabels(_plot, marks, _axis, _space, distance) {
   });
 }
 
+// As many digits as tell one mark from the next.
+function numberLabels(_plot, marks, _axis, _space, distance) {
+  const maximumFractionDigits = Math.min(12, Math.max(0, Math.ceil(-Math.log10(distance)) + 1));
+  return marks.map((mark) => (mark === null ? "" : mark.toLocaleString("en-US", { maximumFractionDigits })));
+}
+
 // As wide as the longest label: a meter's count has more digits than a temperature.
 const LABEL_PX = 7;
 const labelWidth = (_plot, labels) => Math.max(48, 12 + LABEL_PX * Math.max(0, ...(labels ?? []).map((label) => label.length)));
@@ -54,7 +60,7 @@ export function makePlot(place, { series, bands = () => [], scales = {}, onPoint
       scales,
       axes: [
         { ...axis, grid: { show: false }, size: 30, gap: 9, space: 76, values: timeLabels },
-        { ...axis, grid: { stroke: colour.grid, width: 1 }, size: labelWidth, space: 34 },
+        { ...axis, grid: { stroke: colour.grid, width: 1 }, size: labelWidth, space: 34, values: numberLabels },
       ],
       series: [{}, ...series(colour)],
       bands: bands(colour),
