@@ -223,6 +223,8 @@ def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
 
     def view(**path: str) -> Response:
         principal = _authorize(edge, operation)
+        if any("\0" in part for part in path.values()):
+            raise errors.NotFound("no name holds a NUL")
         if request.environ.get("CONTENT_TYPE", "")[: len(MULTIPART)].lower() == MULTIPART:
             raise errors.UnsupportedMedia("multipart bodies are not taken: no route has a use for their parts")
         call = Call(

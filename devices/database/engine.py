@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, eve
 from devices.database.tables import AUDIT, CHANGES, COUNTERS
 from devices.rows import CredentialRow, Deed
 from wire import clock
-from wire.errors import Conflict, Unavailable
+from wire.errors import Conflict, Unavailable, Unprocessable
 
 BrokerForm = Callable[[CredentialRow], str]
 KEPT_CHANGES = 10_000
@@ -199,5 +199,7 @@ def _translated() -> Iterator[None]:
         yield
     except exc.IntegrityError as error:
         raise Conflict("the change contradicts what the registry holds") from error
+    except exc.DataError as error:  # NUL, of which PostgreSQL takes none
+        raise Unprocessable("a text holds what the registry cannot keep") from error
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise Unavailable("the registry's database does not answer", code="registry_unavailable") from error

@@ -143,6 +143,12 @@ def test_bodies_inflate_up_to_the_cap(client: FlaskClient, content: bytes, encod
     assert answer.status_code == status
 
 
+def test_nul_in_a_path_is_nobodys_name(client: FlaskClient) -> None:
+    answer = client.get("/v1/things/a%00b", headers={"Authorization": "Bearer viewer"})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize("path", ["/v1/raw", "/v1/things"])
 def test_multipart_is_not_taken(client: FlaskClient, path: str) -> None:
     parts = {"name": (io.BytesIO(b"x" * 100), "a.txt")}
