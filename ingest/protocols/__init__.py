@@ -45,6 +45,14 @@ PROTOCOLS: dict[str, Protocol] = {
     for protocol in (
         Protocol("json", "json", "json.decoder:decode", ("application/json", "text/json")),
         Protocol("ndjson", "json", "json.decoder:decode_lines", ("application/x-ndjson", "application/ndjson")),
+        Protocol("cbor", "cbor", "cbor.decoder:decode", ("application/cbor",), is_typed=True),
+        Protocol(
+            "msgpack",
+            "msgpack",
+            "msgpack.decoder:decode",
+            ("application/msgpack", "application/vnd.msgpack", "application/x-msgpack"),
+            is_typed=True,
+        ),
         Protocol(
             "thingsboard",
             "thingsboard",

@@ -41,14 +41,18 @@ class Refused(Exception):  # noqa: N818 - an answer about the record
         self.code, self.detail = code, detail
 
 
-def flatten(members: dict[str, Any], *, is_exact: bool = False) -> tuple[dict[str, FieldValue], list[FieldFault]]:
+def flatten(
+    members: dict[str, Any], *, is_exact: bool = False, is_typed: bool = False
+) -> tuple[dict[str, FieldValue], list[FieldFault]]:
     """Give the fields of an object, and the faults of those that cannot be taken.
+
+    `is_typed`: the source tells integers from floats, so integers stay what they are.
 
     Raises:
         Refused: too deep or too many fields.
         Inexact: a float may be a rounded integer; parse exactly and call again with `is_exact`.
     """
-    walk = _Walk(is_exact=is_exact)
+    walk = _Walk(is_exact=is_exact, is_typed=is_typed)
     fields = walk.fields
     for key, value in members.items():
         kind, name = type(value), segment(key) if len(key) <= MAX_KEY_BYTES else ""
@@ -57,7 +61,7 @@ def flatten(members: dict[str, Any], *, is_exact: bool = False) -> tuple[dict[st
         elif kind is float and -ROUNDED_FROM < value < ROUNDED_FROM:
             fields[name] = value
         elif kind is int and -EXACT_BELOW < value < EXACT_BELOW:
-            fields[name] = float(value)
+            fields[name] = value if is_typed else float(value)
         elif kind is bool or (kind is str and len(value) <= SHORT and value.isascii()):
             fields[name] = value
         else:
@@ -98,7 +102,7 @@ def check_text(value: str) -> tuple[str, str] | None:
     return None
 
 
-def number(value: float | Decimal, *, is_exact: bool) -> FieldValue | tuple[str, str]:
+def number(value: float | Decimal, *, is_exact: bool, is_typed: bool = False) -> FieldValue | tuple[str, str]:
     """Give a number as a field keeps it, or the reason code and detail of one that cannot be kept.
 
     Raises:
@@ -106,7 +110,7 @@ def number(value: float | Decimal, *, is_exact: bool) -> FieldValue | tuple[str,
     """
     if type(value) is int:
         if -EXACT_BELOW < value < EXACT_BELOW:
-            return float(value)
+            return value if is_typed else float(value)
         return value if INT64_MIN <= value <= UINT64_MAX else ("out_of_range", "an integer outside 64 bits")
     as_float = float(value)
     if not math.isfinite(as_float):
@@ -148,10 +152,10 @@ def _find_odd(value: Any, depth: int, *, is_exact: bool) -> tuple[str, str] | No
 class _Walk:
     """Fields and faults of one record while its containers are walked."""
 
-    def __init__(self, *, is_exact: bool) -> None:
+    def __init__(self, *, is_exact: bool, is_typed: bool) -> None:
         self.fields: dict[str, FieldValue] = {}
         self.faults: list[FieldFault] = []
-        self.is_exact = is_exact
+        self.is_exact, self.is_typed = is_exact, is_typed
 
     def put(self, name: str, value: Any, depth: int) -> None:
         """Add whatever a value inside a container at `depth` gives."""
@@ -197,7 +201,7 @@ class _Walk:
         elif type(value) is bool:
             self._keep(name, value)
         else:
-            self._keep(name, number(value, is_exact=self.is_exact))
+            self._keep(name, number(value, is_exact=self.is_exact, is_typed=self.is_typed))
 
     def _keep(self, name: str, value: FieldValue | tuple[str, str]) -> None:
         if isinstance(value, tuple):

@@ -61,11 +61,11 @@ def read_value(content: bytes, decoded: Decoded, take: Take) -> None:
         raise parse.Unreadable("no_values", "an empty message")
     value, is_exact = parse.parse(content)
     try:
-        _take_all(value, take, is_exact=is_exact, size=len(content))
+        take_all(value, take, is_exact=is_exact, size=len(content))
     except Inexact:
         decoded.records.clear()
         decoded.faults.clear()
-        _take_all(parse.parse_exactly(content), take, is_exact=True, size=len(content))
+        take_all(parse.parse_exactly(content), take, is_exact=True, size=len(content))
 
 
 def take_once_more(line: bytes, value: Any, index: int, take: Take, *, is_exact: bool) -> None:
@@ -95,7 +95,13 @@ def too_many_records() -> Decoded:
     return unreadable(parse.Unreadable("too_large", f"more than {MAX_RECORDS} readings in one message"))
 
 
-def _take_all(value: Any, take: Take, *, is_exact: bool, size: int) -> None:
+def take_all(value: Any, take: Take, *, is_exact: bool, size: int) -> None:
+    """Hand the records of a parsed value, an object or an array of `size` bytes, to `take`.
+
+    Raises:
+        Unreadable: it is neither, or larger than one may be.
+        Inexact: see Reader.take.
+    """
     if type(value) is list:
         _check_array(value)
         for index, element in enumerate(value):
@@ -122,9 +128,11 @@ def _refuse_line() -> tuple[Any, bool]:
 class Reader:
     """Turns parsed values into records, by the device type's words on time where there are any."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, is_typed: bool = False) -> None:
+        """`is_typed`: the source tells integers from floats."""
         spec = context.type
         self.decoded = Decoded()
+        self._is_typed = is_typed
         self._received_ns = context.received_ns
         self._time_keys = time_keys_of(spec)
         self._unit: times.Unit = spec.time_unit if spec is not None else "auto"
@@ -148,7 +156,7 @@ class Reader:
         members, token, record.boot_id, record.seq = open_object(value, self._time_keys)
         if token is not None:
             self._set_time(record, token, is_exact=is_exact)
-        record.fields, faults = flatten(members, is_exact=is_exact)
+        record.fields, faults = flatten(members, is_exact=is_exact, is_typed=self._is_typed)
         self.decoded.faults += [Fault(index, fault.code, fault.detail, fault.name) for fault in faults]
         if not record.fields and not faults:
             raise Refused("no_values", "the reading holds no values")

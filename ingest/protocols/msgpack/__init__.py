@@ -1,0 +1,1 @@
+"""MessagePack, as `POST /v1/telemetry` and `devices/{id}/telemetry/msgpack` take it."""
