@@ -1,4 +1,4 @@
-"""`headwater group` and `headwater device bulk`: groups of devices, and the same deed for many, from the shell."""
+"""`headwater group`: groups of devices from the shell; and the words by which commands choose and change devices."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from typing import Any
 
 from compose import tables
 from compose.client import add_group, connect, finish, path
-from compose.commands.jobs import follow, show_job
 from compose.folder import StartError
 from wire.errors import HeadwaterError
 
 GROUP_COLUMNS = ("name", "count", "query", "description")
-EXAMPLE_COLUMNS = ("id", "type", "state", "online", "tags")
-SIMPLE = ("disable", "enable", "retire", "delete")
 
 
 def configure(commands: Any) -> None:
@@ -46,20 +43,6 @@ def configure(commands: Any) -> None:
         parser.add_argument("devices", nargs="+", metavar="ID")
         finish(parser, _move)
         parser.set_defaults(verb="add" if name == "put-in" else "remove")
-
-
-def add_bulk(actions: Any) -> None:
-    """Add `headwater device bulk`."""
-    bulk = actions.add_parser("bulk", help="do the same to all devices that a query finds")
-    bulk.add_argument("query", metavar="QUERY", help="see docs/query.md; 'id~*' is every device")
-    add_patch(bulk)
-    for name in SIMPLE:
-        bulk.add_argument(f"--{name}", dest="do", action="store_const", const=name, help=f"{name} them")
-    bulk.add_argument("--put-in", metavar="GROUP", help="put them into a group")
-    bulk.add_argument("--take-out", metavar="GROUP", help="take them out of a group")
-    bulk.add_argument("--preview", action="store_true", help="only tell how many and which")
-    bulk.add_argument("--no-wait", action="store_true", help="do not wait until it is done")
-    finish(bulk, _bulk)
 
 
 def add_patch(parser: argparse.ArgumentParser) -> None:
@@ -165,40 +148,6 @@ def _move(given: argparse.Namespace) -> int:
         unknown = f", unknown: {' '.join(done['unknown'])}" if done["unknown"] else ""
         print(f"{done['changed']} changed{unknown}")
     return 1 if done["unknown"] else 0
-
-
-def _bulk(given: argparse.Namespace) -> int:
-    body = {"query": given.query, "action": _action(given), "preview": given.preview}
-    peer = connect(given)
-    with pointing_at(given.query):
-        answer = peer.call("POST", path("devices:bulk"), body)
-    if given.preview:
-        return _show_preview(given, answer)
-    if given.no_wait:
-        return show_job(given, answer)
-    job = follow(peer, answer["id"], is_quiet=given.json)
-    show_job(given, job)
-    return 0 if job["state"] == "done" and not job["failed"] else 1
-
-
-def _action(given: argparse.Namespace) -> dict[str, Any]:
-    patch = to_patch(given)
-    wanted: list[dict[str, Any]] = [{"do": "update", "patch": patch}] if patch else []
-    wanted += [{"do": given.do}] if given.do else []
-    for do, group in (("add_to_group", given.put_in), ("remove_from_group", given.take_out)):
-        wanted += [{"do": do, "group": group}] if group else []
-    if len(wanted) != 1:
-        raise StartError("say one thing to do: --tag, --attr, --type, --disable, --delete, --put-in, ... (see --help)")
-    return wanted[0]
-
-
-def _show_preview(given: argparse.Namespace, answer: dict[str, Any]) -> int:
-    if given.json:
-        tables.show_json(answer)
-        return 0
-    print(f"{answer['count']} devices, among them:")
-    tables.show(answer["examples"], EXAMPLE_COLUMNS)
-    return 0
 
 
 def _show_group(given: argparse.Namespace, group: dict[str, Any]) -> int:

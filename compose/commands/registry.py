@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path
-from compose.commands.finding import add_bulk, add_patch, pointing_at, to_attributes, to_patch, to_tags
+from compose.commands.bulk import add_bulk, add_where, show_found
+from compose.commands.finding import add_patch, pointing_at, to_attributes, to_patch, to_tags
 from compose.commands.importing import add_import
-from compose.commands.jobs import follow
+from compose.commands.jobs import follow, show_job
 from compose.folder import StartError
 from wire.devices import DeviceState
 
 DEVICE_COLUMNS = ("id", "type", "state", "online", "last_seen", "tags")
+COLUMNS = (*DEVICE_COLUMNS, "presence", "fw", "attributes", "gateway", "created", "updated")
+KEYED = {"tag": "tags", "attr": "attributes"}
 
 
 def configure(commands: Any) -> None:
@@ -49,6 +53,9 @@ def _add_reading(actions: Any) -> None:
     listing.add_argument("--type", metavar="T")
     listing.add_argument("--state", choices=get_args(DeviceState))
     listing.add_argument("--limit", type=at_least_one, metavar="N", help="at most so many (default: all)")
+    listing.add_argument(
+        "--columns", metavar="A,B", help="id, type, presence, fw, tag.KEY, attr.KEY, ... in this order"
+    )
     finish(listing, _list)
     show = actions.add_parser("show", help="show a device and its credentials, without secrets")
     show.add_argument("id")
@@ -68,9 +75,13 @@ def _add_deeds(actions: Any) -> None:
             deed.add_argument("--with-data", action="store_true", help="its readings too: wait until they are gone")
         finish(deed, _deed)
         deed.set_defaults(deed=name)
-    rotate = actions.add_parser("rotate", help="issue a new secret; the old ones work on for a while")
-    rotate.add_argument("id")
-    rotate.add_argument("--overlap", type=float, default=3600.0, metavar="S", help="seconds they do (default 3600)")
+    rotate = actions.add_parser("rotate", help="issue new secrets; the old ones work on for a while")
+    rotate.add_argument("id", nargs="?")
+    add_where(rotate)
+    rotate.add_argument(
+        "--overlap", type=float, metavar="S", help="seconds they do (default 3600; with --where a week)"
+    )
+    rotate.add_argument("--preview", action="store_true", help="with --where: only tell how many and which")
     finish(rotate, _rotate)
 
 
@@ -91,9 +102,28 @@ def _update(given: argparse.Namespace) -> int:
 def _list(given: argparse.Namespace) -> int:
     tags = [f"{key}:{value}" for key, value in to_tags(given.tag).items()] or None
     asked = {"q": given.query or given.q, "tag": tags, "type": given.type, "state": given.state}
+    columns = tuple(given.columns.split(",")) if given.columns else DEVICE_COLUMNS
     with pointing_at(asked["q"]):
-        tables.show(pages(connect(given), "devices", limit=given.limit, **asked), DEVICE_COLUMNS, as_json=given.json)
+        _demand_columns(columns)
+        found = pages(connect(given), "devices", limit=given.limit, **asked)
+        rows = found if given.json else [_row(device, columns) for device in found]
+        tables.show(rows, columns, as_json=given.json)
     return 0
+
+
+def _demand_columns(columns: Sequence[str]) -> None:
+    for name in columns:
+        kind, _, key = name.partition(".")
+        if name not in COLUMNS and not (kind in KEYED and key):
+            raise StartError(f"no column {name!r}; there are {', '.join(COLUMNS)}, tag.KEY and attr.KEY")
+
+
+def _row(device: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    row = {}
+    for name in columns:
+        kind, dot, key = name.partition(".")
+        row[name] = device[KEYED[kind]].get(key) if dot else device.get(name)
+    return row
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -116,9 +146,26 @@ def _deed(given: argparse.Namespace) -> int:
 
 
 def _rotate(given: argparse.Namespace) -> int:
-    body = {"overlap_s": given.overlap}
+    if (given.id is None) == (given.where is None):
+        raise StartError("name a device, or say which with --where")
+    if given.where is not None:
+        return _rotate_found(given)
+    body = {"overlap_s": 3600.0 if given.overlap is None else given.overlap}
     made = connect(given).call("POST", path("devices", given.id, "credentials:rotate"), body)
     return _show_secret(given, made, made["credential"])
+
+
+def _rotate_found(given: argparse.Namespace) -> int:
+    if given.preview:
+        return show_found(given)
+    body = {"query": given.where} | ({"overlap_s": given.overlap} if given.overlap is not None else {})
+    with pointing_at(given.where):
+        job = connect(given).call("POST", path("rotations"), body)
+    show_job(given, job)
+    if not given.json:
+        print(f"The secrets: headwater rotation secrets {job['id']} --result OUT.csv")
+        print(f"Who has not switched: headwater rotation waiting {job['id']}")
+    return 0
 
 
 def _show_device(given: argparse.Namespace, device: dict[str, Any]) -> int:

@@ -66,6 +66,43 @@ def test_bulk_action_is_previewed_then_followed(gateway: Gateway, capsys: pytest
     assert run(gateway, "device", "bulk", "online", "--delete", "--retire", "--type", "x") == 1
 
 
+def test_command_and_desire_go_to_what_a_query_finds(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["POST /v1/devices:bulk"] = {"count": 1, "examples": [DEVICE]}
+    assert run(gateway, "device", "command", "reboot", "--where", "online", "--params", '{"in_s":5}', "--preview") == 0
+    command = {"name": "reboot", "params": {"in_s": 5}, "deadline_s": 300.0, "qos": 1, "retries": 5}
+    assert gateway.body() == {"query": "online", "action": {"do": "command", "command": command}, "preview": True}
+
+    gateway.answers |= {"POST /v1/devices:bulk": JOB, "GET /v1/jobs/j1": JOB}
+    assert run(gateway, "device", "desire", '{"led":null}', "--where", "fw<2", "--no-wait") == 0
+    assert gateway.body() == {"query": "fw<2", "action": {"do": "desire", "desired": {"led": None}}, "preview": False}
+    assert run(gateway, "device", "desire", "[1]", "--where", "fw<2") == 1
+    assert "no JSON object" in capsys.readouterr().err
+
+
+def test_secrets_of_what_a_query_finds_are_rotated(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["GET /v1/devices:count?q=fw%3C2&exact=true"] = {"count": 7, "is_exact": True}
+    gateway.answers["GET /v1/devices?q=fw%3C2&limit=10"] = {"items": [DEVICE], "next": None}
+    assert run(gateway, "device", "rotate", "--where", "fw<2", "--preview") == 0
+    assert "7 devices" in capsys.readouterr().out
+
+    gateway.answers["POST /v1/rotations"] = JOB
+    assert run(gateway, "device", "rotate", "--where", "fw<2", "--overlap", "60") == 0
+    assert gateway.body() == {"query": "fw<2", "overlap_s": 60.0}
+    assert "rotation secrets j1" in capsys.readouterr().out
+    assert run(gateway, "device", "rotate", "d1", "--where", "fw<2") == run(gateway, "device", "rotate") == 1
+
+
+def test_device_list_shows_the_columns_asked_for(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    device = DEVICE | {"fw": "1.10", "tags": {"site": "a b"}, "attributes": {"floor": 3}}
+    gateway.answers["GET /v1/devices?limit=500"] = {"items": [device], "next": None}
+
+    assert run(gateway, "device", "list", "--columns", "attr.floor,fw,tag.site,tag.none,id") == 0
+    shown = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert [part.strip() for part in shown[1] if part.strip()] == ["3", "1.10", "a b", "-", "d1"]
+    assert run(gateway, "device", "list", "--columns", "id,nothing") == 1
+    assert "no column 'nothing'" in capsys.readouterr().err
+
+
 def test_groups_are_made_and_filled(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     group = {"name": "blue", "description": "", "query": None, "count": 10_000, "is_exact": False}
     gateway.answers |= {
