@@ -1,7 +1,7 @@
 """Evidence of presence from the broker: status topics and the log lines of connections. The registry's only paho user.
 
-One connection carries both, so their order is the broker's. Its session is durable: what happens while this service
-restarts waits at the broker (log lines for 20 s).
+One connection carries both, so their order is the broker's. Its session is durable, and what came is acknowledged
+after it was written: what happens while this service restarts, or is killed, waits at the broker (log lines for 20 s).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ BROKER_LOG = "$SYS/broker/log/N"  # notices: connections; needs `log_dest topic`
 BROKER_STARTS = "$SYS/broker/log/I"  # a start of the broker; needs `log_type information`, else silence decides
 KEEPALIVE_S = 15
 TURN_S = 0.1  # how long evidence is collected before it is written
+FEW = 20  # after so many without an acknowledgement a broker may send no more (mosquitto's default)
+GATHER_S = 0.005
 LOOK_S = 1.0
 MAX_PENDING = 100_000  # pieces of evidence kept while the database is away
 RECONNECT_S = 1.0
@@ -50,6 +52,7 @@ class BrokerFeed:
         self._keeper = keeper
         self._refused = refused
         self._pending: list[Evidence] = []
+        self._unacked: list[int] = []  # packet ids
         self._has_refusal = False
         self._is_connected = False
         self._was_lost = False
@@ -69,7 +72,7 @@ class BrokerFeed:
 
     def _make_client(self) -> mqtt.Client:
         username, password = self._credential
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=username, clean_session=False)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=username, clean_session=False, manual_ack=True)
         client.username_pw_set(username, password)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
@@ -80,17 +83,19 @@ class BrokerFeed:
             client.connect(*self._address, keepalive=KEEPALIVE_S)
         except OSError as error:
             self._note_away(str(error))
-            self._turn()
+            self._turn(client)
             return
         flush_at_s = time.monotonic() + TURN_S
         while not stopping.is_set():
-            if client.loop(TURN_S) != mqtt.MQTT_ERR_SUCCESS:
+            before = len(self._unacked)
+            if client.loop(GATHER_S if before >= FEW else TURN_S) != mqtt.MQTT_ERR_SUCCESS:
                 self._note_away("connection lost")
                 break
-            if time.monotonic() >= flush_at_s:
-                self._turn()
+            is_stuck = len(self._unacked) == before >= FEW
+            if is_stuck or time.monotonic() >= flush_at_s:
+                self._turn(client)
                 flush_at_s = time.monotonic() + TURN_S
-        self._turn()
+        self._turn(client)
 
     def _on_connect(self, client: mqtt.Client, _data: Any, flags: mqtt.ConnectFlags, code: Any, _more: Any) -> None:
         if code.is_failure:
@@ -105,6 +110,8 @@ class BrokerFeed:
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         now_ns = clock.now_ns()
+        if message.qos:
+            self._unacked.append(message.mid)
         if message.topic.startswith("$SYS/"):
             self._take_line(message.payload.decode("utf-8", "replace"), now_ns)
             return
@@ -122,7 +129,7 @@ class BrokerFeed:
         elif news.kind == "refused":
             self._has_refusal = True
         else:
-            self._flush()
+            self._write()
             self._keeper.restart()
 
     def _add(self, evidence: Evidence) -> None:
@@ -131,8 +138,11 @@ class BrokerFeed:
             return
         self._pending.append(evidence)
 
-    def _turn(self) -> None:
-        self._flush()
+    def _turn(self, client: mqtt.Client) -> None:
+        self._write()
+        for packet_id in self._unacked:
+            client.ack(packet_id, 1)
+        self._unacked = []
         if self._has_refusal:
             self._has_refusal = False
             self._refused()
@@ -140,7 +150,7 @@ class BrokerFeed:
             self._look_at_s = time.monotonic() + LOOK_S
             self._keeper.look(hears=self._is_connected)
 
-    def _flush(self) -> None:
+    def _write(self) -> None:
         if self._pending:
             self._keeper.apply(self._pending)
             self._pending = []  # only now: a fault of the database leaves them for the next turn
@@ -153,4 +163,5 @@ class BrokerFeed:
 
     def _lose(self) -> None:
         self._is_connected = False
+        self._unacked = []  # they come again
         BROKER_NEWS.set(0)

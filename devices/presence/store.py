@@ -43,9 +43,13 @@ class PresenceStore:
                 _write_marks(transaction, known, {key: judge(key, old.mark or Mark()) for key, old in known.items()})
 
     def unconfirm(self) -> None:
-        """Forget who is connected: the broker's news were interrupted, silence decides from now."""
+        """Forget who is connected: the broker's news were interrupted, silence decides from now.
+
+        Those that were connected are taken at their word, so that commands are still tried on them.
+        """
         with self._database.write("presence") as transaction:
-            values = {"connected": False, "since_ns": transaction.now_ns}
+            said = func.coalesce(PRESENCE.c.said, "online")
+            values = {"connected": False, "since_ns": transaction.now_ns, "said": said}
             transaction.execute(update(PRESENCE).where(PRESENCE.c.connected).values(**values))
 
     def disconnect_all(self, judge: Callable[[str, Mark], Mark]) -> None:

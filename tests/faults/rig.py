@@ -259,7 +259,7 @@ def _is_ready(data: Path, killed: Sequence[int] = ()) -> bool:
     """Tell whether all processes are ready, none of them one of those that were killed (and not missed yet)."""
     processes = json.loads(_read(data / "run/state.json") or "{}").get("processes", ())
     return bool(processes) and all(
-        process["state"] == "running" and process["pid"] not in killed for process in processes
+        process["state"] in ("running", "idle") and process["pid"] not in killed for process in processes
     )
 
 

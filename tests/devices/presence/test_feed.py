@@ -1,13 +1,38 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 import paho.mqtt.client as mqtt
+import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from devices.presence.feed import BrokerFeed
+from devices.presence.keeper import Keeper
+from devices.presence.store import PresenceStore
 from tests.devices.running import Service
 from tests.support.waiting import wait_until
+
+
+class FakeMarks:
+    """Marks of nobody."""
+
+    def change(self, ids, judge) -> None: ...
+    def unconfirm(self) -> None: ...
+    def disconnect_all(self, judge) -> None: ...
+    def silence(self, is_silent, silence) -> int:
+        return 0
+
+    def overdue(self, is_overdue) -> int:
+        return 0
+
+    def beat(self) -> None: ...
+    def last_beat_ns(self) -> int:
+        return time.time_ns()
+
+    def counts(self) -> tuple[int, int]:
+        return 0, 0
 
 
 def publish(broker, user: str, secret: str, topic: str, payload: str, *, retain: bool = False) -> None:
@@ -95,6 +120,41 @@ def test_changes_during_a_short_absence_are_not_missed(broker, config, connected
         wait_until(lambda: not again.is_online("d1"))
     finally:
         again.stop()
+
+
+def test_news_that_could_not_be_written_come_again(broker, connected_service, dial, config) -> None:
+    class Killed(Keeper):
+        def apply(self, evidence) -> None:
+            raise RuntimeError(evidence)
+
+    secret = connected_service.register("d1")
+    wait_until(lambda: "d1:" in (broker.folder / "passwd").read_text())
+    connected_service.stop()
+    credential = ("_devices", "devices-secret")
+    doomed = BrokerFeed(broker.address, credential, Killed(FakeMarks(), 300.0), lambda: None)
+    device = dial("d1", secret)
+
+    with pytest.raises(RuntimeError, match="connected"):
+        doomed.run(threading.Event())
+
+    again = Service(config.model_copy(update=broker.settings()))
+    try:
+        wait_until(lambda: again.is_online("d1"))
+        assert device.is_connected()
+    finally:
+        again.stop()
+
+
+def test_command_reaches_a_device_whose_news_were_missed(broker, config, connected_service, dial) -> None:
+    device = dial("d1", connected_service.register("d1"))
+    heard = device.listen("devices/d1/commands/+")
+    wait_until(lambda: connected_service.is_online("d1"))
+    marks = PresenceStore(connected_service.app.extensions["headwater.database"])
+
+    marks.unconfirm()  # as after an absence of the registry that was too long for the broker
+    connected_service.admin("POST", "/v1/devices/d1/commands", {"name": "blink"})
+
+    wait_until(lambda: heard)
 
 
 def test_broker_stopped_and_started_again_is_followed(broker, connected_service, dial) -> None:
