@@ -15,6 +15,7 @@ class Revocations(Protocol):
     """Our certificates that are no good any more; see `devices.x509.revocations.Revocations`."""
 
     def write(self) -> list[str] | None: ...
+    def is_due(self) -> bool: ...
     def cut(self, devices: list[str]) -> None: ...
 
 
@@ -52,14 +53,13 @@ class MosquittoFile:
 
     def review(self) -> None:
         """See BrokerAuth: write the list of revoked certificates when it changed."""
-        revoked = self._revocations.write() if self._revocations else None
-        if revoked is not None:
-            self._must_signal = True
-            self._to_cut += revoked
+        self._note_revoked()
         self.settle()
 
     def settle(self) -> None:
-        """See BrokerAuth: signal a broker that was not ready for it yet."""
+        """See BrokerAuth: signal a broker that was not ready for it yet, and keep the list of revocations fresh."""
+        if self._revocations and self._revocations.is_due():
+            self._note_revoked()
         if not self._must_signal:
             return
         pid = _read_pid(self._pid_path)
@@ -71,6 +71,12 @@ class MosquittoFile:
         if self._revocations and not self._must_signal:
             devices, self._to_cut = self._to_cut, []
             self._revocations.cut(devices)
+
+    def _note_revoked(self) -> None:
+        revoked = self._revocations.write() if self._revocations else None
+        if revoked is not None:
+            self._must_signal = True
+            self._to_cut += revoked
 
 
 def _holds(path: Path, content: bytes) -> bool:

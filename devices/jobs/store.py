@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables_jobs import JOB_PARTS, JOBS
@@ -18,6 +18,7 @@ from wire.jobs import JobState, JobView
 
 _LIVE = ("queued", "running")
 _DUE_AT_ONCE = 64
+MAX_WAIT_NS = 60 * NS_PER_S  # a job that waits for longer than any turn asks for was put off by another clock
 
 
 class JobStore:
@@ -75,7 +76,8 @@ class JobStore:
 
     def due(self, now_ns: int) -> Sequence[Job]:
         """Give the jobs whose turn it is, those that wait longest first."""
-        mine = and_(JOBS.c.state.in_(_LIVE), JOBS.c.due_ns <= now_ns)
+        is_time = or_(JOBS.c.due_ns <= now_ns, JOBS.c.due_ns > now_ns + MAX_WAIT_NS)  # the latter: clock set back
+        mine = and_(JOBS.c.state.in_(_LIVE), is_time)
         query = select(JOBS).where(mine).order_by(JOBS.c.due_ns, JOBS.c.id).limit(_DUE_AT_ONCE)
         with self._database.read() as connection:
             return [_to_job(row) for row in connection.execute(query).mappings()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, select
+from sqlalchemy import and_, delete, func, insert, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICES, PRESENCE
@@ -41,6 +41,9 @@ class RotationStore:
         """Give what adds the credentials beside those there are, inside another transaction."""
 
         def issue(transaction: Write) -> None:
+            mine = and_(CREDENTIALS.c.tenant == job.tenant, CREDENTIALS.c.device.in_([row.device for row in rows]))
+            ahead = CREDENTIALS.c.created_ns > transaction.now_ns  # the clock was set back: they are older all the same
+            transaction.execute(update(CREDENTIALS).where(mine, ahead).values(created_ns=transaction.now_ns))
             for row in rows:
                 insert_credential(transaction, job.tenant, row)
             since = {"job": job.id, "tenant": job.tenant, "since_ns": transaction.now_ns}

@@ -162,9 +162,12 @@ def _host(text: str) -> x509.GeneralName:
 
 
 def make_list(authority: tuple[str, bytes], serials: list[str], number: int) -> str:
-    """Make a revocation list; `number` grows, and so does its time: a broker that holds two takes the later one."""
+    """Make a revocation list; `number` grows, and so does its time: a broker that holds two takes the later one.
+
+    It is dated back a little: a list from the future counts for nothing, and then nobody is let in.
+    """
     certificate = x509.load_pem_x509_certificate(authority[0].encode())
-    at = dt.datetime.fromtimestamp(number, dt.UTC)
+    at = dt.datetime.fromtimestamp(number - BACK_S, dt.UTC)
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(certificate.subject)

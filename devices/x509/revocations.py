@@ -20,6 +20,7 @@ from wire import clock
 
 log = logs.get(__name__)
 FRESH_S = 86_400  # a list is good for a week, so one a day is written whatever happens
+AHEAD_S = 60  # a list from further ahead is of a clock that was set back since; each new one is 1 s ahead at most
 CUT_S = 2.0
 
 
@@ -38,11 +39,10 @@ class Revocations:
     def write(self) -> list[str] | None:
         """Write the list when it changed; give the devices newly on it, or None when it did not."""
         revoked = self._authorities.revoked()
-        now_s = clock.now_ns() // clock.NS_PER_S
-        is_old = now_s - self._number > FRESH_S
-        if revoked is None or (self._written == dict(revoked) and not is_old):
+        if revoked is None or (self._written == dict(revoked) and not self.is_due()):
             return None
-        self._number = max(now_s, self._number + 1)
+        now_s = _now_s()
+        self._number = now_s if self._number > now_s + AHEAD_S else max(now_s, self._number + 1)
         found = self._authorities.revocations(self._number)
         if found is None:
             return None
@@ -51,6 +51,10 @@ class Revocations:
         write_whole(self._ca_path, certificate.encode())
         write_whole(self._crl_path, crl.encode())
         return [device for serial, device in revoked if serial not in before]
+
+    def is_due(self) -> bool:
+        """Tell whether the list has to be written anew though nothing changed: its day is over, or the clock leapt."""
+        return self._written is not None and not -AHEAD_S <= _now_s() - self._number <= FRESH_S
 
     def _before(self) -> AbstractSet[str]:
         """Give the serials on the list that the broker has: after a start those of the file."""
@@ -64,6 +68,10 @@ class Revocations:
         """End the connections of devices, once the broker has the list."""
         for device_id in dict.fromkeys(devices):
             self._cut(device_id)
+
+
+def _now_s() -> int:
+    return clock.now_ns() // clock.NS_PER_S
 
 
 class SocketCutter:

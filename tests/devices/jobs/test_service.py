@@ -12,6 +12,7 @@ from devices.jobs.service import MAX_CONFLICTS, Jobs, Runner
 from devices.jobs.store import JobStore
 from devices.rows import Who
 from tests.support.waiting import wait_until
+from wire import clock
 from wire.errors import BadRequest, Conflict, NotFound, Unavailable
 
 BY = ("default", Who("token:t"))
@@ -43,6 +44,18 @@ def by_parts(job: Job) -> Step:
     """Do one of three things a turn."""
     at = job.cursor.get("at", 0)
     return Step(done=1, cursor={"at": at + 1}, output=f"line {at}\n", is_last=at == 2)
+
+
+def test_job_goes_on_when_the_clock_is_set_back(database, monkeypatch) -> None:
+    desk = Desk(database, by_parts)
+    desk.jobs.start("test", {}, BY)
+    desk.take_turns()
+    real_ns = clock.now_ns()
+
+    hour_ago_ns = real_ns - 3_600 * clock.NS_PER_S
+    monkeypatch.setattr(clock, "now_ns", lambda: hour_ago_ns)
+
+    assert len(desk.rows.due(clock.now_ns())) == 1
 
 
 def test_job_goes_turn_by_turn_to_its_end(database) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.devices.running import Service
 from tests.support.waiting import wait_until
+from wire import clock
 
 
 def rotate(service: Service, query: str = "tag.site=a", **more) -> str:
@@ -43,6 +44,18 @@ def fleet(service: Service) -> Service:
         service.register(name, tags={"site": "a"})
     service.register("other", tags={"site": "b"})
     return service
+
+
+def test_secrets_from_before_the_clock_was_set_back_end_all_the_same(fleet, monkeypatch) -> None:
+    real_ns = clock.now_ns()
+    monkeypatch.setattr(clock, "now_ns", lambda: real_ns - 3_600 * clock.NS_PER_S)
+    job_id = rotate(fleet)
+    rows = issued(fleet, job_id, 2)
+
+    fleet.admin("POST", f"/v1/rotations/{job_id}:finish")
+    wait_until(lambda: job_of(fleet, job_id)["state"] == "done", 10)
+
+    assert credentials(fleet, "d1") == [rows[0]["credential"]]
 
 
 def test_old_secrets_end_when_all_have_switched(fleet) -> None:

@@ -13,8 +13,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from devices.broker.mosquitto_file import MosquittoFile
+from devices.database.engine import Database
+from devices.enrolment.seal import Seal
 from devices.x509 import pki
+from devices.x509.revocations import AHEAD_S, FRESH_S, Revocations
+from devices.x509.service import Authorities
+from devices.x509.store import AuthorityStore
 from tests.devices.running import Caller, Service
+from wire import clock
 
 AUTHORITIES = "/v1/certificate-authorities"
 
@@ -273,6 +280,32 @@ def test_broker_gets_the_list_and_is_told_whom_to_cut(sqlite_config, tmp_path: P
 
     wait_until(lambda: pki.serials_of(crl.read_bytes()) == {made["serial"]}, 2)
     started.stop()
+
+
+@pytest.mark.parametrize("leap_s", [FRESH_S + 1, -AHEAD_S - 1, -40 * 86_400])
+def test_revocation_list_is_written_anew_daily_and_when_the_clock_leaps(sqlite_config, tmp_path, monkeypatch, leap_s):
+    started = Service(sqlite_config.model_copy(update={"registry_key": "k" * 43}))
+    make_own(started)
+    started.stop()
+    database, crl = Database("sqlite:", sqlite_config.data), tmp_path / "crl.pem"
+    revocations = Revocations(
+        Authorities(AuthorityStore(database), Seal("k" * 43)), tmp_path / "ca", crl, lambda _: None
+    )
+    auth = MosquittoFile(tmp_path / "passwd", None, None, revocations)
+    auth.replace([])
+    first = crl.read_bytes()
+    auth.settle()
+    assert crl.read_bytes() == first
+
+    real_ns = clock.now_ns()
+    monkeypatch.setattr(clock, "now_ns", lambda: real_ns + leap_s * clock.NS_PER_S)
+    auth.settle()
+
+    shown = x509.load_pem_x509_crl(crl.read_bytes())
+    now = dt.datetime.fromtimestamp(clock.now_ns() / 1e9, dt.UTC)
+    assert shown.last_update_utc < now < shown.next_update_utc
+    assert crl.read_bytes() != first
+    database.close()
 
 
 def test_our_own_authority_is_the_platforms_affair(service) -> None:
