@@ -50,10 +50,7 @@ def flat(points: list[dict[str, Any]], sent_ns: tuple[int, int]) -> set[tuple[st
 
 LATER = "benchmark_two_records"  # device types do not say yet where in a message the records are
 CASES = {
-    name: path
-    for protocol in ("json", "cbor", "msgpack")
-    for name, path in cases_in(protocol).items()
-    if name != LATER
+    name: path for protocol in ("json", "cbor", "msgpack") for name, path in cases_in(protocol).items() if name != LATER
 }
 CHOSEN = [(name, number) for name in sorted(CASES) for number in range(len(doors(CASES[name])))]
 

@@ -116,7 +116,7 @@ def test_no_other_site_may_read_an_answer(installation: Installation) -> None:
 
 def pids(installation: Installation) -> list[int]:
     """All processes of the installation, their workers too."""
-    mains = [procfs.look(process["pid"]) for process in installation.status()["processes"]]
+    mains = [procfs.look(process["pid"]) for process in installation.status()["processes"] if process["pid"]]
     return [each.pid for main in mains if main for each in procfs.members(main.pid, main.start_ticks)]
 
 

@@ -128,13 +128,14 @@ def test_killed_supervisor_leaves_nothing_and_starts_again(tmp_path: Path) -> No
 @pytest.mark.faults
 def test_each_killed_process_is_back(tmp_path: Path) -> None:
     installation = Installation(tmp_path / "data").start()
-    before: list[dict[str, Any]] = installation.status()["processes"]
-    for process in before:
-        os.kill(process["pid"], signal.SIGKILL)
+    before: dict[str, int] = {each["name"]: each["pid"] for each in installation.status()["processes"] if each["pid"]}
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
 
     def is_back() -> bool:
         status = installation.status()
-        return bool(status.get("ready")) and all(process["restarts"] >= 1 for process in status["processes"])
+        restarts = {each["name"]: each["restarts"] for each in status["processes"]}
+        return bool(status.get("ready")) and all(restarts[name] >= 1 for name in before)
 
     wait_until(is_back, 30, every_s=0.2)
     device = installation.add_device("after")
