@@ -7,7 +7,6 @@ so a test can generate every route with every role.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,10 +15,10 @@ from urllib.parse import urlsplit
 
 import orjson
 from flask import Flask, Response, request
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 from werkzeug.exceptions import HTTPException
 
-from chassis import ending, logs, metrics, openapi
+from chassis import bodies, ending, logs, metrics, openapi
 from chassis.parking import IS_WHOLE
 from chassis.tokens import TokenChecker, is_same
 from chassis.wsgi import App
@@ -36,7 +35,6 @@ TENANT_HEADER = "Headwater-Tenant"
 MULTIPART = "multipart/"
 PROBLEM_JSON = "application/problem+json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-MAX_BODY_BYTES = 1024 * 1024
 SERVER_ERROR = 500
 UNAUTHORIZED = 401
 DRAINED_BYTES = 32 * 1024 * 1024  # of a refused request's body: as much as any route takes
@@ -81,7 +79,9 @@ class Operation:
     rule: str
     access: Access
     handler: Handler
-    body: Any = None  # a model, any type a TypeAdapter takes, or a JSON Schema of what the handler reads itself
+    # A model, any type a TypeAdapter takes, or a JSON Schema of what the handler reads itself. With the access `own` a
+    # handler reads every body itself (`bodies.read_model`): who asks comes before what they ask.
+    body: Any = None
     query: type[BaseModel] | None = None
     answers: Mapping[int, Any] = field(default_factory=dict)
     summary: str = ""
@@ -120,7 +120,7 @@ class Edge:
     service_token: str
     tokens: TokenChecker
     ready: Callable[[], dict[str, str]]  # check -> "ok" or one sentence of what is wrong
-    max_body_bytes: int = MAX_BODY_BYTES
+    max_body_bytes: int = bodies.MAX_BYTES
 
 
 def create_app(edge: Edge, api: Api, import_name: str = __name__) -> Flask:
@@ -165,47 +165,6 @@ def problem(error: errors.HeadwaterError) -> Response:
     return response
 
 
-def read_body(max_inflated_bytes: int) -> bytes:
-    """Read the request's body, inflating gzip up to a cap. Raises as `read_raw_body` and `inflate`."""
-    content, is_gzip = read_raw_body()
-    return inflate(content, max_inflated_bytes) if is_gzip else content
-
-
-def read_raw_body() -> tuple[bytes, bool]:
-    """Read the request's body as it came; tell whether it is gzip.
-
-    Raises:
-        UnsupportedMedia: another content encoding.
-    """
-    environ = request.environ
-    content = environ["wsgi.input"].read() if IS_WHOLE in environ else request.get_data(cache=False)
-    encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
-    if encoding in ("", "identity"):
-        return content, False
-    if encoding != "gzip":
-        raise errors.UnsupportedMedia(f"content encoding {encoding[:40]!r}; gzip and identity are known")
-    return content, True
-
-
-def inflate(content: bytes, max_inflated_bytes: int) -> bytes:
-    """Inflate a gzip body.
-
-    Raises:
-        TooLarge: more than the cap; inflation stops there.
-        BadRequest: it is not gzip, or cut off.
-    """
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        inflated = inflater.decompress(content, max_inflated_bytes + 1)
-    except zlib.error:
-        raise errors.BadRequest("the body says gzip but is not", code="bad_encoding") from None
-    if len(inflated) > max_inflated_bytes:
-        raise errors.TooLarge(f"body inflates to more than {max_inflated_bytes} bytes")
-    if not inflater.eof:
-        raise errors.BadRequest("the gzip body is cut off", code="bad_encoding")
-    return inflated
-
-
 def _dump_model(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
@@ -213,7 +172,7 @@ def _dump_model(value: Any) -> Any:
 
 
 def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
-    is_parsed = operation.body is not None and not isinstance(operation.body, dict)
+    is_parsed = operation.body is not None and operation.access != "own" and not isinstance(operation.body, dict)
     body = TypeAdapter(operation.body) if is_parsed else None
     lists = {
         name
@@ -229,8 +188,8 @@ def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
             raise errors.UnsupportedMedia("multipart bodies are not taken: no route has a use for their parts")
         call = Call(
             path,
-            _parse_body(body) if body else None,
-            _parse_query(operation.query, lists) if operation.query else None,
+            bodies.read_model(body) if body else None,
+            bodies.read_query(operation.query, lists) if operation.query else None,
             principal,
             request.remote_addr or "",
         )
@@ -299,34 +258,6 @@ def is_same_site() -> bool:
     if origin:
         return urlsplit(origin).netloc == request.host
     return request.headers.get("Sec-Fetch-Site", "") in ("same-origin", "none")
-
-
-def _parse_body(adapter: TypeAdapter[Any]) -> Any:
-    content = read_body(MAX_BODY_BYTES)
-    try:
-        return adapter.validate_json(content or b"{}")
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)
-        if first[0]["type"] == "json_invalid":
-            raise errors.BadRequest(f"the body is not JSON: {first[0]['msg']}", code="bad_syntax") from None
-        raise errors.Unprocessable(_sentence(first), fields=_members(first)) from None
-
-
-def _parse_query(model: type[BaseModel], lists: set[str]) -> BaseModel:
-    raw = {key: request.args.getlist(key) if key in lists else request.args[key] for key in request.args}
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)
-        raise errors.BadRequest(_sentence(first), fields=_members(first)) from None
-
-
-def _sentence(found: list[Any]) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {errors.in_words(e)}" for e in found[:5])
-
-
-def _members(found: list[Any]) -> list[str]:
-    return [".".join(map(str, e["loc"])) for e in found[:20]]
 
 
 def _on_error(error: Exception) -> Response:

@@ -10,8 +10,9 @@ from typing import Any
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
+from chassis.bodies import inflate, read_raw_body
 from chassis.guessing import DeviceGuesses
-from chassis.web import Call, answer, inflate, read_raw_body
+from chassis.web import Call, answer
 from ingest.arrivals import Arrivals
 from ingest.gate import Gate, Known
 from ingest.message import Message

@@ -9,7 +9,8 @@ from typing import Annotated
 from flask import Response, request
 from pydantic import Field
 
-from chassis.web import Api, Call, answer, read_body
+from chassis.bodies import read_body
+from chassis.web import Api, Call, answer
 from devices.api import DEVICE, MAX_LIST, who
 from devices.commands import state as life
 from devices.commands.service import CommandVerbs, show, show_down, to_wanted

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
+from chassis.bodies import read_model
 from chassis.web import Api, Call, presented_token
 from devices.api import MAX_LIST, who
 from devices.enrolment.service import Door, Enrolments
@@ -26,6 +27,8 @@ from wire.enrolment import (
     HoldView,
 )
 from wire.registry import Text
+
+REQUEST = TypeAdapter(EnrolRequest)
 
 
 class HoldStore(Protocol):
@@ -88,7 +91,7 @@ def _add_door(api: Api, door: Door) -> None:
     @api.route("POST", "/v1/enrol", "own", body=EnrolRequest, answers={201: EnrolAnswer})
     def enrol(call: Call) -> EnrolAnswer:
         """Register this device by an enrolment token, or by its key derived from a group's."""
-        return door.enrol(presented_token()[0], call.body, call.remote_ip)
+        return door.enrol(presented_token()[0], read_model(REQUEST), call.remote_ip)
 
     @api.route("POST", "/internal/devices:admit", "service", body=Admission)
     def admit(call: Call) -> Admitted:

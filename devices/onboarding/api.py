@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from chassis.web import Api, Call, answer, read_body
+from chassis.bodies import read_body
+from chassis.web import Api, Call, answer
 from devices.api import who
 from devices.onboarding import lines
 from devices.onboarding.importing import Importer, Queue

@@ -9,7 +9,8 @@ from flask import Response
 from pydantic import Field
 
 from chassis import parking
-from chassis.web import Api, Call, answer, read_body
+from chassis.bodies import read_body
+from chassis.web import Api, Call, answer
 from devices.api import DEVICE, MAX_LIST, who
 from devices.control.conditions import expected_version
 from devices.control.door import DeviceDoor

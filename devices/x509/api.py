@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from flask import Response
+from pydantic import TypeAdapter
 
+from chassis.bodies import read_model
 from chassis.web import Api, Call
 from devices.api import DEVICE, who
 from devices.control.door import DeviceDoor
@@ -24,6 +26,7 @@ from wire.certificates import (
 from wire.errors import NotFound
 
 AUTHORITIES = "/v1/certificate-authorities"
+REQUEST = TypeAdapter(CertificateRequest)
 
 
 def add_routes(api: Api, authorities: Authorities, door: DeviceDoor) -> None:
@@ -73,7 +76,7 @@ def _add_signing(api: Api, authorities: Authorities, door: DeviceDoor) -> None:
         """Sign the request (CSR) of the device that asks, by whatever credential it has."""
         device = door.authenticate(door.read_claim(call.remote_ip))
         asker = Who(f"device:{device.id}", call.remote_ip, device.tenant)
-        return authorities.sign(device.tenant, device.id, call.body, asker)
+        return authorities.sign(device.tenant, device.id, read_model(REQUEST), asker)
 
     @api.route("POST", AUTHORITIES + ":sign-server", "platform", body=ServerRequest, answers={201: CertificateIssued})
     def sign_server(call: Call) -> CertificateIssued:

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import BaseModel, ConfigDict, Field
 
-from chassis import web
+from chassis import bodies, web
 from wire.devices import Principal
 from wire.errors import TooManyRequests
 
@@ -48,7 +48,7 @@ def make_api() -> web.Api:
     @api.route("POST", "/v1/raw", "public")
     def raw(call: web.Call) -> dict[str, int]:
         """Take bytes."""
-        return {"size": len(web.read_body(1_000))}
+        return {"size": len(bodies.read_body(1_000))}
 
     @api.route("GET", "/internal/secret", "service")
     def internal(call: web.Call) -> None:
