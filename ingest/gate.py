@@ -158,6 +158,14 @@ class Gate:
         """Tell whether a device exists, as far as is known without asking."""
         return device_id in self._devices
 
+    def may_be_of(self, tenant: str, device_id: str) -> bool:
+        """Tell whether a tenant has a device; while the registry is away, one that is not cached may be its."""
+        if not topics.is_device_id(device_id):
+            return False
+        found = self.find((device_id,))
+        device = found.known.get(device_id)
+        return device.tenant == tenant if device is not None else device_id in found.unanswered
+
     def tenant_of(self, device_id: str) -> str:
         """Give a device's tenant, as far as is known without asking; else that of the platform."""
         device = self._devices.get(device_id)

@@ -75,6 +75,11 @@ class DeviceLedgerModel(BaseModel):
     boots: list[BootModel]  # the one heard of last first
     dropped: DroppedBootsModel
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is known of the device here."""
+        return not (self.quarantined or self.boots or self.dropped.boots)
+
 
 class Ledger:
     """Reads the totals where each is kept."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chassis.sheets import to_csv
 from chassis.web import Api, Call
+from ingest.gate import Gate
 from ingest.ledger import DeviceLedgerModel, Ledger, LedgerModel
 from ingest.ports import Ports
 from ingest.quarantine import Entry, Quarantine, Selection
@@ -132,12 +133,12 @@ class ReplayedModel(BaseModel):
 
 def add_routes(api: Api, ports: Ports, replayer: Replayer, ledger: Ledger) -> None:
     """Declare the routes of operators."""
-    _add_reading(api, ports.quarantine, ledger)
+    _add_reading(api, ports.quarantine)
+    _add_ledger(api, ports.gate, ledger)
     _add_changing(api, ports, replayer)
 
 
-def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
-
+def _add_reading(api: Api, quarantine: Quarantine) -> None:
     @api.route("GET", "/v1/quarantine", "viewer", query=QuarantineQuery, answers={200: EntryPage})
     def list_quarantine(call: Call) -> EntryPage:
         """List refused data with its reason and the first bytes of its message."""
@@ -167,6 +168,8 @@ def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
         response.headers["Content-Disposition"] = f'attachment; filename="headwater-quarantine.{asked.format}"'
         return response
 
+
+def _add_ledger(api: Api, gate: Gate, ledger: Ledger) -> None:
     @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel})
     def show_ledger(call: Call) -> LedgerModel:
         """Show the balance sheet of all readings, which is of the installation: in the platform's own tenant only."""
@@ -177,7 +180,11 @@ def _add_reading(api: Api, quarantine: Quarantine, ledger: Ledger) -> None:
     @api.route("GET", "/v1/devices/<id>/ledger", "viewer", answers={200: DeviceLedgerModel})
     def show_device_ledger(call: Call) -> DeviceLedgerModel:
         """Show what of a device waits in the quarantine, and what it numbered is missing or came twice."""
-        return ledger.of_device(call.path["id"], call.actor.tenant)
+        device, tenant = call.path["id"], call.actor.tenant
+        account = ledger.of_device(device, tenant)
+        if account.is_empty and not gate.may_be_of(tenant, device):  # a device that left may have left something
+            raise errors.NotFound(f"no device {device[:80]!r}", code="device_not_found")
+        return account
 
 
 def _add_changing(api: Api, ports: Ports, replayer: Replayer) -> None:

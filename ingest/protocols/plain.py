@@ -20,18 +20,21 @@ MAX_LEVELS = MAX_DEPTH + 1  # a reading's envelope comes on top; flattening says
 _AS_THEY_ARE = frozenset((str, int, float, bool, type(None), Decimal))
 
 
+Parse = Callable[[bytes], Any]
 Convert = Callable[[Any], Any]
 
 
-def read(value: Any, size: int, context: Context, convert: Convert) -> Decoded:
-    """Give the readings of a decoded message: an object, or an array of objects, as those of JSON with typed integers.
+def read(content: bytes, context: Context, parse: Parse, convert: Convert) -> Decoded:
+    """Give the readings of a message: an object, or an array of objects, as those of JSON with typed integers.
 
     Args:
-        value: what the format's library made of the bytes.
-        size: of the message in bytes.
+        content: the message.
         context: of the message.
+        parse: gives the value that the bytes, at least one, are; raises Unreadable.
         convert: gives what stands for a value of a kind that only this format has; raises Refused.
     """
+    if not content:
+        return unreadable(Unreadable("no_values", "an empty message"))
     reader = Reader(context, is_typed=True)
 
     def take(element: Any, index: int, _is_exact: bool) -> None:
@@ -41,7 +44,8 @@ def read(value: Any, size: int, context: Context, convert: Convert) -> Decoded:
             reader.decoded.faults.append(Fault(index, error.code, error.detail))
 
     try:
-        take_all(dict(value) if isinstance(value, Mapping) else value, take, is_exact=True, size=size)
+        value = parse(content)
+        take_all(dict(value) if isinstance(value, Mapping) else value, take, is_exact=True, size=len(content))
     except Unreadable as error:
         return unreadable(error)
     return reader.decoded

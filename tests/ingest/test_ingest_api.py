@@ -208,6 +208,21 @@ def test_guesses_have_to_wait_and_neighbours_do_not(client, post, registry) -> N
         assert post({"a": 1}, **right).status_code == 202
 
 
+def test_ledger_of_a_device_is_for_those_who_have_it(registry, client, post) -> None:
+    registry.add("theirs", tenant="other")
+
+    def status(device: str) -> int:
+        return client.get(f"/v1/devices/{device}/ledger", headers=role("viewer")).status_code
+
+    assert [status(device) for device in ("d1", "theirs", "nobody", "no id")] == [200, 404, 404, 404]
+    registry.is_away = True
+    assert status("not-asked-before") == 200
+    registry.is_away = False
+    post({"ts": NOW, "temp": "x" * 100_000})
+    registry.devices.clear()
+    assert status("d1") == 200
+
+
 def test_refused_requests_reach_the_ledger(app, client) -> None:
     client.post("/v1/telemetry", json={"a": 1})
     app.extensions["headwater.workers"].stop()

@@ -18,7 +18,6 @@ from uuid import UUID
 import cbor2
 
 from ingest.protocols.base import Context, Decoded
-from ingest.protocols.json.decoder import unreadable
 from ingest.protocols.parse import Unreadable
 from ingest.protocols.plain import read, refuse
 from wire import clock
@@ -31,21 +30,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def decode(content: bytes, context: Context) -> Decoded:
     """Decode one object or an array of objects."""
-    try:
-        value = parse(content)
-    except Unreadable as error:
-        return unreadable(error)
-    return read(value, len(content), context, _convert)
+    return read(content, context, _parse, _convert)
 
 
-def parse(content: bytes) -> Any:
+def _parse(content: bytes) -> Any:
     """Parse one data item, the whole of it.
 
     Raises:
         Unreadable: it is not one data item, or holds what is refused.
     """
-    if not content:
-        raise Unreadable("no_values", "an empty message")
     stream = io.BytesIO(content)
     try:
         value = cbor2.CBORDecoder(stream, tag_hook=_content, semantic_decoders=TAGS).decode()

@@ -9,7 +9,6 @@ import msgpack
 
 from ingest.protocols.base import Context, Decoded
 from ingest.protocols.flatten import Refused
-from ingest.protocols.json.decoder import unreadable
 from ingest.protocols.parse import Unreadable
 from ingest.protocols.plain import read, refuse
 from wire import clock
@@ -17,21 +16,15 @@ from wire import clock
 
 def decode(content: bytes, context: Context) -> Decoded:
     """Decode one object or an array of objects."""
-    try:
-        value = parse(content)
-    except Unreadable as error:
-        return unreadable(error)
-    return read(value, len(content), context, _convert)
+    return read(content, context, _parse, _convert)
 
 
-def parse(content: bytes) -> Any:
+def _parse(content: bytes) -> Any:
     """Parse one value, the whole of it.
 
     Raises:
         Unreadable: it is not one value.
     """
-    if not content:
-        raise Unreadable("no_values", "an empty message")
     try:
         return msgpack.unpackb(content, strict_map_key=False, timestamp=0)
     except msgpack.ExtraData as error:
