@@ -104,7 +104,7 @@ TYPE_VERSIONS = Table(
     Column("name", String(64), nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("id", BigInteger, nullable=False, unique=True),  # in the whole installation: points carry it
-    Column("state", String(16), nullable=False),  # draft, scheduled, active, retired
+    Column("state", String(16), nullable=False),  # draft, scheduled, active, retired, forgotten
     Column("spec", Text, nullable=False),
     Column("note", String(256), nullable=False),
     Column("origin", String(64), nullable=False),  # put, draft, rollback of N, learned, imported, shipped

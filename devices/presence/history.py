@@ -89,6 +89,8 @@ def _reason(old: Mark, new: Mark) -> str:
         return "connected" if new.connected else "disconnected"
     if new.said != old.said and new.said is not None:
         return "said"
+    if old.stale and not new.stale and new.last_seen_ns == old.last_seen_ns:
+        return "type"
     if new.online and not new.stale:
         return "data"
     return "silent"

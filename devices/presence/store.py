@@ -8,7 +8,21 @@ from math import inf
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, true, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    false,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from devices.credentials import CERTIFICATE
 from devices.database.engine import Database, Write
@@ -61,22 +75,29 @@ class PresenceStore:
     def silence(self, limit_s: Limit, now_ns: int) -> int:
         """Take unconnected online devices for gone that were not heard for their limit."""
         here = and_(PRESENCE.c.online.is_(True), PRESENCE.c.connected.is_(False))
-        return self._change_unheard(here, (limit_s, now_ns), silence)
+        return self._change_where(lambda unheard: and_(here, unheard), (limit_s, now_ns), silence)
 
     def overdue(self, limit_s: Limit, now_ns: int) -> int:
-        """Mark connected devices as stale that were not heard for their limit."""
-        here = and_(PRESENCE.c.online.is_(True), PRESENCE.c.connected.is_(True), PRESENCE.c.stale.is_(False))
-        return self._change_unheard(here, (limit_s, now_ns), lambda mark: replace(mark, stale=True))
+        """Mark connected devices as stale that were not heard for their limit, and not as stale whose limit grew."""
+        here = and_(PRESENCE.c.online.is_(True), PRESENCE.c.connected.is_(True))
+        fresh, stale = and_(here, PRESENCE.c.stale.is_(False)), and_(here, PRESENCE.c.stale.is_(True))
+        judged, typeless = (limit_s, now_ns), DEVICES.c.type.is_(None)
+        marked = self._change_where(
+            lambda unheard: and_(fresh, unheard), judged, lambda mark: replace(mark, stale=True)
+        )
+        return marked + self._change_where(
+            lambda unheard: and_(stale, or_(typeless, not_(unheard))), judged, lambda mark: replace(mark, stale=False)
+        )
 
-    def _change_unheard(
-        self, here: ColumnElement[bool], judged: tuple[Limit, int], change: Callable[[Mark], Mark]
+    def _change_where(
+        self,
+        chosen: Callable[[ColumnElement[bool]], ColumnElement[bool]],
+        judged: tuple[Limit, int],
+        change: Callable[[Mark], Mark],
     ) -> int:
-        """Change the marks of devices that were not heard, MOST in a transaction: a whole fleet may fall silent."""
+        """Change the marks of those chosen by whether they were unheard, MOST in a transaction: it may be a fleet."""
         with self._database.read() as connection:
-            unheard = _unheard(_read_intervals(connection), *judged)
-            if unheard is None:
-                return 0
-            these = and_(here, unheard)
+            these = chosen(_unheard(_read_intervals(connection), *judged))
             ids = connection.execute(select(DEVICES.c.id).select_from(_HOME).where(these)).scalars().all()
         for start in range(0, len(ids), MOST):
             with self._database.write("presence") as transaction:  # as they are now: more may have been heard
@@ -179,10 +200,8 @@ def _values(mark: Mark, prefix: str) -> dict[str, Any]:
     return {prefix + name: getattr(mark, name) for name in _NAMES}
 
 
-def _unheard(
-    intervals: Mapping[tuple[str, str], float | None], limit_s: Limit, now_ns: int
-) -> ColumnElement[bool] | None:
-    """Give the condition of devices that were not heard for the limit of their type; None: there is no limit."""
+def _unheard(intervals: Mapping[tuple[str, str], float | None], limit_s: Limit, now_ns: int) -> ColumnElement[bool]:
+    """Give the condition of devices that were not heard for the limit of their type."""
     limits: dict[float, list[tuple[str, str]]] = {}
     for key, interval_s in intervals.items():
         limits.setdefault(limit_s(interval_s), []).append(key)
@@ -193,7 +212,7 @@ def _unheard(
         is_usual = or_(DEVICES.c.type.is_(None), worn.not_in(named)) if named else true()
         unheard.append(and_(is_usual, _before(usual_s, now_ns)))
     # The shortest limit once more: it needs no look at the device.
-    return and_(_before(min((usual_s, *limits)), now_ns), or_(*unheard)) if unheard else None
+    return and_(_before(min((usual_s, *limits)), now_ns), or_(*unheard)) if unheard else false()
 
 
 def _before(limit_s: float, now_ns: int) -> ColumnElement[bool]:

@@ -1,7 +1,8 @@
 """Device types and all their versions: the only SQL about them.
 
 DEVICE_TYPES holds what is in force, as gates ask for it; TYPE_VERSIONS everything that was ever written down. A deleted
-type leaves its versions behind, because points and quarantined messages go on naming them.
+type leaves its versions behind, because points and quarantined messages go on naming them; of a version too many only
+its number stays, for the same reason.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from wire.schemas import TypeSummary, TypeVersion, TypeVersionDetail
 MAX_VERSIONS = 1_000  # of one type: a page and a diff must stay small
 _V = TYPE_VERSIONS.c
 _OPEN = ("draft", "scheduled")
+_GONE = "forgotten"  # its number names points, its content is not kept
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,7 +51,8 @@ class TypeStore:
     def summaries(self, tenant: str) -> Sequence[TypeSummary]:
         """Give all types briefly, those of which there are only drafts too."""
         counted = select(DEVICES.c.type, func.count()).where(DEVICES.c.tenant == tenant).group_by(DEVICES.c.type)
-        listed = select(_V.name, _V.version, _V.state).where(_V.tenant == tenant).order_by(_V.name, _V.version)
+        mine = and_(_V.tenant == tenant, _V.state != _GONE)
+        listed = select(_V.name, _V.version, _V.state).where(mine).order_by(_V.name, _V.version)
         current = {kind.name: kind for kind in self.list(tenant)}
         found: dict[str, TypeSummary] = {}
         with self._database.read() as connection:
@@ -76,12 +79,12 @@ class TypeStore:
         return to_type(row)
 
     def versions(self, tenant: str, name: str) -> Sequence[TypeVersion]:
-        """Give all versions, newest first.
+        """Give all versions that are kept, newest first.
 
         Raises:
             NotFound: there never was such a type.
         """
-        query = select(TYPE_VERSIONS).where(_of(tenant, name)).order_by(_V.version.desc())
+        query = select(TYPE_VERSIONS).where(_of(tenant, name), _V.state != _GONE).order_by(_V.version.desc())
         with self._database.read() as connection:
             found = [TypeVersion(**_members(row)) for row in connection.execute(query).mappings()]
         if not found:
@@ -123,7 +126,7 @@ class TypeStore:
         What says the same as the version in force changes nothing.
 
         Raises:
-            Conflict: it exists, and `is_new` says it must not; or it has too many versions.
+            Conflict: it exists, and `is_new` says it must not.
         """
         with self._database.write() as transaction:
             row = transaction.execute(select_types().where(_is(tenant, name))).mappings().first()
@@ -137,11 +140,7 @@ class TypeStore:
         return to_type(found), row is None
 
     def draft(self, tenant: str, name: str, new: NewVersion, who: Who) -> TypeVersionDetail:
-        """Write a version down without putting it in force.
-
-        Raises:
-            Conflict: the type has too many versions.
-        """
+        """Write a version down without putting it in force."""
         with self._database.write() as transaction:
             made = _write_down(transaction, tenant, name, new, who)
             detail = {"version": made.version, "origin": new.origin}
@@ -205,7 +204,7 @@ class TypeStore:
             wearer = select(DEVICES.c.id).where(DEVICES.c.tenant == tenant, DEVICES.c.type == name).limit(1)
             device_id = transaction.execute(wearer).scalar()
             was_in_force = transaction.execute(delete(DEVICE_TYPES).where(_is(tenant, name))).rowcount
-            still_open = and_(_of(tenant, name), _V.state != "retired")
+            still_open = and_(_of(tenant, name), _V.state.not_in(("retired", _GONE)))
             values = {"state": "retired", "due_ns": None, "retired_ns": transaction.now_ns}
             ended = transaction.execute(update(TYPE_VERSIONS).where(still_open).values(**values)).rowcount
             if not was_in_force and not ended:
@@ -239,8 +238,7 @@ def to_type(row: Any) -> DeviceType:
 
 def _write_down(transaction: Write, tenant: str, name: str, new: NewVersion, who: Who) -> TypeVersionDetail:
     newest = transaction.execute(select(func.max(_V.version)).where(_of(tenant, name))).scalar() or 0
-    if newest >= MAX_VERSIONS:
-        raise Conflict(f"device type {name} has {newest} versions, the most it may have", code="too_many_versions")
+    _forget(transaction, tenant, name)
     row = {
         "tenant": tenant, "name": name, "version": newest + 1,
         "id": (transaction.execute(select(func.max(_V.id))).scalar() or 0) + 1,
@@ -250,6 +248,20 @@ def _write_down(transaction: Write, tenant: str, name: str, new: NewVersion, who
     }  # fmt: skip
     transaction.execute(insert(TYPE_VERSIONS).values(**row))
     return TypeVersionDetail(**_members(row), spec=new.spec)
+
+
+def _forget(transaction: Write, tenant: str, name: str) -> None:
+    """Make room for one version: the oldest goes that is neither in force, nor due, nor what a rollback returns to."""
+    count = select(func.count()).where(_of(tenant, name), _V.state != _GONE)
+    over = transaction.execute(count).scalar_one() - MAX_VERSIONS + 1
+    if over <= 0:
+        return
+    retired = select(_V.version).where(_of(tenant, name), _V.state == "retired", _V.activated_ns.is_not(None))
+    before = transaction.execute(retired.order_by(_V.retired_ns.desc()).limit(1)).scalar()
+    spare = select(_V.version).where(_of(tenant, name), _V.state.in_(("draft", "retired")), _V.version != (before or 0))
+    numbers = transaction.execute(spare.order_by(_V.version).limit(over)).scalars().all()
+    forgotten = update(TYPE_VERSIONS).where(_of(tenant, name), _V.version.in_(numbers))
+    transaction.execute(forgotten.values(state=_GONE, spec="", note=""))
 
 
 def _put_in_force(transaction: Write, tenant: str, chosen: TypeVersionDetail, who: Who, action: str) -> None:
@@ -278,7 +290,7 @@ def _demand_open(transaction: Write, tenant: str, name: str, number: int) -> Typ
 
 
 def _detail(row: Any, name: str, number: int) -> TypeVersionDetail:
-    if row is None:
+    if row is None or row["state"] == _GONE:
         raise NotFound(f"device type {name} has no version {number}", code="version_not_found", fields=["version"])
     return TypeVersionDetail(**_members(row), spec=DeviceTypeSpec.model_validate_json(row["spec"]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,37 @@ def test_type_is_learned_from_what_a_device_sent(installation: Installation) -> 
     assert (spec["fields"]["kwh"]["type"], spec["fields"]["kwh"]["required"]) == ("float", True)
     assert installation.call("GET", "/types").status in (200, 401)
     assert b"meter" in installation.call("GET", "/types/meter", Accept="text/html").body
+
+
+def test_expected_interval_tells_who_says_too_little(installation: Installation) -> None:
+    kind = "/v1/device-types/talker"
+    installation.call("PUT", kind, {"expected_interval_s": 0.4})
+    talker, waiter = installation.add_device("talker-1", type="talker"), installation.add_device("waiter-1")
+    listening = [listen(installation, each) for each in (talker, waiter)]
+
+    def ends_with(*told: tuple[str, str]) -> bool:
+        events = installation.get(f"/v1/devices/{talker.id}/presence")["events"]
+        return [(each["state"], each["reason"]) for each in events][-len(told) :] == list(told)
+
+    try:
+        wait_until(lambda: ends_with(("online", "connected"), ("stale", "silent")), 15)
+        assert installation.post(talker, b'{"level": 1}').status == 202
+        wait_until(lambda: ends_with(("stale", "silent"), ("online", "data"), ("stale", "silent")), 15)
+        found = installation.get("/v1/devices?q=presence%3Dstale%20and%20type%3Dtalker")["items"]
+        installation.call("PUT", kind, {"expected_interval_s": 3600})
+        wait_until(lambda: ends_with(("stale", "silent"), ("online", "type")), 10)
+    finally:
+        for each in listening:
+            each.kill()
+            each.wait(5)
+    wait_until(lambda: ends_with(("online", "type"), ("offline", "disconnected")), 10)
+    assert [each["id"] for each in found] == [talker.id]
+    waited = installation.get(f"/v1/devices/{waiter.id}/presence")["events"]
+    assert "stale" not in {each["state"] for each in waited}  # nothing is expected of it
+
+
+def listen(installation: Installation, device: Device) -> subprocess.Popen[bytes]:
+    """Stay connected and say nothing."""
+    installation.wait_for_broker(device)
+    command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(installation.mqtt), "-u", device.id, "-P", device.secret]
+    return subprocess.Popen([*command, "-i", device.id, "-t", f"devices/{device.id}/commands/+"])

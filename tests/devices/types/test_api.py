@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from devices.types import store
 from tests.support.waiting import wait_until
 from wire import clock
 
@@ -181,3 +182,27 @@ def test_numbers_that_points_carry_are_named_for_other_services(service) -> None
         (2, "tank", 1),
         (3, "pump", 2),
     ]
+
+
+def test_oldest_unused_version_makes_room_for_one_too_many(service, monkeypatch) -> None:
+    monkeypatch.setattr(store, "MAX_VERSIONS", 4)
+    service.admin("PUT", TYPE, FIRST)
+    first_id = service.admin("GET", TYPE).json["version_id"]
+    service.admin("PUT", TYPE, SECOND)
+    due = draft(service, FIRST, note="later")
+    service.admin("POST", TYPE + ":activate", {"version": due, "at": "2100-01-01T00:00:00Z"})
+    drafts = [draft(service, {"description": str(number)}) for number in range(3)]
+
+    assert versions(service) == [(6, "draft"), (3, "scheduled"), (2, "active"), (1, "retired")]
+    service.admin("PUT", TYPE, {"description": "in force"})
+    assert versions(service) == [(7, "active"), (3, "scheduled"), (2, "retired"), (1, "retired")]
+    service.admin("PUT", TYPE, {"description": "and another"})
+
+    assert versions(service) == [(8, "active"), (7, "retired"), (3, "scheduled"), (2, "retired")]
+    assert service.admin("GET", f"{TYPE}/versions/{drafts[0]}").json["code"] == "version_not_found"
+    assert service.admin("POST", TYPE + ":rollback", {"version": 1}).json["code"] == "version_not_found"
+    named = service.internal("GET", f"/internal/type-versions?id={first_id}").json["items"]
+    assert named == [{"id": first_id, "type": "pump", "version": 1}]
+    summary = service.admin("GET", "/v1/device-types:summary").json["items"][0]
+    assert (summary["versions"], summary["scheduled"]) == (4, 3)
+    assert service.admin("POST", TYPE + ":rollback", {}).json["version"] == 9
