@@ -9,6 +9,7 @@ no longer has them. `StockClient` reads as paho does, one packet after the other
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -153,11 +154,25 @@ class BatchClient(Client):
 
     def _receive(self) -> bytes | None:
         try:
-            return super()._sock_recv(READ_BYTES)
+            chunk = super()._sock_recv(READ_BYTES)
         except BlockingIOError:
             return None
         except OSError:
             return b""
+        return self._with_more_records(chunk) if isinstance(self.socket(), ssl.SSLSocket) else chunk
+
+    def _with_more_records(self, chunk: bytes) -> bytes:
+        # TLS gives one record at a time, and mosquitto makes one of each message. The end of the stream, or what broke
+        # it, shows again at the next read.
+        chunks, room = [chunk], READ_BYTES - len(chunk)
+        while chunk and room:
+            try:
+                chunk = super()._sock_recv(room)
+            except OSError:  # BlockingIOError: that was all
+                break
+            chunks.append(chunk)
+            room -= len(chunk)
+        return b"".join(chunks)
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if self._unread:

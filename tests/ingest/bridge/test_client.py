@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from paho.mqtt import client as paho
 
 from ingest.bridge.client import READERS
 from ingest.framing import Delivery
+from tests.ingest.bridge.support import make_certificate
 
 CONNACK = b"\x20\x02\x01\x00"
 
@@ -25,6 +29,12 @@ class Server:
         self.connection, _ = self.listener.accept()
         self.connection.settimeout(5)
         return self.connection.recv(4096)
+
+    def accept_tls(self, folder: Path) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        plain, _ = self.listener.accept()
+        self.connection = context.wrap_socket(plain, server_side=True)
 
     def close(self) -> None:
         self.listener.close()
@@ -134,3 +144,23 @@ def test_messages_of_a_broker_that_died_are_read_although_writing_fails(client, 
         client.loop_read()
 
     assert len(received) == 3
+
+
+def test_one_read_takes_many_records_of_tls(server, tmp_path):
+    cert, _ = make_certificate(tmp_path)
+    reads: list[list[Delivery]] = []
+    client = READERS["batch"]("_bridge", reads.append, version=4)
+    client.tls_set(str(cert))
+    client.aim("127.0.0.1", server.listener.getsockname()[1], 30)
+    with ThreadPoolExecutor(1) as pool:
+        accepting = pool.submit(server.accept_tls, tmp_path)
+        client.renew({})
+        accepting.result()
+
+    for _ in range(100):
+        server.connection.sendall(b"\x32\x08\x00\x01a\x00\x05{}!")  # as mosquitto does: a record for each
+    while sum(map(len, reads)) < 100:
+        client.loop_read()
+
+    client.abandon()
+    assert len(reads) < 50

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,15 @@ import pytest
 from compose import ports
 from ingest.bridge import session
 from ingest.bridge.config import BridgeConfig, Limits
-from tests.ingest.bridge.support import Broker, Ingest, Publisher, config_for, running, take_all
+from tests.ingest.bridge.support import (
+    Broker,
+    Ingest,
+    Publisher,
+    config_for,
+    make_certificate,
+    running,
+    take_all,
+)
 from tests.support.waiting import wait_until
 
 WAYS = [("batch", "5"), ("batch", "3.1.1"), ("paho", "5"), ("paho", "3.1.1")]
@@ -130,14 +137,6 @@ def test_all_of_it_works_over_tls(secure, bridge_ingest):
         publisher.wait_acked()
 
         wait_until(lambda: len(bridge_ingest.payloads()) == 1501, what="all are taken")
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    argv += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*argv, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    return cert, key
 
 
 @pytest.mark.parametrize("reader", ["batch", "paho"])
