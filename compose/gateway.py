@@ -15,8 +15,8 @@ from ingest.protocols import PROTOCOLS, SERVICES
 from wire.errors import BadRequest, HeadwaterError, NotFound, RetryLater, TooLarge, TooManyRequests, Unavailable
 
 TEMPLATE = Path(__file__).with_name("gateway.conf")
-IN_FLIGHT = 1_024  # telemetry requests in the service at once: a second's worth on a small, busy machine
-KEPT_OPEN = 256  # connections to the service of most devices, when they are idle
+IN_FLIGHT = 256  # telemetry requests in the service at once: a third of a second's worth on a small, busy machine
+KEPT_OPEN = IN_FLIGHT  # connections to the service of most devices, when they are idle
 OF_ONE_DEVICE = 8  # of these: a device that sends without measure must not take the places of the others
 RETRY_AFTER_S = 1  # a restarted service is back sooner than this on any machine
 LOG_LEVELS = {"debug": "info", "info": "error", "warning": "crit", "error": "crit"}  # `error` is a line per request
