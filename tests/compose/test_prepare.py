@@ -349,7 +349,16 @@ def test_failed_download_says_what_to_do(tree: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "test", ".ci/run", "compose/prepare.sh", "compose/install-packages.sh", "compose/lock.sh"]
+    "name",
+    [
+        "run",
+        "test",
+        ".ci/run",
+        "compose/prepare.sh",
+        "compose/install-packages.sh",
+        "compose/lock.sh",
+        "compose/audit.sh",
+    ],
 )
 def test_scripts_are_posix_and_executable(name: str) -> None:
     script = COMPOSE.parent / name
