@@ -7,6 +7,7 @@ answered "later", never dropped. Only age ends what waits, where an installation
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,6 +141,7 @@ class Selection:
     end_ns: int | None = None
     state: Literal["waiting", "replayed", "all"] = "waiting"
     tenant: str = TENANT
+    devices: tuple[str, ...] | None = None  # of any of these
 
 
 class Quarantine:
@@ -356,6 +358,9 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
         if value is not None:
             where.append(condition)
             bindings.append(value)
+    if selection.devices is not None:
+        where.append("e.device IN (SELECT value FROM json_each(?))")
+        bindings.append(json.dumps(selection.devices))
     if selection.state != "all":
         where.append(f"e.replayed_ns IS {'NOT ' if selection.state == 'replayed' else ''}NULL")
     return " AND ".join(where), bindings

@@ -160,6 +160,8 @@ class Replayer:
     def rehearse(self, selection: Selection) -> Iterator[Rehearsed]:
         """Tell what a replay would do to what waits, newest first; nothing is kept, stop any time.
 
+        Of held devices and of those nobody registered it is told as if they were accepted.
+
         Raises:
             PeerUnavailable: a device is not known here and the registry is away.
         """
@@ -171,7 +173,8 @@ class Replayer:
             for _message, group in groupby(page, key=lambda entry: entry.message):
                 of_message = list(group)
                 by_id = {entry.id: entry for entry in of_message}
-                for id_, each in self._again(of_message, found.known.get(of_message[0].device)):
+                device = _as_accepted(found.known.get(of_message[0].device), of_message[0])
+                for id_, each in self._again(of_message, device):
                     yield _rehearsed(by_id[id_], each)
             before = page[-1].id
 
@@ -268,6 +271,14 @@ def _as_then(device: Known | None, entry: Entry) -> Known | None:
     if device is None or entry.code == "unknown_device":
         return device
     return device._replace(tenant=entry.tenant)
+
+
+def _as_accepted(device: Known | None, entry: Entry) -> Known | None:
+    """Give the device as it will be once somebody registers or accepts it."""
+    if device is None and entry.code == "unknown_device":
+        return Known(entry.device, entry.tenant, True, None, False, (), 0.0)
+    then = _as_then(device, entry)
+    return then._replace(is_held=False) if then is not None else None
 
 
 def _bar(entry: Entry, device: Known) -> str | None:

@@ -82,13 +82,11 @@ class Trials:
     def _judge_waiting(self, checker: TypeChecker, asked: TryRequest) -> QuarantineReport:
         ports = replace(self._ports, intake=self._ports.intake.rehearsal())
         judge: Callable[[Known], TypeChecker | None] = lambda _device: checker  # noqa: E731 - one line says it
-        wanted, report = set(asked.devices), _Waiting()
-        deadline_s = time.monotonic() + TIME_S
-        for each in Replayer(ports, self._protocols, judge).rehearse(
-            Selection(type=asked.spec.name, tenant=asked.tenant)
-        ):
-            if wanted and each.entry.device not in wanted:
-                continue
+        # Those of the type now, whatever judged them then: a replay goes by the type that a device has.
+        these = Selection(devices=tuple(asked.devices), tenant=asked.tenant)
+        kind = Selection(type=asked.spec.name, tenant=asked.tenant)
+        report, deadline_s = _Waiting(), time.monotonic() + TIME_S
+        for each in Replayer(ports, self._protocols, judge).rehearse(these if asked.devices else kind):
             if report.entries >= MAX_ENTRIES or time.monotonic() > deadline_s:
                 return report.tell(is_complete=False)
             report.add(Example(

@@ -9,7 +9,7 @@ import pytest
 
 from ingest.message import Message
 from ingest.protocols import PROTOCOLS
-from ingest.quarantine import Selection
+from ingest.quarantine import Item, RawMessage, Refused, Selection
 from ingest.trials import Trials
 from series import open_reader, open_writer
 from tests.ingest.intake_support import World
@@ -123,6 +123,38 @@ def test_waiting_entries_that_would_pass_are_told_and_left_alone(world, trials) 
     assert [example.code for example in found.examples] == ["out_of_range", "", ""]
     assert world.quarantine.page(Selection()) == before
     assert world.commit.readings == []
+
+
+def test_waiting_data_of_held_devices_is_judged_as_if_accepted(world, trials) -> None:
+    world.registry.add("h1", type="g", state="held")  # no version of the type was in force for the second one
+    world.registry.add("h2", type="draft", state="held")
+    for device, value in (("h1", b"60"), ("h1", b"90"), ("h2", b"70")):
+        send(world, b'{"t":' + value + b"}", device)
+
+    found = trials.run(request(devices=("h1", "h2"), fields={"t": {"max": 80}})).quarantine
+
+    assert (found.entries, found.would_pass, found.codes, found.devices) == (3, 2, {"out_of_range": 1}, 2)
+    assert world.commit.readings == []
+
+
+def test_waiting_data_of_a_device_nobody_registered_is_judged_when_named(world, trials) -> None:
+    for device, code in (("u1", "unknown_device"), ("u2", "unknown_device"), ("u1", "bad_json")):
+        raw = RawMessage(device, "json", "mqtt", b'{"t":60}', clock.now_ns(), f"devices/{device}/telemetry")
+        world.quarantine.add([Refused(raw, [Item(None, code, "")])])
+
+    found = trials.run(request(devices=("u1",), fields={"t": {"max": 80}})).quarantine
+
+    assert (found.entries, found.would_pass, found.codes) == (2, 1, {"unknown_device": 1})
+
+
+def test_entries_that_another_type_refused_are_judged_by_the_devices_type(world, trials) -> None:
+    world.registry.add("d3", type="g")
+    send(world, b'{"t":60}', "d3")
+    world.registry.add("d3", type="other")
+    world.gate.poll()
+
+    assert trials.run(request(devices=("d3",), name="other")).quarantine.would_pass == 1
+    assert trials.run(request(devices=("d1",))).quarantine.entries == 0
 
 
 def test_rehearsal_remembers_no_type_of_a_field(world, trials) -> None:
