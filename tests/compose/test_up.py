@@ -98,7 +98,7 @@ def test_device_publishes_over_tls(up: Up) -> None:
 
 def test_tls_commands_of_the_docs_work_as_printed(up: Up) -> None:
     page = (Path(__file__).parents[2] / "docs/security.md").read_text()
-    making, using = re.findall(r"```sh\n(.*?)```", page.partition("## TLS\n")[2].partition("\n## ")[0], re.DOTALL)
+    _, making, using = re.findall(r"```sh\n(.*?)```", page.partition("## TLS\n")[2].partition("\n## ")[0], re.DOTALL)
     secret = json.loads(up.run("device", "add", "d3", "--json").stdout)["credential"]["secret"]
     ours = using.replace("-p 8883", f"-p {up.mqtts}").replace(":8080/", f":{up.port}/").replace("d1", "d3")
 

@@ -14,22 +14,26 @@ from tests.e2e.platform import Device, Installation
 from tests.support.waiting import wait_until
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+ENDED = ("succeeded", "failed", "expired", "cancelled")
 pytestmark = pytest.mark.e2e
 
 
-def settled(installation: Installation, device: Device) -> list[str]:
-    """Give the commands that wait, newest first, once none is on its way."""
+def settled(installation: Installation, device: Device, answered: str) -> list[str]:
+    """Give the commands that wait, newest first, once none is on its way and the answer to one has come in."""
     items = installation.get(f"/v1/commands?device={device.id}")["items"]
-    is_quiet = not any(each["state"] in ("sent", "delivered") for each in items)
-    return ["none", *(each["id"] for each in items if each["state"] == "queued")] if is_quiet else []
+    waiting = [each for each in items if each["state"] not in ENDED]
+    is_quiet = all(each["state"] == "queued" and each["id"] != answered for each in waiting)
+    return ["none", *(each["id"] for each in waiting)] if is_quiet else []
 
 
 def follow(installation: Installation, device: Device, page: str) -> list[str]:
     """Run the blocks of a page in their order; give what each printed."""
     installation.wait_for_broker(device)
-    printed = []
+    printed, live = [], ["none"]
     for block in re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
-        live = wait_until(lambda: settled(installation, device), what="what the block before said")
+        live = wait_until(
+            lambda answered=live[-1]: settled(installation, device, answered), what="what the block before said"
+        )
         told = {
             "URL": installation.url,
             "TOKEN": installation.token,
