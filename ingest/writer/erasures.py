@@ -60,6 +60,7 @@ class Erasures:
         self._passage = passage
         self._now_ns = now_ns
         self._emptied: dict[str, tuple[int, int]] = {}  # erasure -> when its quarantine was emptied, how many entries
+        self._waits = False
 
     def poll(self) -> None:
         """Do what can be done; called each POLL_S. A registry or store that is away is asked again."""
@@ -68,8 +69,11 @@ class Erasures:
             for erasure in wanted:
                 self._advance(erasure)
         except (HeadwaterError, Unavailable) as error:
-            log.warning("erasure_waits", why=error.detail)
+            say = log.warning if self._waits else log.info  # once is usual: at a start, this may be ready first
+            say("erasure_waits", why=error.detail)
+            self._waits = True
             return
+        self._waits = False
         self._emptied = {each.id: self._emptied[each.id] for each in wanted if each.id in self._emptied}
 
     def _advance(self, erasure: Erasure) -> None:

@@ -52,6 +52,7 @@ class Retention:
         self._store = store
         self._stopping = stopping
         self._now_ns = now_ns
+        self._waits = False
 
     def apply(self) -> float:
         """Remove what is too old; gives after how many seconds to do it again."""
@@ -64,8 +65,11 @@ class Retention:
                 if self._stopping.wait(max(LEAST_REST_S, IDLE * took_s)):
                     return 0.0
         except (HeadwaterError, Unavailable) as error:
-            log.warning("retention_waits", why=error.detail)
+            say = log.warning if self._waits else log.info  # once is usual: at a start, this may be ready first
+            say("retention_waits", why=error.detail)
+            self._waits = True
             return AGAIN_S
+        self._waits = False
         DONE.set(self._now_ns() / clock.NS_PER_S)
         log.info("retention_applied", files=files, rows=rows)
         return TURN_S
