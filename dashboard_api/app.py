@@ -19,6 +19,7 @@ from dashboard_api import (
     enrolment,
     finding,
     offload,
+    oidc,
     own,
     pages,
     people,
@@ -71,6 +72,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     routes = api.routes(queries, Judges(ports.devices))
     described = Documents(routes, {"devices": ports.devices, "ingest": ports.ingest})
     session.add_routes(routes, ports.devices, tokens)
+    oidc.add_routes(routes, ports.devices)
     people.add_routes(routes, ports.devices)
     own.add_routes(routes, ports.devices, tokens.forget)
     enrolment.add_routes(routes, ports.devices)
@@ -85,7 +87,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     app = web.create_app(edge, routes, "dashboard_api")
     documents.install(app, described)
     browser.install(app)
-    app.jinja_env.globals["broker"] = config.broker
+    app.jinja_env.globals |= {"broker": config.broker, "provider": config.oidc_label if config.oidc_issuer else ""}
     Feed(ports.hub, tokens, directory, ports.workers.stopping).install(app)
     app.extensions["headwater.workers"] = ports.workers
     return app

@@ -26,3 +26,5 @@ class DashboardConfig(BaseModel):
     broker_username: str = "_dashboard"
     broker_password: str = ""
     store: str = "embedded:"
+    oidc_issuer: str = ""  # the registry's setting: with it the log-in shows a button
+    oidc_label: str = "single sign-on"  # what people call the provider

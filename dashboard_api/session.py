@@ -48,7 +48,7 @@ def add_routes(api: Api, registry: Peer, tokens: TokenChecker) -> None:
         token, _ = web.presented_token()
         if token and tokens.check(token):
             return redirect_to(asked)
-        return _form(asked)
+        return log_in_form(asked)
 
     @api.route("POST", "/login", "public")
     def login(call: Call) -> Response:
@@ -71,23 +71,23 @@ def _login(registry: Peer, call: Call) -> Response:
     name, password = request.form.get("name", ""), request.form.get("password", "")
     check_origin()
     if not name or not password or len(name) > MAX_NAME or len(password) > MAX_PASSWORD:
-        return _form(asked, name[:MAX_NAME], "Give both a name and a password.", 422)
+        return log_in_form(asked, name[:MAX_NAME], "Give both a name and a password.", 422)
     body = {"name": name, "password": password, "remote_ip": call.remote_ip}
     try:
         session = registry.call("POST", "/internal/operators:login", body)
     except PeerUnavailable:
-        return _form(asked, name, "The devices service does not answer. Try again in a moment.", 503)
+        return log_in_form(asked, name, "The devices service does not answer. Try again in a moment.", 503)
     except HeadwaterError as error:
         return _refused(asked, name, error)
     response = redirect_to("/password" if session.get("must_change") else asked)
-    _set_cookie(response, session)
+    set_session(response, session)
     return response
 
 
 def _logout(registry: Peer) -> Response:
     check_origin()
     token = request.cookies.get(web.SESSION_COOKIE)
-    response = redirect_to("/login")
+    response = redirect_to("/login?out")
     if token:
         with suppress(NotFound):  # it ended before
             registry.call("POST", "/internal/operators:logout", {"sha256": hash_token(split_tenant(token)[0])})
@@ -103,17 +103,20 @@ def check_origin() -> None:
         raise Forbidden("the form must be sent from this site's own page", code="foreign_origin")
 
 
-def _form(asked: str, name: str = "", fault: str = "", status: int = 200) -> Response:
-    return Response(render_template("login.html", next=asked, name=name, fault=fault), status)
+def log_in_form(asked: str, name: str = "", fault: str = "", status: int = 200) -> Response:
+    """Show the log-in, with what is wrong."""
+    is_out = "out" in request.args and not fault
+    return Response(render_template("login.html", next=asked, name=name, fault=fault, is_out=is_out), status)
 
 
 def _refused(asked: str, name: str, error: HeadwaterError) -> Response:
     if error.status == TOO_MANY:
-        return _form(asked, name, "Too many attempts. Wait a little before the next one.", TOO_MANY)
-    return _form(asked, name, "Name and password do not fit together.", error.status)
+        return log_in_form(asked, name, "Too many attempts. Wait a little before the next one.", TOO_MANY)
+    return log_in_form(asked, name, "Name and password do not fit together.", error.status)
 
 
-def _set_cookie(response: Response, session: dict[str, Any]) -> None:
+def set_session(response: Response, session: dict[str, Any]) -> None:
+    """Hand a new session to the browser, in a cookie that scripts cannot read."""
     expires_ns = look.to_ns(session.get("expires"))
     age_s = None if expires_ns is None else max(0, (expires_ns - now_ns()) // NS_PER_S)
     response.set_cookie(

@@ -50,6 +50,7 @@ from devices.internal.lookups import LookupStore
 from devices.jobs import api as jobs_api
 from devices.jobs.service import Jobs, Runner
 from devices.jobs.store import JobStore
+from devices.oidc import wiring as oidc
 from devices.onboarding import api as onboarding_api
 from devices.onboarding.importing import JOB_KIND, Importer
 from devices.onboarding.lines import MAX_BYTES
@@ -102,6 +103,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
 
     _add_topics(routes, config, database, seal)
     _add_people(routes, database, tokens, operators)
+    oidc.add_routes(routes, config, database, seal)
     audit_api.add_routes(routes, audit)
     internal_api.add_lookups(routes, lookups, control.bell)
     internal_api.add_signs(routes, keeper, credentials, audit)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from chassis import logs, settings
 from devices.broker import management
+from devices.oidc.config import OidcSettings
 
 
-class DevicesConfig(BaseModel):
+class DevicesConfig(OidcSettings):
     """What the registry can be told; read once at start."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -99,6 +99,7 @@ class OperatorRow:
     created_ns: int
     must_change: bool = False
     last_login_ns: int | None = None
+    subject: str | None = None  # who logs in by a provider: its issuer and what it calls them
 
 
 @dataclass(slots=True, frozen=True)

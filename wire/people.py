@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from wire.devices import Model, Name, Role
 from wire.points import TimeNs
-from wire.registry import Password, Text
+from wire.registry import LoginAnswer, Password, Text
 
 MAX_INVITED_S = 30 * 86_400
 
@@ -84,3 +84,41 @@ class InvitationAccept(Model):
     token: Text
     password: Password
     remote_ip: Text = ""
+
+
+class OidcBegin(Model):
+    """A log-in by the provider: where to go afterwards, and the invitation by whose link it began."""
+
+    next: Annotated[str, Field(max_length=2_000)] = "/"
+    invitation: Text = ""
+
+
+class OidcBegun(BaseModel):
+    """Where to send the browser, and what it has to bring back within so many seconds."""
+
+    url: str
+    attempt: str
+    seconds: int
+
+
+class OidcFinish(Model):
+    """What a browser brought back from the provider."""
+
+    attempt: Annotated[str, Field(max_length=4_096)]
+    state: Annotated[str, Field(max_length=512)]
+    code: Annotated[str, Field(max_length=4_096)] = ""
+    error: Annotated[str, Field(max_length=512)] = ""
+    iss: Annotated[str, Field(max_length=512)] | None = None
+    remote_ip: Text = ""
+
+
+class OidcSession(LoginAnswer):
+    """A session begun by the provider's word."""
+
+    next: str
+
+
+class OidcLeft(BaseModel):
+    """Where to log out at the provider; None: it has no such page."""
+
+    url: str | None

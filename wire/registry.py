@@ -247,6 +247,7 @@ class OperatorView(BaseModel):
     created: TimeNs
     must_change: bool
     last_login: TimeNs | None
+    by_provider: bool = False  # logs in by the OpenID Connect provider
 
 
 class OperatorList(BaseModel):

@@ -161,7 +161,9 @@ OPERATORS = Table(
     Column("created_ns", BigInteger, nullable=False),
     Column("must_change", Boolean, nullable=False, server_default=false()),  # the password, before anything else
     Column("last_login_ns", BigInteger),
+    Column("subject", Text),  # issuer and subject of who logs in by a provider
     PrimaryKeyConstraint("tenant", "name"),
+    Index("operators_subject", "subject", unique=True),
 )
 
 SESSIONS = Table(

@@ -177,4 +177,5 @@ def _show_token(row: TokenRow) -> TokenView:
 
 def _show_operator(row: OperatorRow) -> OperatorView:
     values = {"name": row.name, "role": row.role, "created": row.created_ns}
-    return OperatorView.model_validate(values | {"must_change": row.must_change, "last_login": row.last_login_ns})
+    more = {"must_change": row.must_change, "last_login": row.last_login_ns, "by_provider": row.subject is not None}
+    return OperatorView.model_validate(values | more)

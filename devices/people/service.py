@@ -10,7 +10,7 @@ from chassis.guessing import BackOff
 from chassis.tokens import hash_token, new_token, split_tenant
 from devices.metrics import LOGIN_FAILURES
 from devices.people.guessing import FREE_OF_ADDRESS, Checks
-from devices.people.passwords import hash_password, is_outdated, is_password, nobodys
+from devices.people.passwords import NO_PASSWORD, hash_password, is_outdated, is_password, nobodys
 from devices.rows import SYSTEM, OperatorRow, TokenRow, Who
 from wire import clock
 from wire.clock import NS_PER_S
@@ -261,8 +261,9 @@ class Operators:
             self._back_off.demand(key)
             self._back_off.demand(address)
             operator = self._operators.find(tenant, name)
-            is_right = is_password(operator.password_hash if operator else nobodys(), password)
-            if operator is None or not is_right:
+            has_one = operator is not None and operator.password_hash != NO_PASSWORD
+            is_right = is_password(operator.password_hash if operator and has_one else nobodys(), password)
+            if operator is None or not has_one or not is_right:
                 self._back_off.failed(key)
                 self._back_off.failed(address, free=FREE_OF_ADDRESS)
                 LOGIN_FAILURES.inc()

@@ -129,13 +129,13 @@ class OperatorStore:
         """Give all operators of a tenant in order of their names."""
         query = select(OPERATORS).where(OPERATORS.c.tenant == tenant).order_by(OPERATORS.c.name)
         with self._database.read() as connection:
-            return [_to_operator(row) for row in connection.execute(query).mappings()]
+            return [to_operator(row) for row in connection.execute(query).mappings()]
 
     def find(self, tenant: str, name: str) -> OperatorRow | None:
         """Give one operator, if there is one of that name."""
         with self._database.read() as connection:
-            row = connection.execute(select(OPERATORS).where(_named(tenant, name))).mappings().first()
-        return None if row is None else _to_operator(row)
+            row = connection.execute(select(OPERATORS).where(named(tenant, name))).mappings().first()
+        return None if row is None else to_operator(row)
 
     def add(self, operator: OperatorRow, who: Who) -> None:
         """Add an operator.
@@ -144,7 +144,7 @@ class OperatorStore:
             Conflict: the name is taken.
         """
         with self._database.write() as transaction:
-            if transaction.execute(select(OPERATORS.c.name).where(_named(who.tenant, operator.name))).first():
+            if transaction.execute(select(OPERATORS.c.name).where(named(who.tenant, operator.name))).first():
                 raise Conflict(f"operator {operator.name} exists already", code="operator_exists", fields=["name"])
             values = {name: getattr(operator, name) for name in OperatorRow.__dataclass_fields__}
             transaction.execute(insert(OPERATORS).values(tenant=who.tenant, **values))
@@ -158,11 +158,11 @@ class OperatorStore:
             Conflict: the last of the platform would be gone.
         """
         with self._database.write() as transaction:
-            old = transaction.execute(select(OPERATORS).where(_named(who.tenant, name))).mappings().first()
+            old = transaction.execute(select(OPERATORS).where(named(who.tenant, name))).mappings().first()
             if old is None:
                 raise NotFound(f"no operator {name!r}", code="operator_not_found")
-            transaction.execute(update(OPERATORS).where(_named(who.tenant, name)).values(**values))
-            _keep_a_platform(transaction, old["role"])
+            transaction.execute(update(OPERATORS).where(named(who.tenant, name)).values(**values))
+            keep_a_platform(transaction, old["role"])
             mine = and_(SESSIONS.c.tenant == who.tenant, SESSIONS.c.operator == name, SESSIONS.c.sha256 != kept)
             transaction.execute(delete(SESSIONS).where(mine))
             transaction.changed("token", [name])
@@ -173,7 +173,7 @@ class OperatorStore:
     def rehash(self, name: str, hashed: str, who: Who) -> None:
         """Put a newer hash of the same password in the place of the old one."""
         with self._database.write() as transaction:
-            transaction.execute(update(OPERATORS).where(_named(who.tenant, name)).values(password_hash=hashed))
+            transaction.execute(update(OPERATORS).where(named(who.tenant, name)).values(password_hash=hashed))
 
     def remove(self, name: str, who: Who) -> None:
         """Delete an operator and all their sessions.
@@ -183,24 +183,18 @@ class OperatorStore:
             Conflict: the last of the platform would be gone.
         """
         with self._database.write() as transaction:
-            role = transaction.execute(select(OPERATORS.c.role).where(_named(who.tenant, name))).scalar()
+            role = transaction.execute(select(OPERATORS.c.role).where(named(who.tenant, name))).scalar()
             if role is None:
                 raise NotFound(f"no operator {name!r}", code="operator_not_found")
-            transaction.execute(delete(OPERATORS).where(_named(who.tenant, name)))
-            _keep_a_platform(transaction, role)
+            transaction.execute(delete(OPERATORS).where(named(who.tenant, name)))
+            keep_a_platform(transaction, role)
             transaction.changed("token", [name])
             transaction.audit([Deed(who, "operator.delete", name)])
 
     def begin_session(self, name: str, sha256: str, expires_ns: int, who: Who) -> None:
         """Remember a session of an operator; sessions that are over are deleted."""
         with self._database.write() as transaction:
-            transaction.execute(delete(SESSIONS).where(SESSIONS.c.expires_ns <= transaction.now_ns))
-            values = {"sha256": sha256, "tenant": who.tenant, "operator": name, "expires_ns": expires_ns}
-            place = {"created_ns": transaction.now_ns, "remote_ip": who.remote_ip}
-            transaction.execute(insert(SESSIONS).values(**values, **place))
-            seen = update(OPERATORS).where(_named(who.tenant, name)).values(last_login_ns=transaction.now_ns)
-            transaction.execute(seen)
-            transaction.audit([Deed(who, "operator.login", name)])
+            open_session(transaction, name, sha256, expires_ns, who)
 
 
 def _acting(connection: Connection, found: Principal, tenant: str | None) -> Principal | None:
@@ -217,7 +211,20 @@ def _acting(connection: Connection, found: Principal, tenant: str | None) -> Pri
     return found.model_copy(update=away | {"feed_readers": readers})
 
 
-def _keep_a_platform(transaction: Write, role: str) -> None:
+def open_session(
+    transaction: Write, name: str, sha256: str, expires_ns: int, who: Who, detail: dict[str, Any] | None = None
+) -> None:
+    """Remember a session within a transaction; those that are over are deleted."""
+    transaction.execute(delete(SESSIONS).where(SESSIONS.c.expires_ns <= transaction.now_ns))
+    values = {"sha256": sha256, "tenant": who.tenant, "operator": name, "expires_ns": expires_ns}
+    place = {"created_ns": transaction.now_ns, "remote_ip": who.remote_ip}
+    transaction.execute(insert(SESSIONS).values(**values, **place))
+    seen = update(OPERATORS).where(named(who.tenant, name)).values(last_login_ns=transaction.now_ns)
+    transaction.execute(seen)
+    transaction.audit([Deed(who, "operator.login", name, detail or {})])
+
+
+def keep_a_platform(transaction: Write, role: str) -> None:
     """Refuse a change that took the role from the last who had it. Raises Conflict."""
     if role != "platform":
         return
@@ -226,7 +233,8 @@ def _keep_a_platform(transaction: Write, role: str) -> None:
         raise Conflict("the last operator with the role platform cannot go", code="last_admin")
 
 
-def _named(tenant: str, name: str) -> Any:
+def named(tenant: str, name: str) -> Any:
+    """Give the condition that finds one operator."""
     return and_(OPERATORS.c.tenant == tenant, OPERATORS.c.name == name)
 
 
@@ -234,5 +242,6 @@ def _to_token(row: Any) -> TokenRow:
     return TokenRow(**{name: row[name] for name in TokenRow.__dataclass_fields__})
 
 
-def _to_operator(row: Any) -> OperatorRow:
+def to_operator(row: Any) -> OperatorRow:
+    """Read a row of the operators."""
     return OperatorRow(**{name: row[name] for name in OperatorRow.__dataclass_fields__})

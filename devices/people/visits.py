@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, select
 
-from devices.database.engine import Database
+from devices.database.engine import Database, Write
 from devices.database.tables import INVITATIONS, OPERATORS, SESSIONS, TENANTS
 from devices.rows import Deed, InvitationRow, Who
 from wire.errors import Conflict, NotFound
@@ -100,13 +100,8 @@ class InvitationStore:
             NotFound: no such invitation, it is over, or its tenant is not active.
             Conflict: there is an operator of that name by now.
         """
-        found = select(INVITATIONS).join(TENANTS, TENANTS.c.id == INVITATIONS.c.tenant)
         with self._database.write() as transaction:
-            open_ = and_(INVITATIONS.c.sha256 == sha256, TENANTS.c.state == "active")
-            row = transaction.execute(found.where(open_)).mappings().first()
-            if row is None or row["expires_ns"] <= transaction.now_ns:
-                raise NotFound("this invitation was used, taken back, or is over", code="invitation_not_found")
-            transaction.execute(delete(INVITATIONS).where(INVITATIONS.c.sha256 == sha256))
+            row = take_invitation(transaction, sha256)
             members = {key: row[key] for key in ("tenant", "name", "role")}
             person = insert(OPERATORS).values(
                 **members, password_hash=password_hash, created_ns=transaction.now_ns, must_change=False
@@ -115,6 +110,21 @@ class InvitationStore:
             who = Who(f"operator:{row['name']}", remote_ip, row["tenant"])
             transaction.audit([Deed(who, "invitation.accept", row["name"], {"role": row["role"]})])
         return row["name"], row["tenant"]
+
+
+def take_invitation(transaction: Write, sha256: str) -> Any:
+    """Use an invitation up within a transaction; give its row.
+
+    Raises:
+        NotFound: no such invitation, it is over, or its tenant is not active.
+    """
+    found = select(INVITATIONS).join(TENANTS, TENANTS.c.id == INVITATIONS.c.tenant)
+    open_ = and_(INVITATIONS.c.sha256 == sha256, TENANTS.c.state == "active")
+    row = transaction.execute(found.where(open_)).mappings().first()
+    if row is None or row["expires_ns"] <= transaction.now_ns:
+        raise NotFound("this invitation was used, taken back, or is over", code="invitation_not_found")
+    transaction.execute(delete(INVITATIONS).where(INVITATIONS.c.sha256 == sha256))
+    return row
 
 
 def _demand_person(connection: Connection, tenant: str, name: str) -> None:
