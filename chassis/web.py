@@ -20,7 +20,8 @@ from werkzeug.exceptions import HTTPException
 
 from chassis import bodies, ending, logs, metrics, openapi
 from chassis.parking import IS_WHOLE
-from chassis.tokens import TokenChecker, is_same
+from chassis.services import Services
+from chassis.tokens import TokenChecker
 from chassis.wsgi import App
 from wire import errors
 from wire.devices import Principal, Role, allows
@@ -86,6 +87,7 @@ class Operation:
     answers: Mapping[int, Any] = field(default_factory=dict)
     summary: str = ""
     media_type: str = "application/json"
+    callers: tuple[str, ...] = ()  # of `service` routes: the kinds of services that need it
 
     @property
     def area(self) -> str:
@@ -117,7 +119,7 @@ class Edge:
     """What the edge of a service needs to know."""
 
     service: str
-    service_token: str
+    services: Services
     tokens: TokenChecker
     ready: Callable[[], dict[str, str]]  # check -> "ok" or one sentence of what is wrong
     max_body_bytes: int = bodies.MAX_BYTES
@@ -208,8 +210,7 @@ def _authorize(edge: Edge, operation: Operation) -> Principal | None:
         return None
     token, by_cookie = presented_token()
     if access == "service":
-        if not is_same(token, edge.service_token):
-            raise errors.Unauthorized("this route is for the platform's own services")
+        edge.services.demand(token, operation.callers)
         return None
     principal = edge.tokens.check(token) if token else None
     if principal is None:

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chassis.tokens import hash_token
 from compose.folder import Folder, write_private
+from ingest.protocols import SERVICES
 
 ADMIN = "admin"
+# Beside the bridges; each shows a token of its own.
+INNER = ("devices", "writer", "dashboard", *(f"ingest-{service}" for service in SERVICES))
 BROKER_USERS = ("writer", "dashboard", "devices", "control")  # `_writer` ... at the broker, beside the bridges
 ROUNDS = 101  # mosquitto's own number; tokens are 256 random bits, so a slow hash would protect nothing
 SALT_BYTES = 12
@@ -31,19 +35,24 @@ class Secrets:
         """File of a service's broker password."""
         return self.folder / f"broker-{user}.token"
 
+    def service_token_file(self, name: str) -> Path:
+        """File of the token that a service shows to the others."""
+        return self.folder / f"service-{name}.token"
+
     @property
-    def service_token_file(self) -> Path:
-        """File of the token services show each other."""
-        return self.folder / "service.token"
+    def services_file(self) -> Path:
+        """File of the hashes of these tokens, by which a service knows the others."""
+        return self.folder / "services.list"
 
 
 def ensure(folder: Folder, bridges: Sequence[str] = ("bridge",)) -> Secrets:
     """Make what is missing of the secrets and the broker's password files."""
     users = (*bridges, *BROKER_USERS)
     tokens = [f"broker-{user}.token" for user in users]
-    for name in ("operator.token", "service.token", "registry.key", *tokens):
+    for name in ("operator.token", "registry.key", *tokens):
         _ensure_token(folder.secrets / name)
     made = Secrets(_ensure_admin(folder.secrets / "admin.hash"), folder.secrets)
+    _ensure_services(made, (*INNER, *bridges))
     _seed_password_files(folder, made, users)
     return made
 
@@ -71,6 +80,17 @@ def _ensure_token(path: Path) -> None:
         path.chmod(0o600)
         return
     write_private(path, secrets.token_urlsafe(32) + "\n")
+
+
+def _ensure_services(made: Secrets, names: Sequence[str]) -> None:
+    """Make the token of each service, and the list of their hashes; the one of all, of older versions, goes."""
+    lines = []
+    for name in names:
+        path = made.service_token_file(name)
+        _ensure_token(path)
+        lines.append(f"{name} {hash_token(path.read_text().strip())}\n")
+    write_private(made.services_file, "".join(lines))
+    (made.folder / "service.token").unlink(missing_ok=True)
 
 
 def _ensure_admin(path: Path) -> str | None:

@@ -100,7 +100,7 @@ def environment(plan: Plan, **own: str) -> dict[str, str]:
         "INGEST_URL": plan.inner_url("ingest-json"),
         "LOG_LEVEL": plan.config.log_level,
         "LOG_STYLE": "text" if plan.shows_text else "json",
-        "SERVICE_TOKEN_FILE": str(plan.secrets.service_token_file),
+        "SERVICES_FILE": str(plan.secrets.services_file),
     } | own
     env = dict(plan.environ)
     for name in common:
@@ -143,7 +143,8 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
 
 
 def _service(plan: Plan, name: str, *arguments: str, stage: int, broker_user: str = "") -> Spec:
-    own = {"PORT": str(plan.ports[name])} | _more_settings(plan, name)
+    own = {"PORT": str(plan.ports[name]), "SERVICE_TOKEN_FILE": str(plan.secrets.service_token_file(name))}
+    own |= _more_settings(plan, name)
     if broker_user:
         own["BROKER_USERNAME"] = f"_{broker_user}"
         own["BROKER_PASSWORD_FILE"] = str(plan.secrets.broker_token_file(broker_user))

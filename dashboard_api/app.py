@@ -9,6 +9,7 @@ from flask import Flask
 import series
 from chassis import settings, web
 from chassis.peers import HttpPeer, Peer
+from chassis.services import Services
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from dashboard_api import (
@@ -83,7 +84,8 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     type_pages.add_routes(routes, TypeDesk(ports.devices))
     documents.add_routes(routes, described)
     browser.add_routes(routes)
-    edge = web.Edge("dashboard", config.service_token, tokens, lambda: {"store": queries.health()})
+    services = Services(config.services, config.service_token)
+    edge = web.Edge("dashboard", services, tokens, lambda: {"store": queries.health()})
     app = web.create_app(edge, routes, "dashboard_api")
     documents.install(app, described)
     browser.install(app)

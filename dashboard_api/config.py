@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import logs, settings
+from chassis.services import ServiceList
 
 
 class DashboardConfig(BaseModel):
@@ -17,7 +18,8 @@ class DashboardConfig(BaseModel):
     data: Path = Path("./data")
     host: str = "127.0.0.1"
     port: int = Field(default=8103, ge=0, le=65535)
-    service_token: str = ""
+    service_token: str = ""  # what this service shows to the others
+    services: ServiceList = ""  # whose tokens it takes; empty: the own one, of all services
     log_style: logs.Style = "auto"
     log_level: logs.Level = "info"
     devices_url: str = "http://127.0.0.1:8101"

@@ -10,6 +10,7 @@ from flask import Flask
 
 from chassis import logs, parking, settings
 from chassis.peers import HttpPeer
+from chassis.services import Services
 from chassis.web import Api, Edge
 from chassis.web import create_app as create_web_app
 from chassis.workers import Workers
@@ -103,7 +104,6 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
 
     _add_topics(routes, config, database, seal)
     _add_people(routes, database, tokens, operators)
-    oidc.add_routes(routes, config, database, seal)
     audit_api.add_routes(routes, audit)
     internal_api.add_lookups(routes, lookups, control.bell)
     internal_api.add_signs(routes, keeper, credentials, audit)
@@ -112,7 +112,9 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     def ready() -> dict[str, str]:
         return {"database": "ok" if database.is_reachable() else "does not answer"} | hosted.checks()
 
-    app = create_web_app(Edge("devices", config.service_token, tokens, ready, MAX_BYTES), routes)
+    app = create_web_app(
+        Edge("devices", Services(config.services, config.service_token), tokens, ready, MAX_BYTES), routes
+    )
     app.before_request(api.limit_json)
     app.extensions |= {"headwater.database": database, parking.QUICK: QUICK_PATHS}
     app.extensions["headwater.workers"] = _start(control, hosted)
@@ -173,6 +175,7 @@ def _add_people(routes: Api, database: Database, tokens: Tokens, operators: Oper
 def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Seal) -> None:
     """Add the routes of topics that need little but the database."""
     types.add_routes(routes, database, HttpPeer(config.ingest_url, config.service_token, timeout_s=types.TRIAL_S))
+    oidc.add_routes(routes, config, database, seal)
     tenants_api.add_routes(routes, Tenants(TenantStore(database)))
     gateways_api.add_routes(routes, GatewayStore(database))
     ways = EnrolmentStore(database)

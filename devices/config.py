@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from chassis import logs, settings
 from devices.broker import management
+from chassis.services import ServiceList
 from devices.oidc.config import OidcSettings
 
 
@@ -20,7 +21,8 @@ class DevicesConfig(OidcSettings):
     data: Path = Path("./data")
     host: str = "127.0.0.1"
     port: int = Field(default=8101, ge=0, le=65_535)
-    service_token: str = ""
+    service_token: str = ""  # what this service shows to the others
+    services: ServiceList = ""  # whose tokens it takes; empty: the own one, of all services
     log_style: logs.Style = "auto"
     log_level: logs.Level = "info"
     registry: str = "sqlite:"  # SQLAlchemy URL; `sqlite:` = DATA/registry.db

@@ -65,7 +65,7 @@ def add_routes(api: Api, service: IngestService, gate: Gate, reports: Reports) -
             protocol.add_doors(api if protocol.name in service.protocols else elsewhere, door, protocol)
     api.described += elsewhere.operations
 
-    @api.route("POST", "/internal/batch", "service")
+    @api.route("POST", "/internal/batch", "service", callers=("bridge",))
     def post_batch(_call: Call) -> Response:
         """Accept a bridge's batch."""
         request.max_content_length = MAX_INTERNAL_BYTES

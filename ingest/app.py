@@ -14,6 +14,7 @@ from chassis import logs, settings, web
 from chassis.metrics import Gauge
 from chassis.parking import QUICK
 from chassis.peers import HttpPeer, Peer
+from chassis.services import Services
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from ingest import api as device_api
@@ -68,7 +69,8 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
             "workers": "ok" if workers.are_alive() else "a background thread ended",
         }
 
-    edge = web.Edge(f"ingest-{config.protocol}", config.service_token, PeerTokens(registry), ready)
+    services = Services(config.services, config.service_token)
+    edge = web.Edge(f"ingest-{config.protocol}", services, PeerTokens(registry), ready)
     app = web.create_app(edge, api, __name__)
     app.extensions[QUICK] = ("/v1/telemetry", *(path for each in service.protocols.values() for path in each.paths))
     closing.callback(workers.stop)

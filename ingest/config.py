@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import logs
+from chassis.services import ServiceList
 from ingest.quarantine import MAX_ENTRIES
 from wire.devices import RateLimit
 
@@ -23,7 +24,8 @@ class IngestConfig(BaseModel):
     data: Path = Path("./data")
     host: str = "127.0.0.1"
     port: int = 8102
-    service_token: str = ""
+    service_token: str = ""  # what this service shows to the others
+    services: ServiceList = ""  # whose tokens it takes; empty: the own one, of all services
     log_style: logs.Style = "auto"
     log_level: logs.Level = "info"
     protocol: str = Field(default="json", pattern=r"^[a-z][a-z0-9-]{0,31}$")

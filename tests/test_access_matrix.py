@@ -17,6 +17,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
+from chassis.tokens import hash_token
 from chassis.web import Operation
 from dashboard_api.app import Ports, assemble
 from dashboard_api.config import DashboardConfig
@@ -25,7 +26,7 @@ from ingest.app import create_app as create_ingest
 from ingest.config import IngestConfig
 from ingest.protocols import SERVICES
 from tests.dashboard_api.fakes import MemoryReader
-from tests.devices.running import ADMIN, SERVICE, Service
+from tests.devices.running import ADMIN, Service
 from tests.support.in_process import AppPeer
 from wire.devices import ROLES, allows
 
@@ -36,6 +37,8 @@ CANARY = "canary-of-theirs"
 THEIRS = "theirs"
 NOBODY = "nobody-of-the-name"
 COLUMNS = ("nobody", "wrong", "expired", "service", *ROLES)
+CALLERS = ("bridge", "dashboard", "devices", "firmware", "ingest", "writer")
+LISTING = "\n".join(f"{name} {hash_token(f'token-of-{name}')}" for name in CALLERS)
 OBJECTS = {  # part of a path -> an object of that kind in another tenant, or what fits where there is none
     "<device_id>": CANARY, "<id>": CANARY, "<token_id>": CANARY, "<path:name>": "css/app.css", "<tenant>": "no-such",
     "<name>": CANARY, "<number>": "1", "<protocol>": "json", "<token>": "x.y",
@@ -52,19 +55,25 @@ class Platform:
     tokens: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        config = DevicesConfig(data=self.folder, broker="", operator_token=ADMIN, service_token=SERVICE)
+        config = DevicesConfig(data=self.folder, broker="", operator_token=ADMIN, services=LISTING)
         self.registry = Service(config)
-        peer = AppPeer(self.registry.app, SERVICE)
         self.apps["devices"] = self.registry.app
+        peer = AppPeer(self.registry.app, "token-of-ingest")
         for service in SERVICES:
             name = "ingest" if service == SERVICES[0] else f"ingest-{service}"
-            config = IngestConfig(protocol=service, data=self.folder, service_token=SERVICE)
-            self.apps[name] = create_ingest(config, peer)
-        ports = Ports(MemoryReader(), peer, AppPeer(self.apps["ingest"], SERVICE))
-        self.apps["dashboard"] = assemble(DashboardConfig(service_token=SERVICE), ports)
+            settings = IngestConfig(protocol=service, data=self.folder, services=LISTING)
+            self.apps[name] = create_ingest(settings, peer)
+        token = "token-of-dashboard"
+        ports = Ports(MemoryReader(), AppPeer(self.registry.app, token), AppPeer(self.apps["ingest"], token))
+        self.apps["dashboard"] = assemble(DashboardConfig(services=LISTING), ports)
         self._fill_theirs()
         made = {role: self._token(role, role) for role in ROLES}
-        self.tokens = {"wrong": "x" * 43, "service": SERVICE, "expired": self._token("expired", "platform")} | made
+        inner = {name: f"token-of-{name}" for name in CALLERS}
+        self.tokens = (
+            inner
+            | {"wrong": "x" * 43, "service": "token-of-writer", "expired": self._token("expired", "platform")}
+            | made
+        )
         with self.registry.app.extensions["headwater.database"].engine.begin() as connection:
             connection.execute(text("UPDATE tokens SET expires_ns = 1 WHERE name = 'expired'"))
 
@@ -113,9 +122,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def expected(access: str, caller: str) -> str:
     if access in ("public", "own"):
         return access
-    if access == "service":
-        return "yes" if caller == "service" else "401"
-    if caller not in ROLES:
+    if access == "service" or caller not in ROLES:
         return "401"
     return "yes" if access == "self" or allows(caller, access) else "403"
 
@@ -131,6 +138,22 @@ def seen(operation: Operation, caller: str, answer: Any) -> str:
     return "403" if is_refused else "yes"
 
 
+def cell_of(platform: Platform, service: str, operation: Operation, caller: str) -> str:
+    """Say what one kind of caller sees at a route; services each for themselves where it is for them."""
+    where = (service, operation.method, operation.rule, caller)
+    if operation.access == "service" and caller == "service":
+        found = {name: seen(operation, name, platform.ask(service, operation, name)) for name in CALLERS}
+        wanted = {name: "yes" if name in operation.callers else "403" for name in CALLERS}
+        assert found == wanted, where
+        assert operation.callers, where
+        return ", ".join(sorted(operation.callers))
+    answer = platform.ask(service, operation, caller)
+    cell = seen(operation, caller, answer)
+    assert cell == expected(operation.access, caller), where
+    assert operation.access == "service" or CANARY not in leaked(answer), where
+    return cell
+
+
 def rows_of(platform: Platform) -> list[tuple[str, ...]]:
     rows, known = [], set()
     for service, app in platform.apps.items():
@@ -138,17 +161,7 @@ def rows_of(platform: Platform) -> list[tuple[str, ...]]:
             if (way := (operation.method, operation.rule)) in known and service.startswith("ingest-"):
                 continue  # what all ingestion services have stands once
             known.add(way)
-            cells = []
-            for caller in COLUMNS:
-                answer = platform.ask(service, operation, caller)
-                cells.append(seen(operation, caller, answer))
-                assert cells[-1] == expected(operation.access, caller), (
-                    service,
-                    operation.method,
-                    operation.rule,
-                    caller,
-                )
-                assert operation.access == "service" or CANARY not in leaked(answer), (operation.rule, caller)
+            cells = [cell_of(platform, service, operation, caller) for caller in COLUMNS]
             rows.append((service, f"`{operation.method} {shown(operation.rule)}`", operation.access, *cells))
     return rows
 
@@ -235,7 +248,8 @@ INTRODUCTION = """\
 Who is let in where. This page is written by a test that asks every route of the real services as every kind of caller, and fails when what it sees differs (`tests/test_access_matrix.py`).
 
 `yes`: let in; what of another tenant is named then answers 404. `401`: no credential, a wrong, expired or revoked one, or one of another tenant; pages send to the log-in. `403`: the role is too low.
-`own`: the route checks devices' credentials by itself. `self`: about the asker; a token is told there that it is no person. `service` routes are not reached through the gateway.
+`own`: the route checks devices' credentials by itself. `self`: about the asker; a token is told there that it is no person. `service` routes are not reached through the gateway;
+they take the tokens of the services that are named, and answer 403 `wrong_service` to those of others.
 
 A device in a **path** that is nobody's or another tenant's is 404 (`device_not_found`). A device in a **query** (`/v1/query/latest?device=`, range, aggregate, export, quarantine) is a filter: of a device that is nobody's or another tenant's it finds nothing, 200 and an empty list, and nothing tells the two apart.
 It is no 404 because readings outlive who sent them (a device that was deleted without its data, or moved away, is still found by its name), because reading goes on while the registry is away, and because whoever waits for a device's first reading asks before anybody knows it. Commands go with their device, so `/v1/commands?device=` is 404.

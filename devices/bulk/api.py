@@ -43,7 +43,7 @@ def add_routes(api: Api, bulk: Bulk, finder: Finder, jobs: Queue) -> None:
         is_exact = call.query.exact or found <= COUNTED
         return Count(count=found if is_exact else COUNTED, is_exact=is_exact)
 
-    @api.route("POST", "/internal/devices:select", "service", body=Select)
+    @api.route("POST", "/internal/devices:select", "service", callers=("dashboard", "firmware"), body=Select)
     def select(call: Call) -> Selected:
         """Give the ids that a query finds, page by page."""
         asked: Select = call.body

@@ -52,18 +52,18 @@ class Reports(Model):
 def add_routes(api: Api, commands: CommandVerbs) -> None:
     """Declare the routes."""
 
-    @api.route("POST", "/internal/commands:route", "service", body=Routing)
+    @api.route("POST", "/internal/commands:route", "service", callers=("ingest",), body=Routing)
     def route(call: Call) -> dict[str, Any]:
         """Note that a protocol's service sends the commands of these devices."""
         return {"routed": commands.route(call.body.protocol, call.body.devices)}
 
-    @api.route("POST", "/internal/commands:claim", "service", body=Claim)
+    @api.route("POST", "/internal/commands:claim", "service", callers=("ingest",), body=Claim)
     def claim(call: Call) -> dict[str, Any]:
         """Give a protocol's service what it has to send; it reports within 30 s, or gets it again."""
         found = commands.claim(call.body.protocol, call.body.limit, call.body.wait)
         return {"commands": [show_down(each).model_dump() | {"device": each.device} for each in found]}
 
-    @api.route("POST", "/internal/commands:report", "service", body=Reports)
+    @api.route("POST", "/internal/commands:report", "service", callers=("ingest",), body=Reports)
     def report(call: Call) -> dict[str, Any]:
         """Note what became of commands; those that there are not are named."""
         given: list[Report] = call.body.reports

@@ -93,7 +93,7 @@ def _add_door(api: Api, door: Door) -> None:
         """Register this device by an enrolment token, or by its key derived from a group's."""
         return door.enrol(presented_token()[0], read_model(REQUEST), call.remote_ip)
 
-    @api.route("POST", "/internal/devices:admit", "service", body=Admission)
+    @api.route("POST", "/internal/devices:admit", "service", callers=("ingest",), body=Admission)
     def admit(call: Call) -> Admitted:
         """Register a device that presents a key derived from a group's."""
         return Admitted(admitted=door.admit(call.body.id, call.body.sha256, call.body.remote_ip))

@@ -31,12 +31,12 @@ def add_routes(api: Api, registry: Registry, erasures: Erasures, queue: Queue) -
         registry.remove(device_id, who(call))
         return Response(status=204)
 
-    @api.route("GET", "/internal/erasures", "service")
+    @api.route("GET", "/internal/erasures", "service", callers=("writer",))
     def list_erasures(_call: Call) -> ErasureList:
         """Tell the writer whose data must go."""
         return ErasureList(items=erasures.wanted())
 
-    @api.route("POST", "/internal/erasures/<job_id>:done", "service", body=Erased)
+    @api.route("POST", "/internal/erasures/<job_id>:done", "service", callers=("writer",), body=Erased)
     def note_erased(call: Call) -> None:
         """Hear from the writer that it is gone, or why not."""
         erasures.note(call.path["job_id"], call.body)

@@ -48,7 +48,7 @@ def add_routes(api: Api, gateways: Gateways) -> None:
     _add_rules(api, gateways)
     _add_parents(api, gateways)
 
-    @api.route("POST", "/internal/children:admit", "service", body=ChildAdmission)
+    @api.route("POST", "/internal/children:admit", "service", callers=("ingest",), body=ChildAdmission)
     def admit(call: Call) -> ChildrenAdmitted:
         """Register children that a gateway named and nobody knows, as its rules say."""
         return ChildrenAdmitted(refused=gateways.admit(call.body.gateway, call.body.children))

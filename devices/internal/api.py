@@ -19,6 +19,7 @@ from wire.registry import AuditEntries, Login, LoginAnswer, Lookup, Seen, Text, 
 
 MAX_DIRECTORY = 5_000
 MAX_WAIT_S = 30.0
+ASKERS = ("dashboard", "ingest", "firmware")  # services that take operators' tokens
 
 
 class Lookups(Protocol):
@@ -64,12 +65,12 @@ class DirectoryQuery(Model):
 def add_lookups(api: Api, lookups: Lookups, news: Waiting) -> None:
     """Declare the routes that only read."""
 
-    @api.route("POST", "/internal/devices:lookup", "service", body=Lookup)
+    @api.route("POST", "/internal/devices:lookup", "service", callers=("ingest", "writer"), body=Lookup)
     def lookup(call: Call) -> LookupResult:
         """Give devices by id, with credentials and types."""
         return lookups.lookup([text for text in dict.fromkeys(call.body.ids) if "\0" not in text])
 
-    @api.route("GET", "/internal/changes", "service", query=ChangesQuery)
+    @api.route("GET", "/internal/changes", "service", callers=("ingest", "writer"), query=ChangesQuery)
     def changes(call: Call) -> Changes:
         """Tell what changed after a revision; with `wait`, as soon as there is something."""
         since = call.query.since
@@ -80,7 +81,7 @@ def add_lookups(api: Api, lookups: Lookups, news: Waiting) -> None:
 
         return news.wait(ANY, look, call.query.wait) or Changes(revision=since)
 
-    @api.route("GET", "/internal/directory", "service", query=DirectoryQuery)
+    @api.route("GET", "/internal/directory", "service", callers=("dashboard",), query=DirectoryQuery)
     def directory(call: Call) -> dict[str, Any]:
         """List devices briefly."""
         devices, revision = lookups.directory(call.query.cursor, call.query.limit)
@@ -91,7 +92,7 @@ def add_lookups(api: Api, lookups: Lookups, news: Waiting) -> None:
 def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> None:
     """Declare the routes by which services tell what they saw."""
 
-    @api.route("POST", "/internal/seen", "service", body=Seen)
+    @api.route("POST", "/internal/seen", "service", callers=("ingest",), body=Seen)
     def seen(call: Call) -> None:
         """Note signs of life of devices and uses of credentials."""
         if call.body.devices:
@@ -101,7 +102,7 @@ def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> No
         if call.body.credentials:
             uses.mark_used(call.body.credentials)
 
-    @api.route("POST", "/internal/audit", "service", body=AuditEntries)
+    @api.route("POST", "/internal/audit", "service", callers=("ingest", "dashboard"), body=AuditEntries)
     def audit_entries(call: Call) -> None:
         """Append audit entries of another service."""
         entries = call.body.entries
@@ -111,7 +112,9 @@ def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> No
 def add_access(api: Api, tokens: Tokens, operators: Operators, invitations: Invitations) -> None:
     """Declare the routes about tokens and sessions."""
 
-    @api.route("POST", "/internal/tokens:verify", "service", body=TokenHash)
+    @api.route(
+        "POST", "/internal/tokens:verify", "service", callers=("dashboard", "ingest", "firmware"), body=TokenHash
+    )
     def verify(call: Call) -> Principal:
         """Tell whose token has this hash, and whether they may act in the tenant they name."""
         principal = tokens.verify(call.body.sha256, call.body.tenant)
@@ -119,17 +122,17 @@ def add_access(api: Api, tokens: Tokens, operators: Operators, invitations: Invi
             raise NotFound("no such token", code="token_not_found")
         return principal
 
-    @api.route("POST", "/internal/operators:login", "service", body=Login)
+    @api.route("POST", "/internal/operators:login", "service", callers=("dashboard",), body=Login)
     def log_in(call: Call) -> LoginAnswer:
         """Check name and password and begin a session."""
         return operators.log_in(call.body)
 
-    @api.route("POST", "/internal/invitations:accept", "service", body=InvitationAccept)
+    @api.route("POST", "/internal/invitations:accept", "service", callers=("dashboard",), body=InvitationAccept)
     def accept(call: Call) -> dict[str, str]:
         """Make an operator of the bearer of an invitation."""
         return {"name": invitations.accept(call.body)}
 
-    @api.route("POST", "/internal/operators:logout", "service", body=TokenHash)
+    @api.route("POST", "/internal/operators:logout", "service", callers=("dashboard",), body=TokenHash)
     def log_out(call: Call) -> None:
         """End a session."""
         tokens.log_out(call.body.sha256)

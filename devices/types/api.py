@@ -145,13 +145,13 @@ def _add_deeds(api: Api, types: DeviceTypes) -> None:
 
 
 def _add_lookups(api: Api, lookups: Lookups) -> None:
-    @api.route("GET", "/internal/type-versions", "service", query=NamesQuery)
+    @api.route("GET", "/internal/type-versions", "service", callers=("dashboard",), query=NamesQuery)
     def name_versions(call: Call) -> dict[str, Any]:
         """Give type and version of the numbers that points carry."""
         found = lookups.name_versions(call.query.id)
         return {"items": [{"id": id_, "type": name, "version": version} for id_, (name, version) in found.items()]}
 
-    @api.route("GET", "/internal/retention", "service", query=TermsQuery)
+    @api.route("GET", "/internal/retention", "service", callers=("writer",), query=TermsQuery)
     def tell_terms(call: Call) -> TermPage:
         """Tell the writer which devices are kept how long, page by page."""
         return lookups.terms(call.query.cursor, call.query.limit)

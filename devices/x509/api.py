@@ -83,7 +83,7 @@ def _add_signing(api: Api, authorities: Authorities, door: DeviceDoor) -> None:
         """Sign the request (CSR) of a listener, for HTTPS and MQTT with TLS."""
         return authorities.sign_server(call.body.csr, [call.body.host], call.body.days)
 
-    @api.route("POST", "/internal/certificates:resolve", "service", body=Resolve)
+    @api.route("POST", "/internal/certificates:resolve", "service", callers=("ingest",), body=Resolve)
     def resolve(call: Call) -> Resolved:
         """Tell whose a certificate is."""
         return Resolved(device=authorities.resolve(call.body.certificate, call.body.remote_ip))

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import bodies, web
+from chassis.services import Services
 from wire.devices import Principal
 from wire.errors import TooManyRequests
 
@@ -69,7 +70,7 @@ def make_api() -> web.Api:
 
 @pytest.fixture
 def client() -> FlaskClient:
-    edge = web.Edge("things", "service-secret", Tokens(), lambda: {"store": "ok"}, max_body_bytes=5_000)
+    edge = web.Edge("things", Services("", "service-secret"), Tokens(), lambda: {"store": "ok"}, max_body_bytes=5_000)
     return web.create_app(edge, make_api()).test_client()
 
 

@@ -44,7 +44,7 @@ def test_files_are_private_and_tokens_differ(folder: Folder) -> None:
     tokens = [path.read_text().strip() for path in folder.secrets.glob("*.token")]
 
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    assert len(set(tokens)) == 7
+    assert len(set(tokens)) == len(tokens) == 7 + len(credentials.INNER)
     assert min(map(len, tokens)) == 43
 
 
@@ -103,3 +103,17 @@ def test_later_start_leaves_the_password_files_alone(folder: Folder) -> None:
     credentials.ensure(folder)
 
     assert [(path, path.stat().st_mtime_ns) for path in sorted(folder.broker.iterdir())] == before
+
+
+def test_older_installation_gets_a_token_for_each_service(folder: Folder) -> None:
+    shared = folder.secrets / "service.token"
+    shared.write_text("one for all\n")
+
+    made = credentials.ensure(folder, ("bridge", "bridge-2"))
+    before = made.services_file.read_text()
+    credentials.ensure(folder, ("bridge", "bridge-2"))
+
+    assert not shared.exists()
+    assert made.services_file.read_text() == before  # what there is stays, so that a restart of one service fits
+    names = sorted(line.split()[0] for line in before.splitlines())
+    assert names == sorted(("bridge", "bridge-2", *credentials.INNER))

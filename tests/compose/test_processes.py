@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from chassis.services import kind_of, read_listing
+from chassis.tokens import hash_token
 from compose import credentials, processes
 from compose.config import UpConfig
 from compose.folder import Folder, StartError
@@ -60,12 +62,17 @@ def test_no_secret_stands_in_a_command_line_or_environment(tmp_path: Path) -> No
     assert not [token for token in tokens if any(token in text for text in shown)]
 
 
-def test_services_share_one_service_token_file(tmp_path: Path) -> None:
+def test_each_service_shows_a_token_of_its_own(tmp_path: Path) -> None:
     specs = {spec.name: spec for spec in processes.specs(plan(tmp_path))}
 
-    files = {specs[name].env["HEADWATER_SERVICE_TOKEN_FILE"] for name in processes.INNER}
+    files = {name: Path(specs[name].env["HEADWATER_SERVICE_TOKEN_FILE"]) for name in processes.INNER}
+    listing = read_listing(Path(specs["devices"].env["HEADWATER_SERVICES_FILE"]).read_text())
 
-    assert len(files) == 1
+    assert len(set(files.values())) == len(processes.INNER)
+    known = {name: listing[hash_token(path.read_text().strip())] for name, path in files.items()}
+    assert known == {name: kind_of(name) for name in processes.INNER}
+    shown = {name for name, spec in specs.items() if "HEADWATER_SERVICE_TOKEN_FILE" in spec.env}
+    assert shown == {*processes.INNER, *processes.ON_DEMAND}
     assert specs["bridge"].env["HEADWATER_BROKER_USERNAME"] == "_bridge"
     assert specs["devices"].env["HEADWATER_BROKER_PASSWD_FILE"].endswith("broker/devices.passwd")
 

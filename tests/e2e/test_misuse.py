@@ -216,7 +216,7 @@ def test_bad_mqtt_messages_are_told_on_the_errors_topic(installation: Installati
     ["/internal/changes?since=0", "//internal/changes", "/%69nternal/changes", "/v1/../internal/changes", "/metrics"],
 )
 def test_inner_routes_are_not_at_the_gateway(installation: Installation, path: str) -> None:
-    service_token = (installation.data / "secrets/service.token").read_text().strip()
+    service_token = (installation.data / "secrets/service-writer.token").read_text().strip()
 
     assert installation.call("GET", path, Authorization=f"Bearer {service_token}").status in (400, 404)
 
