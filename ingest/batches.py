@@ -158,7 +158,8 @@ class BatchSorting:
 
         The broker has acknowledged it to the device, so it cannot be refused as over HTTP.
         """
-        wait = self._ports.rates.take(message.whose, rate, ahead=self._late[message.device.id])
+        late, size = self._late[message.device.id], len(message.content)
+        wait = self._ports.rates.take(message.whose, rate, size=size, ahead=late)
         if not wait.seconds:
             return True
         self._late[message.device.id] += 1

@@ -1,7 +1,7 @@
 """How much one device, and one tenant, may send: token buckets, asked before a message is decoded. Knows no transport.
 
-A bucket counts readings, but how many a message holds is known only after decoding: it is let in while a token is
-there, and the rest of its readings are taken as a debt that the next message waits for.
+A bucket counts readings, messages or bytes. How many readings a message holds is known only after decoding: it is let
+in while a token of each kind is there, and the rest is taken as a debt that the next message waits for.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from chassis.metrics import Counter
-from wire.devices import read_rate_limit
+from wire.devices import UNITS, read_rate_limit
 
 MAX_BUCKETS = 100_000  # of devices; about 250 bytes each
 LIMITED = Counter(
     "headwater_ingest_rate_limited", "Messages over a rate limit, each time they come", ["scope", "outcome"]
 )
 
-Bands = tuple[tuple[float, float], ...]  # (tokens at most, tokens a second), all of which hold at once
+Bands = tuple[tuple[float, float, int], ...]  # (tokens at most, tokens a second, index of UNITS), all hold at once
 Whose = tuple[str, str]  # tenant, device
 
 
@@ -40,7 +40,9 @@ ADMITTED = Wait(0.0, "")
 
 def to_bands(notation: str) -> Bands:
     """Give the bands of `20:1,600:60`. Raises ValueError."""
-    return tuple((float(tokens), tokens / per_s) for tokens, per_s in read_rate_limit(notation))
+    return tuple(
+        (float(count), count / seconds, UNITS.index(unit)) for count, seconds, unit in read_rate_limit(notation)
+    )
 
 
 class _Bucket:
@@ -48,25 +50,26 @@ class _Bucket:
 
     def __init__(self, bands: Bands, now_s: float) -> None:
         self.bands = bands
-        self.levels = [most for most, _ in bands]
+        self.levels = [band[0] for band in bands]
         self.at_s = now_s
 
     def wait_s(self, now_s: float, ahead: int) -> float:
         """Refill, and tell how long until there is a token beyond those for `ahead` others."""
         elapsed_s, self.at_s, wait_s = now_s - self.at_s, now_s, 0.0
-        for index, (most, per_s) in enumerate(self.bands):
+        for index, (most, per_s, _) in enumerate(self.bands):
             level = self.levels[index] = min(most, self.levels[index] + elapsed_s * per_s)
             if level < ahead + 1:
                 wait_s = max(wait_s, (ahead + 1 - level) / per_s)
         return wait_s
 
-    def take(self, tokens: int) -> None:
-        self.levels = [level - tokens for level in self.levels]
+    def take(self, spent: tuple[int, int, int]) -> None:
+        """Take tokens, as many as of each of UNITS."""
+        self.levels = [level - spent[band[2]] for level, band in zip(self.levels, self.bands, strict=True)]
 
     def is_full(self, now_s: float) -> bool:
         return all(
             level + (now_s - self.at_s) * per_s >= most
-            for level, (most, per_s) in zip(self.levels, self.bands, strict=True)
+            for level, (most, per_s, _) in zip(self.levels, self.bands, strict=True)
         )
 
 
@@ -94,12 +97,13 @@ class RateLimits:
     def _is_on(self) -> bool:
         return bool(self._device or self._tenant or any(self._own.values()))
 
-    def take(self, whose: Whose, own: Bands | None, *, ahead: int = 0) -> Wait:
-        """Take a token for a message, or tell when to come again.
+    def take(self, whose: Whose, own: Bands | None, *, size: int = 0, ahead: int = 0) -> Wait:
+        """Take the tokens for a message, or tell when to come again.
 
         Args:
             whose: the device that sends.
             own: the limit of its type; None: that of the installation.
+            size: bytes of the message.
             ahead: how many other messages of this device wait for a token too, before this one.
         """
         bands = self._device if own is None else own
@@ -111,8 +115,8 @@ class RateLimits:
             mine_s, ours_s = mine.wait_s(now_s, ahead), all_of_us.wait_s(now_s, ahead)
             if mine_s or ours_s:
                 return Wait(mine_s, "device") if mine_s >= ours_s else Wait(ours_s, "tenant")
-            mine.take(1)
-            all_of_us.take(1)
+            mine.take((1, 1, size))
+            all_of_us.take((1, 1, size))
         return ADMITTED
 
     def charge(self, whose: Whose, own: Bands | None, readings: int) -> None:
@@ -122,8 +126,8 @@ class RateLimits:
             return
         now_s = self._now_s()
         with self._lock:
-            self._bucket(whose, bands, now_s).take(readings - 1)
-            self._tenant_bucket(whose[0], now_s).take(readings - 1)
+            self._bucket(whose, bands, now_s).take((readings - 1, 0, 0))
+            self._tenant_bucket(whose[0], now_s).take((readings - 1, 0, 0))
 
     def _bucket(self, whose: Whose, bands: Bands, now_s: float) -> _Bucket:
         bucket = self._devices.get(whose)

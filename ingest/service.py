@@ -58,7 +58,7 @@ class IngestService:
         """
         checker = self._ports.gate.checker_of(message.device)
         rates, rate, whose = self._ports.rates, checker.rate if checker else None, message.whose
-        if (rates.is_on or rate is not None) and (wait := rates.take(whose, rate)).seconds:
+        if (rates.is_on or rate is not None) and (wait := rates.take(whose, rate, size=len(message.content))).seconds:
             LIMITED.labels(wait.scope, "refused").inc()
             raise TooManyRequests(wait.in_words(), retry_after_s=ceil(wait.seconds))
         if message.device.is_held:

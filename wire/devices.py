@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
@@ -18,8 +19,9 @@ Role = Literal["viewer", "operator", "admin", "platform"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin", "platform")
 TENANT = "default"
 MAX_WHOLE = 2**53  # beyond it, doubles miss whole numbers
-MAX_BANDS = 4  # of one rate limit
-_BAND = re.compile(r"[1-9]\d{0,8}:[1-9]\d{0,6}", re.ASCII)
+MAX_BANDS = 4  # of one unit of a rate limit
+UNITS = ("readings", "messages", "bytes")  # what rate limits count; a reading becomes a point
+_BAND = re.compile(r"(?:(readings|messages|bytes) )?([1-9]\d{0,11}):([1-9]\d{0,6})", re.ASCII)
 
 
 def _check_device_id(text: str) -> str:
@@ -28,21 +30,39 @@ def _check_device_id(text: str) -> str:
     return text
 
 
-def read_rate_limit(notation: str) -> tuple[tuple[int, int], ...]:
-    """Read a rate limit such as `20:1,600:60`: 20 in a second and 600 in a minute; empty: no limit.
+class Band(NamedTuple):
+    """So many units within so many seconds."""
+
+    most: int
+    seconds: int
+    unit: str
+
+
+def read_rate_limit(notation: str) -> tuple[Band, ...]:
+    """Read a rate limit such as `20:1,600:60,messages 5:1,bytes 100000:60`; empty: no limit.
+
+    20 readings in a second and 600 in a minute; 5 messages in a second; 100,000 bytes in a minute.
 
     Raises:
         ValueError: it is not of that form.
     """
     parts = [part.strip() for part in notation.split(",")] if notation.strip() else []
-    if len(parts) > MAX_BANDS or not all(_BAND.fullmatch(part) for part in parts):
-        raise ValueError(f"a rate limit is COUNT:SECONDS, up to {MAX_BANDS} of them with commas, such as 20:1,600:60")
-    pairs = (part.split(":") for part in parts)
-    return tuple((int(count), int(seconds)) for count, seconds in pairs)
+    found = [match for part in parts if (match := _BAND.fullmatch(part))]
+    bands = tuple(Band(int(match[2]), int(match[3]), match[1] or UNITS[0]) for match in found)
+    most = max(Counter(band.unit for band in bands).values(), default=0)
+    if len(bands) != len(parts) or most > MAX_BANDS:
+        raise ValueError(
+            f"a rate limit is COUNT:SECONDS, up to {MAX_BANDS} of them with commas, such as 20:1,600:60; "
+            "messages 5:1 and bytes 100000:60 count these"
+        )
+    return bands
 
 
 def _check_rate_limit(notation: str) -> str:
-    return ",".join(f"{count}:{seconds}" for count, seconds in read_rate_limit(notation))
+    parts = (
+        (f"{unit} " if unit != UNITS[0] else "", count, seconds) for count, seconds, unit in read_rate_limit(notation)
+    )
+    return ",".join(f"{prefix}{count}:{seconds}" for prefix, count, seconds in parts)
 
 
 def _check_fraction(number: object) -> object:

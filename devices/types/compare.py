@@ -139,8 +139,8 @@ def _is_slower(old: str | None, new: str | None) -> bool:
         return False
     if not old:
         return True
-    known = {seconds: count for count, seconds in read_rate_limit(old)}
-    return any(count < known.get(seconds, count + 1) for count, seconds in read_rate_limit(new))
+    known = {(unit, seconds): count for count, seconds, unit in read_rate_limit(old)}
+    return any(count < known.get((unit, seconds), count + 1) for count, seconds, unit in read_rate_limit(new))
 
 
 def _names(spec: DeviceTypeSpec) -> list[str]:

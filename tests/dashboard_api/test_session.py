@@ -67,7 +67,7 @@ def test_log_out_ends_the_session_in_the_registry(client, platform):
 
     answer = client.post("/logout", headers=OURS)
 
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/login?out")
     assert len(platform.sessions) == sessions - 1
     assert client.get_cookie(SESSION_COOKIE) is None
 

@@ -28,14 +28,36 @@ def admitted(limits: RateLimits, times: int, whose=D1, own=None) -> int:
 
 
 def test_notation_is_that_of_thingsboard() -> None:
-    assert to_bands("20:1,600:60") == ((20.0, 20.0), (600.0, 10.0))
+    assert to_bands("20:1,600:60") == ((20.0, 20.0, 0), (600.0, 10.0, 0))
+    assert to_bands("messages 5:1, bytes 6000:60,readings 2:1") == ((5.0, 5.0, 1), (6_000.0, 100.0, 2), (2.0, 2.0, 0))
     assert to_bands("") == ()
 
 
-@pytest.mark.parametrize("text", ["20", "20:", "0:1", "20:0", "1:1;2:2", "a:b", "1:1,,", "1:1,1:2,1:3,1:4,1:5", "-1:1"])
+@pytest.mark.parametrize(
+    "text", ["20", "20:", "0:1", "20:0", "1:1;2:2", "a:b", "1:1,,", "1:1,1:2,1:3,1:4,1:5", "-1:1", "words 1:1", "bytes"]
+)
 def test_other_notations_are_refused(text) -> None:
     with pytest.raises(ValueError, match="20:1,600:60"):
         to_bands(text)
+
+
+def test_messages_count_whatever_they_hold(clock) -> None:
+    limits = RateLimits("messages 2:1", now_s=clock)
+
+    assert limits.take(D1, None).seconds == 0.0
+    limits.charge(D1, None, 1_000)
+
+    assert admitted(limits, 5) == 1
+
+
+def test_bytes_of_a_message_are_taken_whole(clock) -> None:
+    limits = RateLimits("1000:1,bytes 100:1", now_s=clock)
+
+    assert limits.take(D1, None, size=250).seconds == 0.0
+
+    assert limits.take(D1, None, size=1).seconds == pytest.approx(1.51)
+    clock.s += 1.52
+    assert limits.take(D1, None, size=1).seconds == 0.0
 
 
 def test_without_a_limit_everything_is_let_in(clock) -> None:
