@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import orjson
@@ -42,7 +43,11 @@ class Peer(Protocol):
 class HttpPeer:
     """A peer over HTTP. Thread-safe. Calls that only read are tried twice, others once: the caller knows best."""
 
-    def __init__(self, base_url: str, token: str, *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, base_url: str, token: str, *, timeout_s: float = 5.0, remote_ip: Callable[[], str] | None = None
+    ) -> None:
+        """`remote_ip` gives the address of who a call is made for, which the other service takes for its caller's."""
+        self._remote_ip = remote_ip
         self.base_url = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
@@ -55,11 +60,13 @@ class HttpPeer:
 
     def with_timeout(self, timeout_s: float) -> HttpPeer:
         """Give another of the same service, which waits for so long: for what is known to take its time."""
-        return HttpPeer(self.base_url, self._token, timeout_s=timeout_s)
+        return HttpPeer(self.base_url, self._token, timeout_s=timeout_s, remote_ip=self._remote_ip)
 
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
         """See Peer."""
         headers = {"Authorization": f"Bearer {token or self._token}"}
+        if self._remote_ip is not None and (address := self._remote_ip()):
+            headers["X-Forwarded-For"] = address
         content = body if isinstance(body, bytes | None) else orjson.dumps(body)
         if content is not None:
             headers["Content-Type"] = "application/octet-stream" if isinstance(body, bytes) else "application/json"

@@ -22,7 +22,7 @@ MAX_CACHED = 10_000
 class TokenChecker(Protocol):
     """Tells who presents a token."""
 
-    def check(self, token: str) -> Principal | None:
+    def check(self, token: str, remote_ip: str = "") -> Principal | None:
         """Give the principal, or None for a token that is unknown, expired or revoked."""
         ...
 
@@ -56,7 +56,7 @@ class PeerTokens:
         self._known: dict[str, tuple[float, Principal | None]] = {}  # guarded by _lock
         self._lock = threading.Lock()
 
-    def check(self, token: str) -> Principal | None:
+    def check(self, token: str, remote_ip: str = "") -> Principal | None:  # noqa: ARG002 - the peer hands it on
         """See TokenChecker.
 
         Raises:

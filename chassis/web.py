@@ -212,7 +212,7 @@ def _authorize(edge: Edge, operation: Operation) -> Principal | None:
     if access == "service":
         edge.services.demand(token, operation.callers)
         return None
-    principal = edge.tokens.check(token) if token else None
+    principal = edge.tokens.check(token, request.remote_addr or "") if token else None
     if principal is None:
         raise errors.Unauthorized("a valid operator token is needed (Authorization: Bearer ...)")
     if by_cookie and request.method not in SAFE_METHODS and not is_same_site():

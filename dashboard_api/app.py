@@ -8,6 +8,7 @@ from flask import Flask
 
 import series
 from chassis import settings, web
+from chassis.origin import remote_ip
 from chassis.peers import HttpPeer, Peer
 from chassis.services import Services
 from chassis.tokens import PeerTokens
@@ -57,8 +58,8 @@ def create_app(config: DashboardConfig | None = None) -> Flask:
     config = config or settings.load(DashboardConfig)
     ports = Ports(
         reader=series.open_reader(config.store, config.data),
-        devices=HttpPeer(config.devices_url, config.service_token),
-        ingest=HttpPeer(config.ingest_url, config.service_token),
+        devices=HttpPeer(config.devices_url, config.service_token, remote_ip=remote_ip),
+        ingest=HttpPeer(config.ingest_url, config.service_token, remote_ip=remote_ip),
     )
     source = FeedSource(config.broker, config.broker_username, config.broker_password, ports.hub.publish)
     source.start(ports.workers)

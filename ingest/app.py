@@ -12,6 +12,7 @@ from flask import Flask
 import series
 from chassis import logs, settings, web
 from chassis.metrics import Gauge
+from chassis.origin import remote_ip
 from chassis.parking import QUICK
 from chassis.peers import HttpPeer, Peer
 from chassis.services import Services
@@ -52,7 +53,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     if config is None:
         config = settings.load(IngestConfig)
         logs.configure(f"ingest-{config.protocol}", style=config.log_style, level=config.log_level)
-    registry = registry or HttpPeer(config.devices_url, config.service_token)
+    registry = registry or HttpPeer(config.devices_url, config.service_token, remote_ip=remote_ip)
     ports, closing = _open_ports(config, registry)
     service = IngestService(ports, served_by(config.protocol))
     spool = config.data / "spool"

@@ -117,7 +117,7 @@ def add_access(api: Api, tokens: Tokens, operators: Operators, invitations: Invi
     )
     def verify(call: Call) -> Principal:
         """Tell whose token has this hash, and whether they may act in the tenant they name."""
-        principal = tokens.verify(call.body.sha256, call.body.tenant)
+        principal = tokens.verify(call.body.sha256, call.body.tenant, call.remote_ip)
         if principal is None:
             raise NotFound("no such token", code="token_not_found")
         return principal
@@ -135,4 +135,4 @@ def add_access(api: Api, tokens: Tokens, operators: Operators, invitations: Invi
     @api.route("POST", "/internal/operators:logout", "service", callers=("dashboard",), body=TokenHash)
     def log_out(call: Call) -> None:
         """End a session."""
-        tokens.log_out(call.body.sha256)
+        tokens.log_out(call.body.sha256, call.remote_ip)

@@ -37,9 +37,9 @@ class TokenRows(Protocol):
     def find(self, tenant: str, id_or_name: str) -> TokenRow: ...
     def remove(self, token: TokenRow, who: Who) -> None: ...
     def mark_used(self, token_id: str, now_ns: int) -> None: ...
-    def note_visit(self, visitor: Principal) -> None: ...
+    def note_visit(self, visitor: Principal, remote_ip: str) -> None: ...
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None: ...
-    def end_session(self, sha256: str) -> str | None: ...
+    def end_session(self, sha256: str, remote_ip: str) -> str | None: ...
     @property
     def writes(self) -> int: ...
 
@@ -76,26 +76,26 @@ class Tokens:
             row = TokenRow(_new_id(), BOOTSTRAP, "platform", hash_token(token), clock.now_ns())
             self._tokens.add(row, Who(SYSTEM), replaces=True)
 
-    def check(self, token: str) -> Principal | None:
+    def check(self, token: str, remote_ip: str = "") -> Principal | None:
         """Tell who presents a token, in which tenant."""
         key, now_s, writes = hash_token(token), time.monotonic(), self._tokens.writes
         known = self._known.get(key)
         if known is not None and known[1] == writes and now_s - known[0] < FRESH_S and not _is_over(known[2]):
             return known[2]
         secret, tenant = split_tenant(token)
-        found = self.verify(hash_token(secret), tenant)
+        found = self.verify(hash_token(secret), tenant, remote_ip)
         if found is not None:
             self._remember(key, (now_s, writes, found))
         return found
 
-    def verify(self, sha256: str, tenant: str | None = None) -> Principal | None:
+    def verify(self, sha256: str, tenant: str | None = None, remote_ip: str = "") -> Principal | None:
         """Tell whose token has this hash; None also when they may not act in the tenant that is named."""
         now_ns = clock.now_ns()
         found = self._tokens.principal_of(sha256, now_ns, _plain(tenant) if tenant is not None else None)
         if found is not None and found.id.startswith("token:"):
             self._note_use(found.id.removeprefix("token:"), now_ns)
         if found is not None and found.home is not None:
-            self._note_visit(found, now_ns)
+            self._note_visit(found, remote_ip, now_ns)
         return found
 
     def _remember(self, key: str, known: tuple[float, int, Principal]) -> None:
@@ -146,19 +146,19 @@ class Tokens:
         self._used_ns[token_id] = now_ns
         self._tokens.mark_used(token_id, now_ns)
 
-    def _note_visit(self, visitor: Principal, now_ns: int) -> None:
+    def _note_visit(self, visitor: Principal, remote_ip: str, now_ns: int) -> None:
         """Audit that somebody of the platform acts in another's tenant, before they see anything of it."""
         key = visitor.signature, visitor.tenant
         if now_ns - self._visited_ns.get(key, 0) < VISIT_S * NS_PER_S:
             return
-        self._tokens.note_visit(visitor)
+        self._tokens.note_visit(visitor, remote_ip)
         if len(self._visited_ns) >= MAX_USED:
             self._visited_ns.clear()
         self._visited_ns[key] = now_ns
 
-    def log_out(self, sha256: str) -> None:
+    def log_out(self, sha256: str, remote_ip: str) -> None:
         """End a session; an unknown one is no error."""
-        self._tokens.end_session(sha256)
+        self._tokens.end_session(sha256, remote_ip)
 
 
 class Operators:

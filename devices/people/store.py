@@ -82,10 +82,10 @@ class TokenStore:
         with self._database.write("presence") as transaction:
             transaction.execute(update(TOKENS).where(TOKENS.c.id == token_id).values(last_used_ns=now_ns))
 
-    def note_visit(self, visitor: Principal) -> None:
+    def note_visit(self, visitor: Principal, remote_ip: str) -> None:
         """Write down in a tenant's audit that somebody of the platform acts in it, be it only to read."""
         with self._database.write() as transaction:
-            who = Who(visitor.signature, tenant=visitor.tenant)
+            who = Who(visitor.signature, remote_ip, visitor.tenant)
             transaction.audit([Deed(who, "tenant.visit", visitor.tenant)])
 
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None:
@@ -105,7 +105,7 @@ class TokenStore:
             found = Principal(id=key, **members, **more)
             return _acting(connection, found, tenant)
 
-    def end_session(self, sha256: str) -> str | None:
+    def end_session(self, sha256: str, remote_ip: str) -> str | None:
         """Delete a session; give whose it was."""
         with self._database.write() as transaction:
             query = select(SESSIONS.c.operator, SESSIONS.c.tenant).where(SESSIONS.c.sha256 == sha256)
@@ -115,7 +115,7 @@ class TokenStore:
             name, tenant = found
             transaction.execute(delete(SESSIONS).where(SESSIONS.c.sha256 == sha256))
             transaction.changed("token", [name])
-            transaction.audit([Deed(Who(f"operator:{name}", tenant=tenant), "operator.logout", name)])
+            transaction.audit([Deed(Who(f"operator:{name}", remote_ip, tenant), "operator.logout", name)])
         return str(name)
 
 

@@ -23,6 +23,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.has_hung_up = self.close_connection = True
             return
         echoed = {"body": body.decode(), "type": self.headers["Content-Type"], "auth": self.headers["Authorization"]}
+        echoed["from"] = self.headers["X-Forwarded-For"]
         status = {"/missing": 404, "/refused": 422, "/broken": 500}.get(self.path, 200)
         content = json.dumps(echoed if status == 200 else {"code": "no_values", "detail": "why"}).encode()
         self.send_response(status)
@@ -53,8 +54,21 @@ def peer() -> Iterator[HttpPeer]:
 
 
 def test_json_and_bytes_are_sent_with_the_token(peer: HttpPeer) -> None:
-    assert peer.call("POST", "/x", {"a": 1}) == {"body": '{"a":1}', "type": "application/json", "auth": "Bearer secret"}
+    echoed = {"body": '{"a":1}', "type": "application/json", "auth": "Bearer secret", "from": None}
+    assert peer.call("POST", "/x", {"a": 1}) == echoed
     assert peer.call("POST", "/x", b"raw", token="other")["auth"] == "Bearer other"
+
+
+def test_address_of_who_is_served_goes_along(peer: HttpPeer) -> None:
+    asking = [""]
+    told = HttpPeer(peer.base_url, "secret", remote_ip=lambda: asking[0])
+
+    alone = told.call("POST", "/x", {})
+    asking[0] = "192.0.2.7"
+
+    assert (alone["from"], told.call("POST", "/x", {})["from"]) == (None, "192.0.2.7")
+    assert told.with_timeout(1).call("POST", "/x", {})["from"] == "192.0.2.7"
+    told.close()
 
 
 def test_problems_become_errors_with_their_code(peer: HttpPeer) -> None:

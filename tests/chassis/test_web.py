@@ -18,7 +18,7 @@ TOKENS = {role: Principal(id=role, name=role, role=role) for role in ("viewer", 
 
 
 class Tokens:
-    def check(self, token: str) -> Principal | None:
+    def check(self, token: str, remote_ip: str = "") -> Principal | None:
         return TOKENS.get(token)
 
 
