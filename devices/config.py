@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from chassis import logs, settings
-from devices.broker import management
 from chassis.services import ServiceList
+from devices.broker import management
 from devices.oidc.config import OidcSettings
 
 
