@@ -9,13 +9,14 @@ from pydantic import Field
 from chassis.web import Api, Call
 from devices.commands import state as life
 from devices.commands.service import CommandVerbs, show_down
-from devices.commands.state import Reply
+from devices.commands.state import HandedOver, Reply
 from wire.control import CommandReply
 from wire.devices import DeviceId, Model
 from wire.registry import Text
 
 MAX_CLAIM = 500
 MAX_ROUTED = 5_000
+MAX_RETRY_S = 30 * 86_400  # as deadlines
 Protocol = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
 
@@ -35,11 +36,13 @@ class Claim(Model):
 
 
 class Report(CommandReply):
-    """What became of a command; `sent` = it left towards the device."""
+    """What became of a command; `is_sent` = it left towards the device."""
 
     id: Text
     device: DeviceId
     is_sent: bool = False
+    attempt: Annotated[int, Field(ge=1)] | None = None  # of what was sent, as it was claimed
+    retry_s: Annotated[float, Field(ge=1, le=MAX_RETRY_S)] | None = None  # how long the answer may take
 
 
 class Reports(Model):
@@ -59,7 +62,7 @@ def add_routes(api: Api, commands: CommandVerbs) -> None:
 
     @api.route("POST", "/internal/commands:claim", "service", callers=("ingest",), body=Claim)
     def claim(call: Call) -> dict[str, Any]:
-        """Give a protocol's service what it has to send; it reports within 30 s, or gets it again."""
+        """Give a protocol's service what it has to send; it reports within 30 s, or it is given out again."""
         found = commands.claim(call.body.protocol, call.body.limit, call.body.wait)
         return {"commands": [show_down(each).model_dump() | {"device": each.device} for each in found]}
 
@@ -67,10 +70,12 @@ def add_routes(api: Api, commands: CommandVerbs) -> None:
     def report(call: Call) -> dict[str, Any]:
         """Note what became of commands; those that there are not are named."""
         given: list[Report] = call.body.reports
-        commands.note_sent([each.id for each in given if each.is_sent], call.body.protocol)
+        left = [HandedOver(each.id, each.device, each.attempt, each.retry_s) for each in given if each.is_sent]
+        unknown = commands.note_handed_over(left, call.body.protocol)
         told = [each for each in given if not each.is_sent]
         outcomes = commands.answer_all([(each.device, each.id, _reply(each)) for each in told])
-        return {"unknown": [each.id for each, error in zip(told, outcomes, strict=True) if error is not None]}
+        unknown += [each.id for each, error in zip(told, outcomes, strict=True) if error is not None]
+        return {"unknown": unknown}
 
 
 def _reply(given: Report) -> Reply:

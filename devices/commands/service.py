@@ -10,7 +10,7 @@ import orjson
 
 from chassis.metrics import Counter
 from devices.commands import state as life
-from devices.commands.state import Command, CommandFilter, Reply, Wanted, unknown
+from devices.commands.state import Command, CommandFilter, HandedOver, Reply, Wanted, unknown
 from devices.control.news import ANY, Bell
 from devices.rows import Who
 from wire.clock import NS_PER_S
@@ -100,6 +100,21 @@ class CommandVerbs:
         SENT.labels(via).inc(len(ids))
         self._change(ids, partial(life.sent, via=via))
 
+    def note_handed_over(self, given: Sequence[HandedOver], via: str) -> list[str]:
+        """Note what a protocol's service sent; a report that is repeated changes nothing. Give the unknown ids."""
+        by_id = {_plain(each.id): each for each in given}
+
+        def judge(command: Command, now_ns: int) -> Command:
+            told = by_id[command.id]
+            if told.device != command.device or told.attempt not in (None, command.tries + 1):
+                return command
+            SENT.labels(via).inc()
+            return life.sent(command, now_ns, via, told.retry_s)
+
+        found = self._change(list(by_id), judge)
+        owners = {key: command.device for key, command in found.items()}
+        return [each.id for each in given if owners.get(_plain(each.id)) != each.device]
+
     def note_unheard(self, ids: Sequence[str]) -> None:
         """Note that nobody listened."""
         self._change(ids, life.unheard)
@@ -142,7 +157,7 @@ class CommandVerbs:
             device = let_in()
             return self._store.take(device.tenant, device.id, "http") or None
 
-        found = self._bell.wait(device_id, look, wait_s) or []
+        found = self._bell.wait(device_id, look, wait_s, is_own=True) or []
         SENT.labels("http").inc(len(found))
         return found
 

@@ -96,6 +96,16 @@ class Reply:
     error: str | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class HandedOver:
+    """What a protocol's service says that it sent."""
+
+    id: str
+    device: str
+    attempt: int | None = None  # which, as it was claimed; None: the newest
+    retry_s: float | None = None  # how long an answer may take; None: as over MQTT
+
+
 def begin(wanted: Wanted, tenant: str, actor: str, now_ns: int) -> Command:
     """Make a queued command; its place in the order comes with keeping it."""
     return Command(
@@ -127,12 +137,12 @@ def begin(wanted: Wanted, tenant: str, actor: str, now_ns: int) -> Command:
     )
 
 
-def sent(command: Command, now_ns: int, via: str) -> Command:
-    """It was handed out; not yet answered, it is handed out again after a while."""
+def sent(command: Command, now_ns: int, via: str, retry_s: float | None = None) -> Command:
+    """It was handed out; not yet answered, it is handed out again after a while: `retry_s`, or longer each time."""
     if command.state not in ("queued", "sent"):
         return command
     tries = command.tries + 1
-    retry_ns = now_ns + int(back_off_s(tries) * NS_PER_S)
+    retry_ns = now_ns + int((back_off_s(tries) if retry_s is None else retry_s) * NS_PER_S)
     due_ns = retry_ns if tries < command.max_tries else NEVER_NS
     return replace(
         command, state="sent", sent_ns=command.sent_ns or now_ns, tries=tries, retry_ns=retry_ns, due_ns=due_ns, via=via

@@ -12,7 +12,7 @@ from devices.commands import state as life
 from devices.commands.state import NEVER_NS, Command, CommandFilter, Wanted
 from devices.control.news import COUNTER, next_revision
 from devices.database.engine import Database, Write
-from devices.database.tables import DEVICES, PRESENCE
+from devices.database.tables import DEVICES, PRESENCE, TENANTS
 from devices.database.tables_control import COMMAND_ROUTES, COMMANDS
 from devices.rows import Deed, Who
 from wire import clock
@@ -125,25 +125,25 @@ class CommandStore:
 
     def take(self, tenant: str, device: str, via: str) -> list[Command]:
         """Hand out to a device what it has to do now: its first commands that were not sent, or not answered."""
-        ready = and_(_C.tenant == tenant, _C.device == device, self._is_ready())
-        with self._database.read() as connection:
-            if not connection.execute(select(_C.id).where(ready, _C.retry_ns <= clock.now_ns()).limit(1)).first():
-                return []
+        mine = and_(_C.tenant == tenant, _C.device == device)
+        if not self._has_ready(mine):
+            return []
         with self._database.write(COUNTER) as transaction:
-            found = _read_where(transaction, and_(ready, _C.retry_ns <= transaction.now_ns), self._window)
+            found = _read_where(transaction, and_(mine, self._is_ready(transaction.now_ns)), self._window)
             new = {key: life.sent(command, transaction.now_ns, via) for key, command in found.items()}
             self._write(transaction, found, new)
         return list(found.values())
 
     def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Command]:
-        """Give a protocol's service commands of its devices; nobody else gets them before the lease is over."""
-        routed = select(COMMAND_ROUTES.c.device).where(COMMAND_ROUTES.c.protocol == protocol)
-        ready = and_(_C.device.in_(routed), self._is_ready())
-        with self._database.read() as connection:
-            if not connection.execute(select(_C.id).where(ready, _C.retry_ns <= clock.now_ns()).limit(1)).first():
-                return []
+        """Give a protocol's service commands of its active devices; nobody else gets them before the lease is over."""
+        owner = and_(DEVICES.c.tenant == COMMAND_ROUTES.c.tenant, DEVICES.c.id == COMMAND_ROUTES.c.device)
+        routed = select(COMMAND_ROUTES.c.device).join(DEVICES, owner).where(COMMAND_ROUTES.c.protocol == protocol)
+        routed = routed.where(DEVICES.c.state == "active", DEVICES.c.tenant.not_in(_IDLE))
+        theirs = _C.device.in_(routed)
+        if not self._has_ready(theirs):
+            return []
         with self._database.write(COUNTER) as transaction:
-            found = _read_where(transaction, and_(ready, _C.retry_ns <= transaction.now_ns), limit)
+            found = _read_where(transaction, and_(theirs, self._is_ready(transaction.now_ns)), limit)
             leased = {key: replace(each, retry_ns=transaction.now_ns + lease_ns) for key, each in found.items()}
             self._write(transaction, found, leased)
         return list(found.values())
@@ -158,9 +158,14 @@ class CommandStore:
             transaction.execute(insert(COMMAND_ROUTES), [row | {"protocol": protocol} for row in known])
         return len(known)
 
-    def _is_ready(self) -> ColumnElement[bool]:
-        has_tries = _C.tries < _C.max_tries
-        return and_(_C.active, _C.state.in_(("queued", "sent")), has_tries, _is_first(self._window))
+    def _has_ready(self, mine: ColumnElement[bool]) -> bool:
+        query = select(_C.id).where(mine, self._is_ready(clock.now_ns())).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def _is_ready(self, now_ns: int) -> ColumnElement[bool]:
+        is_time = and_(_C.retry_ns <= now_ns, _C.deadline_ns > now_ns, _C.tries < _C.max_tries)
+        return and_(_C.active, _C.state.in_(("queued", "sent")), is_time, _is_first(self._window))
 
     def _judge(
         self,
@@ -214,7 +219,7 @@ class CommandQueue:
         columns = select(COMMANDS, *more, DEVICES.c.state.label("device_state"))
         joined = columns.select_from(COMMANDS.join(DEVICES, owner).outerjoin(PRESENCE, present))
         joined = joined.outerjoin(COMMAND_ROUTES, routed)
-        query = joined.where(_C.active.is_(True), _C.due_ns <= now_ns, _is_first(self._window))
+        query = joined.where(_C.active.is_(True), _C.due_ns <= now_ns, _C.deadline_ns > now_ns, _is_first(self._window))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_C.due_ns, _C.seq).limit(limit)).mappings()
             return [Due(_to_command(row), _is_reachable(row)) for row in rows]
@@ -228,8 +233,11 @@ class CommandQueue:
             transaction.execute(_SHELVE, [{"key": each.id, "was": each.due_ns} for each in commands])
 
     def wake(self, devices: Sequence[str]) -> bool:
-        """Give the commands of devices that have come their turn; tell whether there are any."""
-        mine = and_(_C.active.is_(True), _C.state.in_(("queued", "sent")))
+        """Give the commands of devices that have come their turn; tell whether there are any.
+
+        Not of those that a protocol's service sends to: it may be sending at this moment.
+        """
+        mine = and_(_C.active.is_(True), _C.state.in_(("queued", "sent")), _C.device.not_in(_ROUTED))
         with self._database.read() as connection:
             query = select(_C.device).where(mine, _C.device.in_(devices)).distinct()
             waiting = list(connection.execute(query).scalars())
@@ -263,6 +271,8 @@ class CommandQueue:
             transaction.execute(delete(COMMANDS).where(_C.active.is_(False), _C.deadline_ns < before_ns))
 
 
+_IDLE = select(TENANTS.c.id).where(TENANTS.c.state != "active")
+_ROUTED = select(COMMAND_ROUTES.c.device)
 _UPDATE = (
     update(COMMANDS).where(_C.id == bindparam("new_id")).values({n: bindparam(f"new_{n}") for n in _NAMES if n != "id"})
 )

@@ -7,10 +7,12 @@ rings in the same process is noticed at once, everything else within POLL_S.
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import and_, select, update
@@ -20,8 +22,13 @@ from chassis.workers import Workers
 from devices.database.engine import Database, Write
 from devices.database.tables import CHANGES, COUNTERS
 from devices.database.tables_control import COMMANDS, TWINS
+from wire.errors import Unavailable
 
 POLL_S = 0.2
+# Who waits holds a connection here and two at the gateway, of 12,000 each: the rest is for all other requests.
+MOST_WAIT = 5_000
+OF_ONE_DEVICE = 4  # twin and commands, and the same once more by a connection that the device has given up
+COME_AGAIN_S = 10
 COUNTER, REGISTRY = "control", "revision"
 ANY = "*"  # stands for each device: no id has this form
 _MINE = COUNTERS.c.name == COUNTER
@@ -81,13 +88,26 @@ def next_revision(transaction: Write) -> int:
     return int(transaction.execute(select(COUNTERS.c.value).where(_MINE)).scalar_one())
 
 
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """Somebody's place among those who wait for one device."""
+
+    waiter: parking.Waiter
+    is_own: bool  # the device's
+    is_beyond: bool  # more devices wait than may
+    is_given_up: bool = False  # a newer one of the same device has taken it
+
+
 class Bell:
     """Wakes who waits for news of a device. Thread-safe."""
 
-    def __init__(self, news: News) -> None:
+    def __init__(self, news: News, most: int | None = None) -> None:
+        """`most` may wait at once for their devices; when absent, as many as leave connections for others."""
         self._news = news
-        self._lock = threading.Lock()  # guards the waiters
-        self._waiters: dict[str, set[parking.Waiter]] = {}
+        self._most = _most_waiting() if most is None else most
+        self._lock = threading.Lock()  # guards the two below
+        self._seats: dict[str, list[_Seat]] = {}  # of a device, oldest first
+        self._taken = 0
         self._rung = threading.Event()
         self._is_closed = False
         self.also: Callable[[], None] = lambda: None  # called at each ring; must not block
@@ -102,61 +122,84 @@ class Bell:
         self._rung.set()
         self.also()
 
-    def wait(self, device: str, look: Callable[[], T | None], wait_s: float) -> T | None:
+    def wait(self, device: str, look: Callable[[], T | None], wait_s: float, *, is_own: bool = False) -> T | None:
         """Look now and after each news of the device, until there is something or the time is over.
 
         Args:
             device: its id, or ANY.
             look: asks the database; it runs in a thread when this is on an event loop.
             wait_s: how long, in seconds.
+            is_own: the device itself waits. Of one device OF_ONE_DEVICE do: the oldest goes when one more comes.
+
+        Raises:
+            Unavailable: there is nothing yet, and more wait than may (`too_many_waiting`).
         """
         deadline_s = time.monotonic() + wait_s
-        while True:
-            with self._listen(device) as waiter:  # before the look: news after it are not missed
+        with self._seat(device, is_own=is_own) as seat:
+            while True:
+                seat.waiter = parking.waiter()  # before the look: news after it are not missed
                 found = parking.aside(look)
                 left_s = deadline_s - time.monotonic()
-                if found is not None or left_s <= 0 or self._is_closed:
+                if found is not None or left_s <= 0 or self._is_closed or seat.is_given_up:
                     return found
-                waiter.wait(left_s)
+                if seat.is_beyond:
+                    text = f"{self._most} devices wait already: ask again later, or without `wait`"
+                    raise Unavailable(text, code="too_many_waiting", retry_after_s=COME_AGAIN_S)
+                seat.waiter.wait(left_s)
+                if seat.is_given_up:
+                    return None
 
     @contextmanager
-    def _listen(self, device: str) -> Iterator[parking.Waiter]:
-        waiter = parking.waiter()
+    def _seat(self, device: str, *, is_own: bool) -> Iterator[_Seat]:
         with self._lock:
-            self._waiters.setdefault(device, set()).add(waiter)
+            seat = _Seat(parking.waiter(), is_own, is_beyond=is_own and self._taken >= self._most)
+            seats = self._seats.setdefault(device, [])
+            own = [each for each in seats if each.is_own]
+            if is_own and len(own) >= OF_ONE_DEVICE:
+                seats.remove(own[0])
+                own[0].is_given_up = True
+                own[0].waiter.set()
+            seats.append(seat)
+            self._taken += is_own
         self._rung.set()  # the watcher does not follow while nobody waits
         try:
-            yield waiter
+            yield seat
         finally:
             with self._lock:
-                mine = self._waiters[device]
-                mine.discard(waiter)
-                if not mine:
-                    del self._waiters[device]
+                self._taken -= is_own
+                if not seat.is_given_up:
+                    seats.remove(seat)
+                if not seats and self._seats.get(device) is seats:
+                    del self._seats[device]
 
     def _watch(self, stopping: threading.Event) -> None:
         try:
             while not stopping.is_set():
                 self._rung.wait(POLL_S)
                 self._rung.clear()
-                if self._waiters:
+                if self._seats:
                     self._look()
                 else:
                     self._mark = None
         finally:
             self._is_closed = stopping.is_set()
-            self._wake(list(self._waiters))
+            self._wake(list(self._seats))
 
     def _look(self) -> None:
         if self._mark is None:  # who came meanwhile looked itself, but perhaps before this number
             self._mark, _ = self._news.since(UNKNOWN)
-            self._wake(list(self._waiters))
+            self._wake(list(self._seats))
             return
         self._mark, devices = self._news.since(self._mark)
         self._wake(devices)
 
     def _wake(self, devices: list[str]) -> None:
         with self._lock:
-            woken = [waiter for device in devices for waiter in self._waiters.get(device, ())]
+            woken = [seat.waiter for device in devices for seat in self._seats.get(device, ())]
         for waiter in woken:
             waiter.set()
+
+
+def _most_waiting() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(MOST_WAIT, files // 2))

@@ -34,7 +34,8 @@ from wire import clock
 from wire.clock import NS_PER_S
 from wire.finding import Desire, SendCommand
 
-QUICK_PATHS = ("GET /v1/device/", "GET /internal/changes")  # who waits is parked on the event loop
+# Who waits is parked on the event loop.
+QUICK_PATHS = ("GET /v1/device/", "GET /internal/changes", "/internal/commands:claim")
 SWEEP_S = 600.0  # how often old history is deleted
 _DAY_NS = 86_400 * NS_PER_S
 

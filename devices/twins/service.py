@@ -101,7 +101,7 @@ class TwinVerbs:
             twin = self._store.find(device.tenant, device.id)
             return twin if twin.desired_version != since else None
 
-        return self._bell.wait(device_id, look, wait_s)
+        return self._bell.wait(device_id, look, wait_s, is_own=True)
 
     def history(self, tenant: str, device: str, part: Part | None, cursor: str, limit: int) -> list[TwinChange]:
         """Give changes of a twin, newest first, after the place that a cursor names.
