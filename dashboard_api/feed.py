@@ -133,8 +133,8 @@ class Feed:
             BadRequest: a handshake that the library would answer with a fault.
         """
         token, by_cookie = web.presented_token()
-        principal = self._tokens.check(token) if token else None
-        if principal is None or principal.must_change or not allows(principal.role, "viewer"):
+        principal = self._reader(token)
+        if principal is None:
             raise Unauthorized("a valid operator token is needed (Authorization: Bearer ... or a session)")
         web.demand_scope(principal, "feed:read")
         if (by_cookie or "Origin" in request.headers) and not web.is_same_site():
@@ -148,6 +148,12 @@ class Feed:
         for key in ("gunicorn.socket", "werkzeug.socket"):
             if key in request.environ:
                 request.environ[key] = WholeSocket(request.environ[key])
+
+    def _reader(self, token: str) -> Principal | None:
+        """Give who presents a token; None: nobody who may read."""
+        principal = self._tokens.check(token) if token else None
+        may_read = principal is not None and not principal.must_change and allows(principal.role, "viewer")
+        return principal if may_read else None
 
     def _enter(self, principal: Principal) -> None:
         """Count a connection before it is accepted, so that many that come at once stay within the limits."""
@@ -201,13 +207,13 @@ class Feed:
     def _listen(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
         while not self._stopping.is_set():
             frame = browser.receive(timeout=RECHECK_S)
-            if frame is not None:
-                return _subscription(frame)
             if viewer.is_given_up:
                 return None  # the sender says so to the reader, once its last frame is out
-            if not self._is_valid(token):
+            if not self._is_valid(token):  # also when frames keep coming: who sends many may not stay for it
                 browser.close(CLOSE_POLICY, "the token is no longer valid")
                 return None
+            if frame is not None:
+                return _subscription(frame)
             self._follow(viewer)
         browser.close(CLOSE_GOING_AWAY, "the service stops")
         return None
@@ -221,7 +227,7 @@ class Feed:
 
     def _is_valid(self, token: str) -> bool:
         try:
-            return self._tokens.check(token) is not None
+            return self._reader(token) is not None
         except PeerUnavailable:
             return True  # an open feed outlives the registry's absence
 

@@ -23,6 +23,8 @@ MAX_QUEUED = 2_000  # points kept one by one for a viewer; more are conflated
 MAX_QUEUED_BYTES = 1024 * 1024  # of these as JSON, whatever their size: about three times that in memory
 MAX_CONFLATED_BYTES = 10 * 1024 * 1024  # kept of (device, measurement, field) for a viewer; more is given up
 VALUE_BYTES = 200  # what such a value costs besides its text: name, time, and the places of all three
+NAMED_BYTES = 370  # what a device costs that a viewer named itself, and
+FOLLOWED_BYTES = 180  # what each costs that it sees: both measured; queries share the names they find
 MAX_HELD_BYTES = 128 * 1024 * 1024  # for all viewers together: beyond it the one who holds most is given up
 HELD_LOOK_S = 0.25  # how often that is looked at; at most some MB come meanwhile
 MAX_STALL_S = 20.0  # how long a viewer may take nothing at all
@@ -144,9 +146,10 @@ class Viewer:
             return len(self._queue) + self._newest_size
 
     def held_bytes(self) -> int:
-        """Tell how much memory waits for this viewer, roughly."""
+        """Tell how much memory this viewer costs, roughly: what waits for it, and the devices it asked for."""
+        asked = 0 if self.is_given_up else len(self.named) * NAMED_BYTES + len(self.devices) * FOLLOWED_BYTES
         with self._lock:
-            return self._queued_bytes + self._newest_bytes
+            return self._queued_bytes + self._newest_bytes + asked
 
     def give_up(self) -> None:
         """Let go of all that waits: the sender closes the connection."""
@@ -244,6 +247,7 @@ class Hub:
             for members in self._memberships(viewer):
                 members.add(viewer)
         VIEWERS.inc()
+        self._look(time.monotonic())
 
     def leave(self, viewer: Viewer) -> None:
         """Let a viewer go, whatever it had waiting."""
@@ -278,9 +282,7 @@ class Hub:
         now_s = time.monotonic()
         for viewer, wanted in offers.items():
             viewer.offer(wanted, now_s)
-        if now_s - self._looked_s > HELD_LOOK_S:
-            self._looked_s = now_s
-            self._relieve()
+        self._look(now_s)
 
     def rates(self, tenant: str = TENANT) -> list[int]:
         """Give a tenant's points of each of the last RATE_SLOTS seconds, oldest first; less while the hub is young."""
@@ -303,8 +305,11 @@ class Hub:
     def _everybody(self) -> set[Viewer]:
         return set().union(*self._of_all.values(), *self._of_device.values())
 
-    def _relieve(self) -> None:
+    def _look(self, now_s: float) -> None:
         """Give up those who hold most until all together fit."""
+        if now_s - self._looked_s <= HELD_LOOK_S:
+            return
+        self._looked_s = now_s
         with self._lock:
             viewers = self._everybody()
         held = sorted((viewer.held_bytes(), id(viewer), viewer) for viewer in viewers)

@@ -232,11 +232,55 @@ def test_revoked_token_ends_the_feed(connect, dashboard, broker):
 
     del dashboard.platform.sessions["short-lived"]
 
+    assert closing_code(viewer) == 1008
+
+
+def closing_code(viewer) -> int:
     viewer.settimeout(10)
     opcode = websocket.ABNF.OPCODE_TEXT
     while opcode == websocket.ABNF.OPCODE_TEXT:
         opcode, closing = viewer.recv_data()
-    assert (opcode, int.from_bytes(closing[:2])) == (websocket.ABNF.OPCODE_CLOSE, 1008)
+    assert opcode == websocket.ABNF.OPCODE_CLOSE
+    return int.from_bytes(closing[:2])
+
+
+def test_reader_that_keeps_subscribing_does_not_outlive_its_token(connect, dashboard, broker):
+    dashboard.platform.sessions["busy"] = "viewer"
+    viewer = connect(header=["Authorization: Bearer busy"])
+    subscribe(viewer)
+    receive_after(broker, viewer, message(point()))
+    del dashboard.platform.sessions["busy"]
+    viewer.settimeout(0.1)
+
+    def is_ended() -> bool:
+        try:
+            subscribe(viewer)
+            return viewer.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE
+        except websocket.WebSocketTimeoutException:
+            return False
+        except OSError:
+            return True
+
+    wait_until(is_ended, 10, what="the end of the feed")
+
+
+def test_thousand_subscriptions_leave_nothing_behind(connect, dashboard, broker):
+    viewer = connect()
+    subscribe(viewer, devices=["first"])
+    receive_after(broker, viewer, message(point("first")))
+    pid = dashboard.worker_pid()
+    memory, threads = pss_kib(pid), open_files(pid)
+
+    for number in range(1_000):
+        subscribe(viewer, devices=[f"of-{number}-{at}" for at in range(20)], fields=["temp"])
+    subscribe(viewer, devices=["last"])
+
+    wait_until(
+        lambda: receive_after(broker, viewer, message(point("first"), point("last")))["points"] == [point("last")]
+    )
+    assert gauge(dashboard, "headwater_feed_viewers") == 1
+    assert pss_kib(pid) - memory < 10_000
+    assert open_files(pid) <= threads + POOL
 
 
 def test_registry_away_keeps_open_feeds_open(connect, dashboard, broker):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dashboard_api import hub as hub_module
 from dashboard_api.hub import (
     MAX_CONFLATED_BYTES,
+    MAX_HELD_BYTES,
     MAX_QUEUED,
     MAX_QUEUED_BYTES,
     MAX_STALL_S,
@@ -18,6 +19,7 @@ from dashboard_api.hub import (
     Viewer,
     encode,
 )
+from tests.support.waiting import wait_until
 from wire.feed import MAX_FRAME_BYTES, Subscription
 
 
@@ -327,3 +329,15 @@ def test_delays_to_the_store_are_those_the_writer_told_lately(monkeypatch: pytes
     assert hub.delays() == {"json/mqtt": {"p50": 0.01, "p95": 0.02, "p99": 0.03}}
     monkeypatch.setattr("dashboard_api.hub.DELAYS_FRESH_S", 0.0)
     assert hub.delays() == {}
+
+
+def test_viewers_that_name_too_many_devices_are_given_up():
+    hub, names = Hub(), [f"device-{number}" for number in range(10_000)]
+    viewers = [Viewer(Subscription(devices=names)) for _ in range(30)]
+
+    for viewer in viewers:
+        hub.join(viewer)
+    wait_until(lambda: hub.publish(b'{"points":[]}') or any(viewer.is_given_up for viewer in viewers), 5)
+
+    assert sum(viewer.held_bytes() for viewer in viewers) <= MAX_HELD_BYTES
+    assert sum(not viewer.is_given_up for viewer in viewers) > 20
