@@ -3,13 +3,19 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import orjson
 import pytest
 
+from compose.processes import DEMO_SCENARIOS
 from devices.types import ready
 from devices.types.rules import demand_sound
-from wire.devices import DeviceTypeSpec
+from ingest.validation import TypeChecker
+from simulators import scenario
+from simulators.dice import Dice
+from wire.devices import DeviceType, DeviceTypeSpec
 
 ROOT = Path(__file__).parents[3]
+MIDNIGHT_S = 1_790_035_200.0  # 2026-09-22T00:00:00Z
 PUMP = "/v1/device-types/pump"
 SCHEMA = {"type": "object", "properties": {"p": {"type": "number", "maximum": 9}}, "if": {}}
 
@@ -31,6 +37,20 @@ def test_shipped_types_of_the_demo_are_those_of_its_devices(name) -> None:
     made = DeviceTypeSpec.model_validate({"description": scenario["description"], "fields": scenario["fields"]})
 
     assert ready.read_all()[scenario["type"]] == made
+
+
+@pytest.mark.parametrize("name", DEMO_SCENARIOS.split(","))
+def test_shipped_types_take_all_that_demo_devices_send(name) -> None:
+    group = scenario.load(name).groups[0]
+    strict = ready.read_all()[group.type].model_dump() | {"name": name, "unknown_fields": "quarantine"}
+    checker = TypeChecker(DeviceType.model_validate(strict))
+
+    for seed in range(3):
+        model = group.make(Dice(str(seed)), MIDNIGHT_S, seed)
+        for minute in range(24 * 60):
+            sent = orjson.loads(orjson.dumps(model.values(MIDNIGHT_S + minute * 60)))
+            verdict = checker.check(sent)
+            assert (verdict.faults, verdict.missing, verdict.fields.keys()) == ([], None, sent.keys())
 
 
 def test_types_are_installed_once_and_existing_ones_left_alone(service) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.types.json_schema import from_schema, to_schema
-from devices.types.rules import demand_sound
 from wire.devices import DeviceTypeSpec
 from wire.errors import Unprocessable
 
@@ -48,23 +49,49 @@ def test_what_was_exported_is_imported_alike() -> None:
     assert from_schema(to_schema("pump", 3, spec)) == (spec, [])
 
 
-NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=6)
-PARTS = st.lists(
-    NAMES.map(lambda name: name.replace("\\", "").replace(".", "\\.")).filter(bool), min_size=1, max_size=3
+TEXT = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=12)
+NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=4)
+PARTS = st.one_of(NAMES, st.sampled_from(["a", "b", "ts", "time", "seq", "properties", "required", "type", "$ref", ""]))
+BOUND = st.one_of(st.none(), st.integers(-9, 9).map(float), st.floats(allow_nan=False, allow_infinity=False))
+
+
+def optional(strategy):
+    return st.one_of(st.none(), strategy)
+
+
+@st.composite
+def field_specs(draw):
+    made = {"type": draw(st.sampled_from(["float", "int", "bool", "string"])), "required": draw(st.booleans())}
+    made |= {"unit": draw(TEXT), "description": draw(TEXT)}
+    if made["type"] in ("float", "int"):
+        low, high = draw(BOUND), draw(BOUND)
+        made |= {"min": low, "max": max(low, high) if None not in (low, high) else high}
+    if made["type"] == "string":
+        made |= {"choices": draw(optional(st.lists(TEXT, min_size=1, max_size=3)))}
+        made |= {"max_length": draw(optional(st.integers(1, 65_536)))}
+    return made
+
+
+FIELDS = st.dictionaries(st.lists(PARTS, min_size=1, max_size=4).map(".".join).filter(bool), field_specs(), max_size=6)
+SPECS = st.fixed_dictionaries(
+    {"fields": FIELDS, "unknown_fields": st.sampled_from(["accept", "drop", "quarantine"]), "description": TEXT},
+    optional={
+        "time_unit": st.sampled_from(["auto", "s", "ms"]),
+        "time_key": TEXT,
+        "time_late_s": st.floats(0, 1e6),
+        "expected_interval_s": st.floats(0.001, 31_536_000),
+        "rate_limit": st.sampled_from([None, "", "20:1,600:60"]),
+        "retention_days": optional(st.integers(1, 36_500)),
+        "alerts": st.just([{"name": "gone", "when": "silent", "for_s": 60.0, "severity": "info"}]),
+    },
 )
-FIELDS = st.fixed_dictionaries({"type": st.sampled_from(["float", "int", "bool", "string"]), "required": st.booleans()})
-TAKEN = {"ts", "time", "timestamp", "Time", "boot_id", "seq"}
 
 
-@given(st.dictionaries(PARTS.map(".".join), FIELDS, max_size=6), st.sampled_from(["accept", "drop", "quarantine"]))
-def test_any_names_survive_the_way_there_and_back(fields, unknown) -> None:
-    names = [name for name in fields if not any(other.startswith(f"{name}.") for other in fields)]
-    kept = {name: fields[name] for name in names if name.partition(".")[0] not in TAKEN}
-    spec = DeviceTypeSpec.model_validate({"fields": kept, "unknown_fields": unknown})
+@given(SPECS)
+def test_any_type_survives_the_way_there_and_back(members) -> None:
+    spec = DeviceTypeSpec.model_validate(members)
 
-    back, ignored = from_schema(to_schema("t", 1, spec))
-
-    assert (back.fields, back.unknown_fields, ignored) == (spec.fields, unknown, [])
+    assert from_schema(json.loads(json.dumps(to_schema("t", 1, spec)))) == (spec, [])
 
 
 STRANGE = {
@@ -106,7 +133,7 @@ def test_schemas_of_other_people_are_read_as_far_as_they_go() -> None:
     }
     assert sorted(line.partition(":")[0] for line in ignored) == [
         "if",
-        "properties.either",
+        "properties.either.oneOf",
         "properties.far",
         "properties.far.$ref",
         "properties.gps.minProperties",
@@ -116,24 +143,83 @@ def test_schemas_of_other_people_are_read_as_far_as_they_go() -> None:
         "properties.temp.multipleOf",
         "properties.ts",
     ]
-    demand_sound(spec)
+
+
+OPENAPI = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "$id": "https://example.com/meter.json",
+    "$defs": {
+        "base": {"properties": {"serial": {"type": "string"}}, "required": ["serial"]},
+        "volt": {"type": ["number", "null"], "minimum": 0},
+    },
+    "allOf": [{"$ref": "https://example.com/meter.json#/$defs/base"}, {"required": ["l1", "l2", "l3", "l4", "l5"]}],
+    "properties": {
+        "l1": {"$ref": "#/$defs/volt"},
+        "l2": {"type": "number", "nullable": True},
+        "l3": {"oneOf": [{"type": "integer"}, {"type": "null"}]},
+        "l4": {"enum": ["on", None]},
+        "l5": {"type": "integer", "minimum": 1, "exclusiveMinimum": True},
+        "l6": {"oneOf": [{"type": "number"}, {"type": "string"}]},
+        "at": {"type": "object", "properties": {"x": {"oneOf": [{}, {}]}}},
+    },
+}
+
+
+def test_newer_drafts_and_openapi_are_read_and_null_is_no_value() -> None:
+    spec, ignored = from_schema(OPENAPI)
+
+    found = {name: field.model_dump(exclude_defaults=True) for name, field in spec.fields.items()}
+    assert found == {
+        "serial": {"type": "string", "required": True},
+        "l1": {"min": 0},
+        "l2": {},
+        "l3": {"type": "int"},
+        "l4": {"type": "string", "choices": ["on"]},
+        "l5": {"type": "int", "min": 2, "required": True},
+    }
+    assert ignored == [
+        "properties.l6.oneOf: no single type is not taken for a field",
+        "properties.at.properties.x.oneOf: no single type is not taken for a field",
+    ]
+
+
+NUMBER = {"type": "number"}
 
 
 @pytest.mark.parametrize(
-    "schema",
+    ("schema", "place"),
     [
-        {"type": "array"},
-        {"properties": []},
-        {"$ref": "#", "type": "string"},
-        {"properties": {"x": {"type": "string", "maxLength": -1}}},
-        {"properties": {}, "x-headwater-type": {"no_such": 1}},
-        {"$ref": "#"},
-        {"nonsense": 1},
-        {"properties": {"": {"type": "number"}}},
+        ({"type": "array"}, "type"),
+        ({"properties": []}, "properties"),
+        ({"$ref": "#", "type": "string"}, "type"),
+        ({"$ref": "#"}, "type"),
+        ({"nonsense": 1}, "type"),
+        ({"oneOf": [{"properties": {"a": NUMBER}}, {"properties": {"b": NUMBER}}]}, "oneOf"),
+        ({"properties": {"x": {"type": "string", "maxLength": -1}}}, "properties.x.maxLength"),
+        ({"properties": {"x": {"type": "string", "enum": []}}}, "properties.x.enum"),
+        ({"properties": {"x": {"properties": {"y.z": NUMBER | {"minimum": 2, "maximum": 1}}}}},
+         "properties.x.properties.y.z.minimum"),
+        ({"properties": {"": NUMBER}}, "properties."),
+        ({"properties": {str(each): NUMBER for each in range(257)}}, "properties"),
+        ({"properties": {}, "x-headwater-type": {"no_such": 1}}, "x-headwater-type.no_such"),
+        ({"properties": {}, "x-headwater-type": {"time_unit": 5}}, "x-headwater-type.time_unit"),
+        ({"properties": {}, "x-headwater-type": {"alerts": [{"name": "a", "when": "above"}]}},
+         "x-headwater-type.alerts.0.field"),
     ],
-)
-def test_what_can_be_no_type_is_refused(schema) -> None:
-    with pytest.raises(Unprocessable):
+)  # fmt: skip
+def test_what_can_be_no_type_is_refused_with_its_place(schema, place) -> None:
+    with pytest.raises(Unprocessable) as refusal:
+        from_schema(schema)
+
+    assert refusal.value.fields == (place,)
+    assert refusal.value.detail.startswith(f"{place}: ")
+
+
+def test_small_schema_that_opens_out_without_end_is_refused() -> None:
+    ten = {str(each): {"$ref": "#/$defs/node"} for each in range(10)}
+    schema = {"$defs": {"node": {"type": "object", "properties": ten}}, "$ref": "#/$defs/node"}
+
+    with pytest.raises(Unprocessable, match="opens out to more than 5000 places"):
         from_schema(schema)
 
 
