@@ -113,6 +113,7 @@ def to_options(args: argparse.Namespace) -> Options:
         duration_s=duration_s,
         ramp_hz=1000 / args.ramp_interval_ms if args.ramp_interval_ms else args.ramp,
         version=VERSIONS[args.version],
+        topic=args.topic or topics.telemetry("%i", args.protocol),
         window=args.inflight,
         keepalive_s=args.keepalive,
         mqtt=mqtt,
@@ -149,7 +150,7 @@ def _orders(args: argparse.Namespace, scenarios: Sequence[scenario.Scenario]) ->
 
 # Flags that are an option of the same name.
 _AS_GIVEN = (
-    *("processes", "transport", "protocol", "qos", "topic", "size", "batch", "outbox", "url", "ca", "register"),
+    *("processes", "transport", "protocol", "qos", "size", "batch", "outbox", "url", "ca", "register"),
     *("type", "credentials", "seed", "faults", "answers", "firmware", "verify", "ledger", "report", "metrics_port"),
 )
 # Flags that the report repeats.
@@ -168,6 +169,8 @@ def _check(options: Options) -> None:
         raise UsageError("--verify goes with neither --no-register nor --forever")
     if options.transport == "mqtt" and options.batch > 1:
         raise UsageError("--batch is for --transport http")
+    if options.protocol != "json" and options.batch > 1:
+        raise UsageError("--batch goes as NDJSON, with --protocol json only")
     if options.transport == "http" and not options.register:
         raise UsageError("--no-register is for --transport mqtt")
     _check_control(options)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import orjson
 
 from simulators.dice import Dice
 from simulators.faults import CLOCK_JUMPS_MS, LATE_MS, FaultRates, spoil
 from simulators.outbox import Outgoing, Sender
+from simulators.payloads import speak
 from simulators.scenario import Model
 
-PROTOCOLS = ("json",)
 RIGHT, LATE = 0, 1  # clocks: what a reading's time is off by; the rest of the list is of wrong device clocks
 _OFFSETS_MS = (0, -LATE_MS, *CLOCK_JUMPS_MS)
-_PAD = b',"pad":"%s"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +23,7 @@ class Habits:
     backlog_limit: int = 500  # readings a device keeps while it cannot send; further ones are not taken
     is_line: bool = False  # payloads travel as lines of a larger body
     has_odd_times: bool = False  # late readings or wrong clocks occur
+    protocol: str = "json"  # of payloads.FORMATS
 
 
 class Device:
@@ -41,6 +38,7 @@ class Device:
         "_last_ts",
         "_render",
         "_seq",
+        "_write",
         "device_id",
         "index",
         "offered",
@@ -50,7 +48,7 @@ class Device:
     def __init__(self, index: int, device_id: str, boot_id: str, habits: Habits, model: Model, dice: Dice) -> None:
         self.index, self.device_id, self._boot = index, device_id, boot_id
         self._habits, self._dice = habits, dice
-        self._render = _renderer(model)
+        self._render, self._write = speak(habits.protocol, model, habits.size)
         self._seq = self._boots = 0
         self._clock = RIGHT
         self._last_ts = [0] * (len(_OFFSETS_MS) if habits.has_odd_times else 1)
@@ -76,9 +74,7 @@ class Device:
         if fault == "drop":
             return True  # its number is used up: a gap that the platform can see
         ts = self._next_ts(now_ns, LATE if fault == "late" else self._clock)
-        payload = b'{"ts":%d,"boot_id":"%s","seq":%d,"values":%s}' % (ts, self._boot.encode(), seq, values)
-        if habits.size > len(payload):
-            payload = payload[:-2] + _PAD % (b"x" * (habits.size - len(payload) - len(_PAD) + 4))
+        payload = self._write(ts, self._boot, seq, values)
         self.offered += 1
         outgoing = Outgoing(self.index, seq, ts, payload, boot_id=self._boot)
         if fault == "malformed":
@@ -111,9 +107,3 @@ class Device:
 
 
 _CLOCKS = tuple(each for each in range(len(_OFFSETS_MS)) if each != LATE)
-
-
-def _renderer(model: Model) -> Callable[[float], bytes]:
-    """Take a model's own way to JSON, or make one."""
-    own: Callable[[float], bytes] | None = getattr(model, "render", None)
-    return own or (lambda now_s: orjson.dumps(model.values(now_s)))

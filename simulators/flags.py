@@ -9,10 +9,9 @@ from typing import Any, NoReturn
 from simulators import scenario
 from simulators.conditions import parse_conditions
 from simulators.control import Answers, parse_answers
-from simulators.device import PROTOCOLS
 from simulators.faults import parse_faults
+from simulators.payloads import FORMATS
 from simulators.units import parse_duration, parse_rate
-from wire import topics
 
 BAD_ARGUMENTS = 2
 DEFAULT_FAIL_IF = "lost>0,duplicates>0"  # with --verify
@@ -100,13 +99,15 @@ def _add_messages(group: argparse._ArgumentGroup) -> None:
 
 def _add_target(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--transport", choices=["mqtt", "http"], default="mqtt", help="mqtt or http (mqtt)")
-    group.add_argument("--protocol", choices=sorted(PROTOCOLS), default="json", help="payload format (json)")
+    group.add_argument(
+        "--protocol", choices=sorted(FORMATS), default="json", help="payloads in cbor, json or msgpack (json)"
+    )
     group.add_argument("-q", "--qos", type=int, choices=[0, 1], default=1, help="0 or 1; mqtt only (1)")
     group.add_argument(
         "-V", "--version", choices=sorted(VERSIONS), default="4", help="MQTT version: 4 (= 3.1.1) or 5 (4)"
     )
     group.add_argument(
-        "-t", "--topic", default=topics.telemetry("%i"), help="topic, %%i = device id (devices/%%i/telemetry)"
+        "-t", "--topic", help="topic, %%i = device id (devices/%%i/telemetry, the protocol's name behind it)"
     )
     group.add_argument(
         "-k", "--keepalive", type=_at_least(0), default=30, metavar="S", help="MQTT keep-alive, 0 = none (30)"

@@ -28,6 +28,7 @@ class HttpSettings:
     endpoint: Endpoint
     path: str = "/v1/telemetry"
     batch: int = 1  # readings per request; more than one goes as NDJSON
+    media_type: str = "application/json"  # of a single one
     timeout_s: float = 30.0
 
 
@@ -180,9 +181,9 @@ class HttpSender:
             self._headers = self._make_headers()
 
     def _make_headers(self) -> str:
-        media = "application/json" if self._settings.batch == 1 else "application/x-ndjson"
+        media_type = self._settings.media_type if self._settings.batch == 1 else "application/x-ndjson"
         bearer = f"Authorization: Bearer {self._login.bearer}\r\n" if self._login.bearer else ""
-        return f"Content-Type: {media}\r\n{bearer}"
+        return f"Content-Type: {media_type}\r\n{bearer}"
 
 
 def _quarantined(response: Response) -> set[int]:

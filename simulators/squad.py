@@ -20,6 +20,7 @@ from simulators.ledger import Ledger
 from simulators.mqtt import MqttClient, MqttSettings
 from simulators.options import Options
 from simulators.outbox import Login, Renew, Sender
+from simulators.payloads import FORMATS
 from simulators.platform_api import PlatformApi, read_token
 from simulators.poster import HttpSender, HttpSettings
 from simulators.probe import Probe
@@ -206,12 +207,13 @@ class Squad:
     def _habits(self, *, has_odd_times: bool) -> Habits:
         options = self._order.options
         limit = max(50, options.batch * 2, min(_BACKLOG_DEVICE, _BACKLOG_TOTAL // options.devices))
-        return Habits(self._ts_ns, options.size, limit, options.batch > 1, has_odd_times)
+        return Habits(self._ts_ns, options.size, limit, options.batch > 1, has_odd_times, options.protocol)
 
     def _sender_factory(self, network: Dice) -> SenderFactory:
         options, journal, renew = self._order.options, self._journal, self._renew
         if options.transport == "http":
-            http = HttpSettings(self._endpoint, batch=options.batch)
+            media_type = FORMATS[options.protocol].media_type
+            http = HttpSettings(self._endpoint, batch=options.batch, media_type=media_type)
             return lambda login: HttpSender(http, login, journal, network, renew)
         host, port = options.mqtt
         tls = (self._tls or ssl.create_default_context()) if options.mqtt_tls else None

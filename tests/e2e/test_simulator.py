@@ -29,13 +29,15 @@ def sim(installation: Installation, tmp_path: Path, command: str, *more: str) ->
     return result.returncode, json.loads(report.read_text())
 
 
-@pytest.mark.parametrize(("transport", "processes"), [("mqtt", "1"), ("mqtt", "2"), ("http", "2")])
+@pytest.mark.parametrize(
+    ("transport", "processes", "protocol"), [("mqtt", "1", "json"), ("mqtt", "2", "cbor"), ("http", "2", "msgpack")]
+)
 def test_verdict_is_exact_with_every_fault(
-    installation: Installation, tmp_path: Path, transport: str, processes: str
+    installation: Installation, tmp_path: Path, transport: str, processes: str, protocol: str
 ) -> None:
     code, report = sim(
         installation, tmp_path, "run", "-c", "30", "--rate", "5/s", "--ramp", "200/s", "--duration", "5s", "--verify",
-        "--faults", FAULTS, "--transport", transport, "--processes", processes,
+        "--faults", FAULTS, "--transport", transport, "--processes", processes, "--protocol", protocol,
     )  # fmt: skip
 
     assert code == 0, report

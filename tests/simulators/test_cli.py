@@ -301,6 +301,7 @@ def test_ledger_is_kept_where_told(broker: Mosquitto, tmp_path: Path) -> None:
         (["--mqtt", "gate:0"], "--mqtt: not an address"),
         (["--verify", "--forever"], "--verify goes with neither"),
         (["--batch", "5"], "--batch is for --transport http"),
+        (["--batch", "5", "--transport", "http", "--protocol", "cbor"], "--batch goes as NDJSON"),
         (["--transport", "http", "--no-register"], "--no-register is for --transport mqtt"),
         (["--ca", "/nowhere.pem"], "--ca: no such file"),
         (["--report", "/nowhere/out.json"], "--report: no such folder: /nowhere"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import cbor2
+import msgpack
 import pytest
 
 from simulators.device import Device, Habits
@@ -167,3 +170,21 @@ def test_full_memory_takes_no_reading() -> None:
 
     assert taken == [True, True, True, False, False]
     assert [outgoing.seq for outgoing in bench.basket.kept] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "read"), [("json", json.loads), ("cbor", cbor2.loads), ("msgpack", msgpack.unpackb)]
+)
+@pytest.mark.parametrize("size", [0, 60, 130, 500, 70_000])
+def test_every_format_says_the_same_in_as_many_bytes(protocol: str, read: Callable[[bytes], Any], size: int) -> None:
+    bench, plain = Bench(protocol=protocol, size=size), Bench()
+
+    bench.fire()
+    plain.fire()
+
+    content = bench.basket.kept[0].payload
+    found, expected = read(content), plain.bodies()[0]
+    is_padded = found["values"].pop("pad", None) is not None
+    assert size <= len(content)
+    assert len(content) <= size + 4 or not size or not is_padded
+    assert found == expected
