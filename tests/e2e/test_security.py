@@ -172,37 +172,71 @@ def test_five_hundred_slow_clients_keep_nobody_waiting(installation: Installatio
     assert (answers, pages) == ([202] * 20, [200] * 2)
 
 
+BODY = b"0\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 SMUGGLED = [
-    b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-    b"Transfer-Encoding : chunked\r\n",
-    b"Transfer-Encoding: xchunked\r\n",
-    b"Transfer-Encoding: chunked, identity\r\n",
-    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-    b"Transfer-Encoding:\x0bchunked\r\n",
-    b"Content-Length: 4\r\nContent-Length: 5\r\n",
-    b"Content-Length: 4, 4\r\n",
-    b"Content-Length: +4\r\n",
-    b"Content-Length: 0x4\r\n",
-    b"Content-Length: -4\r\n",
-    b"Content-Length: 4\r\nContent_Length: 400\r\nX: \x00\r\n",
+    (framing, BODY)
+    for framing in (
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b'Transfer-Encoding: "chunked"\r\n',
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: chunked, chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n",
+        b"X: a\r\n Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 4\r\n\x0bTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n",
+        b"Content-Length: 4, 4\r\n",
+        b"Content-Length: 5 5\r\n",
+        b"Content-Length: 1_0\r\n",
+        b"Content-Length: +4\r\n",
+        b"Content-Length: 0x4\r\n",
+        b"Content-Length: -4\r\n",
+        b"Content-Length:\r\n",
+        b"Content-Length: 4\r\nContent_Length: 400\r\nX: \x00\r\n",
+        b"Host: b\r\n",
+    )
 ]
+BAD_CHUNKS = [
+    (CHUNKED, size + b"\r\nbody\r\n0\r\n\r\n") for size in (b"0x4", b"+4", b"-4", b"4_", b"4;a\nb", b"", b"f" * 17)
+] + [(CHUNKED, b"4\r\nbodyXX0\r\n\r\n")]
+# gunicorn refuses what nginx mends before it passes it on with a length.
+BARE_BYTES = [
+    (CHUNKED, b"4\nbody\n0\n\n"), (CHUNKED, b"4 \r\nbody\r\n0\r\n\r\n"), (CHUNKED, b"4;a=\0\r\nbody\r\n0\r\n\r\n"),
+    (b"X: a\nTransfer-Encoding: chunked\r\n", BODY), (b"Content-Length: 99999999999999999999\r\n", BODY),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["/v1/telemetry", "/v1/devices", "/login"])
-@pytest.mark.parametrize("framing", SMUGGLED)
-def test_request_of_two_readings_gets_one_answer_at_most(installation: Installation, framing: bytes, path: str) -> None:
+@pytest.mark.parametrize("door", ["gateway", "devices", "dashboard", "ingest-json"])
+def test_request_of_two_readings_gets_one_answer_at_most(installation: Installation, door: str, path: str) -> None:
+    """Through the gateway, and as nobody but a service could: straight to gunicorn's loop and gevent workers."""
+    ports = json.loads((installation.data / "run/ports.json").read_text()) | {"gateway": installation.port}
+    is_gateway, faults = door == "gateway", []
+
+    for framing, body in SMUGGLED + BAD_CHUNKS + ([] if is_gateway else BARE_BYTES):
+        received = smuggle(installation, ports[door], path, framing, body)
+        statuses = re.findall(rb"^HTTP/1.1 (\d+)", received, re.MULTILINE)
+        # A head that is read in two ways is refused; a body so late that it may have been answered for something else.
+        refused = (b"400", b"501") if (framing, body) in SMUGGLED else (b"400", b"401", b"404", b"413", b"422", b"501")
+        faults += [] if len(statuses) == 1 and statuses[0] in refused else [(framing, body, statuses)]
+
+    assert faults == []
+
+
+def smuggle(installation: Installation, port: int, path: str, framing: bytes, body: bytes) -> bytes:
+    """Send an odd request with another one behind it, which would be answered with 200; give all that comes back."""
     inner = b"GET /v1/devices HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + installation.token.encode() + b"\r\n\r\n"
-    head = f"POST {path} HTTP/1.1\r\nHost: a\r\n".encode() + framing + b"\r\n"
-    with socket.create_connection(("127.0.0.1", installation.port), timeout=10) as connection:
-        connection.sendall(head + b"0\r\n\r\n" + inner)
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\n".encode() + framing + b"\r\n" + body + inner)
         connection.shutdown(socket.SHUT_WR)
-        received = b""
         while chunk := connection.recv(65_536):
             received += chunk
-
-    assert received.count(b"HTTP/1.1 ") == 1
-    assert received.split()[1] in (b"400", b"501")
+    return received
 
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40)
@@ -248,54 +282,11 @@ def test_guessing_has_to_wait_and_names_nobody(installation: Installation) -> No
     session_of(installation, "guessed")
 
     known = [log_in(installation, "guessed", f"wrong {number}").status for number in range(6)]
+    right = log_in(installation, "guessed", "a long enough secret").status
     unknown = [log_in(installation, "nobody-of-this-name", f"wrong {number}").status for number in range(6)]
 
     assert known == unknown == [401] * 5 + [429]
-    assert log_in(installation, "guessed", "a long enough secret").status == 429
-
-
-def test_secrets_are_nowhere_but_where_they_belong(installation: Installation) -> None:
-    canary = installation.add_device("canary-device")
-    installation.wait_for_broker(canary)
-    made = installation.call("POST", "/v1/tokens", {"name": "canary", "role": "viewer"}).body["token"]
-    session = session_of(installation, "canary", "canary-word-of-a-person")
-    for content in (b'{"a":1}', b"no json", b'{"a":' * 30):
-        installation.post(canary, content)
-        installation.post(None, content, path=f"/api/v1/{canary.bearer}/telemetry")
-        installation.publish(canary, f"devices/{canary.id}/telemetry", content)
-    for token in (made, session, canary.bearer, f"{made}@other"):
-        for path in ("/v1/devices", "/v1/devices/%00", "/v1/audit", "/nosuch", f"/v1/query/latest?device={canary.id}"):
-            installation.call("GET", path, Authorization=f"Bearer {token}")
-    log_in(installation, "canary", "canary-word-of-a-person2")
-    secrets = [canary.secret, made, session, "canary-word-of-a-person", installation.token]
-    secrets += [
-        path.read_text().strip() for path in (installation.data / "secrets").iterdir() if path.suffix == ".token"
-    ]
-
-    seen = {
-        "log": installation.output(),
-        "audit": json.dumps(installation.get("/v1/audit?limit=1000")),
-        "ps": " ".join(_told(pid) for pid in pids(installation)),
-    }
-    seen |= {
-        str(path): path.read_bytes().decode("latin-1")
-        for path in installation.data.rglob("*")
-        if path.is_file() and "secrets" not in path.relative_to(installation.data).parts
-    }
-    metrics = {port: _metrics(port) for port in json.loads((installation.data / "run/ports.json").read_text()).values()}
-    assert [port for port, text in metrics.items() if "# TYPE" not in text or canary.id in text] == []
-    assert len(seen) > 10
-    seen |= {f"metrics at {port}": text for port, text in metrics.items()}
-    assert [(where, secret[:6]) for where, text in seen.items() for secret in secrets if secret in text] == []
-
-
-def _metrics(port: int) -> str:
-    return urllib3.request("GET", f"http://127.0.0.1:{port}/metrics", timeout=5.0).data.decode()
-
-
-def _told(pid: int) -> str:
-    told = [Path(f"/proc/{pid}/{name}").read_bytes().decode("latin-1") for name in ("cmdline", "environ")]
-    return " ".join(told)
+    assert right == 429
 
 
 def test_doors_are_on_this_machine_only(installation: Installation) -> None:
