@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from devices.broker.management import Management
 from devices.broker.mosquitto_file import MosquittoFile
 from devices.bulk import api as bulk_api
 from devices.bulk.service import JOB_KIND as BULK_KIND
-from devices.bulk.service import Bulk, Deeds
+from devices.bulk.service import Bulk, More
 from devices.config import DevicesConfig
 from devices.control.door import DeviceDoor
 from devices.control.wiring import QUICK_PATHS, Control
@@ -135,7 +134,7 @@ def _start(*threaded: Control | Hosted) -> Workers:
     return workers
 
 
-def _add_registry(routes: Api, database: Database, registry: Registry, deeds: Mapping[str, Deeds]) -> Runner:
+def _add_registry(routes: Api, database: Database, registry: Registry, deeds: More) -> Runner:
     """Add the routes of devices and of long work about them; give what does it."""
     api.add_routes(routes, registry)
     rows = JobStore(database)

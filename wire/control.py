@@ -110,6 +110,19 @@ class CommandPage(BaseModel):
     next: str | None
 
 
+class Withdraw(Model):
+    """Which commands nobody wants any more: those of a bulk action, by its job."""
+
+    job: Annotated[str, Field(min_length=1, max_length=32)]
+
+
+class Withdrawn(BaseModel):
+    """How many commands were cancelled; `open` = there are more, ask again."""
+
+    cancelled: int
+    open: bool
+
+
 class CommandDown(BaseModel):
     """A command as its device gets it, on every way."""
 

@@ -25,10 +25,14 @@ def configure(commands: Any) -> None:
     listing.add_argument("--name", metavar="NAME")
     listing.add_argument("--limit", type=at_least_one, metavar="N", help="at most so many (default: all)")
     finish(listing, _list)
-    for name, help_text, run in (("show", "show a command", _show), ("cancel", "end a command", _cancel)):
-        one = command.add_parser(name, help=help_text)
-        one.add_argument("id")
-        finish(one, run)
+    one = command.add_parser("show", help="show a command")
+    one.add_argument("id")
+    finish(one, _show)
+    cancel = command.add_parser("cancel", help="end a command, or all that a bulk action sent")
+    which = cancel.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", nargs="?")
+    which.add_argument("--job", metavar="ID", help="of the bulk action")
+    finish(cancel, _cancel)
     wait = command.add_parser("wait", help="wait for the end of a command; exit code 0 only when it succeeded")
     wait.add_argument("id")
     wait.add_argument("--timeout", type=float, default=300.0, metavar="S", help="default 300")
@@ -80,7 +84,14 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _cancel(given: argparse.Namespace) -> int:
-    return _tell(given, [connect(given).call("POST", path("commands", f"{given.id}:cancel"))])
+    if given.job is None:
+        return _tell(given, [connect(given).call("POST", path("commands", f"{given.id}:cancel"))])
+    cancelled, is_open = 0, True
+    while is_open:
+        told = connect(given).call("POST", "/v1/commands:cancel", {"job": given.job})
+        cancelled, is_open = cancelled + told["cancelled"], told["open"]
+    tables.show([{"job": given.job, "cancelled": cancelled}], ("job", "cancelled"), as_json=given.json)
+    return 0
 
 
 def _wait(given: argparse.Namespace) -> int:

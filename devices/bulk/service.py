@@ -1,12 +1,14 @@
 """Bulk actions: what a query finds when the action is asked for, device by device in a job. Knows no HTTP and no SQL.
 
 Which devices are meant is settled at the start: an action may change what the query finds. Every deed is one that may
-be done twice, so a turn that a crash interrupted is simply repeated.
+be done twice, so a turn that a crash interrupted is simply repeated. What an action can take back is taken back when
+its job is cancelled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,12 +24,14 @@ from wire.finding import BulkAction, BulkPreview, BulkRequest, Membership, Updat
 from wire.jobs import JobView
 
 JOB_KIND = "device.bulk"
-PART = 50  # devices a turn: each is a transaction of its own
+PART = 50  # devices a turn where each is a transaction of its own
+PART_TOGETHER = 500  # where they share one
 EXAMPLES = 10
 SHOWN_FAILURES = 20  # with the job; all of them are in its output
 _ACTION: TypeAdapter[Any] = TypeAdapter(BulkAction)
-Do = Callable[[str], object]
+Do = Callable[[Sequence[str]], Sequence[object]]  # to each device; a HeadwaterError is why it failed
 Deeds = Callable[[Job, Any], Do]
+Undo = Callable[[Job], Step]
 
 
 class Queue(Protocol):
@@ -59,13 +63,18 @@ class GroupRows(Protocol):
     def take_out(self, tenant: str, name: str, devices: Sequence[str], who: Who) -> tuple[int, Sequence[str]]: ...
 
 
+@dataclass(slots=True, frozen=True)
+class More:
+    """Further actions, by the name of what they do."""
+
+    deeds: Mapping[str, Deeds]
+    undo: Mapping[str, Undo]  # a turn of taking back what a cancelled job did
+
+
 class Bulk:
     """Starts bulk actions and does their turns; thread-safe."""
 
-    def __init__(
-        self, registry: Registry, finder: Finder, groups: GroupRows, inputs: Inputs, more: Mapping[str, Deeds]
-    ) -> None:
-        """Prepare; `more` makes the deeds of further actions, by the name of what they do."""
+    def __init__(self, registry: Registry, finder: Finder, groups: GroupRows, inputs: Inputs, more: More) -> None:
         self._registry = registry
         self._finder = finder
         self._groups = groups
@@ -74,7 +83,7 @@ class Bulk:
 
     def kind(self) -> Kind:
         """Describe its jobs."""
-        return Kind(self._take_part)
+        return Kind(self._take_part, self._take_back)
 
     def preview(self, tenant: str, tree: Node) -> BulkPreview:
         """Tell what an action would reach: how many, and the first of them."""
@@ -90,7 +99,8 @@ class Bulk:
         if isinstance(wanted.action, Membership):
             self._groups.find(by[0], wanted.action.group)
         ids = self._finder.ids(by[0], tree)
-        parts = [orjson.dumps(ids[start : start + PART]).decode() for start in range(0, len(ids), PART)]
+        size = PART_TOGETHER if wanted.action.do in self._more.deeds else PART
+        parts = [orjson.dumps(ids[start : start + size]).decode() for start in range(0, len(ids), size)]
         return queue.start(JOB_KIND, {"query": wanted.query, "action": dump(wanted.action)}, by, len(ids), parts)
 
     def _take_part(self, job: Job) -> Step:
@@ -100,7 +110,11 @@ class Bulk:
             return Step(is_last=True)
         ids: list[str] = orjson.loads(content)
         do = self._deed(_ACTION.validate_python(job.spec["action"]), job)
-        failures = [failure for device in ids if (failure := _attempt(do, device)) is not None]
+        failures = [
+            {"id": device, "code": outcome.code, "detail": outcome.detail}
+            for device, outcome in zip(ids, do(ids), strict=True)
+            if isinstance(outcome, HeadwaterError)
+        ]
         shown = (job.result.get("failures", []) + failures)[:SHOWN_FAILURES]
         return Step(
             done=len(ids) - len(failures),
@@ -110,10 +124,18 @@ class Bulk:
             output="".join(orjson.dumps(failure).decode() + "\n" for failure in failures),
         )
 
+    def _take_back(self, job: Job) -> Step:
+        undo = self._more.undo.get(job.spec["action"]["do"])
+        return Step(is_last=True) if undo is None else undo(job)
+
     def _deed(self, action: Any, job: Job) -> Do:
+        if action.do in self._more.deeds:
+            return self._more.deeds[action.do](job, action)
+        one = self._deed_of_one(action, job)
+        return lambda devices: [_attempt(one, device) for device in devices]
+
+    def _deed_of_one(self, action: Any, job: Job) -> Callable[[str], object]:
         registry, who = self._registry, job.who
-        if action.do in self._more:
-            return self._more[action.do](job, action)
         if isinstance(action, Update):
             return lambda device: registry.change(device, action.patch, who)
         if isinstance(action, Membership):
@@ -125,14 +147,14 @@ class Bulk:
         return lambda device: verbs[action.do](device, who)
 
 
-def _attempt(do: Do, device: str) -> dict[str, str] | None:
+def _attempt(do: Callable[[str], object], device: str) -> HeadwaterError | None:
     """Do it to one device; give why it failed, or None."""
     try:
         do(device)
     except RetryLater:
         raise
     except HeadwaterError as error:
-        return {"id": device, "code": error.code, "detail": error.detail}
+        return error
     return None
 
 

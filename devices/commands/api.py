@@ -17,7 +17,7 @@ from devices.commands.service import CommandVerbs, show, show_down, to_wanted
 from devices.commands.state import CommandFilter
 from devices.control.door import DeviceDoor
 from devices.twins.api import Wait
-from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView
+from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView, Withdraw, Withdrawn
 from wire.devices import Model
 from wire.errors import BadRequest
 from wire.registry import Text
@@ -106,6 +106,11 @@ def _add_one(api: Api, commands: CommandVerbs) -> None:
             return show(commands.await_end(tenant, command_id, call.query.wait))
         finally:
             places.release()
+
+    @api.route("POST", "/v1/commands:cancel", "operator", body=Withdraw, answers={200: Withdrawn})
+    def cancel_commands(call: Call) -> Withdrawn:
+        """End the commands of a bulk action that have not ended, 1,000 at once."""
+        return commands.cancel_of_job(call.actor.tenant, call.body.job.replace("\0", ""), who(call))
 
     @api.route("POST", COMMAND + ":cancel", "operator", answers={200: CommandView})
     def cancel_command(call: Call) -> CommandView:

@@ -14,13 +14,14 @@ from devices.commands.state import Command, CommandFilter, HandedOver, Reply, Wa
 from devices.control.news import ANY, Bell
 from devices.rows import Who
 from wire.clock import NS_PER_S
-from wire.control import CommandCreate, CommandDown, CommandView
+from wire.control import CommandCreate, CommandDown, CommandView, Withdrawn
 from wire.devices import DeviceIdentity
 from wire.errors import HeadwaterError, NotFound
 from wire.topics import is_device_id
 
 ENDED = Counter("headwater_commands_ended", "Commands that ended, by how", ["state"])
 SENT = Counter("headwater_commands_sent", "Commands handed out, by the way", ["via"])
+AT_ONCE = 1_000  # cancelled in one transaction: others wait for it
 LEASE_S = 30.0  # how long a protocol's service has to report what it claimed
 
 
@@ -30,6 +31,7 @@ class Commands(Protocol):
     def add(self, tenant: str, wanted: Sequence[Wanted], who: Who) -> list[Command | HeadwaterError]: ...
     def find(self, tenant: str, command_id: str) -> Command: ...
     def search(self, wanted: CommandFilter) -> list[Command]: ...
+    def open_of_job(self, tenant: str, job: str, limit: int) -> list[str]: ...
     def change(
         self, ids: Sequence[str], change: Callable[[Command, int], Command], who: Who | None = None
     ) -> dict[str, Command]: ...
@@ -60,6 +62,12 @@ class CommandVerbs:
             raise outcome
         return outcome
 
+    def send_all(self, tenant: str, wanted: Sequence[Wanted], who: Who) -> list[Command | HeadwaterError]:
+        """Queue commands for many devices, in one transaction; each has its own outcome."""
+        outcomes = self._store.add(tenant, wanted, who)
+        self._bell.ring()
+        return outcomes
+
     def find(self, tenant: str, command_id: str) -> Command:
         """Give a command.
 
@@ -87,9 +95,11 @@ class CommandVerbs:
         found = self.find(tenant, command_id)
         return self._change([found.id], life.cancelled, who)[found.id]
 
-    def cancel_all(self, ids: Sequence[str]) -> None:
-        """End those that nobody wants any more."""
-        self._change(ids, life.cancelled)
+    def cancel_of_job(self, tenant: str, job: str, who: Who) -> Withdrawn:
+        """End commands that a bulk action sent and that have not ended; at most AT_ONCE."""
+        ids = self._store.open_of_job(tenant, job, AT_ONCE + 1)
+        ended = self._change(ids[:AT_ONCE], life.cancelled, who)
+        return Withdrawn(cancelled=len(ended), open=len(ids) > AT_ONCE)
 
     def expire(self, ids: Sequence[str]) -> None:
         """End those whose deadline is over."""

@@ -41,6 +41,7 @@ class Wanted:
     retries: int = 5
     idempotency_key: str | None = None
     job: str | None = None
+    deadline_ns: int | None = None  # instead of deadline_s, when others have the same
 
 
 @dataclass(slots=True, frozen=True)
@@ -108,6 +109,7 @@ class HandedOver:
 
 def begin(wanted: Wanted, tenant: str, actor: str, now_ns: int) -> Command:
     """Make a queued command; its place in the order comes with keeping it."""
+    deadline_ns = now_ns + int(wanted.deadline_s * NS_PER_S) if wanted.deadline_ns is None else wanted.deadline_ns
     return Command(
         id=f"c{now_ns:016x}{secrets.token_hex(4)}",
         tenant=tenant,
@@ -119,7 +121,7 @@ def begin(wanted: Wanted, tenant: str, actor: str, now_ns: int) -> Command:
         state="queued",
         active=True,
         created_ns=now_ns,
-        deadline_ns=now_ns + int(wanted.deadline_s * NS_PER_S),
+        deadline_ns=deadline_ns,
         due_ns=now_ns,
         retry_ns=now_ns,
         tries=0,

@@ -106,6 +106,12 @@ class CommandStore:
                     raise NotFound(f"no device {wanted.device!r}", code="device_not_found")
         return found
 
+    def open_of_job(self, tenant: str, job: str, limit: int) -> list[str]:
+        """Give the ids of a job's commands that have not ended, oldest first."""
+        query = select(_C.id).where(_C.tenant == tenant, _C.job == job, _C.active.is_(True))
+        with self._database.read() as connection:
+            return list(connection.execute(query.order_by(_C.seq).limit(limit)).scalars())
+
     def change(self, ids: Sequence[str], change: Change, who: Who | None = None) -> dict[str, Command]:
         """Replace commands by what `change` makes of them; where one ends, the next of its device has its turn.
 
@@ -183,6 +189,8 @@ class CommandStore:
             is_same = (before.name, before.params) == (wanted.name, wanted.params)
             text = f"the key {wanted.idempotency_key!r} was used for another command"
             return before if is_same else Conflict(text, code="idempotency_conflict")
+        if made.deadline_ns <= made.created_ns:
+            return Conflict("the deadline was over before it was sent", code="deadline_over")
         if waiting.get(wanted.device, 0) >= self._queue:
             text = f"{wanted.device} has {self._queue} commands that have not ended"
             return Conflict(text, code="too_many_commands")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from chassis.web import Api
 from chassis.workers import Workers
-from devices.bulk.service import Deeds
+from devices.bulk.service import Do, More
 from devices.commands import api as commands_api
 from devices.commands import hook
 from devices.commands.mqtt import OVERDUE_S, CommandTraffic, Deadlines
@@ -21,7 +21,7 @@ from devices.control.link import BrokerLink
 from devices.control.news import Bell, NewsStore
 from devices.database.engine import Database
 from devices.internal.lookups import LookupStore
-from devices.jobs.kinds import Job
+from devices.jobs.kinds import Job, Step
 from devices.presence import api as presence_api
 from devices.presence.journal import PresenceJournal
 from devices.twins import api as twins_api
@@ -67,18 +67,29 @@ class Control:
         self._bell.start(workers)
         workers.every("device-visits", FLUSH_S, self._door.flush)
 
-    def deeds(self) -> dict[str, Deeds]:
+    def deeds(self) -> More:
         """Name what bulk actions can do with commands and twins."""
 
-        def command(job: Job, action: SendCommand) -> Callable[[str], object]:
+        def command(job: Job, action: SendCommand) -> Do:
             wanted = to_wanted("", action.command, job.id, job.id)
-            return lambda device: self._commands.send(job.tenant, replace(wanted, device=device), job.who)
+            # From the start of the job: what a crash held up is not sent when nobody wants it any more.
+            wanted = replace(wanted, deadline_ns=job.created_ns + int(wanted.deadline_s * NS_PER_S))
 
-        def desire(job: Job, action: Desire) -> Callable[[str], object]:
+            def send(ids: Sequence[str]) -> Sequence[object]:
+                return self._commands.send_all(job.tenant, [replace(wanted, device=id_) for id_ in ids], job.who)
+
+            return send
+
+        def desire(job: Job, action: Desire) -> Do:
             edit = Edit("", "desired", merge.check(action.desired), job.who.actor)
-            return lambda device: self._twins.desire(job.tenant, edit.with_device(device), job.who)
+            return lambda ids: self._twins.desire_all(job.tenant, [edit.with_device(id_) for id_ in ids], job.who)
 
-        return {"command": command, "desire": desire}
+        def cancel(job: Job) -> Step:
+            withdrawn = self._commands.cancel_of_job(job.tenant, job.id, job.who)
+            total = job.result.get("cancelled", 0) + withdrawn.cancelled
+            return Step(result={"cancelled": total}, is_last=not withdrawn.open)
+
+        return More({"command": command, "desire": desire}, {"command": cancel})
 
     def chores(self) -> dict[str, Callable[[threading.Event], None]]:
         """Name the threads of which one process has one each."""

@@ -32,6 +32,7 @@ class Job:
     cursor: dict[str, Any] = field(default_factory=dict)  # as the last turn left it; not shown
     result: dict[str, Any] = field(default_factory=dict)
     is_cancelled: bool = False
+    created_ns: int = 0
 
 
 @dataclass(slots=True, frozen=True)

@@ -254,6 +254,7 @@ def _to_job(row: Any) -> Job:
         cursor=orjson.loads(row["cursor"]),
         result=orjson.loads(row["result"]),
         is_cancelled=row["is_cancelled"],
+        created_ns=row["created_ns"],
     )
 
 

@@ -21,7 +21,7 @@ from tests.e2e.platform import free_ports
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
-FLEET, IMPORTED, KILLS = 1_500, 4_000, 3
+FLEET, IMPORTED, SENT, KILLS = 1_500, 4_000, 2_500, 3
 
 
 class Registry:
@@ -125,3 +125,23 @@ def test_jobs_that_are_killed_do_and_tell_each_thing_once(registry: Registry) ->
     registry.call("POST", f"/v1/rotations/{rotation}:finish")
     wait_until(lambda: registry.call("GET", f"/v1/jobs/{rotation}")["state"] == "done", 60)
     assert held(registry, list(before)) == {row["device"]: {hash_token(row["secret"])} for row in rotated}
+
+
+def test_bulk_commands_that_are_killed_are_sent_once(registry: Registry) -> None:
+    import_of(registry, "d", SENT)
+    command = {"do": "command", "command": {"name": "blink", "deadline_s": 3600}}
+    sending = registry.call("POST", "/v1/devices:bulk", {"query": "id~d-*", "action": command})["id"]
+
+    for _ in range(2):
+        seen = registry.call("GET", f"/v1/jobs/{sending}")["done"]
+        wait_until(lambda seen=seen: registry.call("GET", f"/v1/jobs/{sending}")["done"] > seen, 60, what="it goes on")
+        registry.kill()
+        registry.start()
+    job = wait_until(lambda: (now := registry.call("GET", f"/v1/jobs/{sending}"))["state"] == "done" and now, 120)
+
+    assert (job["done"], job["failed"], job["total"]) == (SENT, 0, SENT)
+    sent, cursor = [], ""
+    while cursor is not None:
+        page = registry.call("GET", f"/v1/commands?job={sending}&limit=1000{cursor and f'&cursor={cursor}'}")
+        sent, cursor = sent + [item["device"] for item in page["items"]], page["next"]
+    assert sorted(sent) == sorted(f"d-{number}" for number in range(SENT))
