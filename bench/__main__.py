@@ -26,6 +26,7 @@ RUNS = {
     "single": "pipeline.py single --seconds 8",
     "batch": "pipeline.py batch --seconds 8",
     "broker": "broker.py",
+    "decode": "decode.py",
     "stages": "stages.py --batch 50 500 --turn 100 700 5000",
     "durability": "durability.py",
     "growth": "growth.py --rows 1000000",
