@@ -18,6 +18,7 @@ import pytest
 from compose import ports
 from compose.__main__ import build_parser
 from tests.compose.test_gateway import make_certificate
+from tests.e2e.platform import is_ready
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -50,7 +51,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-        wait_until(lambda: process.poll() is not None or made.status().get("ready"), 60)
+        wait_until(lambda: process.poll() is not None or is_ready(made.data, process.pid), 60)
         assert process.poll() is None, (folder / "log").read_text()
         yield made
     finally:
