@@ -16,6 +16,7 @@ import psycopg
 from devices.database.engine import Database
 from devices.database.schema import fill, migrate
 from tests.e2e.platform import free_ports
+from tests.support.tied import tied
 from tests.support.waiting import wait_until
 
 BINARIES = max(
@@ -55,15 +56,8 @@ class Cluster:
             "initdb", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-D", str(self._folder / "data")
         )
         settings = [word for each in (*FAST, f"unix_socket_directories={self._folder}") for word in ("-c", each)]
-        command = [
-            str(BINARIES / "postgres"),
-            "-D",
-            str(self._folder / "data"),
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(self._port),
-        ]
+        command = tied(str(BINARIES / "postgres"), "-D", str(self._folder / "data"))
+        command += ["-h", "127.0.0.1", "-p", str(self._port)]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen([*command, *settings], stdout=log, stderr=log, cwd="/", **NOT_ROOT)
         wait_until(self._answers, 20, "PostgreSQL")

@@ -17,6 +17,7 @@ import urllib3
 from compose import ports, state
 from compose.commands.status import collect
 from compose.folder import Folder
+from tests.support.tied import tied
 from tests.support.waiting import wait_until
 
 HEADWATER = str(Path(sys.executable).parent / "headwater")
@@ -59,7 +60,7 @@ class Installation:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, **environ: str) -> Installation:
-        command = [HEADWATER, "up", "--data", str(self.data), "--port", str(self.port)]
+        command = tied(HEADWATER, "up", "--data", str(self.data), "--port", str(self.port))
         command += ["--mqtt-port", str(self.mqtt), *self.arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

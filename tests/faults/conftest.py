@@ -22,6 +22,7 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def site(shared_site: Site) -> Iterator[Site]:
     yield shared_site
+    shared_site.end_runs()
     shared_site.wait_ready()
 
 
@@ -36,4 +37,5 @@ def shared_rigged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RiggedSi
 def rigged(shared_rigged: RiggedSite) -> Iterator[RiggedSite]:
     yield shared_rigged
     shared_rigged.heal()
+    shared_rigged.end_runs()
     shared_rigged.wait_ready()

@@ -38,7 +38,7 @@ class Site:
         self.data = installation.data
         self.mqtt = ("127.0.0.1", installation.mqtt)
         self.device_door = self.mqtt  # where the checker's devices find the broker
-        self._runs = 0
+        self._runs: list[Run] = []
 
     @cached_property
     def door(self) -> api.Door:
@@ -117,8 +117,13 @@ class Site:
 
     def run(self, name: str) -> Run:
         """Begin a run of the checker; devices of different runs have different names."""
-        self._runs += 1
-        return Run(self, f"{name}-{self._runs}")
+        self._runs.append(Run(self, f"{name}-{len(self._runs) + 1}"))
+        return self._runs[-1]
+
+    def end_runs(self) -> None:
+        """End the loads of runs that were never finished."""
+        for run in self._runs:
+            run.load.abandon()
 
 
 class RiggedSite(Site):

@@ -32,9 +32,11 @@ def test_jumping_clock_loses_and_repeats_nothing(rigged: RiggedSite, jumps: tupl
 
 def test_midnight_under_load_and_kills(rigged: RiggedSite) -> None:
     """The store begins a new day's file while devices and services see midnight, and its writer is killed then."""
-    offset_s = DAY_S - time.time() % DAY_S - 4.0
+    offset_s = 0.0
+    run = rigged.run("midnight").connect(4, 2, clock_ms=lambda: now_ms() + int(offset_s * 1000))
+    offset_s = DAY_S - time.time() % DAY_S - 2.0  # only now: connecting takes as long as the machine is busy
     rigged.set_clock(offset_s)
-    run = rigged.run("midnight").start(clock_ms=lambda: now_ms() + int(offset_s * 1000))
+    run.load.start()
     for _ in range(3):
         rigged.kill("writer")
         run.wait_acked(150)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 NOT_OURS = ("secrets", "run", "broker")  # made at the first start, or the broker's own
+
+
+@pytest.fixture
+def powered(tmp_path: Path) -> Iterator[RiggedSite]:
+    """A platform of which each file's last fsync is kept beside it."""
+    survivors = tmp_path / "survivors"
+    survivors.mkdir()
+    site = RiggedSite(tmp_path, FAULT_SURVIVES=str(survivors)).start()
+    yield site
+    site.end_runs()
+    site.stop()
 
 
 def cut_power(site: RiggedSite) -> None:
@@ -58,10 +70,8 @@ def keep_what_was_synced(folder: Path, survivors: Path) -> int:
     return changed
 
 
-def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
-    survivors = tmp_path / "survivors"
-    survivors.mkdir()
-    site = RiggedSite(tmp_path, FAULT_SURVIVES=str(survivors)).start()
+def test_what_was_acknowledged_survives_a_power_cut(powered: RiggedSite, tmp_path: Path) -> None:
+    site = powered
     run = site.run("power").start(mqtt=0, http=4)
     with site.frozen("writer"):  # some of it is in the store, some in the spool only
         run.wait_acked(50)
@@ -69,10 +79,9 @@ def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
     cut_power(site)
     for name in NOT_OURS:
         shutil.copytree(site.data / name, tmp_path / "kept" / name)
-    keep_what_was_synced(site.data, survivors)
+    keep_what_was_synced(site.data, tmp_path / "survivors")
     for name in NOT_OURS:
         shutil.copytree(tmp_path / "kept" / name, site.data / name, dirs_exist_ok=True)
     site.start()
 
     run.check()
-    site.stop()

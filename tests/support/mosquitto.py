@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from compose import ports
+from tests.support.tied import tied
 from tests.support.waiting import wait_until
 
 PROGRAM = "/usr/sbin/mosquitto"
@@ -40,7 +41,7 @@ class Mosquitto:
 
     def start(self) -> Self:
         self._process = subprocess.Popen(
-            [PROGRAM, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            tied(PROGRAM, "-c", str(self._config)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self.pid_file.write_text(str(self._process.pid))
         try:

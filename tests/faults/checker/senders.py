@@ -270,6 +270,17 @@ class Load:
         assert not left, f"{left} messages were not acknowledged within {within_s} s"
         assert not any(thread.is_alive() for thread in self._threads), "a post was not answered in time"
 
+    def abandon(self) -> None:
+        """End at once what `finish` has not ended: a test that failed must not go on sending beside the next."""
+        if self._stopping.is_set():
+            return
+        self._finishing.set()
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(30)
+        for device in (*self._mqtt_devices, *self._http_devices):
+            device.close()
+
     def _publish(self, per_tick: int) -> None:
         while not self._finishing.wait(TICK_S):
             self.publish(per_tick)
