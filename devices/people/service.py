@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from chassis.guessing import BackOff
@@ -15,7 +16,7 @@ from devices.rows import SYSTEM, OperatorRow, TokenRow, Who
 from wire import clock
 from wire.clock import NS_PER_S
 from wire.devices import TENANT, Principal, Role, allows
-from wire.errors import Forbidden, Unauthorized, Unprocessable
+from wire.errors import Conflict, Forbidden, Unauthorized, Unprocessable
 from wire.people import PasswordChange
 from wire.registry import Login, LoginAnswer, OperatorCreate, OperatorPatch, TokenCreate, TokenCreated
 
@@ -173,7 +174,8 @@ class Operators:
         """Make the first operator, when there is none."""
         if admin_hash and not self._operators.list(TENANT):
             row = OperatorRow(FIRST_OPERATOR, "platform", admin_hash, clock.now_ns())
-            self._operators.add(row, Who(SYSTEM))
+            with suppress(Conflict):  # another worker that starts at the same time was quicker
+                self._operators.add(row, Who(SYSTEM))
 
     def list(self, tenant: str) -> list[OperatorRow]:
         """Give all operators of a tenant in order of their names."""

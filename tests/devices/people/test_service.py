@@ -10,8 +10,9 @@ from werkzeug.security import generate_password_hash
 from chassis.tokens import hash_token
 from devices.database.tables import METADATA
 from devices.people.guessing import CHECKS_AT_ONCE, CHECKS_OF_ADDRESS, Checks
+from devices.people.service import Operators
 from tests.devices.running import ADMIN, Caller, Service
-from wire.errors import TooManyRequests
+from wire.errors import Conflict, TooManyRequests
 
 CHEAP = "pbkdf2:sha256:1"  # the strength of the hash is not the matter here
 
@@ -26,6 +27,19 @@ def staffed(config):
 def log_in(service: Service, name: str, password: str, remote_ip: str = "127.0.0.5"):
     body = {"name": name, "password": password, "remote_ip": remote_ip}
     return service.internal("POST", "/internal/operators:login", body)
+
+
+def test_worker_that_is_second_to_make_the_first_operator_starts_all_the_same() -> None:
+    class Behind:
+        """Shows nobody, and then somebody is there."""
+
+        def list(self, tenant):
+            return []
+
+        def add(self, operator, who):
+            raise Conflict("operator admin exists already", code="operator_exists")
+
+    Operators(Behind()).bootstrap(generate_password_hash("first password", CHEAP))
 
 
 def test_first_operator_logs_in_and_out(staffed) -> None:
