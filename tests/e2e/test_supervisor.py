@@ -99,6 +99,7 @@ def test_secrets_are_private_and_the_password_is_printed_once(tmp_path: Path) ->
 
 
 @pytest.mark.faults
+@pytest.mark.alone
 def test_everything_ends_within_ten_seconds_and_leaves_no_orphan(tmp_path: Path) -> None:
     installation = Installation(tmp_path / "data").start()
     processes = children_of(installation.pid)

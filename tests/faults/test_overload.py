@@ -24,7 +24,7 @@ from tests.faults.rig import Site
 from tests.faults.test_poison import ask_for_feed, frame, open_feed
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.alone]
 POSTS = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 3_000
 DEVICES = 100  # the gateway lets one have only a few posts in flight
 CONNECTIONS = 800  # a test may open so many without asking for more descriptors
