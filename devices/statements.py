@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Select, and_, bindparam, delete, insert, select
+from sqlalchemy import BindParameter, Select, and_, bindparam, delete, insert, select, update
 
 from devices.database.engine import Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
@@ -18,10 +18,13 @@ _OF_TENANT: BindParameter[str] = bindparam("of_tenant")
 _OF_DEVICE: BindParameter[str] = bindparam("of_device")
 _OF_KEY: BindParameter[str] = bindparam("of_key")
 _AT_HOME = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
-VIEW: Select[Any] = select(DEVICES, PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale).select_from(
-    DEVICES.outerjoin(PRESENCE, _AT_HOME)
-)
+HOME = DEVICES.outerjoin(PRESENCE, _AT_HOME)
+_SHOWN = ("tenant", "id", "type", "gateway", "state", "tags", "attributes", "created_ns", "updated_ns")
+VIEW: Select[Any] = select(
+    *(DEVICES.c[name] for name in _SHOWN), PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale
+).select_from(HOME)
 ONE = VIEW.where(DEVICES.c.tenant == _OF_TENANT, DEVICES.c.id == _OF_DEVICE)
+CHANGE = update(DEVICES).where(DEVICES.c.tenant == _OF_TENANT, DEVICES.c.id == _OF_DEVICE)  # what is given beside them
 CREDENTIALS_OF = (
     select(CREDENTIALS)
     .where(CREDENTIALS.c.tenant == _OF_TENANT, CREDENTIALS.c.device == _OF_DEVICE)

@@ -16,7 +16,7 @@ from devices.groups.store import group_finder
 from devices.query.sql import condition, is_broad
 from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
-from devices.statements import CREDENTIALS_OF, ONE, VIEW, read_fw, replace_rows
+from devices.statements import CHANGE, CREDENTIALS_OF, ONE, VIEW, read_fw, replace_rows
 from devices.tenants.store import demand_room
 from wire import clock
 from wire.errors import Conflict, NotFound
@@ -60,12 +60,12 @@ class DeviceStore:
         Raises:
             NotFound: no such device.
         """
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             return _to_view(_demand(connection, tenant, device_id))
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             return [_to_view(row) for row in _page(connection, tenant, wanted)]
 
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
@@ -84,7 +84,7 @@ class DeviceStore:
             del values["created_ns"], values["tenant"], values["id"]
             if new.attributes.get("fw") != old.attributes.get("fw"):
                 values |= read_fw(transaction, tenant, device_id, new.attributes.get("fw"))
-            transaction.execute(update(DEVICES).where(_is(tenant, device_id)).values(**values))
+            transaction.execute(CHANGE, {"of_tenant": tenant, "of_device": device_id} | values)
             replace_rows(transaction, DEVICE_TAGS, (_tag_rows(tenant, old), _tag_rows(tenant, new)))
             replace_rows(transaction, DEVICE_ATTRIBUTES, (_attribute_rows(tenant, old), _attribute_rows(tenant, new)))
             transaction.changed("device", [device_id])
@@ -129,7 +129,7 @@ class CredentialStore:
 
     def list(self, tenant: str, device_id: str) -> list[CredentialView]:
         """Give a device's credentials, oldest first."""
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             rows = connection.execute(CREDENTIALS_OF, {"of_tenant": tenant, "of_device": device_id})
             return [_to_credential_view(row) for row in rows.mappings()]
 

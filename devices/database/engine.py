@@ -6,8 +6,12 @@ in their order and the audit chain has no forks. Both are numbered when the tran
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +29,16 @@ BrokerForm = Callable[[CredentialRow], str]
 KEPT_CHANGES = 10_000
 BUSY_MS = 5_000
 POOL = 8  # connections kept: more threads than that rarely ask at once
-_WRITES = "headwater_writes"
+IDLE_S = 1.0  # a connection unused for so long is tried before it is used: asking each time costs a fifth of a read
+FORGET_EACH = 100  # changes, before the oldest are deleted
+_WRITES, _LOOKS = "headwater_writes", "headwater_looks"
+_BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _REVISION = "revision"  # the counter of changes, and the lock of all writes but those of presence
 # Made once: building a statement costs more than running it.
 _NAMED = COUNTERS.c.name == bindparam("counter")
 _LOCK = select(COUNTERS.c.value).where(_NAMED).with_for_update()
 _HEAD = select(COUNTERS.c.value, COUNTERS.c.text).where(COUNTERS.c.name == "audit").with_for_update()
-_COUNT = update(COUNTERS).where(_NAMED).values(value=bindparam("new"))
-_COUNT_AUDIT = update(COUNTERS).where(COUNTERS.c.name == "audit").values(value=bindparam("new"), text=bindparam("hash"))
+_COUNT = update(COUNTERS).where(_NAMED).values(value=bindparam("new"), text=bindparam("hash"))
 _FORGET = delete(CHANGES).where(CHANGES.c.revision <= bindparam("until"))
 _PRAGMAS = (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-2048")
 
@@ -67,22 +73,26 @@ class Write:
 
     def finish(self) -> None:
         """Number and insert what was collected."""
+        counted = []
         if self._changes:
-            self._finish_changes()
+            counted.append({"counter": _REVISION, "new": self._finish_changes(), "hash": ""})
         if self._deeds:
-            self._finish_audit()
+            seq, last_hash = self._finish_audit()
+            counted.append({"counter": "audit", "new": seq, "hash": last_hash})
+        self.execute(_COUNT, counted)
 
-    def _finish_changes(self) -> None:
+    def _finish_changes(self) -> int:
         old = self._revision
         if old is None:
             old = self.connection.execute(_LOCK, {"counter": _REVISION}).scalar_one()
         new = old + len(self._changes)
         rows = [{"revision": old + 1 + i, "kind": kind, "key": key} for i, (kind, key) in enumerate(self._changes)]
         self.connection.execute(insert(CHANGES), rows[-KEPT_CHANGES:])
-        self.connection.execute(_FORGET, {"until": new - KEPT_CHANGES})
-        self.connection.execute(_COUNT, {"counter": _REVISION, "new": new})
+        if old // FORGET_EACH != new // FORGET_EACH:
+            self.connection.execute(_FORGET, {"until": new - KEPT_CHANGES})
+        return new
 
-    def _finish_audit(self) -> None:
+    def _finish_audit(self) -> tuple[int, str]:
         seq, last_hash = self.connection.execute(_HEAD).one()
         rows = []
         for deed in self._deeds:
@@ -100,7 +110,7 @@ class Write:
             last_hash = chain(last_hash, row)
             rows.append(row | {"hash": last_hash})
         self.connection.execute(insert(AUDIT), rows)
-        self.connection.execute(_COUNT_AUDIT, {"new": seq, "hash": last_hash})
+        return seq, last_hash
 
 
 class Database:
@@ -110,23 +120,31 @@ class Database:
         """Open it; `for_broker` tells what is stored of a secret for the broker (its hash)."""
         self._for_broker = for_broker or _hash_of
         self.path = _sqlite_path(url, data)
-        self.engine = _open_sqlite(self.path) if self.path else create_engine(url, pool_size=POOL, pool_pre_ping=True)
-        self._reader = self.engine if self.path else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        self.engine = _open_sqlite(self.path) if self.path else _open_postgresql(url)
+        self._reader = self.engine if self.path else _open_postgresql(url, isolation_level="AUTOCOMMIT")
+        self._looker = self._reader.execution_options(**{_LOOKS: True})
         self._writer = self.engine.execution_options(**{_WRITES: True})
-        # Held during a write on SQLite: its own busy handler is unfair and gives up after BUSY_MS.
-        self._lock = threading.Lock()
+        self._turn = _FileTurn(self.path) if self.path else _Turns()
         self.token_writes = 0  # transactions of this process that changed a token, a session, or whom they speak for
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection with one consistent view."""
         with _translated(), self._reader.connect() as connection:
+            if self.path is None:
+                connection.exec_driver_sql(_BEGIN_READ)  # ends when the pool takes the connection back
+            yield connection
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """Give a connection on which each statement has a view of its own: without the cost of a transaction."""
+        with _translated(), self._looker.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self, lock: str = _REVISION) -> Iterator[Write]:
         """One write transaction, alone among those with the same lock; all of it is committed durably, or nothing."""
-        with _translated(), self._lock:
+        with _translated(), self._turn.wait(lock):
             with self._writer.begin() as connection:
                 value = connection.execute(_LOCK, {"counter": lock}).scalar()
                 revision = value if lock == _REVISION else None
@@ -138,7 +156,7 @@ class Database:
     @contextmanager
     def change_schema(self) -> Iterator[Connection]:
         """One bare transaction, of which all or nothing is committed."""
-        with _translated(), self._lock, self._writer.begin() as connection:
+        with _translated(), self._turn.wait(_REVISION), self._writer.begin() as connection:
             yield connection
 
     def is_reachable(self) -> bool:
@@ -153,12 +171,54 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self._reader.dispose()
 
 
 def chain(last_hash: str, row: dict[str, Any]) -> str:
     """Hash of an audit entry: covers all its columns and, through the hash before it, all older entries."""
     names = ("seq", "tenant", "time_ns", "actor", "action", "object", "detail", "remote_ip")
     return hashlib.sha256(last_hash.encode() + orjson.dumps([row[name] for name in names])).hexdigest()
+
+
+class _Turns:
+    """Lets the writers of this process wait for each other, so that they do not all wait on connections."""
+
+    def __init__(self) -> None:
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    @contextmanager
+    def wait(self, lock: str) -> Iterator[None]:
+        """Wait until no other writes under this lock."""
+        with self._locks[lock]:
+            yield
+
+
+class _FileTurn:
+    """Lets the writers of all processes of this machine wait for each other.
+
+    SQLite's own busy handler polls, is unfair, and gives up after BUSY_MS; here whoever waits is woken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def wait(self, _lock: str) -> Iterator[None]:
+        """Wait until no other writes: SQLite has one lock for all."""
+        with self._lock:
+            descriptor = self._open()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)  # which gives the turn away
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unavailable("the registry's folder cannot be written", code="registry_unavailable") from error
 
 
 def _hash_of(row: CredentialRow) -> str:
@@ -185,10 +245,27 @@ def _open_sqlite(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get(_WRITES):
+        options = connection.get_execution_options()
+        if options.get(_WRITES):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:  # takes no lock yet, so it has nothing to wait for and no error to be translated
+        elif not options.get(_LOOKS):  # takes no lock yet, so it has nothing to wait for and no error to be translated
             connection.connection.execute("BEGIN").close()
+
+    return engine
+
+
+def _open_postgresql(url: str, **options: Any) -> Engine:
+    engine = create_engine(url, pool_size=POOL, **options)
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info["idle_since_s"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def test(connection: Any, record: Any, _proxy: Any) -> None:
+        idle_s = time.monotonic() - record.info.get("idle_since_s", time.monotonic())
+        if idle_s > IDLE_S and not engine.dialect._do_ping_w_event(connection):  # noqa: SLF001 - as pool_pre_ping does
+            raise exc.InvalidatePoolError
 
     return engine
 

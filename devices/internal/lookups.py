@@ -79,7 +79,7 @@ class LookupStore:
 
     def revision(self) -> int:
         """Give the number of the newest change."""
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             return _revision(connection)
 
     def broker_credentials(

@@ -79,7 +79,7 @@ class JobStore:
         is_time = or_(JOBS.c.due_ns <= now_ns, JOBS.c.due_ns > now_ns + MAX_WAIT_NS)  # the latter: clock set back
         mine = and_(JOBS.c.state.in_(_LIVE), is_time)
         query = select(JOBS).where(mine).order_by(JOBS.c.due_ns, JOBS.c.id).limit(_DUE_AT_ONCE)
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             return [_to_job(row) for row in connection.execute(query).mappings()]
 
     def live(self, kind: str) -> Sequence[Job]:

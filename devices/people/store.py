@@ -91,7 +91,7 @@ class TokenStore:
     def principal_of(self, sha256: str, now_ns: int, tenant: str | None = None) -> Principal | None:
         """Tell whose token or session this is; None when there is none, it is over, or may not act in `tenant`."""
         session = select(OPERATORS, SESSIONS.c.expires_ns).join_from(SESSIONS, OPERATORS, _SESSION_OF)
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             row = connection.execute(select(TOKENS).where(TOKENS.c.sha256 == sha256)).mappings().first()
             kind = "token"
             if row is None:

@@ -182,7 +182,7 @@ class TypeStore:
     def activate_due(self, now_ns: int) -> Sequence[tuple[str, int]]:
         """Put in force what was scheduled for a time that has come; give type and version of each."""
         due = and_(_V.state == "scheduled", _V.due_ns <= now_ns)
-        with self._database.read() as connection:  # twice a second: no write lock while there is nothing to do
+        with self._database.look() as connection:  # twice a second: no write lock while there is nothing to do
             if connection.execute(select(_V.id).where(due).limit(1)).first() is None:
                 return []
         done = []
