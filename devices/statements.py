@@ -19,7 +19,7 @@ _OF_DEVICE: BindParameter[str] = bindparam("of_device")
 _OF_KEY: BindParameter[str] = bindparam("of_key")
 _AT_HOME = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
 HOME = DEVICES.outerjoin(PRESENCE, _AT_HOME)
-_SHOWN = ("tenant", "id", "type", "gateway", "state", "tags", "attributes", "created_ns", "updated_ns")
+_SHOWN = ("tenant", "id", "type", "gateway", "state", "tags", "attributes", "fw", "created_ns", "updated_ns")
 VIEW: Select[Any] = select(
     *(DEVICES.c[name] for name in _SHOWN), PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale
 ).select_from(HOME)

@@ -55,7 +55,7 @@ DEVICES = Table(
     Column("fw_order", String(512).with_variant(String(512, collation="C"), "postgresql")),  # see query.versions
     PrimaryKeyConstraint("tenant", "id"),
     Index("devices_by_id", "id", unique=True),  # in the whole installation: the broker knows no tenants
-    Index("devices_by_type", "tenant", "type"),
+    Index("devices_by_type", "tenant", "type", "id"),
 )
 
 DEVICE_TAGS = Table(
@@ -67,7 +67,7 @@ DEVICE_TAGS = Table(
     Column("value", String(256), nullable=False),
     PrimaryKeyConstraint("tenant", "device", "key"),
     of_device(),
-    Index("device_tags_by_value", "tenant", "key", "value"),
+    Index("device_tags_by_value", "tenant", "key", "value", "device"),
 )
 
 CREDENTIALS = Table(
@@ -135,6 +135,8 @@ PRESENCE = Table(
     PrimaryKeyConstraint("tenant", "device"),
     of_device(),
 )
+_ONLINE = PRESENCE.c.online.is_(True)
+Index("presence_online", PRESENCE.c.tenant, PRESENCE.c.device, sqlite_where=_ONLINE, postgresql_where=_ONLINE)
 
 TOKENS = Table(
     "tokens",

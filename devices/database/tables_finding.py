@@ -26,7 +26,7 @@ DEVICE_ATTRIBUTES = Table(  # DEVICES.attributes is for reading, this is for fin
     Column("number", Double),
     PrimaryKeyConstraint("tenant", "device", "key"),
     of_device(),
-    Index("device_attributes_by_value", "tenant", "key", "value"),
+    Index("device_attributes_by_value", "tenant", "key", "value", "device"),
 )
 
 GROUPS = Table(

@@ -14,6 +14,7 @@ from devices.query.parser import parse
 from devices.query.sql import FindGroup, condition
 from devices.query.tree import BadQuery, Compare, Field, Node
 from devices.rows import Deed, Who
+from devices.statements import HOME
 from wire import clock
 from wire.errors import Conflict, NotFound
 from wire.finding import GroupCreate, GroupView
@@ -137,7 +138,8 @@ class GroupStore:
             if connection.execute(select(DEVICES.c.id).where(this)).first() is None:
                 raise NotFound(f"no device {device!r}", code="device_not_found")
             names = connection.execute(query).scalars().all()
-            here = {name: select(DEVICES.c.id).where(this, _condition(connection, tenant, name)) for name in names}
+            asked = select(DEVICES.c.id).select_from(HOME).where(this)
+            here = {name: asked.where(_condition(connection, tenant, name)) for name in names}
             return [name for name, found in here.items() if connection.execute(found).first() is not None]
 
 
@@ -164,7 +166,7 @@ _demand_sense: Callable[[Connection, str, str], Any] = _condition  # a query tha
 def _to_view(connection: Connection, row: Any, at_most: int | None) -> GroupView:
     found = _condition(connection, row["tenant"], row["name"])
     bound = None if at_most is None else at_most + 1
-    some = select(DEVICES.c.id).where(found).order_by(DEVICES.c.id).limit(bound).subquery()
+    some = select(DEVICES.c.id).select_from(HOME).where(found).order_by(DEVICES.c.id).limit(bound).subquery()
     count = int(connection.execute(select(func.count()).select_from(some)).scalar_one())
     return GroupView(
         name=row["name"],

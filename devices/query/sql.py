@@ -2,7 +2,8 @@
 
 Every condition that can be NULL is closed where it is negated, so `not` takes exactly what is left. Conditions on other
 tables are sets of ids: both databases then begin with the smallest. A set that may hold most devices (`online`, an
-attribute above a bound) takes long to make: where something else narrows the devices down, each is looked up by itself.
+attribute above a bound) takes long to make: where something else narrows the devices down, each is looked up by itself,
+its presence in the row that `devices.statements.HOME` joins. So every statement with a condition selects from there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_, select, true
+from sqlalchemy import ColumnElement, and_, false, func, not_, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
@@ -174,6 +175,8 @@ class _Compiler:
         return known
 
     def _among(self, table: Any, *conditions: Condition) -> Condition:
+        if self._is_narrowed and table is PRESENCE:
+            return func.coalesce(and_(*conditions), false()).is_(True)
         owned = select(table.c.device).where(table.c.tenant == self._tenant, *conditions)
         if self._is_narrowed and table in _BROAD:
             return owned.where(table.c.device == DEVICES.c.id).correlate(DEVICES).exists()

@@ -9,6 +9,7 @@ from devices.database.tables import DEVICES
 from devices.groups.store import group_finder
 from devices.query.sql import condition
 from devices.query.tree import Node
+from devices.statements import HOME
 
 
 class Finder:
@@ -21,12 +22,12 @@ class Finder:
         """Give the ids that follow `after`, in their order."""
         with self._database.read() as connection:
             found = condition(tree, tenant, group_finder(connection, tenant))
-            query = select(DEVICES.c.id).where(found, DEVICES.c.id > after).order_by(DEVICES.c.id)
+            query = select(DEVICES.c.id).select_from(HOME).where(found, DEVICES.c.id > after).order_by(DEVICES.c.id)
             return list(connection.execute(query.limit(limit)).scalars())
 
     def count(self, tenant: str, tree: Node, at_most: int | None = None) -> int:
         """Count what a query finds, as far as `at_most`."""
         with self._database.read() as connection:
             found = condition(tree, tenant, group_finder(connection, tenant))
-            some = select(DEVICES.c.id).where(found).order_by(DEVICES.c.id).limit(at_most).subquery()
+            some = select(DEVICES.c.id).select_from(HOME).where(found).order_by(DEVICES.c.id).limit(at_most).subquery()
             return int(connection.execute(select(func.count()).select_from(some)).scalar_one())

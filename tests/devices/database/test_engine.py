@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 from alembic import command
@@ -74,7 +75,7 @@ def describe(connection) -> dict[str, object]:
     more = {
         name: (
             [key | {"name": ""} for key in found.get_foreign_keys(name)],  # SQLite names one only where it was renewed
-            sorted(map(str, found.get_indexes(name))),
+            sorted(str(key | {"dialect_options": _plain(key)}) for key in found.get_indexes(name)),
             sorted(map(str, found.get_unique_constraints(name))),
         )
         for name in columns
@@ -82,6 +83,10 @@ def describe(connection) -> dict[str, object]:
     counters = connection.execute(text("SELECT * FROM counters ORDER BY name")).all()
     version = connection.execute(text("SELECT * FROM alembic_version")).all()
     return {name: (columns[name], more[name]) for name in columns} | {"rows": (counters, version)}
+
+
+def _plain(index: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in index.get("dialect_options", {}).items()}
 
 
 def test_fresh_start_does_not_import_alembic(tmp_path) -> None:

@@ -26,6 +26,7 @@ from devices.query.parser import parse
 from devices.query.sql import condition
 from devices.query.tree import BadQuery
 from devices.rows import DeviceFilter, NewDevice, Who
+from devices.statements import HOME
 from devices.store import DeviceStore
 from wire.clock import NS_PER_S, format_ns
 from wire.registry import CredentialCreate
@@ -104,7 +105,9 @@ def find(database) -> Callable[[str], set[str]]:
             ways = [
                 condition(tree, TENANT, group_finder(connection, TENANT), is_narrowed=each) for each in (False, True)
             ]
-            whole, one_by_one = (set(connection.execute(select(DEVICES.c.id).where(way)).scalars()) for way in ways)
+            whole, one_by_one = (
+                set(connection.execute(select(DEVICES.c.id).select_from(HOME).where(way)).scalars()) for way in ways
+            )
         assert whole == one_by_one
         return whole
 
