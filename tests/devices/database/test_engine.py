@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
 
-from devices.database.engine import Database
+from devices.database.engine import IDLE_S, Database
 from devices.database.schema import MIGRATIONS, SCHEMA_VERSION, create, migrate, upgrade
+from tests.support.waiting import wait_until
 from wire.errors import Unavailable
 
 
@@ -172,6 +177,87 @@ def test_parallel_writers_keep_revisions_and_audit_whole(service) -> None:
     assert changes["revision"] == 61  # the bootstrap token came first
     verdict = service.admin("GET", "/v1/audit:verify").json
     assert (verdict["ok"], verdict["entries"]) == (True, 61)
+
+
+@ON_SQLITE
+def test_processes_write_in_turn_and_lose_nothing(service, config) -> None:
+    argv = [sys.executable, "-c", IMPATIENT, str(config.data)]
+    processes = [subprocess.Popen([*argv, name]) for name in ("a", "b")]
+
+    assert [process.wait() for process in processes] == [0, 0]
+    assert len(service.internal("GET", "/internal/changes?since=0").json["devices"]) == 48
+    verdict = service.admin("GET", "/v1/audit:verify").json
+    assert (verdict["ok"], verdict["entries"]) == (True, 49)
+
+
+IMPATIENT = """
+import pathlib, sys, threading
+from devices.database import engine
+from devices.rows import NewDevice, Who
+from devices.store import DeviceStore
+
+engine._PRAGMAS = ("busy_timeout=0", *engine._PRAGMAS[1:])  # whoever meets a lock of SQLite fails at once
+store = DeviceStore(engine.Database("sqlite:", pathlib.Path(sys.argv[1])))
+failed = []
+
+def register(name):
+    try:
+        for n in range(12):
+            store.add([NewDevice(f"{sys.argv[2]}{name}-{n}", None, {}, False, None)], Who("test"), "device.create")
+    except Exception as error:
+        failed.append(error)
+
+threads = [threading.Thread(target=register, args=(name,)) for name in "cd"]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit(str(failed) if failed else 0)
+"""
+
+
+@pytest.mark.parametrize("config", ["postgresql"], indirect=True)
+def test_connections_that_broke_while_idle_are_not_used(config) -> None:
+    database = Database(config.registry, config.data)
+    ways = (database.read, database.look, database.write)
+    _use(*ways)
+    broken_s = _break_connections(database)
+
+    wait_until(lambda: time.monotonic() - broken_s > IDLE_S)
+
+    _use(*ways)
+    database.close()
+
+
+@pytest.mark.parametrize("config", ["postgresql"], indirect=True)
+def test_connections_that_broke_in_use_are_replaced(config) -> None:
+    database = Database(config.registry, config.data)
+    ways = (database.read, database.look, database.write)
+    _use(*ways)
+    _break_connections(database)
+
+    for way in ways:
+        with contextlib.suppress(Unavailable):
+            _use(way)
+
+    _use(*ways)
+    database.close()
+
+
+def _use(*ways: Callable[[], AbstractContextManager[Any]]) -> None:
+    for way in ways:
+        with way() as opened:
+            opened.execute(text("SELECT 1"))
+
+
+def _break_connections(database: Database) -> float:
+    """End all sessions of this database, as a restart of the server would; give when, on the steady clock."""
+    outside = create_engine(database.engine.url)
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    with outside.connect() as connection:
+        assert connection.execute(text(others + "pg_backend_pid()")).all()
+    outside.dispose()
+    return time.monotonic()
 
 
 def test_parallel_patches_lose_nothing(service) -> None:
