@@ -24,7 +24,7 @@ MODULES = {
     "control": ("command", "twin"),
     "enrol": ("enrol",),
     "authority": ("ca",),
-    "tenants": ("tenant",),
+    "tenants": ("tenant", "usage"),
     "audit": ("audit",),
     "access": ("token", "operator", "invitation"),
     "quarantine": ("quarantine",),

@@ -27,6 +27,7 @@ from dashboard_api import (
     people,
     session,
     type_pages,
+    usage,
 )
 from dashboard_api.config import DashboardConfig
 from dashboard_api.directory import PeerDirectory
@@ -63,7 +64,10 @@ def create_app(config: DashboardConfig | None = None) -> Flask:
     )
     source = FeedSource(config.broker, config.broker_username, config.broker_password, ports.hub.publish)
     source.start(ports.workers)
-    return assemble(config, ports)
+    app = assemble(config, ports)
+    most = app.extensions["headwater.feed"].take_most
+    ports.workers.start("usage", lambda: usage.tell_until(ports.workers.stopping, ports.devices, most))
+    return app
 
 
 def assemble(config: DashboardConfig, ports: Ports) -> Flask:
@@ -91,6 +95,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     documents.install(app, described)
     browser.install(app)
     app.jinja_env.globals |= {"broker": config.broker, "provider": config.oidc_label if config.oidc_issuer else ""}
-    Feed(ports.hub, tokens, directory, ports.workers.stopping).install(app)
-    app.extensions["headwater.workers"] = ports.workers
+    feed = Feed(ports.hub, tokens, directory, ports.workers.stopping)
+    feed.install(app)
+    app.extensions |= {"headwater.workers": ports.workers, "headwater.feed": feed}
     return app

@@ -109,7 +109,8 @@ class Feed:
         self._tokens = tokens
         self._stopping = stopping
         self._open = Counter[str]()  # connections by tenant, also those that have not subscribed yet
-        self._lock = threading.Lock()  # guards _open
+        self._most: dict[str, int] = {}  # the most of them since it was told
+        self._lock = threading.Lock()  # guards the two above
 
     def install(self, app: Flask) -> None:
         """Put the route into the app."""
@@ -166,6 +167,13 @@ class Feed:
                 detail = f"{mine} viewers of this tenant are open, limit {most}"
                 raise TooManyRequests(detail, retry_after_s=30, code="feed_quota")
             self._open[principal.tenant] += 1
+            self._most[principal.tenant] = max(self._most.get(principal.tenant, 0), mine + 1)
+
+    def take_most(self) -> dict[str, int]:
+        """Give the most readers that each tenant had open at one time since this was asked the last time."""
+        with self._lock:
+            most, self._most = self._most, {tenant: count for tenant, count in self._open.items() if count}
+        return most
 
     def _release(self, _error: BaseException | None) -> None:
         """Forget a connection, however it ended."""

@@ -19,6 +19,7 @@ PREVIEW_CHARACTERS = 600
 PREVIEW_BYTES = 240  # of what is no text
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 SMALL_S = 0.0005
+THOUSAND = 1_000
 UNITS = {
     "Cel": "\N{DEGREE SIGN}C", "deg": "\N{DEGREE SIGN}", "%RH": "%", "Ohm": "\u03a9", "m2": "m\u00b2", "m3": "m\u00b3",
     "m3/h": "m\u00b3/h", "m3/s": "m\u00b3/s", "1/min": "min\u207b\u00b9", "g/m3": "g/m\u00b3", "kg/m3": "kg/m\u00b3",
@@ -51,6 +52,15 @@ def unit(shown: str) -> str:
 def count(shown: float | None) -> str:
     """Write a count with separators; a dash when it is not known."""
     return "\N{EN DASH}" if shown is None else f"{shown:,.0f}"
+
+
+def size(shown: int) -> str:
+    """Write a number of bytes in the decimal unit that leaves one to three digits before the point."""
+    amount, units = float(shown), iter(("bytes", "kB", "MB", "GB", "TB"))
+    name = next(units)
+    while round(amount) >= THOUSAND and (larger := next(units, "")):
+        amount, name = amount / THOUSAND, larger
+    return f"{amount:,.0f} {name}" if name == "bytes" or amount >= 100 else f"{amount:,.1f} {name}"  # noqa: PLR2004
 
 
 def rate(shown: float | None) -> str:
@@ -154,4 +164,5 @@ def plain(shown: Any) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "value": value, "count": count, "rate": rate, "seconds": seconds, "since": since, "moment": moment,
     "preview": preview, "spans": spans, "iso": iso, "given": given, "unit": unit, "quoted": quoted, "plain": plain,
+    "size": size,
 }  # fmt: skip

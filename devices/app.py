@@ -71,6 +71,7 @@ from devices.store import CredentialStore, DeviceStore
 from devices.tenants import api as tenants_api
 from devices.tenants.service import Tenants
 from devices.tenants.store import TenantStore
+from devices.tenants.usage import UsageStore
 from devices.types import schedule
 from devices.types import wiring as types
 from devices.types.store import TypeStore
@@ -175,7 +176,7 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     """Add the routes of topics that need little but the database."""
     types.add_routes(routes, database, HttpPeer(config.ingest_url, config.service_token, timeout_s=types.TRIAL_S))
     oidc.add_routes(routes, config, database, seal)
-    tenants_api.add_routes(routes, Tenants(TenantStore(database)))
+    tenants_api.add_routes(routes, Tenants(TenantStore(database)), UsageStore(database))
     gateways_api.add_routes(routes, GatewayStore(database))
     ways = EnrolmentStore(database)
     door = Door(ways, seal)

@@ -31,7 +31,7 @@ from ingest.protocols import PROTOCOLS, SERVICES, served_by
 from ingest.quarantine import Quarantine
 from ingest.rates import RateLimits
 from ingest.replay import Replayer
-from ingest.reports import SEND_S, Reports
+from ingest.reports import SEND_S, USAGE_TURNS, Reports
 from ingest.service import IngestService
 from ingest.shed import ShedCount
 from ingest.spool.batcher import GroupCommit
@@ -133,9 +133,14 @@ def _start(workers: Workers, config: IngestConfig, service: IngestService, ports
         service.save_counts()
 
     def report_until_stopped() -> None:
+        turn = 0
         while not workers.stopping.wait(SEND_S):
             report()
+            turn += 1
+            if turn % USAGE_TURNS == 0:
+                ports.reports.tell_usage()
         report()  # what was counted since, before the process ends
+        ports.reports.tell_usage()
 
     def poll_until_stopped() -> None:
         has_answered = ports.gate.poll()

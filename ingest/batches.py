@@ -19,6 +19,7 @@ from ingest.quarantine import WAITS, Item, Kept, RawMessage, Refused
 from ingest.rates import LIMITED, Bands
 from ingest.readings import Reading
 from ingest.reports import AuditEntry
+from ingest.usage import Use
 from ingest.validation import TypeChecker
 from wire import topics
 
@@ -43,6 +44,7 @@ class BatchSorting:
         self.endings: list[Ending] = []
         self.refused: list[Refused] = []
         self.counts: Counter[tuple[str, str]] = Counter()  # (protocol, end) -> readings
+        self.used: list[Use] = []
         self._ports = ports
         self._protocols = protocols
         self._bridge = bridge
@@ -100,11 +102,8 @@ class BatchSorting:
             if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
                 continue
             self._seen[device.id] = delivery.received_ns
-            if device.is_held:
-                raw = message.to_raw(checker, is_readable=True)
-                self._hold(_Held(index, protocol_name, [], [WAITS]), raw)
-                continue
-            count = self._read(index, message, checker)
+            count = self._wait(index, message, checker) if device.is_held else self._read(index, message, checker)
+            self.used.append((device.tenant, count, size))
             if is_limited:
                 rates.charge(message.whose, rate, count)
         self._ports.reports.note_all_seen(self._seen)
@@ -131,6 +130,11 @@ class BatchSorting:
         self._readings += readings
         self._positions += [position] * len(readings)
         self._accepted[protocol] += len(readings)
+
+    def _wait(self, index: int, message: Message, checker: TypeChecker | None) -> int:
+        """Keep a message until its device is accepted; how many readings it holds is seen then."""
+        self._hold(_Held(index, message.protocol.name, [], [WAITS]), message.to_raw(checker, is_readable=True))
+        return 0
 
     def _read(self, index: int, message: Message, checker: TypeChecker | None) -> int:
         """Take a message in; give how many readings it held."""

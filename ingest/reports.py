@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from chassis import logs
 from chassis.metrics import Counter
 from chassis.peers import Peer
+from ingest.usage import Usage
 from wire.devices import TENANT
 from wire.errors import HeadwaterError, PeerUnavailable
 
@@ -22,6 +23,9 @@ SEND_S = 2.0
 MAX_SEEN = 100_000
 MAX_SEEN_PER_CALL = 5_000  # keeps a call far below the registry's body limit
 MAX_AUDIT = 1_000
+SPENT = ("messages", "points", "bytes")
+USAGE_TURNS = 5  # usage is told each fifth time, every 10 s: a write of the registry's database
+MAX_TENANTS_PER_CALL = 1_000
 SAME_AUDIT_S = 60.0  # the same attempt again within this time is not told again
 MAX_TEXT = 256
 
@@ -44,6 +48,7 @@ class Reports:
     """Collects and sends. Thread-safe; `send` is called by one thread."""
 
     def __init__(self, registry: Peer) -> None:
+        self.usage = Usage()
         self._registry = registry
         self._lock = threading.Lock()  # guards the five below
         self._http: dict[str, int] = {}
@@ -91,6 +96,16 @@ class Reports:
         if audit and self._call("/internal/audit", {"entries": [_shown(entry) for entry in audit]}):
             with self._lock:
                 del self._audit[: len(audit)]
+
+    def tell_usage(self) -> None:
+        """Tell what each tenant has sent since the last time; what cannot be told is kept."""
+        taken = self.usage.take()
+        tenants = list(taken.items())
+        for start in range(0, len(tenants), MAX_TENANTS_PER_CALL):
+            part = dict(tenants[start : start + MAX_TENANTS_PER_CALL])
+            told = {name: dict(zip(SPENT, spent, strict=True)) for name, spent in part.items()}
+            if not self._call("/internal/usage", {"tenants": told}):
+                self.usage.put_back(part)
 
     def _put(self, entry: AuditEntry) -> None:
         if len(self._audit) < MAX_AUDIT:

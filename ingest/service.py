@@ -74,6 +74,7 @@ class IngestService:
         is_kept = not kept or kept[0].state == "kept"
         if not is_kept and not found.readings:
             raise TooManyRequests(not_kept(found.items[0]).detail, retry_after_s=60, code="quarantine_full")
+        self._note_use(message, found.count)
         self._count(message.protocol.name, "accepted", len(found.readings))
         self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))
         return Receipt(len(found.readings), found.items if is_kept else [not_kept(item) for item in found.items])
@@ -82,6 +83,7 @@ class IngestService:
         refused = Refused(message.to_raw(checker, is_readable=True), [WAITS])
         if self._keep([], [refused])[0].state != "kept":
             raise TooManyRequests(not_kept(WAITS).detail, retry_after_s=60, code="quarantine_full")
+        self._note_use(message, 0)
         self._count(message.protocol.name, "quarantined", 1)
         return Receipt(0, [WAITS])
 
@@ -98,6 +100,7 @@ class IngestService:
         kept = self._ports.quarantine.add(sorting.refused) if sorting.refused else []
         readings = sorting.settle(kept)
         self._append(readings, [id_ for each in kept for id_ in each.ids])
+        self._ports.reports.usage.note(sorting.used)
         for (protocol, end), count in sorting.counts.items():
             self._count(protocol, end, count)
         return Verdict(len(readings), sorting.endings)
@@ -129,6 +132,9 @@ class IngestService:
             if quarantined:
                 parking.aside(self._ports.quarantine.undo, quarantined)
             raise
+
+    def _note_use(self, message: Message, readings: int) -> None:
+        self._ports.reports.usage.note([(message.device.tenant, readings, len(message.content))])
 
     def _count(self, protocol: str, end: str, readings: int) -> None:
         if not readings:

@@ -48,10 +48,37 @@ class TenantView(BaseModel):
     operators: int
 
 
+class Spent(Model):
+    """What a tenant used: messages, the points and bytes in them, and the most readers of the feed at one time."""
+
+    messages: Annotated[int, Field(ge=0)] = 0
+    points: Annotated[int, Field(ge=0)] = 0
+    bytes: Annotated[int, Field(ge=0)] = 0
+    feed_readers: Annotated[int, Field(ge=0)] = 0
+
+
+class UsageReport(Model):
+    """What a service saw tenants use since it told the last time."""
+
+    tenants: Annotated[dict[Name, Spent], Field(max_length=1_000)]
+
+
+class Used(BaseModel):
+    """What a tenant uses; days are those of UTC."""
+
+    connections: int = 0  # devices connected to the broker now
+    today: Spent = Spent()
+    month: Spent = Spent()  # 30 days, today among them
+
+
+class TenantUsage(TenantView, Used):
+    """A tenant with what it uses."""
+
+
 class TenantList(BaseModel):
     """All tenants."""
 
-    items: list[TenantView]
+    items: list[TenantUsage]
 
 
 class DeviceMove(Model):

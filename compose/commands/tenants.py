@@ -1,4 +1,4 @@
-"""`headwater tenant`: owners of devices, people and data; and the move of a device from one to another."""
+"""`headwater tenant`: owners of devices, people and data, and what they use; the move of a device to another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, path
 
-COLUMNS = ("id", "title", "state", "devices", "operators", "limits")
+COLUMNS = ("id", "title", "state", "devices", "operators", "messages_today", "limits")
+USED = ("used", "now", "today", "30_days", "limit")
+SPENT = ("messages", "points", "bytes", "feed_readers")
+LIMITS = {"devices": "devices", "points": "rate_limit", "feed_readers": "feed_readers"}  # what is used -> its limit
+NO_LIMIT = "none"
 
 
 def configure(commands: Any) -> None:
@@ -19,10 +23,10 @@ def configure(commands: Any) -> None:
         parser = actions.add_parser(name, help=help_text)
         parser.add_argument("id")
         parser.add_argument("--title", metavar="TEXT", help="what people call it")
-        parser.add_argument("--max-devices", type=at_least_one, metavar="N", help="at most so many devices")
+        parser.add_argument("--max-devices", type=_limit, metavar="N", help="at most so many devices, or none")
         rate_help = "readings of all its devices, such as 1000:1,30000:60; none; default: that of the installation"
         parser.add_argument("--rate-limit", metavar="LIMIT", help=rate_help)
-        parser.add_argument("--max-feed-readers", type=at_least_one, metavar="N", help="at most so many open feeds")
+        parser.add_argument("--max-feed-readers", type=_limit, metavar="N", help="at most so many open feeds, or none")
         finish(parser, run)
     for name, help_text in (
         ("suspend", "refuse its devices, people and tokens; nothing is deleted"),
@@ -37,10 +41,31 @@ def configure(commands: Any) -> None:
     move.add_argument("device")
     move.add_argument("--to", required=True, metavar="TENANT")
     finish(move, _move)
+    finish(commands.add_parser("usage", help="show what the own tenant uses, and its limits"), _usage)
+
+
+def _limit(text: str) -> int | str:
+    """Read a limit; `none` takes it away."""
+    return text if text == NO_LIMIT else at_least_one(text)
 
 
 def _list(given: argparse.Namespace) -> int:
-    tables.show(connect(given).call("GET", path("tenants"))["items"], COLUMNS, as_json=given.json)
+    items = connect(given).call("GET", path("tenants"))["items"]
+    if given.json:
+        tables.show_json(items)
+    else:
+        tables.show([_row(tenant) for tenant in items], COLUMNS)
+    return 0
+
+
+def _usage(given: argparse.Namespace) -> int:
+    tenant = connect(given).call("GET", path("usage"))
+    if given.json:
+        tables.show_json(tenant)
+        return 0
+    rows = [{"used": name, "now": tenant[name]} for name in ("devices", "operators", "connections")]
+    rows += [{"used": name, "today": tenant["today"][name], "30_days": tenant["month"][name]} for name in SPENT]
+    tables.show([row | {"limit": tenant["limits"].get(LIMITS.get(row["used"]))} for row in rows], USED)
     return 0
 
 
@@ -71,9 +96,8 @@ def _move(given: argparse.Namespace) -> int:
 
 def _members(given: argparse.Namespace) -> dict[str, Any]:
     members: dict[str, Any] = {"title": given.title} if given.title is not None else {}
-    limits: dict[str, Any] = {"devices": given.max_devices} if given.max_devices else {}
-    if given.max_feed_readers:
-        limits["feed_readers"] = given.max_feed_readers
+    said = {"devices": given.max_devices, "feed_readers": given.max_feed_readers}
+    limits = {name: None if most == NO_LIMIT else most for name, most in said.items() if most is not None}
     if given.rate_limit is not None:
         limits["rate_limit"] = {"none": "", "default": None}.get(given.rate_limit, given.rate_limit)
     return members | ({"limits": limits} if limits else {})
@@ -83,5 +107,9 @@ def _show(given: argparse.Namespace, tenant: dict[str, Any]) -> int:
     if given.json:
         tables.show_json(tenant)
     else:
-        tables.show([tenant], COLUMNS)
+        tables.show([_row(tenant)], COLUMNS)
     return 0
+
+
+def _row(tenant: dict[str, Any]) -> dict[str, Any]:
+    return tenant | {"messages_today": tenant.get("today", {}).get("messages")}

@@ -20,6 +20,7 @@ from devices.database import (
     tables_gateways,  # noqa: F401 - its tables join METADATA
     tables_jobs,  # noqa: F401 - declares its tables in METADATA
     tables_presence,  # noqa: F401 - the same
+    tables_usage,  # noqa: F401 - the same
 )
 from devices.database.engine import Database
 from devices.database.tables import COUNTERS, METADATA, TENANTS

@@ -230,7 +230,7 @@ def _is_for(client_id: str) -> dict[str, Any]:
 
 
 def _may_sign(key: Any) -> bool:
-    return isinstance(key, dict) and key.get("use", "sig") == "sig" and key.get("kty") != "oct"
+    return isinstance(key, dict) and key.get("use", "sig") == "sig"
 
 
 def _say(error: Exception) -> str:

@@ -2,40 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from chassis.web import Api, Call
 from devices.api import DEVICE, who
 from devices.tenants.service import Tenants
-from wire.tenants import DeviceMove, TenantCreate, TenantList, TenantPatch, TenantView
+from wire import clock
+from wire.tenants import (
+    DeviceMove,
+    Spent,
+    TenantCreate,
+    TenantList,
+    TenantPatch,
+    TenantUsage,
+    TenantView,
+    UsageReport,
+    Used,
+)
 
 ONE = "/v1/tenants/<tenant>"
 
 
-def add_routes(api: Api, tenants: Tenants) -> None:
+class Usage(Protocol):
+    """What tenants used; see `devices.tenants.usage.UsageStore`."""
+
+    def add(self, spent: Mapping[str, Spent]) -> None: ...
+    def used(self, now_ns: int, tenant: str | None = None) -> Mapping[str, Used]: ...
+
+
+def add_routes(api: Api, tenants: Tenants, usage: Usage) -> None:
     """Declare the routes."""
+    _add_usage(api, tenants, usage)
     _add_tenants(api, tenants)
     _add_deeds(api, tenants)
 
 
-def _add_tenants(api: Api, tenants: Tenants) -> None:
+def _add_usage(api: Api, tenants: Tenants, usage: Usage) -> None:
+    def with_usage(view: TenantView) -> TenantUsage:
+        return _joined(view, usage.used(clock.now_ns(), view.id))
+
     @api.route("GET", "/v1/tenants", "platform", answers={200: TenantList})
     def list_tenants(_call: Call) -> TenantList:
-        """List tenants and how much is in each."""
-        return TenantList(items=tenants.list())
+        """List tenants, how much is in each and what it used."""
+        used = usage.used(clock.now_ns())
+        return TenantList(items=[_joined(view, used) for view in tenants.list()])
 
+    @api.route("GET", ONE, "platform", answers={200: TenantUsage})
+    def get_tenant(call: Call) -> TenantUsage:
+        """Show a tenant."""
+        return with_usage(tenants.find(call.path["tenant"]))
+
+    @api.route("GET", "/v1/usage", "viewer", answers={200: TenantUsage})
+    def show_usage(call: Call) -> TenantUsage:
+        """Show the own tenant: its limits, how many devices and people it has, and what it used."""
+        return with_usage(tenants.find(call.actor.tenant))
+
+    @api.route("POST", "/internal/usage", "service", callers=("ingest", "dashboard"), body=UsageReport)
+    def note_usage(call: Call) -> None:
+        """Add what tenants used."""
+        usage.add(call.body.tenants)
+
+
+def _joined(view: TenantView, used: Mapping[str, Used]) -> TenantUsage:
+    return TenantUsage.model_validate(dict(view) | dict(used[view.id]))
+
+
+def _add_tenants(api: Api, tenants: Tenants) -> None:
     @api.route("POST", "/v1/tenants", "platform", body=TenantCreate, answers={201: TenantView})
     def create_tenant(call: Call) -> TenantView:
         """Make a tenant."""
         return tenants.create(call.body, who(call))
-
-    @api.route("GET", "/v1/usage", "viewer", answers={200: TenantView})
-    def show_usage(call: Call) -> TenantView:
-        """Show the own tenant: how many devices and people it has, and its limits."""
-        return tenants.find(call.actor.tenant)
-
-    @api.route("GET", ONE, "platform", answers={200: TenantView})
-    def get_tenant(call: Call) -> TenantView:
-        """Show a tenant."""
-        return tenants.find(call.path["tenant"])
 
     @api.route("PATCH", ONE, "platform", body=TenantPatch, answers={200: TenantView})
     def patch_tenant(call: Call) -> TenantView:

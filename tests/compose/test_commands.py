@@ -143,13 +143,41 @@ def test_device_update_sends_only_what_was_said(gateway: Gateway) -> None:
     assert gateway.body() == {"type": None}
 
 
-@pytest.mark.parametrize(("said", "sent"), [("1000:1", "1000:1"), ("none", ""), ("default", None)])
-def test_tenant_update_sends_only_the_limit_that_was_said(gateway: Gateway, said: str, sent: str | None) -> None:
+@pytest.mark.parametrize(
+    ("option", "said", "limits"),
+    [
+        ("--rate-limit", "1000:1", {"rate_limit": "1000:1"}),
+        ("--rate-limit", "none", {"rate_limit": ""}),
+        ("--rate-limit", "default", {"rate_limit": None}),
+        ("--max-devices", "5", {"devices": 5}),
+        ("--max-devices", "none", {"devices": None}),
+        ("--max-feed-readers", "none", {"feed_readers": None}),
+    ],
+)
+def test_tenant_update_sends_only_the_limit_that_was_said(
+    gateway: Gateway, option: str, said: str, limits: dict[str, object]
+) -> None:
     gateway.answers["PATCH /v1/tenants/acme"] = {"id": "acme"}
 
-    run(gateway, "tenant", "update", "acme", "--rate-limit", said, "--json")
+    run(gateway, "tenant", "update", "acme", option, said, "--json")
 
-    assert gateway.body() == {"limits": {"rate_limit": sent}}
+    assert gateway.body() == {"limits": limits}
+
+
+def test_usage_is_a_table_with_limits_beside(gateway: Gateway, capsys) -> None:
+    spent = {"messages": 7, "points": 9, "bytes": 300, "feed_readers": 2}
+    limits = {"devices": 10, "rate_limit": "5:1", "feed_readers": 4}
+    gateway.answers["GET /v1/usage"] = {
+        "id": "acme", "devices": 3, "operators": 1, "connections": 2, "today": spent, "month": spent, "limits": limits,
+    }  # fmt: skip
+
+    assert run(gateway, "usage") == 0
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["devices", "3", "-", "-", "10"] in lines
+    assert ["connections", "2", "-", "-", "-"] in lines
+    assert ["points", "-", "9", "9", "5:1"] in lines
+    assert ["feed_readers", "-", "2", "2", "4"] in lines
 
 
 @pytest.mark.parametrize("deed", ["disable", "enable"])

@@ -75,6 +75,15 @@ def test_rates_and_counts_have_separators():
 
 
 @pytest.mark.parametrize(
+    ("shown", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (123_456, "123 kB"), (999_999, "1.0 MB"),
+     (5_600_000_000, "5.6 GB"), (2 * 10**15, "2,000 TB")],
+)  # fmt: skip
+def test_bytes_are_written_in_their_unit(shown: int, text: str) -> None:
+    assert look.size(shown) == text
+
+
+@pytest.mark.parametrize(
     ("unit", "shown"), [("Cel", "\N{DEGREE SIGN}C"), ("W/m2", "W/m\u00b2"), ("bar", "bar"), ("", "")]
 )
 def test_units_are_written_for_people(unit, shown):

@@ -60,6 +60,20 @@ def test_full_spool_keeps_nothing_of_a_batch(world) -> None:
     assert world.quarantine.totals()["quarantined"] == 0
 
 
+def test_what_is_kept_counts_as_used_once(world) -> None:
+    world.commit.error = SpoolFull("full")
+    for attempt in (lambda: send(world, deliver(b'{"a":1}')), lambda: world.service.accept(message(world, b'{"a":1}'))):
+        with pytest.raises(SpoolFull):
+            attempt()
+    untold = world.reports.usage.take()
+    world.commit.error = None
+
+    send(world, deliver(b'[{"a":1},5]'), deliver(b"{}", "d9"))
+    world.service.accept(message(world, b'{"a":1}'))
+
+    assert (untold, world.reports.usage.take()) == ({}, {"default": [2, 3, 18]})
+
+
 def test_batch_is_kept_with_one_append(world) -> None:
     assert send(world, deliver(b'{"a":1}'), deliver(b'{"a":2}', "d2"), deliver(b'{"a":3}')) == (3, [])
     assert world.commit.appends == 1

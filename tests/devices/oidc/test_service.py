@@ -264,6 +264,7 @@ def signed_with_the_public_key(provider, signed) -> str:
 FORGED = {
     "wrong issuer": other(iss="https://elsewhere.example"),
     "wrong audience": other(aud="another-client"),
+    "wrong audience, in our name": other(aud="another-client", azp=CLIENT),
     "further audience without azp": other(aud=[CLIENT, "another-client"]),
     "made for another party": other(aud=[CLIENT, "another-client"], azp="another-client"),
     "wrong nonce": other(nonce="of-another-log-in"),
