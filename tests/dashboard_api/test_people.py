@@ -85,6 +85,17 @@ def test_tenant_is_suspended_and_goes_on(registry, browser) -> None:
     assert states == ["suspended", "active"]
 
 
+def test_page_of_tenants_says_what_each_uses(registry, browser) -> None:
+    spent = {"messages": 1_234, "points": 5_678, "bytes": 91_000, "feed_readers": 3}
+    registry.admin("POST", "/v1/tenants", {"id": "acme", "limits": {"feed_readers": 4}})
+    registry.internal("POST", "/internal/usage", {"tenants": {"acme": spent}})
+
+    page = browser.get("/tenants").text
+
+    assert "today 1,234 messages, 5,678 points, 91.0 kB" in page
+    assert "at most 3 of 4 readers of the feed" in page
+
+
 def test_audit_is_narrowed_and_says_what_is_wrong_with_a_filter(registry, browser) -> None:
     registry.register("d1", tags={"note": "<script>alert(1)</script>"})
     registry.register("another-pump")

@@ -16,6 +16,8 @@ from werkzeug.serving import make_server
 
 pytest.importorskip("pyop", reason="this environment is older than requirements-dev.lock")
 from Cryptodome.PublicKey import RSA
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from jwkest.jwk import RSAKey
@@ -34,7 +36,9 @@ Tamper = Callable[["OidcProvider", dict[str, Any]], str]  # claims of the ID tok
 
 @lru_cache(8)
 def new_key(kid: str = "k1", number: int = 0) -> RSAKey:
-    return RSAKey(kid=kid, use="sig", alg="RS256", key=RSA.generate(2048))
+    # Made by OpenSSL: pycryptodome takes seconds for one, in which the log-in that waits for it gives up.
+    made = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return RSAKey(kid=kid, use="sig", alg="RS256", key=RSA.import_key(made))
 
 
 class OidcProvider:
