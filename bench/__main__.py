@@ -40,6 +40,7 @@ RUNS = {
     "timing": "timing.py",
     "registry": "registry.py sqlite",
     "registry_postgresql": "registry.py postgresql",
+    "commands": "commands.py",
     "rows": "growth.py --only-rows --rows 10000000 50000000",
 }
 LONG = ("rows",)
