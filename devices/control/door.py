@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
@@ -43,6 +43,7 @@ class Sightings(Protocol):
     """Takes signs of life; see `devices.presence.keeper.Keeper`."""
 
     def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None: ...
+    def note_spoke(self, devices: Iterable[str]) -> None: ...
 
 
 class Uses(Protocol):
@@ -63,7 +64,8 @@ class DeviceDoor:
         self._sightings = sightings
         self._uses = uses
         self._guesses = DeviceGuesses()
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threading.Lock()  # guards the three below
+        self._spoke: set[str] = set()
         self._seen: dict[str, int] = {}
         self._used: dict[str, int] = {}
 
@@ -111,11 +113,18 @@ class DeviceDoor:
             raise Unauthorized("this certificate is no credential of a device")
         return Claim(device_id, fingerprint, "x509")
 
-    def flush(self) -> None:
-        """Write down who came."""
+    def note_spoke(self, devices: Iterable[str]) -> None:
+        """Note devices that were let in by the broker, and spoke."""
         with self._lock:
-            seen, used = self._seen, self._used
-            self._seen, self._used = {}, {}
+            self._spoke.update(devices)
+
+    def flush(self) -> None:
+        """Write down who came, and who spoke."""
+        with self._lock:
+            seen, used, spoke = self._seen, self._used, self._spoke
+            self._seen, self._used, self._spoke = {}, {}, set()
+        if spoke:
+            self._sightings.note_spoke(spoke)
         if seen:
             self._uses.mark_used(used)
             self._sightings.see(seen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -48,17 +48,25 @@ FORESEEN_BY_NOBODY = (ArithmeticError, AttributeError, LookupError, RecursionErr
 class BrokerLink:
     """Carries the traffic; `run` and all callbacks are in one thread."""
 
-    def __init__(self, broker: str, credential: tuple[str, str], traffic: Sequence[Traffic]) -> None:
+    def __init__(
+        self,
+        broker: str,
+        credential: tuple[str, str],
+        traffic: Sequence[Traffic],
+        heard: Callable[[Iterable[str]], None] = lambda _ids: None,
+    ) -> None:
         """Prepare; nothing is connected yet.
 
         Args:
             broker: host:port.
             credential: user name, which is the client id too, and password.
             traffic: what it carries.
+            heard: told of each batch's devices.
         """
         self._address = split_address(broker, topics.MQTT_PORT)
         self._credential = credential
         self._traffic = traffic
+        self._heard = heard
         self._rung = threading.Event()
         self._is_away = False
         self._told: Tally[str] = Tally()
@@ -179,6 +187,8 @@ class BrokerLink:
             MESSAGES.labels(traffic.channels[0], "up").inc(len(mine))
             for message, error in _take_each(traffic, mine) if mine else ():
                 self._refuse(client, message, error)
+        if batch:
+            self._heard({message.topic.device_id for _, message in batch})
         for mid, _ in batch:
             if mid:
                 client.ack(mid, 1)

@@ -108,7 +108,8 @@ class Control:
             return
         credential = (config.control_username, config.control_password)
         twins = TwinTraffic(self._twins, self._desired, self._revision)
-        link = BrokerLink(config.broker, credential, (twins, CommandTraffic(self._commands, self._queue)))
+        both = (twins, CommandTraffic(self._commands, self._queue))
+        link = BrokerLink(config.broker, credential, both, self._door.note_spoke)
         self._bell.also = link.ring
         link.run(stopping)
 

@@ -71,6 +71,18 @@ class PresenceJournal:
                     transaction.execute(delete(PRESENCE_EVENTS).where(mine, _E.time_ns <= oldest_ns))
 
 
+def begin_anew(transaction: Write, tenant: str, device: str) -> None:
+    """Let the history of a device begin now, with the state it has: it is moved to somebody else."""
+    mine = and_(PRESENCE.c.tenant == tenant, PRESENCE.c.device == device)
+    newest = transaction.execute(select(PRESENCE.c.event, PRESENCE.c.event_ns).where(mine)).first()
+    transaction.execute(delete(PRESENCE_EVENTS).where(_E.tenant == tenant, _E.device == device))
+    if newest is None or newest.event == "never":
+        return
+    at_ns = max(transaction.now_ns, newest.event_ns + 1)
+    transaction.execute(update(PRESENCE).where(mine).values(event_ns=at_ns, before_ns=0))
+    write(transaction, [(tenant, device, Event(at_ns, newest.event, "moved"))])
+
+
 def write(transaction: Write, news: Iterable[tuple[str, str, Event | Fold]]) -> None:
     """Write what happened to devices (tenant, device, what)."""
     found = list(news)

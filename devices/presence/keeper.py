@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from devices import metrics
@@ -49,6 +49,11 @@ class Keeper:
         now_ns = clock.now_ns()
         kind: presence.Kind = "seen_mqtt" if by_mqtt else "seen"
         self.apply([Evidence(kind, device, min(at_ns, now_ns)) for device, at_ns in seen_ns.items() if at_ns > 0])
+
+    def note_spoke(self, devices: Iterable[str]) -> None:
+        """Take devices that said something of twins or commands over MQTT."""
+        now_ns = clock.now_ns()
+        self.apply([Evidence("spoke", device, now_ns) for device in devices])
 
     def apply(self, evidence: Sequence[Evidence]) -> None:
         """Apply evidence in its order; of devices that are not registered, it is ignored."""

@@ -4,6 +4,8 @@ Evidence of one device is applied in the order in which the broker told it. Rule
 - A connection makes it online, its end offline; so does what it says itself (or its last will) on its status topic.
 - Telemetry makes it online too (HTTP devices never connect), unless it was received before the device went: the
   bridge may hand in messages a little after the broker reported the end of the connection.
+- What it says of its twin and of commands over MQTT counts while it is online; it may have waited at the broker for
+  hours, so it brings nobody back.
 - A retained status is old news: it counts only when it differs from what the device said last, so a retained
   `online` that a crashed device left behind revives nothing.
 - A device that is not known to be connected and was not heard for its silence limit is offline.
@@ -25,7 +27,7 @@ SILENT_INTERVALS = 3  # expected intervals a device may miss
 MQTT_GRACE_NS = 5 * NS_PER_S  # how long after a connection's end the bridge may still hand in its messages
 GRACE_NS = 20 * NS_PER_MS  # the same where the transport is not told: short, so that HTTP counts at once
 
-Kind = Literal["connected", "disconnected", "said", "retained", "seen", "seen_mqtt"]
+Kind = Literal["connected", "disconnected", "said", "retained", "seen", "seen_mqtt", "spoke"]
 _LINE_CONNECTED = re.compile(r"\d+: New client connected from \S+ as (\S+) \(.*u'(\S+)'\)\.")
 _LINE_DISCONNECTED = re.compile(
     r"\d+: (?:Client (\S+) (?:disconnected|closed its connection|has exceeded timeout, disconnecting)\.?"
@@ -150,6 +152,12 @@ def _seen(mark: Mark, evidence: Evidence) -> Mark:
     return replace(mark, online=True, stale=False, last_seen_ns=heard_ns, since_ns=evidence.time_ns)
 
 
+def _spoke(mark: Mark, evidence: Evidence) -> Mark:
+    if not mark.online or evidence.time_ns <= mark.last_seen_ns:
+        return mark
+    return replace(mark, last_seen_ns=evidence.time_ns, stale=False)
+
+
 _RULES: dict[Kind, Callable[[Mark, Evidence], Mark]] = {
     "connected": _connected,
     "disconnected": _disconnected,
@@ -157,4 +165,5 @@ _RULES: dict[Kind, Callable[[Mark, Evidence], Mark]] = {
     "retained": _retained,
     "seen": _seen,
     "seen_mqtt": _seen,
+    "spoke": _spoke,
 }

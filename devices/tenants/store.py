@@ -13,6 +13,7 @@ from devices.database.tables import DEVICES, OPERATORS, TENANTS, TOKENS
 from devices.database.tables_control import COMMANDS, TWIN_HISTORY
 from devices.database.tables_finding import GROUP_MEMBERS
 from devices.database.tables_gateways import CHILDREN
+from devices.presence import journal
 from devices.rows import Deed, Who
 from wire.devices import TENANT
 from wire.errors import Conflict, Forbidden, NotFound
@@ -112,7 +113,7 @@ class TenantStore:
         """Give a device, with all that belongs to it, to another tenant.
 
         Neither tenant's audit names the other; that of the platform names both. What the old owner's people ordered
-        does not go along: open commands are cancelled, and the history of commands and desired state ends.
+        does not go along: open commands are cancelled, and the history of commands, desired state and presence ends.
 
         Raises:
             NotFound: no such device or tenant.
@@ -126,6 +127,7 @@ class TenantStore:
             demand_room(transaction, target, 1)
             _part(transaction, who.tenant, device_id)
             cancelled = _forget_orders(transaction, who, device_id)
+            journal.begin_anew(transaction, who.tenant, device_id)
             transaction.execute(update(DEVICES).where(mine).values(tenant=target, updated_ns=transaction.now_ns))
             transaction.changed("device", [device_id])
             detail = {"from": who.tenant, "to": target}

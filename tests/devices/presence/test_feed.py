@@ -13,6 +13,8 @@ from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
 from tests.devices.running import Service
 from tests.support.waiting import wait_until
+from wire import clock
+from wire.clock import NS_PER_S
 
 
 class FakeMarks:
@@ -213,3 +215,27 @@ def test_registry_works_while_the_broker_is_away(broker, connected_service) -> N
     secret = connected_service.admin("POST", "/v1/devices/d1/credentials:rotate", {"overlap_s": 0}).json
     wait_until(lambda: "d1:" in (broker.folder / "passwd").read_text())
     assert secret["credential"]["username"] == "d1"
+
+
+def test_replies_and_twins_by_mqtt_are_signs_of_life(connected_service, dial) -> None:
+    connected_service.admin("PUT", "/v1/device-types/quick", {"expected_interval_s": 0.5})
+    device = dial("d1", connected_service.register("d1", type="quick"))
+    shown = lambda: connected_service.admin("GET", "/v1/devices/d1").json  # noqa: E731 - said once
+    wait_until(lambda: shown()["presence"] == "stale")
+    connected_service.admin("POST", "/v1/devices/d1/commands", {"name": "blink"})
+    before = shown()["last_seen"]
+
+    device.publish("devices/d1/twin/reported", {"a": 1})
+    wait_until(lambda: shown()["last_seen"] > before)
+    states = [event["state"] for event in connected_service.admin("GET", "/v1/devices/d1/presence").json["events"]]
+
+    assert states[:3] == ["online", "stale", "online"]
+
+
+def test_clock_of_another_machine_reaches_no_future(service) -> None:
+    service.register("d1")
+
+    service.internal("POST", "/internal/seen", {"devices": {"d1": time.time_ns() + 86_400 * NS_PER_S}})
+
+    seen = clock.parse_time(service.admin("GET", "/v1/devices/d1").json["last_seen"])
+    assert seen <= time.time_ns()

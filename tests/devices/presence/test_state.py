@@ -40,6 +40,7 @@ def after(*steps: tuple[str, float] | tuple[str, float, str], mark: Mark = Mark(
         ([("connected", 0), ("disconnected", 1), ("seen", 0.9)], False),
         ([("connected", 0), ("disconnected", 1), ("seen_mqtt", 2)], False),
         ([("connected", 0), ("disconnected", 1), ("seen_mqtt", 60)], True),
+        ([("connected", 0), ("disconnected", 1), ("spoke", 60)], False),
         ([("retained", 0, "online")], False),
         ([("connected", 0), ("said", 1, "online"), ("disconnected", 2), ("retained", 9, "online")], False),
         ([("said", 0, "offline"), ("retained", 9, "online")], True),

@@ -186,6 +186,22 @@ def test_what_the_old_owner_ordered_never_reaches_the_new_one(tenants) -> None:
     assert acme("GET", "/v1/devices/d1/commands").json["code"] == "device_not_found"
 
 
+def test_history_of_presence_stays_with_the_old_owner(tenants) -> None:
+    acme, other = acting(tenants, "acme"), acting(tenants, "other")
+    acme("POST", "/v1/devices", {"id": "d1"})
+    tenants.internal("POST", "/internal/seen", {"devices": {"d1": 10**18}})
+    before = acme("GET", "/v1/devices/d1/presence").json["events"]
+    assert [(event["state"], event["reason"]) for event in before] == [("online", "data")]
+
+    assert acme("POST", "/v1/devices/d1:move", {"tenant": "other"}).status_code == 204
+
+    after = other("GET", "/v1/devices/d1/presence?start=0").json
+    assert [(event["state"], event["reason"]) for event in after["events"]] == [("online", "moved")]
+    assert after["before"] == "never"
+    assert after["events"][0]["time"] > before[0]["time"]
+    assert acme("GET", "/v1/devices/d1/presence").json["code"] == "device_not_found"
+
+
 def test_platform_that_only_reads_in_a_tenant_is_audited_there_once(tenants) -> None:
     for _ in range(3):
         assert acting(tenants, "acme")("GET", "/v1/devices").status_code == 200
