@@ -51,3 +51,12 @@ def read_fw(transaction: Write, tenant: str, device_id: str, attribute: float | 
     """Give the columns of a device's firmware version: what its twin reports, else its attribute."""
     text = transaction.execute(_REPORTED, {"of_tenant": tenant, "of_device": device_id}).scalar()
     return fw_values(fw_of(orjson.loads(text or "{}"), attribute))
+
+
+def drop_ended(transaction: Write, tenant: str, device: str) -> bool:
+    """Make room for a credential by the one that ended first, if any has: devices renew theirs by themselves."""
+    mine = and_(CREDENTIALS.c.tenant == tenant, CREDENTIALS.c.device == device)
+    ended = select(CREDENTIALS.c.id).where(mine, CREDENTIALS.c.not_after_ns <= transaction.now_ns)
+    found = transaction.execute(ended.order_by(CREDENTIALS.c.not_after_ns, CREDENTIALS.c.id).limit(1)).scalar()
+    transaction.execute(delete(CREDENTIALS).where(mine, CREDENTIALS.c.id == found))
+    return found is not None

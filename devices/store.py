@@ -16,7 +16,7 @@ from devices.groups.store import group_finder
 from devices.query.sql import condition, is_broad
 from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
-from devices.statements import CHANGE, CREDENTIALS_OF, ONE, VIEW, read_fw, replace_rows
+from devices.statements import CHANGE, CREDENTIALS_OF, ONE, VIEW, drop_ended, read_fw, replace_rows
 from devices.tenants.store import demand_room
 from wire import clock
 from wire.errors import Conflict, NotFound
@@ -236,7 +236,7 @@ def insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> No
         raise Conflict(f"device {new.device} is retired, which is for good", code="device_retired")
     mine = select(CREDENTIALS.c.id).where(_owned(CREDENTIALS, tenant, new.device))
     held = transaction.execute(mine.order_by(CREDENTIALS.c.created_ns.desc())).scalars().all()
-    if len(held) >= MAX_CREDENTIALS:
+    if len(held) >= MAX_CREDENTIALS and not drop_ended(transaction, tenant, new.device):
         raise Conflict(f"a device has at most {MAX_CREDENTIALS} credentials", code="too_many_credentials")
     transaction.execute(insert(CREDENTIALS).values(**credential_values(transaction, tenant, new)))
     # The broker takes one credential at a time: while the choice is not made, it stays with the newest of before.

@@ -49,6 +49,7 @@ JOB_PARTS = Table(
     Column("flow", String(4), nullable=False),  # in, out
     Column("number", BigInteger, nullable=False),
     Column("content", Text, nullable=False),
+    Column("created_ns", BigInteger),
     PrimaryKeyConstraint("job", "flow", "number"),
     ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
 )

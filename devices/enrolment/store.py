@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
-from devices.database.tables import CREDENTIALS, DEVICES
+from devices.database.tables import CREDENTIALS, DEVICES, TENANTS
 from devices.database.tables_enrolment import ENROLMENTS, ORIGINS
 from devices.database.tables_finding import GROUP_MEMBERS, GROUPS
 from devices.enrolment.rows import GROUP, TOKEN, Arrival, EnrolmentRow
@@ -97,10 +97,12 @@ class EnrolmentStore:
 
         Raises:
             NotFound: it was deleted, disabled or retired meanwhile.
+            Forbidden: the tenant is suspended.
         """
         mine = and_(CREDENTIALS.c.tenant == tenant, CREDENTIALS.c.device == new.device)
         its = and_(DEVICES.c.tenant == tenant, DEVICES.c.id == new.device)
         with self._database.write() as transaction:
+            demand_active(transaction, tenant)
             if transaction.execute(select(DEVICES.c.state).where(its)).scalar() not in ("active", "held"):
                 raise NotFound(f"no device {new.device!r} in service", code="device_not_found")
             transaction.execute(delete(CREDENTIALS).where(mine))
@@ -120,7 +122,9 @@ def register(transaction: Write, arrival: Arrival) -> None:
 
     Raises:
         Conflict: the id is taken, or MAX_HELD devices wait already.
+        Forbidden: the tenant is suspended.
     """
+    demand_active(transaction, arrival.tenant)
     if arrival.device.state == "held":
         _demand_room(transaction, arrival.tenant)
     add_devices(transaction, [arrival.device], arrival.who, "device.enrol")
@@ -136,6 +140,16 @@ def register(transaction: Write, arrival: Arrival) -> None:
     if arrival.group is not None and _has_group(transaction, arrival.tenant, arrival.group):
         member = {"tenant": arrival.tenant, "name": arrival.group, "device": arrival.device.id}
         transaction.execute(insert(GROUP_MEMBERS).values(**member))
+
+
+def demand_active(transaction: Write, tenant: str) -> None:
+    """Demand that a tenant is in service.
+
+    Raises:
+        Forbidden: it is suspended.
+    """
+    if transaction.execute(select(TENANTS.c.state).where(TENANTS.c.id == tenant)).scalar() != "active":
+        raise Forbidden("the tenant is suspended", code="tenant_suspended")
 
 
 def demand_group(transaction: Write, tenant: str, name: str | None) -> None:

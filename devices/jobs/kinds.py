@@ -67,8 +67,8 @@ class Kind:
     turn: Turn
     undo: Turn | None = None  # turns after a cancel, until `is_last`; None: it just ends
     media_type: str = "application/x-ndjson"  # of the output
-    kept_s: float = 7 * DAY_S  # how long the output can be downloaded, unless it is deleted before
-    is_secret: bool = False  # the output holds secrets: each download is audited
+    kept_s: float = 7 * DAY_S  # how long the output can be downloaded after the end, unless it is deleted before
+    is_secret: bool = False  # each download is audited, and `kept_s` counts from when it is written
 
 
 @dataclass(slots=True, frozen=True)

@@ -41,7 +41,7 @@ class DueJobs(Protocol):
     def due(self, now_ns: int) -> Sequence[Job]: ...
     def advance(self, job: Job, step: Step, ends_as: JobState | None) -> None: ...
     def fail(self, job: Job, why: str) -> None: ...
-    def drop_old(self, kind_kept_ns: Mapping[str, int], jobs_before_ns: int, now_ns: int) -> None: ...
+    def drop_old(self, kept_ns: Mapping[str, int], secret: Sequence[str], jobs_before_ns: int, now_ns: int) -> None: ...
 
 
 class Jobs:
@@ -174,7 +174,8 @@ class Runner:
 
     def _clean(self, now_ns: int) -> None:
         kept = {name: int(kind.kept_s * NS_PER_S) for name, kind in self._kinds.items()}
-        self._rows.drop_old(kept, now_ns - int(JOBS_KEPT_S * NS_PER_S), now_ns)
+        secret = [name for name, kind in self._kinds.items() if kind.is_secret]
+        self._rows.drop_old(kept, secret, now_ns - int(JOBS_KEPT_S * NS_PER_S), now_ns)
 
 
 def _plain(job_id: str) -> str:

@@ -31,7 +31,10 @@ class JobStore:
         """Queue a job with its input."""
         with self._database.write() as transaction:
             transaction.execute(insert(JOBS).values(**_values(job), created_ns=transaction.now_ns))
-            rows = [{"job": job.id, "flow": "in", "number": i, "content": part} for i, part in enumerate(parts)]
+            rows = [
+                {"job": job.id, "flow": "in", "number": i, "content": part, "created_ns": transaction.now_ns}
+                for i, part in enumerate(parts)
+            ]
             transaction.execute(insert(JOB_PARTS), rows)
             transaction.audit([Deed(job.who, "job.start", job.id, {"kind": job.kind})])
 
@@ -137,10 +140,10 @@ class JobStore:
 
     def read_output(self, job_id: str) -> Iterator[str]:
         """Give a job's output, part by part."""
-        number = 0
-        while (part := self._read_part(job_id, "out", number)) is not None:
+        number = -1  # the first may be gone
+        while (found := self._next_part(job_id, number)) is not None:
+            number, part = found
             yield part
-            number += 1
 
     def drop_output(self, tenant: str, job_id: str, who: Who) -> None:
         """Delete a job's output for good.
@@ -159,19 +162,38 @@ class JobStore:
         with self._database.write() as transaction:
             transaction.audit([Deed(who, action, job_id)])
 
-    def drop_old(self, kind_kept_ns: Mapping[str, int], jobs_before_ns: int, now_ns: int) -> None:
-        """Delete outputs that were kept long enough (by kind), and jobs that ended before a time."""
+    def drop_old(self, kept_ns: Mapping[str, int], secret: Sequence[str], jobs_before_ns: int, now_ns: int) -> None:
+        """Delete outputs that were kept long enough (by kind), and jobs that ended before a time.
+
+        Output counts from the end of its job; that of secret kinds from when it was written, also while the job lasts.
+        """
         with self._database.write("presence") as transaction:
-            for kind, kept_ns in kind_kept_ns.items():
-                old = select(JOBS.c.id).where(JOBS.c.kind == kind, JOBS.c.finished_ns < now_ns - kept_ns)
+            for kind, each_ns in kept_ns.items():
+                mine, before_ns = JOBS.c.kind == kind, now_ns - each_ns
+                old = select(JOBS.c.id).where(mine, JOBS.c.finished_ns < before_ns)
                 transaction.execute(delete(JOB_PARTS).where(JOB_PARTS.c.job.in_(old)))
+                if kind in secret:
+                    told = and_(JOB_PARTS.c.flow == "out", JOB_PARTS.c.created_ns < before_ns)
+                    transaction.execute(
+                        delete(JOB_PARTS).where(told, JOB_PARTS.c.job.in_(select(JOBS.c.id).where(mine)))
+                    )
             transaction.execute(delete(JOBS).where(JOBS.c.finished_ns < jobs_before_ns))
+
+    def _next_part(self, job_id: str, after: int) -> tuple[int, str] | None:
+        with self._database.read() as connection:
+            row = connection.execute(_next_output(job_id, after)).first()
+        return None if row is None else (row.number, row.content)
 
     def _read_part(self, job_id: str, flow: str, number: int) -> str | None:
         which = and_(JOB_PARTS.c.job == job_id, JOB_PARTS.c.flow == flow, JOB_PARTS.c.number == number)
         with self._database.read() as connection:
             found: str | None = connection.execute(select(JOB_PARTS.c.content).where(which)).scalar()
         return found
+
+
+def _next_output(job_id: str, after: int) -> Any:
+    mine = and_(JOB_PARTS.c.job == job_id, JOB_PARTS.c.flow == "out", JOB_PARTS.c.number > after)
+    return select(JOB_PARTS.c.number, JOB_PARTS.c.content).where(mine).order_by(JOB_PARTS.c.number).limit(1)
 
 
 def _is(tenant: str, job_id: str) -> ColumnElement[bool]:
@@ -223,8 +245,9 @@ def _end(transaction: Write, ends_as: JobState | None) -> dict[str, Any]:
 def _append(transaction: Write, job_id: str, output: str) -> None:
     if output:
         mine = and_(JOB_PARTS.c.job == job_id, JOB_PARTS.c.flow == "out")
-        number = transaction.execute(select(func.count()).select_from(JOB_PARTS).where(mine)).scalar_one()
-        row = {"job": job_id, "flow": "out", "number": number, "content": output}
+        newest = transaction.execute(select(func.max(JOB_PARTS.c.number)).where(mine)).scalar()
+        number = 0 if newest is None else newest + 1
+        row = {"job": job_id, "flow": "out", "number": number, "content": output, "created_ns": transaction.now_ns}
         transaction.execute(insert(JOB_PARTS).values(**row))
 
 
@@ -236,8 +259,8 @@ def _close(transaction: Write, job: Job, step: Step, ends_as: JobState) -> None:
 
 
 def _views() -> Any:
-    first = and_(JOB_PARTS.c.job == JOBS.c.id, JOB_PARTS.c.flow == "out", JOB_PARTS.c.number == 0)
-    return select(JOBS, select(JOB_PARTS.c.number).where(first).scalar_subquery().label("has_output"))
+    its = and_(JOB_PARTS.c.job == JOBS.c.id, JOB_PARTS.c.flow == "out")
+    return select(JOBS, select(func.min(JOB_PARTS.c.number)).where(its).scalar_subquery().label("has_output"))
 
 
 def _to_job(row: Any) -> Job:

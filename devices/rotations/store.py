@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICES, PRESENCE
@@ -13,6 +13,7 @@ from devices.database.tables_rotations import ROTATIONS
 from devices.jobs.kinds import Job
 from devices.rows import CredentialRow, Deed
 from devices.store import MAX_CREDENTIALS, insert_credential
+from wire import clock
 from wire.rotations import WaitingView
 
 Effect = Callable[[Write], None]
@@ -27,7 +28,8 @@ class RotationStore:
 
     def fit(self, tenant: str, ids: Sequence[str]) -> dict[str, str | None]:
         """Tell of each device whether it can get a credential: None, or the code of why not."""
-        mine = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id)
+        lasting = or_(CREDENTIALS.c.not_after_ns.is_(None), CREDENTIALS.c.not_after_ns > clock.now_ns())
+        mine = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id, lasting)
         query = select(DEVICES.c.id, DEVICES.c.state, func.count(CREDENTIALS.c.id))
         query = query.select_from(DEVICES.outerjoin(CREDENTIALS, mine)).group_by(DEVICES.c.id, DEVICES.c.state)
         with self._database.read() as connection:

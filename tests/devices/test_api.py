@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
+from devices.database.tables import CREDENTIALS
 from wire.devices import ROLES, allows
 
 ODD_IDS = [
@@ -348,3 +350,20 @@ def test_openapi_describes_public_routes_only(service) -> None:
     assert "/v1/devices/{device_id}" in document["paths"]
     assert "text/csv" in document["paths"]["/v1/devices:import"]["post"]["requestBody"]["content"]
     assert not [path for path in document["paths"] if path.startswith("/internal")]
+
+
+def test_credential_that_ended_first_makes_room_at_the_bound(service) -> None:
+    service.register("d1")
+    path = "/v1/devices/d1/credentials"
+    made = [service.admin("POST", path, {"not_after": "2199-01-01T00:00:00Z"}).json for _ in range(15)]
+    ended = [each["credential"]["id"] for each in made[3:6]]
+    with service.app.extensions["headwater.database"].write() as transaction:
+        for age, each in enumerate(ended, 1):
+            which = update(CREDENTIALS).where(CREDENTIALS.c.id == each)
+            transaction.execute(which.values(not_after_ns=transaction.now_ns - age))
+
+    again = service.admin("POST", path, {})
+
+    held = [each["id"] for each in service.admin("GET", path).json["items"]]
+    assert (again.status_code, len(held)) == (201, 16)
+    assert [each in held for each in ended] == [True, True, False]

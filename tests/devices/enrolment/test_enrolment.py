@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.enrolment.seal import Seal
-from tests.devices.running import Caller, Service
+from tests.devices.running import ADMIN, Caller, Service
 from wire.enrolment import derive_key, fits
 from wire.errors import Unavailable
 
@@ -177,3 +177,23 @@ def test_device_is_put_into_the_group_of_its_way_in(service) -> None:
     for name in ("found", "nobody"):
         refused = service.admin("POST", "/v1/enrolments", {"name": name, "group": name})
         assert (refused.status_code, refused.json["code"]) == (404, "group_not_found")
+
+
+def test_suspended_tenant_takes_nobody_in(service) -> None:
+    service.admin("POST", "/v1/tenants", {"id": "acme", "title": "Acme"})
+    acme = Caller(service.app, f"{ADMIN}@acme")
+    ways = [{"name": "t", "max_devices": 5}, {"name": "g", "kind": "group"}]
+    token, key = (acme("POST", "/v1/enrolments", each).json["secret"] for each in ways)
+    nonce = "n" * 16
+    enrol(service, token, id="early-1", nonce=nonce)
+    derived = derive_key(base64.b64decode(key), "late-2")
+
+    service.admin("POST", "/v1/tenants/acme:suspend")
+    late = [
+        enrol(service, token, id="late-1"), enrol(service, token, nonce=nonce), enrol(service, f"late-2.{derived}")
+    ]  # fmt: skip
+    service.admin("POST", "/v1/tenants/acme:resume")
+
+    assert [(each.status_code, each.json["code"]) for each in late] == [(403, "tenant_suspended")] * 3
+    assert acme("GET", "/v1/devices/late-2").status_code == 404
+    assert enrol(service, f"late-2.{derived}").status_code == 201

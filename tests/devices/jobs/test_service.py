@@ -198,7 +198,7 @@ def test_output_is_gone_once_deleted_or_old(database) -> None:
 
     desk.jobs.drop_output("default", deleted, BY[1])
     before = desk.jobs.find("default", old).download
-    desk.rows.drop_old({"test": 0}, jobs_before_ns=0, now_ns=2**62)
+    desk.rows.drop_old({"test": 0}, [], jobs_before_ns=0, now_ns=2**62)
 
     assert before is not None
     assert desk.jobs.find("default", old).download is None
@@ -235,3 +235,29 @@ def test_runner_takes_turns_of_all_jobs_until_stopped(database) -> None:
     thread.join(5)
 
     assert not thread.is_alive()
+
+
+def test_secrets_go_in_time_while_their_job_lasts(database) -> None:
+    desk = Desk(database, lambda job: Step(output=f"secret {job.turn}\n", cursor={}))
+    started = desk.jobs.start("test", {}, BY)
+    desk.take_turns(2)
+
+    desk.rows.drop_old({"test": 0}, ["test"], jobs_before_ns=0, now_ns=clock.now_ns() + 1)
+    found = desk.jobs.find("default", started.id)
+    desk.take_turns()
+
+    assert (found.state, found.download) == ("running", None)
+    assert list(desk.jobs.open_output("default", started.id, BY[1])[1]) == ["secret 2\n"]
+
+
+def test_rest_of_a_result_can_be_read_when_its_beginning_went(database) -> None:
+    desk = Desk(database, by_parts)
+    started = desk.jobs.start("test", {}, BY)
+    desk.take_turns()
+    first_ns = clock.now_ns() + 1
+    wait_until(lambda: clock.now_ns() > first_ns, 1)
+    desk.take_turns()
+    desk.rows.drop_old({"test": 0}, ["test"], jobs_before_ns=0, now_ns=first_ns)
+    desk.take_turns()
+
+    assert list(desk.jobs.open_output("default", started.id, BY[1])[1]) == ["line 1\n", "line 2\n"]

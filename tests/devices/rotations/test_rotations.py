@@ -7,7 +7,9 @@ import io
 import time
 
 import pytest
+from sqlalchemy import update
 
+from devices.database.tables import CREDENTIALS
 from tests.devices.running import Service
 from tests.support.waiting import wait_until
 from wire import clock
@@ -153,3 +155,15 @@ def test_connection_to_the_broker_counts_as_a_use(connected_service, dial) -> No
         device.crash()
         dial("d1", secret)
     wait_until(last_used, 5)
+
+
+def test_ended_credentials_keep_no_device_from_a_rotation(service) -> None:
+    service.register("d1")
+    for _ in range(15):
+        service.admin("POST", "/v1/devices/d1/credentials", {})
+    with service.app.extensions["headwater.database"].write() as transaction:
+        transaction.execute(update(CREDENTIALS).values(not_after_ns=transaction.now_ns - 1))
+
+    job = service.admin("POST", "/v1/rotations", {"query": "id=d1", "overlap_s": 60}).json["id"]
+
+    wait_until(lambda: service.admin("GET", f"/v1/jobs/{job}").json["result"].get("issued") == 1)
