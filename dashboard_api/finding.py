@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -10,7 +11,7 @@ from flask import Response, redirect, request
 
 from chassis.peers import Peer
 from chassis.web import Api, Call
-from dashboard_api import look
+from dashboard_api import columns, look
 from dashboard_api.pages import following, paging, show_page, token
 from dashboard_api.views import Views
 from wire.errors import HeadwaterError
@@ -47,7 +48,8 @@ def _add_devices(api: Api, views: Views, devices: Peer) -> None:
     @api.route("GET", "/devices", "viewer")
     def device_list(call: Call) -> Response:
         """The devices that a query finds, to look at and to act on."""
-        query, fault, groups = _query(), None, []
+        query, groups, chosen = _query(), [], columns.read(request.args.getlist("columns"))
+        fault = _no_columns(chosen.unknown)
         listing: dict[str, Any] = {"items": [], "next": None}
         try:
             listing = views.devices(token(), look.given({"q": query}) | paging())
@@ -57,11 +59,15 @@ def _add_devices(api: Api, views: Views, devices: Peer) -> None:
             if error.status not in (400, 422):  # what was typed is at fault: say so beside the form
                 raise
             fault = _fault(query, error)
-        more = following("/devices", {"q": query}, listing)
+        more = following("/devices", {"q": query, "columns": chosen.asked}, listing)
         is_first = "cursor" not in request.args
-        total = "" if fault else _total(devices, query, len(listing["items"]), is_whole=is_first and not more)
+        total = (
+            ""
+            if fault and not listing["items"]
+            else _total(devices, query, len(listing["items"]), is_whole=is_first and not more)
+        )
         return show_page("devices.html", call, listing=listing, query=query, following=more, fault=fault,
-                         is_first=is_first, total=total, groups=groups)  # fmt: skip
+                         is_first=is_first, total=total, groups=groups, columns=chosen)  # fmt: skip
 
 
 def _add_groups(api: Api, devices: Peer) -> None:
@@ -107,6 +113,12 @@ def _query() -> str:
     parts += [f"tag.{key}={look.quoted(text)}" if colon else f"has tag.{key}"] if key else []
     parts += [SHOWN[given["show"]]] if given["show"] in SHOWN else []
     return " and ".join(part for part in parts if part)
+
+
+def _no_columns(unknown: Sequence[str]) -> Fault | None:
+    if not unknown:
+        return None
+    return Fault(f"no column {unknown[0][:40]!r}; there are {', '.join(columns.NAMES)}, tag.KEY and attr.KEY")
 
 
 def _fault(query: str, error: HeadwaterError) -> Fault:

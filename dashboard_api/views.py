@@ -54,13 +54,17 @@ class Row:
     last_seen: Any = None
     state: str = "active"
     is_gateway: bool = False
+    heard: str = ""  # its presence, where the registry tells that: online, stale, offline, never
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    fw: str | None = None
+    created: Any = None
 
     @property
     def presence(self) -> str:
         """One word for the dot and its text."""
         if self.state == DISABLED:
             return DISABLED
-        return "online" if self.is_online else "offline"
+        return self.heard or ("online" if self.is_online else "offline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,10 @@ class Views:
             last_seen=item.get("last_seen"),
             state=item.get("state") or "active",
             is_gateway=bool(item.get("gateway")),
+            heard=item.get("presence") or "",
+            attributes=item.get("attributes") or {},
+            fw=item.get("fw"),
+            created=item.get("created"),
         )
 
     def _fields(self, asker: Asker, type_name: str | None, device_id: str, points: list[Point]) -> list[Shown]:

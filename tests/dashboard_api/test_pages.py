@@ -98,6 +98,30 @@ def test_device_table_filters(client, query, count):
     assert get(client, f"/devices?{query}").text.count("<tr data-device=") == count
 
 
+def test_columns_are_those_asked_for_and_stay_from_page_to_page(client, platform):
+    platform.devices = {f"d{at:03}": device(f"d{at:03}", tags={"site": "a"}) for at in range(60)}
+    for each in platform.devices.values():
+        each["attributes"], each["fw"], each["presence"] = {"floor": 3}, "1.2", "stale"
+
+    usual = get(client, "/devices").text
+    page = get(client, "/devices?columns=fw&columns=presence&columns=attr.floor+tag.site,tag.none").text
+
+    assert [label in usual for label in (">Last seen</th>", ">Firmware</th>")] == [True, False]
+    heads = re.findall(r"<th>([^<]+)</th>", page)
+    assert heads == ["Device", "Firmware", "Presence", "floor", "site", "none"]
+    first = re.sub(r"<[^>]+>", " ", page[page.index('<tr data-device="d000"') :].partition("</tr>")[0]).split()
+    assert first == ["d000", "1.2", "stale", "3", "a", "\N{EN DASH}"]
+    assert "columns=fw%2Cpresence%2Cattr.floor%2Ctag.site%2Ctag.none" in page
+    assert 'value="attr.floor tag.site tag.none"' in page
+
+
+def test_column_that_is_none_is_told_beside_the_list(client):
+    page = get(client, "/devices?columns=floor").text
+
+    assert "no column &#39;floor&#39;" in page
+    assert page.count("<tr data-device=") == 20
+
+
 def test_query_that_cannot_be_read_is_marked_beside_the_form(client):
     page = get(client, "/devices?q=type%3Dpump+and+fwx%3C2")
 

@@ -187,3 +187,117 @@ def test_type_is_edited_and_tried_by_keyboard(browser: Browser, filled: Installa
     press(browser, "Enter")
 
     browser.until("document.querySelector('#report')?.textContent.includes('walked_field')")
+
+
+def choose(browser: Browser, selector: str, first_letter: str) -> None:
+    """Choose in a list by the letter that the option begins with."""
+    tab_to(browser, selector)
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key=first_letter, text=first_letter)
+    browser.call("Input.dispatchKeyEvent", type="keyUp", key=first_letter)
+
+
+def send(browser: Browser, selector: str, word: str) -> None:
+    """Press a button and wait for the page that comes, which has a word in it."""
+    browser.run("window.isOld = true")
+    tab_to(browser, selector)
+    press(browser, "Enter")
+    browser.until(f"!window.isOld && document.readyState === 'complete' && document.body.innerText.includes({word!r})")
+
+
+def test_columns_are_chosen_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/devices")
+
+    tab_to(browser, ".query-help + .query-help summary")
+    press(browser, "Enter")
+    tab_to(browser, "[name=columns][value=fw]")
+    press(browser, "Space")
+    write(browser, "input[type=text][name=columns]", "tag.site")
+    send(browser, ".column-choice button", "Firmware")
+
+    assert browser.run("document.querySelector('thead').innerText.includes('site')")
+
+
+def test_enrolment_is_opened_and_closed_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/enrolment")
+
+    write(browser, "[action='/enrolment/create'] [name=name]", "walked-hall")
+    choose(browser, "[name=kind]", "g")
+    write(browser, "[action='/enrolment/create'] [name=ids]", "hall-*")
+    tab_to(browser, "[action='/enrolment/create'] [name=hold]")
+    press(browser, "Space")
+    send(browser, "[action='/enrolment/create'] [type=submit]", "walked-hall")
+    assert browser.run("document.querySelector('[aria-label=Secret]').innerText.length > 40")
+    made = next(each for each in filled.get("/v1/enrolments")["items"] if each["name"] == "walked-hall")
+    assert (made["kind"], made["ids"], made["policy"]) == ("group", "hall-*", "hold")
+
+    tab_to(browser, "[aria-label='Close walked-hall']")
+    press(browser, "Enter")
+    ways = "/v1/enrolments?limit=100"
+    wait_until(
+        lambda: made["id"] not in [each["id"] for each in filled.get(ways)["items"] if each["state"] == "open"], 10
+    )
+
+
+def test_group_is_made_and_deleted_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/groups")
+
+    write(browser, "[action='/groups'] [name=name]", "walked-group")
+    write(browser, "[action='/groups'] [name=query]", "gateway")
+    send(browser, "[action='/groups'] [type=submit]", "walked-group")
+    send(browser, "[aria-label='Delete group walked-group']", "New group")
+
+    assert "walked-group" not in [each["name"] for each in filled.get("/v1/groups")["items"]]
+
+
+def test_people_and_tokens_are_managed_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/people")
+
+    write(browser, "[name=name]", "walked-guest")
+    choose(browser, "[name=role]", "o")
+    send(browser, "[action='/people/create'] [type=submit]", "/invitation?token=")
+    write(browser, "form:has([name=scope]) [name=name]", "walked-token")
+    write(browser, "[name=scope]", "devices:read")
+    send(browser, "form:has([name=scope]) [type=submit]", "walked-token")
+
+    invited = next(each for each in filled.get("/v1/invitations")["items"] if each["name"] == "walked-guest")
+    token = next(each for each in filled.get("/v1/tokens")["items"] if each["name"] == "walked-token")
+    assert (invited["role"], token["scope"]) == ("operator", ["devices:read"])
+
+
+def test_tenant_is_made_suspended_and_deleted_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/tenants")
+
+    write(browser, "[action='/tenants/change'] [name=id]", "walked-tenant")
+    send(browser, "[action='/tenants/change'] .primary", "walked-tenant")
+    send(browser, "[aria-label='Suspend: walked-tenant']", "suspended")
+    send(browser, "[aria-label='Delete: walked-tenant']", "Tenants")
+
+    assert "walked-tenant" not in [each["id"] for each in filled.get("/v1/tenants")["items"]]
+
+
+def test_audit_is_searched_by_keyboard(browser: Browser, filled: Installation) -> None:
+    browser.open(f"{filled.url}/audit")
+
+    write(browser, "[name=action]", "type.")
+    send(browser, "[role=search] [type=submit]", "type.create")
+    assert browser.run(
+        "[...document.querySelectorAll('.entry strong')].every((each) => each.innerText.startsWith('type.'))"
+    )
+    tab_to(browser, ".entry summary")
+    press(browser, "Enter")
+
+    browser.until("document.querySelector('.entry details').open")
+
+
+def test_access_of_a_device_is_managed_by_keyboard(browser: Browser, filled: Installation) -> None:
+    filled.add_device("page-walked")
+    browser.open(f"{filled.url}/devices/page-walked/access")
+
+    write(browser, "[name=label]", "walked")
+    send(browser, "[value=add]", "shown only this once")
+    credentials = filled.get("/v1/devices/page-walked/credentials")["items"]
+    write(browser, "[name=confirm]", "page-walked")
+    send(browser, "[value=disable]", "disabled")
+
+    assert "walked" in [each["label"] for each in credentials]
+    assert filled.get("/v1/devices/page-walked")["state"] == "disabled"

@@ -146,7 +146,7 @@ function onPoints(points) {
     }
   }
   setAge(document.querySelector("[data-seen]"), nowIso());
-  const dot = head.querySelector("[data-dot].is-offline");
+  const dot = head.querySelector("[data-dot]:not(.is-online, .is-disabled)");
   if (dot) {
     dot.className = "dot is-online";
     head.querySelector("[data-presence]").textContent = "online";

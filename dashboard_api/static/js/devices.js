@@ -9,9 +9,9 @@ function onPoints(points) {
   for (const point of points) {
     const row = rows.get(point.device);
     if (!row) continue;
-    setAge(row.querySelector(".cell-seen"), nowIso()); // when it was heard, whatever its own clock says
-    const dot = row.querySelector("[data-dot]");
-    if (dot.classList.contains("is-offline")) {
+    const seen = row.querySelector(".cell-seen"), dot = row.querySelector("[data-dot]"); // columns that may be left out
+    if (seen) setAge(seen, nowIso()); // when it was heard, whatever its own clock says
+    if (dot && !dot.matches(".is-online, .is-disabled")) {
       dot.className = "dot is-online";
       row.querySelector("[data-presence]").textContent = "online";
     }
