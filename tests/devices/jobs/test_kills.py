@@ -1,4 +1,7 @@
-"""kill -9 of the real registry in the middle of an import, a rotation and an erasure: each thing is done once, and told once."""
+"""kill -9 of the real registry in the middle of an import, a rotation and an erasure: each thing is done once, and told once.
+
+Where random kills hardly ever hit, between any two commits, `tests/devices/onboarding/test_importing.py` kills on purpose.
+"""
 
 from __future__ import annotations
 

@@ -2,10 +2,22 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import count, takewhile
+from typing import Any
 
 import pytest
+from sqlalchemy import event, select
 
 from chassis.tokens import hash_token
+from devices.database.engine import Database
+from devices.database.schema import migrate
+from devices.database.tables import AUDIT, CREDENTIALS
+from devices.jobs.kinds import Kind
+from devices.jobs.service import Jobs, Runner
+from devices.jobs.store import JobStore
+from devices.onboarding import importing, lines
+from devices.rows import Who
+from devices.store import DeviceStore
 from tests.support.waiting import wait_until
 
 
@@ -198,3 +210,73 @@ def test_attributes_come_from_columns_and_from_json(service) -> None:
 
     found = [service.admin("GET", f"/v1/devices/{name}").json["attributes"] for name in ("d1", "d2", "d3")]
     assert found == [{"floor": 3, "dry": True, "room": "b 1"}, {"floor": 2.5, "room": "007"}, {"floor": 7}]
+
+
+class Killed(BaseException):
+    """Ends a process where it stands."""
+
+
+def work_off(rows: JobStore, kinds: dict[str, Kind]) -> None:
+    runner = Runner(rows, kinds)
+    while due := rows.due(2**62):
+        for job in due:
+            runner.take_turn(job)
+
+
+def import_killed(database: Database, prefix: str, commits: int) -> bool:
+    """Import five devices, killed before the n-th commit, and go on with nothing but the database."""
+    rows = JobStore(database)
+    importer = importing.Importer(DeviceStore(database), rows)
+    kinds, left = {importing.JOB_KIND: importer.kind()}, count(-commits + 1)
+    content = b"id\n" + b"".join(b"%s-%d\n" % (prefix.encode(), number) for number in range(5))
+    found = content, lines.read(content, is_ndjson=False)
+    job = importer.start(Jobs(rows, kinds), found, ("default", Who("token:t")), dry_run=False, resume=False)
+
+    def die(_connection: Any) -> None:
+        if next(left) == 0:
+            raise Killed
+
+    event.listen(database.engine, "commit", die)
+    try:
+        work_off(rows, kinds)
+        is_killed = False
+    except Killed:
+        is_killed = True
+    finally:
+        event.remove(database.engine, "commit", die)
+    work_off(rows, kinds)
+
+    told = list(csv.DictReader(io.StringIO("".join(rows.read_output(job.id)))))
+    query = select(CREDENTIALS.c.device, CREDENTIALS.c.sha256).where(CREDENTIALS.c.device.like(f"{prefix}-%"))
+    with database.read() as connection:
+        held = sorted(tuple(row) for row in connection.execute(query))
+        audited = connection.execute(select(AUDIT.c.object).where(AUDIT.c.action == "device.import")).scalars().all()
+    assert sorted((row["id"], hash_token(row["secret"])) for row in told) == held
+    assert [row["id"] for row in told] == [f"{prefix}-{number}" for number in range(5)]
+    assert sorted(each for each in audited if each.startswith(f"{prefix}-")) == [row["id"] for row in told]
+    return is_killed
+
+
+def test_import_killed_before_any_of_its_commits_does_each_thing_once(config, monkeypatch) -> None:
+    monkeypatch.setattr(importing, "PART", 2)
+    database = Database(config.registry, config.data)
+    try:
+        migrate(database, config.data)
+        killed = list(takewhile(bool, (import_killed(database, f"k{number}", number) for number in range(1, 20))))
+    finally:
+        database.close()
+
+    assert len(killed) >= 4  # three parts and the end
+
+
+def test_two_imports_of_one_file_at_once_register_each_device_once(service) -> None:
+    text = "id\n" + "".join(f"d{number}\n" for number in range(1200))
+
+    jobs = [finished(service, job) for job in [start(service, text).json["id"] for _ in range(2)]]
+
+    rows = [row for job in jobs for row in result_of(service, job)]
+    assert [job["state"] for job in jobs] == ["done", "done"]
+    created = {row["id"]: row["secret"] for row in rows if row["outcome"] == "created"}
+    assert (len(created), sorted({row["code"] for row in rows})) == (1200, ["", "device_exists"])
+    looked = service.internal("POST", "/internal/devices:lookup", {"ids": list(created)[:500]}).json["devices"]
+    assert all(each["credentials"][0]["sha256"] == hash_token(created[each["id"]]) for each in looked)
