@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,16 @@ def test_protocol_has_readme_decoder_and_cases(folder: Path) -> None:
     assert (folder / "README.md").is_file()
     assert (folder / "decoder.py").is_file()
     assert len(cases) >= MIN_CASES, f"tests/cases/{folder.name} has {len(cases)} cases, at least {MIN_CASES}"
+
+
+def test_steps_of_the_schema_follow_one_another() -> None:
+    steps = sorted((ROOT / "devices/database/migrations/versions").glob("[0-9]*.py"))
+    said = re.compile(r'^(?:down_)?revision = "?(\w+)"?$', re.MULTILINE)
+
+    found = [(step.name[:4], *said.findall(step.read_text())) for step in steps]
+
+    numbers = [f"{number:04d}" for number in range(1, len(steps) + 1)]
+    assert found == list(zip(numbers, numbers, ["None", *numbers], strict=False))
 
 
 def test_planted_faults_are_named_with_file_and_line() -> None:
