@@ -62,7 +62,8 @@ class BatchSorting:
         """Ask the gate for all senders at once."""
         gate = self._ports.gate
         names = {delivery.device for delivery in deliveries}
-        self._found = gate.find(name for name in names if gate.is_cached(name) or topics.is_device_id(name))
+        senders = (name for name in names if gate.is_cached(name) or topics.is_device_id(name))
+        self._found = gate.find(senders, doubts=True)
         spoken_for: dict[tuple[str, str], int] = {}
         for delivery in deliveries:
             if child := route(delivery.topic)[2]:

@@ -133,14 +133,17 @@ class Gate:
             raise Forbidden(f"{device.id} is disabled", code="device_disabled")
         return device, credential
 
-    def find(self, device_ids: Iterable[str]) -> Found:
-        """Find devices by id; ids that do not exist are in neither part of the answer."""
+    def find(self, device_ids: Iterable[str], *, doubts: bool = False) -> Found:
+        """Find devices by id; ids that do not exist are in neither part of the answer.
+
+        With `doubts` the registry is asked again for ids that lately did not exist: the broker has let them in.
+        """
         now_s, known, unknown = time.monotonic(), {}, []
         for device_id in device_ids:
             device = self._devices.get(device_id)
             if device is not None and (device.is_active or now_s - device.fetched_s < DOUBT_S):
                 known[device_id] = device
-            elif self._absent.get(device_id, 0.0) <= now_s:
+            elif doubts or self._absent.get(device_id, 0.0) <= now_s:
                 unknown.append(device_id)
         _CACHED_LOOKUPS.inc(len(known))
         unanswered: set[str] = set()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter as Counts
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -82,14 +83,22 @@ class Drain:
     """Moves readings from the spools to the store. One thread; `oldest_received_ns` may be asked from others."""
 
     def __init__(
-        self, reader: SpoolReader, state: WriterState, store: SeriesWriter, quarantine: Refuge, listeners: Listeners
+        self,
+        reader: SpoolReader,
+        state: WriterState,
+        store: SeriesWriter,
+        quarantine: Refuge,
+        listeners: Listeners,
+        born_of: Callable[[Reading], int] = attrgetter("born_ns"),
     ) -> None:
+        """`born_of` as `ingest.writer.gaps.Boots` has it."""
         self._reader = reader
         self._state = state
         self._store = store
         self._quarantine = quarantine
         self._listeners = listeners
-        self._dedupe = Dedupe(Boots(state.load_boot, state.unsettled_boots()), Deliveries(*state.deliveries()))
+        boots = Boots(state.load_boot, state.unsettled_boots(), born_of)
+        self._dedupe = Dedupe(boots, Deliveries(*state.deliveries()))
         self._held: _Batch | None = None
         # Of the turns since writer.db was last told, all of them stored:
         self._positions: dict[str, Position] = {}

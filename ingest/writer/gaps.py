@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from ingest.readings import Reading
 from wire.points import SERVER_TIME, UNCERTAIN
@@ -160,14 +162,21 @@ class BootChange(NamedTuple):
 class Boots:
     """All boots of all devices."""
 
-    def __init__(self, load: Callable[[BootKey], bytes | None], unsettled: Iterable[BootKey] = ()) -> None:
+    def __init__(
+        self,
+        load: Callable[[BootKey], bytes | None],
+        unsettled: Iterable[BootKey] = (),
+        born_of: Callable[[Reading], int] = attrgetter("born_ns"),
+    ) -> None:
         """Begin with what was kept.
 
         Args:
             load: gives what was kept of a boot, or None.
             unsettled: boots whose gaps had their grace when they were kept; it is over.
+            born_of: gives the birth of a reading's device for certain; asked before it is dropped as a copy.
         """
         self._load = load
+        self._born_of = born_of
         self._known: dict[BootKey, Boot] = {}
         self._touched: dict[BootKey, Reading | None] = {}  # with its last reading
         self._fresh: set[BootKey] = set()  # those of them that are not kept yet
@@ -180,7 +189,7 @@ class Boots:
         key, number = (reading.tenant, reading.device, reading.boot_id or ""), reading.seq or 0
         boot = self._known.get(key) or self._recall(key, reading.received_ns)
         if boot.born_ns != reading.born_ns:
-            if boot.born_ns > reading.born_ns > 0:
+            if reading.received_ns < boot.born_ns and reading.born_ns > 0:
                 return False  # of a device that is no more, and came behind the one that has its id now
             boot = self._adopt(key, boot, reading)
         self._touched[key] = reading
@@ -193,6 +202,8 @@ class Boots:
         if _begins_again(boot, reading):
             boot.begin_again(number)
             return False
+        if (born_ns := self._born_of(reading)) > boot.born_ns > 0:
+            return self.is_repeat(structs.replace(reading, born_ns=born_ns))
         boot.duplicates += 1
         return True
 
@@ -233,8 +244,8 @@ class Boots:
         return boot
 
     def _adopt(self, key: BootKey, boot: Boot, reading: Reading) -> Boot:
-        """Give the boot that a reading of another birth counts in."""
-        if boot.born_ns and reading.born_ns:  # a device was deleted, another one got its id and counts its boots anew
+        """Give the boot that a reading of another birth counts in: the later one's, whatever the gate had heard."""
+        if 0 < boot.born_ns < reading.born_ns:  # a device was deleted, another one got its id and counts its boots anew
             self._waiting.pop(key, None)
             boot = self._known[key] = Boot(began_ns=reading.received_ns)
         boot.born_ns = boot.born_ns or reading.born_ns

@@ -27,6 +27,7 @@ from ingest.quarantine import Quarantine
 from ingest.spool.reader import SpoolReader
 from ingest.writer import departures, erasures
 from ingest.writer.acks import AckBoard
+from ingest.writer.births import ANSWER_S, Births
 from ingest.writer.config import WriterConfig
 from ingest.writer.departures import Departures
 from ingest.writer.drain import Drain
@@ -173,9 +174,16 @@ class Writer:
             return None
         self._reader = SpoolReader(data / "spool", self._state.positions())
         self._boots = self._boots or BootReader(data)
-        self._drain = Drain(self._reader, self._state, self._store, self._quarantine, self.news)
+        parts = self._reader, self._state, self._store, self._quarantine, self.news
+        self._drain = Drain(*parts, births.of) if (births := self._births()) else Drain(*parts)
         log.info("draining", store=self._config.store)
         return self._drain
+
+    def _births(self) -> Births | None:
+        if not self._config.devices_url or self._state is None:
+            return None
+        peer = HttpPeer(self._config.devices_url, self._config.service_token, timeout_s=ANSWER_S)
+        return Births(peer, self._state.registry_revision())
 
     def _wait_for_lock(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) if self._lock is None else -1

@@ -105,3 +105,38 @@ def test_a_device_added_again_under_an_old_name_begins_anew(installation: Instal
 
     installation.post(again, numbered(1))
     wait_until(lambda: len(installation.points(device.id)) == 3, 10, "the same number is another reading")
+
+
+def test_devices_added_again_that_connect_at_once_lose_nothing(installation: Installation) -> None:
+    """The broker may know the new device before the gate does: its numbers are not those of the one before."""
+    names = [f"soon-again-{number}" for number in range(5)]
+    for name in names:
+        installation.post(installation.add_device(name), numbered(1, 2))
+    installation.settle()
+
+    for name in names:
+        assert installation.call("DELETE", f"/v1/devices/{name}").status == 204
+        again = installation.add_device(name)
+        sent = numbered(2, values={"again": 2})
+        wait_until(
+            lambda device=again, sent=sent: installation.publish(
+                device, f"devices/{device.id}/telemetry", sent
+            ).returncode == 0,
+            10, "it is let in", every_s=0.01,
+        )  # fmt: skip
+
+    for name in names:
+        wait_until(lambda name=name: len(installation.points(name)) == 3, 10, f"the reading of {name} is stored")
+
+
+def test_what_was_lost_before_a_device_went_is_known_by_its_next_number(installation: Installation) -> None:
+    device = installation.add_device("gone-for-a-while")
+    installation.post(device, numbered(1, 2))
+    installation.wait_for_broker(device)
+    installation.publish(device, f"devices/{device.id}/status", b'{"state":"offline"}')
+    told = wait_until(lambda: acks(installation, device), 15, "it is told what came")
+    assert (told["newest"], told["missing"]) == (2, []), "3 and 4 are not covered: only the device knows of them"
+
+    installation.post(device, numbered(5))
+
+    wait_until(lambda: account(installation, device)["missing"] == 2, 10, "what was lost is known")

@@ -69,6 +69,14 @@ def test_unknown_device_is_not_asked_for_twice_at_once(gate, registry) -> None:
     assert ABSENT_S <= 2.0
 
 
+def test_device_that_the_broker_let_in_is_asked_for_again_at_once(gate, registry) -> None:
+    gate.find(["d2"])
+    registry.add("d2")
+
+    assert not gate.find(["d2"]).known
+    assert gate.find(["d2"], doubts=True).known
+
+
 def test_device_registered_after_a_miss_gets_in_with_the_next_poll(gate, registry) -> None:
     gate.find(["d2"])
     registry.add("d2")

@@ -30,9 +30,11 @@ def settled(numbers: Iterable[int]) -> Boot:
     return boot
 
 
-def reading(number: int, boot_id: str = "b", time_ns: int = 0, flags: int = 0, born_ns: int = 0) -> Reading:
+def reading(
+    number: int, boot_id: str = "b", time_ns: int = 0, flags: int = 0, born_ns: int = 0, received_ns: int = 77
+) -> Reading:
     return Reading(
-        "d1", "telemetry", time_ns or number + 1, 77, {"t": 1.5}, flags=flags, boot_id=boot_id, seq=number,
+        "d1", "telemetry", time_ns or number + 1, received_ns, {"t": 1.5}, flags=flags, boot_id=boot_id, seq=number,
         born_ns=born_ns,
     )  # fmt: skip
 
@@ -283,12 +285,23 @@ def test_device_that_got_the_id_of_a_deleted_one_counts_for_itself() -> None:
     old = [disk.boots.is_repeat(reading(number, born_ns=5)) for number in (1, 2, 4)]
     disk.commit(0.0)
     new = [disk.boots.is_repeat(reading(number, born_ns=9)) for number in (1, 2, 2)]
-    late = disk.boots.is_repeat(reading(4, born_ns=5))
+    late = disk.boots.is_repeat(reading(4, born_ns=5, received_ns=8))
     disk.commit(LATER_S)
 
     assert (old, new, late) == ([False] * 3, [False, False, True], False)
     kept = Boot.from_bytes(disk.kept["default", "d1", "b"])
     assert (kept.lows, kept.highs, kept.born_ns) == ([1], [2], 9)
+
+
+def test_reading_let_in_under_the_birth_of_a_deleted_device_is_no_copy() -> None:
+    """The gate had not heard yet that another device has the id."""
+    boots = Boots({}.get, born_of=lambda reading: 9)
+    boots.is_repeat(reading(1, born_ns=5, received_ns=6))
+
+    stale = [boots.is_repeat(reading(number, born_ns=5, received_ns=10)) for number in (1, 2)]
+    known = [boots.is_repeat(reading(number, born_ns=9, received_ns=11)) for number in (1, 2, 3)]
+
+    assert (stale, known) == ([False, False], [True, True, False])
 
 
 def test_boot_from_before_births_were_noted_goes_on() -> None:
