@@ -71,5 +71,7 @@ class Hosted:
         if config.broker:
             credential = (config.broker_username, config.broker_password)
             BrokerFeed(config.broker, credential, self._keeper, self._access.on_refusal).run(stopping)
+        else:
+            self._keeper.resume(has_session=True)
         while not stopping.wait(LOOK_S):
-            self._keeper.look(hears=False)
+            self._keeper.look(hears=not config.broker)

@@ -21,6 +21,13 @@ class PresenceEvent(BaseModel):
     lost_s: float
 
 
+class PresenceGap(BaseModel):
+    """A time in which the platform itself could not hear: it counts neither for a device nor against it."""
+
+    start: TimeNs
+    end: TimeNs
+
+
 class PresenceView(BaseModel):
     """Presence of a device now, its availability in percent by span, and the events of a time, oldest first.
 
@@ -37,4 +44,5 @@ class PresenceView(BaseModel):
     end: TimeNs
     before: PresenceState
     events: list[PresenceEvent]
+    gaps: list[PresenceGap]
     next: str | None

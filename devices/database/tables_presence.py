@@ -1,4 +1,4 @@
-"""The table of presence's history. See `devices.database.tables`."""
+"""The tables of presence's history. See `devices.database.tables`."""
 
 from __future__ import annotations
 
@@ -18,4 +18,11 @@ PRESENCE_EVENTS = Table(
     Column("lost_ns", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "device", "time_ns"),
     of_device(),
+)
+
+PRESENCE_GAPS = Table(  # of the whole platform: when it could not hear, or its devices had to come back first
+    "presence_gaps",
+    METADATA,
+    Column("start_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_ns", BigInteger, nullable=False),
 )

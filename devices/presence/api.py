@@ -9,13 +9,13 @@ from pydantic import Field
 from chassis.web import Api, Call
 from devices.api import DEVICE, MAX_LIST
 from devices.presence import history
-from devices.presence.history import Event
+from devices.presence.history import Event, Gap
 from devices.presence.state import Mark
 from wire import clock
 from wire.clock import NS_PER_S
 from wire.devices import Model
 from wire.errors import BadRequest
-from wire.presence import PresenceEvent, PresenceView
+from wire.presence import PresenceEvent, PresenceGap, PresenceView
 from wire.registry import Text
 
 SPANS_S = {"24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
@@ -27,6 +27,7 @@ class Journal(Protocol):
     def mark(self, tenant: str, device: str) -> Mark | None: ...
     def events(self, tenant: str, device: str, start_ns: int, end_ns: int, limit: int | None = None) -> list[Event]: ...
     def before(self, tenant: str, device: str, time_ns: int) -> Event | None: ...
+    def gaps(self, start_ns: int, end_ns: int) -> list[Gap]: ...
 
 
 class PresenceQuery(Model):
@@ -63,6 +64,7 @@ def add_routes(api: Api, journal: Journal) -> None:
             end=end_ns,
             before=before.state if before else "never",
             events=[_show(event) for event in events],
+            gaps=[PresenceGap(start=gap.start_ns, end=gap.end_ns) for gap in journal.gaps(start_ns, end_ns)],
             next=str(events[-1].time_ns) if len(events) == query.limit else None,
         )
 
@@ -70,12 +72,13 @@ def add_routes(api: Api, journal: Journal) -> None:
 def _availability(journal: Journal, whose: tuple[str, str], now_ns: int) -> dict[str, float | None]:
     oldest_ns = now_ns - max(SPANS_S.values()) * NS_PER_S
     before, events = journal.before(*whose, oldest_ns), journal.events(*whose, oldest_ns, now_ns)
+    gaps = journal.gaps(oldest_ns, now_ns)
     found: dict[str, float | None] = {}
     for name, span_s in SPANS_S.items():
         start_ns = now_ns - span_s * NS_PER_S
         earlier = [event for event in events if event.time_ns < start_ns]
         later = [event for event in events if event.time_ns >= start_ns]
-        found[name] = history.availability(earlier[-1] if earlier else before, later, start_ns, now_ns)
+        found[name] = history.availability(earlier[-1] if earlier else before, later, start_ns, now_ns, gaps)
     return found
 
 

@@ -126,6 +126,9 @@ class BrokerFeed:
             return
         if news.kind in {"connected", "disconnected"}:
             self._add(Evidence(news.kind, news.device, now_ns))
+        elif news.kind in {"bridge_came", "bridge_went"}:
+            self._write()
+            self._keeper.note_bridge(news.device, now_ns, is_here=news.kind == "bridge_came")
         elif news.kind == "refused":
             self._has_refusal = True
         else:

@@ -37,6 +37,14 @@ class Fold:
     lost_ns: int
 
 
+@dataclass(slots=True, frozen=True)
+class Gap:
+    """A time in which the platform could not hear, and that counts neither for a device nor against it."""
+
+    start_ns: int
+    end_ns: int
+
+
 def state_of(mark: Mark | None) -> PresenceState:
     """Give the state that a mark means."""
     if mark is None or not (mark.online or mark.last_seen_ns or mark.gone_ns):
@@ -62,7 +70,9 @@ def note(old: Mark, new: Mark, now_ns: int) -> tuple[Mark, Event | Fold | None]:
     return noted, Event(at_ns, state, _reason(old, new))
 
 
-def availability(before: Event | None, events: Sequence[Event], start_ns: int, end_ns: int) -> float | None:
+def availability(
+    before: Event | None, events: Sequence[Event], start_ns: int, end_ns: int, gaps: Sequence[Gap] = ()
+) -> float | None:
     """Give the share of a time in percent in which a device was online; None when nothing is known of it.
 
     Args:
@@ -70,6 +80,7 @@ def availability(before: Event | None, events: Sequence[Event], start_ns: int, e
         events: those from start to end, oldest first.
         start_ns: begin of the time.
         end_ns: its end.
+        gaps: what of it does not count, in the order of their starts.
     """
     known = ([before] if before else []) + list(events)
     online_ns = 0.0
@@ -79,9 +90,18 @@ def availability(before: Event | None, events: Sequence[Event], start_ns: int, e
         if event.state != "online" or until_ns <= began_ns:
             continue
         share = (until_ns - began_ns) / (until_ns - event.time_ns)
-        online_ns += max(0.0, until_ns - began_ns - event.lost_ns * share)
-    observed_ns = end_ns - max(known[0].time_ns, start_ns) if known else 0
+        online_ns += max(0.0, _counted(began_ns, until_ns, gaps) - event.lost_ns * share)
+    observed_ns = _counted(max(known[0].time_ns, start_ns), end_ns, gaps) if known else 0
     return round(100 * online_ns / observed_ns, 3) if observed_ns > 0 else None
+
+
+def _counted(start_ns: int, end_ns: int, gaps: Sequence[Gap]) -> int:
+    """Give how much of a time is outside of all gaps; these may overlap."""
+    counted_ns, at_ns = 0, start_ns
+    for gap in gaps:
+        counted_ns += max(0, min(gap.start_ns, end_ns) - at_ns)
+        at_ns = max(at_ns, min(gap.end_ns, end_ns))
+    return counted_ns + max(0, end_ns - at_ns)
 
 
 def _reason(old: Mark, new: Mark) -> str:

@@ -9,13 +9,14 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, PRESENCE
-from devices.database.tables_presence import PRESENCE_EVENTS
-from devices.presence.history import Event, Fold
+from devices.database.tables_presence import PRESENCE_EVENTS, PRESENCE_GAPS
+from devices.presence.history import Event, Fold, Gap
 from devices.presence.state import Mark
 from wire.errors import NotFound
 
 KEPT = 1_000  # events of a device
 _E = PRESENCE_EVENTS.c
+_G = PRESENCE_GAPS.c
 _MARK = tuple(Mark.__dataclass_fields__)
 
 
@@ -56,19 +57,32 @@ class PresenceJournal:
             row = connection.execute(query).mappings().first()
         return _to_event(row) if row else None
 
+    def gaps(self, start_ns: int, end_ns: int) -> list[Gap]:
+        """Give when the platform itself could not hear, of a time, oldest first."""
+        with self._database.read() as connection:
+            query = select(_G.start_ns, _G.end_ns).where(_G.end_ns > start_ns, _G.start_ns < end_ns)
+            return [Gap(start, end) for start, end in connection.execute(query.order_by(_G.start_ns))]
+
     def forget(self, before_ns: int) -> None:
-        """Delete events before a time, and of each device those beyond the newest KEPT."""
+        """Delete events and gaps before a time, and of each device those beyond the newest KEPT."""
         crowded = select(_E.tenant, _E.device).group_by(_E.tenant, _E.device).having(func.count() > KEPT)
         with self._database.read() as connection:
             over = connection.execute(crowded).all()
         with self._database.write("presence") as transaction:
             transaction.execute(delete(PRESENCE_EVENTS).where(_E.time_ns < before_ns))
+            transaction.execute(delete(PRESENCE_GAPS).where(_G.end_ns < before_ns))
             for tenant, device in over:
                 mine = and_(_E.tenant == tenant, _E.device == device)
                 newest = select(_E.time_ns).where(mine).order_by(_E.time_ns.desc()).offset(KEPT).limit(1)
                 oldest_ns = transaction.execute(newest).scalar()
                 if oldest_ns is not None:
                     transaction.execute(delete(PRESENCE_EVENTS).where(mine, _E.time_ns <= oldest_ns))
+
+
+def note_gap(transaction: Write, gap: Gap) -> None:
+    """Note a time in which the platform itself could not hear."""
+    transaction.execute(delete(PRESENCE_GAPS).where(_G.start_ns == gap.start_ns))
+    transaction.execute(insert(PRESENCE_GAPS).values(start_ns=gap.start_ns, end_ns=gap.end_ns))
 
 
 def begin_anew(transaction: Write, tenant: str, device: str) -> None:
@@ -97,6 +111,9 @@ def write(transaction: Write, news: Iterable[tuple[str, str, Event | Fold]]) -> 
         if isinstance(fold, Fold)
     ]
     transaction.execute(insert(PRESENCE_EVENTS), events)
+    if folds:
+        newest = transaction.execute(select(func.max(_G.end_ns))).scalar() or 0
+        folds = [fold | {"lost": 0} if fold["gone"] < newest else fold for fold in folds]  # not its own fault
     transaction.execute(_DROP, [{name: fold[name] for name in ("t", "d", "gone")} for fold in folds])
     transaction.execute(_COUNT, [{name: fold[name] for name in ("t", "d", "into", "lost")} for fold in folds])
 

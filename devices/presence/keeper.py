@@ -16,12 +16,15 @@ from wire.clock import NS_PER_S
 BEAT_S = 5.0  # how often "alive" is noted; the broker keeps its news for 20 s (mosquitto 2.0.11, measured)
 OVERDUE_S = 2.0  # how often connected devices are looked at that their types expect to hear more of; and all counted
 TRUSTED_GAP_NS = 14 * NS_PER_S  # 20 s less a beat and a margin
+RETURN_NS = 60 * NS_PER_S  # how long devices may take to come back after the platform was away
+SHORT_NS = 10 * NS_PER_S  # a bridge that is away for less delays what it carries and hides nothing
 
 
 class Marks(Protocol):
     """Where marks are kept; see `devices.presence.store.PresenceStore`."""
 
     def change(self, ids: Sequence[str], judge: Callable[[str, Mark], Mark]) -> None: ...
+    def excuse(self, start_ns: int, return_ns: int) -> None: ...
     def unconfirm(self) -> None: ...
     def disconnect_all(self, judge: Callable[[str, Mark], Mark]) -> None: ...
     def silence(self, limit_s: Callable[[float | None], float], now_ns: int) -> int: ...
@@ -42,6 +45,7 @@ class Keeper:
         self._silence_s = silence_s
         self._on_connect = on_connect
         self._beat_at_s = self._overdue_at_s = 0.0
+        self._bridges_away: dict[str, int] = {}  # since when
         self.arrived: Callable[[Sequence[str]], None] = lambda _ids: None  # told who came to the broker
 
     def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None:
@@ -79,12 +83,27 @@ class Keeper:
     def resume(self, *, has_session: bool) -> None:
         """Begin to hear from the broker: who was connected still is, unless news may have been missed."""
         if not has_session or clock.now_ns() - self._marks.last_beat_ns() > TRUSTED_GAP_NS:
+            self._excuse(self._marks.last_beat_ns())
             self._marks.unconfirm()
 
     def restart(self) -> None:
         """Take all connected devices for gone: the broker was started anew."""
+        self._excuse(self._marks.last_beat_ns())
         now_ns = clock.now_ns()
         self._marks.disconnect_all(lambda key, mark: presence.judge(mark, Evidence("disconnected", key, now_ns)))
+
+    def note_bridge(self, name: str, at_ns: int, *, is_here: bool) -> None:
+        """Take the news that a bridge came to the broker or went: meanwhile no device can say much."""
+        if not is_here:
+            self._bridges_away.setdefault(name, at_ns)
+            return
+        gone_ns = self._bridges_away.pop(name, at_ns)
+        if at_ns - gone_ns > SHORT_NS:
+            self._excuse(gone_ns)
+
+    def _excuse(self, start_ns: int) -> None:
+        if 0 < start_ns < clock.now_ns():
+            self._marks.excuse(start_ns, RETURN_NS)
 
     def look(self, *, hears: bool) -> None:
         """Look for silent devices; `hears` says that the broker's news are complete up to now."""
@@ -92,7 +111,8 @@ class Keeper:
         self._marks.silence(lambda interval_s: presence.silence_limit_s(interval_s, self._silence_s), now_ns)
         if time.monotonic() >= self._overdue_at_s:
             self._overdue_at_s = time.monotonic() + OVERDUE_S
-            self._marks.overdue(lambda interval_s: presence.silence_limit_s(interval_s, math.inf), now_ns)
+            if hears and not self._bridges_away:
+                self._marks.overdue(lambda interval_s: presence.silence_limit_s(interval_s, math.inf), now_ns)
             self._count()
         if hears and time.monotonic() - self._beat_at_s >= BEAT_S:
             self._marks.beat()

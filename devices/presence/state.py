@@ -33,6 +33,7 @@ _LINE_DISCONNECTED = re.compile(
     r"\d+: (?:Client (\S+) (?:disconnected|closed its connection|has exceeded timeout, disconnecting)\.?"
     r"|Socket error on client (\S+), disconnecting\.)"
 )
+_BRIDGE = re.compile(r"_bridge(-\d+)?")
 _LINE_REFUSED = re.compile(r"\d+: Client .* disconnected, not authorised\.")
 _LINE_STARTED = re.compile(r"\d+: mosquitto version \S+ running")
 
@@ -67,8 +68,8 @@ class Evidence:
 class BrokerNews:
     """What one line of the broker's log means."""
 
-    kind: Literal["connected", "disconnected", "refused", "started"]
-    device: str = ""
+    kind: Literal["connected", "disconnected", "refused", "started", "bridge_came", "bridge_went"]
+    device: str = ""  # or the bridge
 
 
 def judge(mark: Mark, evidence: Evidence) -> Mark:
@@ -113,6 +114,8 @@ def parse_status(payload: bytes) -> str | None:
 
 
 def _about(kind: Literal["connected", "disconnected"], device_id: str) -> BrokerNews | None:
+    if _BRIDGE.fullmatch(device_id):
+        return BrokerNews("bridge_came" if kind == "connected" else "bridge_went", device_id)
     return BrokerNews(kind, device_id) if is_device_id(device_id) else None
 
 

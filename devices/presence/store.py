@@ -28,6 +28,7 @@ from devices.credentials import CERTIFICATE
 from devices.database.engine import Database, Write
 from devices.database.tables import COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE
 from devices.presence import history, journal
+from devices.presence.history import Gap
 from devices.presence.state import Mark, silence
 from devices.store import PARAMETERS
 from wire.clock import NS_PER_S
@@ -55,6 +56,18 @@ class PresenceStore:
             for start in range(0, len(ids), PARAMETERS):
                 known = _read_marks(transaction, DEVICES.c.id.in_(ids[start : start + PARAMETERS]))
                 _write_marks(transaction, known, {key: judge(key, old.mark or Mark()) for key, old in known.items()})
+
+    def excuse(self, start_ns: int, return_ns: int) -> None:
+        """Note that nothing could be heard from a time until now: silence is counted from now.
+
+        Args:
+            start_ns: since when.
+            return_ns: how long devices may take to come back.
+        """
+        with self._database.write("presence") as transaction:
+            journal.note_gap(transaction, Gap(start_ns, transaction.now_ns + return_ns))
+            here = update(PRESENCE).where(PRESENCE.c.online.is_(True))
+            transaction.execute(here.values(since_ns=transaction.now_ns))
 
     def unconfirm(self) -> None:
         """Forget who is connected: the broker's news were interrupted, silence decides from now.

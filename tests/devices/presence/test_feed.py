@@ -7,7 +7,9 @@ import time
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from sqlalchemy import text
 
+from devices.database.engine import Database
 from devices.presence.feed import BrokerFeed
 from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
@@ -21,6 +23,7 @@ class FakeMarks:
     """Marks of nobody."""
 
     def change(self, ids, judge) -> None: ...
+    def excuse(self, start_ns, return_ns) -> None: ...
     def unconfirm(self) -> None: ...
     def disconnect_all(self, judge) -> None: ...
     def silence(self, is_silent, silence) -> int:
@@ -239,3 +242,85 @@ def test_clock_of_another_machine_reaches_no_future(service) -> None:
 
     seen = clock.parse_time(service.admin("GET", "/v1/devices/d1").json["last_seen"])
     assert seen <= time.time_ns()
+
+
+def availability(service, device: str) -> float:
+    return service.admin("GET", f"/v1/devices/{device}/presence").json["availability"]["24h"]
+
+
+def begin_long_ago(service, hours: float = 1.0) -> None:
+    """Let the histories have begun earlier."""
+    with service.app.extensions["headwater.database"].write("presence") as transaction:
+        early = text("UPDATE presence_events SET time_ns = time_ns - :by")
+        transaction.execute(early, {"by": int(hours * 3_600 * NS_PER_S)})
+
+
+def test_downtime_of_the_broker_does_not_count_against_devices(broker, connected_service, dial) -> None:
+    device = dial("d1", connected_service.register("d1"))
+    wait_until(lambda: connected_service.is_online("d1"))
+    begin_long_ago(connected_service)
+    device.client.reconnect_delay_set(3, 3)
+
+    broker.stop(signal.SIGTERM)
+    wait_until(lambda: not device.is_connected())
+    broker.start()
+    wait_until(lambda: not connected_service.is_online("d1"))
+    wait_until(lambda: connected_service.is_online("d1"))
+
+    shown = connected_service.admin("GET", "/v1/devices/d1/presence").json
+    assert shown["availability"]["24h"] == 100.0
+    assert len(shown["gaps"]) >= 1
+    assert shown["gaps"][-1]["end"] > shown["gaps"][-1]["start"]
+
+
+def test_downtime_of_the_registry_does_not_count_against_devices(config) -> None:
+    config = config.model_copy(update={"silence_s": 2.0})
+    service = Service(config)
+    service.register("d1")
+    service.internal("POST", "/internal/seen", {"devices": {"d1": time.time_ns()}})
+    begin_long_ago(service)
+    service.stop()
+    database = Database(config.registry, config.data)
+    with database.write("presence") as transaction:
+        ago = {"at": time.time_ns() - 600 * NS_PER_S}
+        transaction.execute(text("UPDATE counters SET value = :at WHERE name = 'presence'"), ago)
+        transaction.execute(text("UPDATE presence SET last_seen_ns = :at, since_ns = :at, online = true"), ago)
+    database.close()
+
+    again = Service(config)
+    try:
+        wait_until(lambda: again.admin("GET", "/v1/devices/d1/presence").json["gaps"])
+        assert again.is_online("d1")  # silence counts from now
+        wait_until(lambda: not again.is_online("d1"))
+        assert availability(again, "d1") == 100.0  # it has a minute to be heard again
+    finally:
+        again.stop()
+
+
+def test_bridge_that_is_away_makes_nobody_stale() -> None:
+    class Marks(FakeMarks):
+        def __init__(self) -> None:
+            self.looked, self.excused = 0, []
+
+        def excuse(self, start_ns, return_ns) -> None:
+            self.excused.append(start_ns)
+
+        def overdue(self, limit_s, now_ns) -> int:
+            self.looked += 1
+            return 0
+
+        def silence(self, limit_s, now_ns) -> int:
+            return 0
+
+    def look(*bridges: tuple[str, float, bool]) -> tuple[int, list[float]]:
+        marks, begun_ns = Marks(), time.time_ns() - 60 * NS_PER_S
+        keeper = Keeper(marks, 300.0)
+        for name, at_s, is_here in bridges:
+            keeper.note_bridge(name, begun_ns + int(at_s * NS_PER_S), is_here=is_here)
+        keeper.look(hears=True)
+        return marks.looked, [(at_ns - begun_ns) / NS_PER_S for at_ns in marks.excused]
+
+    assert look() == (1, [])
+    assert look(("_bridge", 0, False)) == (0, [])
+    assert look(("_bridge", 0, False), ("_bridge", 9, True)) == (1, [])  # so short an absence hides nothing
+    assert look(("_bridge", 5, False), ("_bridge-2", 6, True), ("_bridge", 30, True)) == (1, [5])

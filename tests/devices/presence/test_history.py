@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.presence import history
-from devices.presence.history import DAMP_NS, Event, Fold
+from devices.presence.history import DAMP_NS, Event, Fold, Gap
 from devices.presence.state import Evidence, Mark, judge
 from tests.support.waiting import wait_until
 from wire.clock import NS_PER_S
@@ -77,6 +77,22 @@ def test_availability_counts_what_is_known() -> None:
     flapped = Event(T0, "online", "connected", 3, hour // 4)
     assert history.availability(flapped, [], T0, T0 + hour) == 75.0
     assert history.availability(None, [Event(T0, "stale", "silent")], T0, T0 + hour) == 0.0
+
+
+def test_gaps_of_the_platform_count_neither_way() -> None:
+    hour = 3_600 * NS_PER_S
+    on, off = Event(T0, "online", "connected"), Event(T0 + 2 * hour, "offline", "disconnected")
+
+    def share(*gaps: tuple[float, float]) -> float | None:
+        made = [Gap(T0 + int(start * hour), T0 + int(end * hour)) for start, end in gaps]
+        return history.availability(None, [on, off], T0, T0 + 4 * hour, made)
+
+    assert share() == 50.0
+    assert share((2, 4)) == 100.0
+    assert share((0, 2)) == 0.0
+    assert share((1, 3)) == 50.0
+    assert share((1.5, 3), (2, 5)) == 100.0  # they overlap, and reach beyond
+    assert share((-1, 9)) is None
 
 
 def presence(service, device: str = "d1", query: str = ""):

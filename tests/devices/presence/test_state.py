@@ -85,7 +85,13 @@ def test_marks_stay_sound_whatever_comes(steps) -> None:
     [
         ("1: New client connected from 127.0.0.1:4 as d1 (p2, c1, k5, u'd1').", BrokerNews("connected", "d1")),
         ("1: New client connected from 127.0.0.1:4 as d1 (p2, c1, k5, u'd2').", None),
-        ("1: New client connected from 127.0.0.1:4 as _bridge (p2, c1, k5, u'_bridge').", None),
+        ("1: New client connected from 127.0.0.1:4 as _control (p2, c1, k5, u'_control').", None),
+        (
+            "1: New client connected from 127.0.0.1:4 as _bridge (p2, c1, k5, u'_bridge').",
+            BrokerNews("bridge_came", "_bridge"),
+        ),
+        ("1: Socket error on client _bridge-2, disconnecting.", BrokerNews("bridge_went", "_bridge-2")),
+        ("1: New client connected from 127.0.0.1:4 as d1 (p2, c1, k5, u'_bridge').", None),
         ("1: Client d1 disconnected.", BrokerNews("disconnected", "d1")),
         ("1: Client d1 closed its connection.", BrokerNews("disconnected", "d1")),
         ("1: Client d1 has exceeded timeout, disconnecting.", BrokerNews("disconnected", "d1")),

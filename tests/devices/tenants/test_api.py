@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from chassis.tokens import hash_token
 from tests.devices.running import ADMIN, Caller, Service
+from wire import clock
 
 ACME = {"Headwater-Tenant": "acme"}
 
@@ -189,7 +190,7 @@ def test_what_the_old_owner_ordered_never_reaches_the_new_one(tenants) -> None:
 def test_history_of_presence_stays_with_the_old_owner(tenants) -> None:
     acme, other = acting(tenants, "acme"), acting(tenants, "other")
     acme("POST", "/v1/devices", {"id": "d1"})
-    tenants.internal("POST", "/internal/seen", {"devices": {"d1": 10**18}})
+    tenants.internal("POST", "/internal/seen", {"devices": {"d1": clock.now_ns()}})
     before = acme("GET", "/v1/devices/d1/presence").json["events"]
     assert [(event["state"], event["reason"]) for event in before] == [("online", "data")]
 
