@@ -245,6 +245,16 @@ def test_expected_100_is_given_and_the_body_taken(connect: Connect) -> None:
     assert client.send(body).told()["body"] == "body"
 
 
+@pytest.mark.parametrize(
+    "begun", [b"POST /quick HTTP/1.1\r\nX-", post("/quick", b"a" * 100)[:-50], post("/other", b"a")[:-1]]
+)
+def test_slow_senders_take_the_threads_and_not_the_quick_posts(connect: Connect, begun: bytes) -> None:
+    slow = [connect().send(begun) for _ in range(20)]  # ten times as many as there are threads
+
+    assert [connect().send(post("/quick", b"%d" % number)).told()["body"] for number in range(5)] == list("01234")
+    assert all(client.send(b"a").socket.fileno() > 0 for client in slow)
+
+
 def test_more_requests_wait_together_than_there_are_threads(connect: Connect) -> None:
     clients = [connect().send(post("/quick/together", b"50")) for _ in range(50)]
 

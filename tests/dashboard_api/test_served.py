@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +83,18 @@ def test_forty_readers_at_once_while_the_writer_writes(dashboard: Dashboard, htt
         writing.join()
 
     assert set(statuses) == {200}
+
+
+def test_slow_senders_keep_nobody_waiting(dashboard: Dashboard, http):
+    begun = (b"GET /v1/query/latest HTTP/1.1\r\nX-", b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\na")
+    with ExitStack() as closing:
+        for number in range(200):
+            slow = closing.enter_context(socket.create_connection(("127.0.0.1", dashboard.port), timeout=10))
+            slow.sendall(begun[number % 2])
+
+        answer = http.request("GET", f"{dashboard.url}/v1/query/latest?limit=1", headers=VIEWER)
+
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize("path", ["query/range?limit=5", "export?start=0"])
