@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chassis import settings
-from compose import ports, state, tables
+from compose import authority_end, ports, state, tables
 from compose.commands.settings import misspelt
 from compose.config import UpConfig
 from compose.folder import Folder, StartError
@@ -59,6 +59,7 @@ def examine(config: UpConfig) -> list[Finding]:
         "sqlite": _sqlite,
         "data folder": lambda: _folder(folder),
         "disk": lambda: _disk(folder),
+        "authority": lambda: _authority(folder),
         "port": lambda: _port(folder, config.bind, config.port, "--port"),
         "mqtt port": lambda: _port(folder, config.plain_mqtt_bind, config.mqtt_port, "--mqtt-port"),
     }
@@ -111,6 +112,14 @@ def _disk(folder: Folder) -> tuple[str, str]:
     free = shutil.disk_usage(folder.root if folder.root.exists() else folder.root.anchor).free
     detail = f"{free / 1024**3:.1f} GiB free"
     return ("ok", detail) if free >= DISK_FLOOR_BYTES else ("warning", f"{detail}: the spool stops at 256 MiB free")
+
+
+def _authority(folder: Folder) -> tuple[str, str]:
+    end = authority_end.end_of(folder)
+    if end is None:
+        return "ok", "none of its own"
+    trouble = authority_end.warning(end)
+    return ("warning", f"{trouble}: see docs/security.md, TLS") if trouble else ("ok", f"until {end:%Y-%m-%d}")
 
 
 def _port(folder: Folder, host: str, port: int, option: str) -> tuple[str, str]:

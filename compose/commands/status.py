@@ -9,7 +9,7 @@ from typing import Any
 import urllib3
 
 from chassis.peers import HttpPeer
-from compose import procfs, state, tables
+from compose import authority_end, procfs, state, tables
 from compose.client import add_data_option, folder_of
 from compose.folder import Folder
 from wire.errors import HeadwaterError
@@ -45,6 +45,7 @@ def collect(folder: Folder) -> dict[str, Any]:
     shown: dict[str, Any] = {"ready": False, "data": str(folder.root), "processes": [], "ledger": {}, "lag_s": 0.0}
     shown |= {"spool_bytes": _size(folder.root / "spool"), "quarantine_bytes": _size(folder.root, "quarantine.db*")}
     shown["quarantine_set_aside"] = sorted(path.name for path in folder.root.glob(SET_ASIDE))
+    shown["authority"] = _authority(folder)
     if running is None:
         return shown
     shown |= {"url": running.url, "mqtt": running.mqtt, "supervisor_pid": running.supervisor_pid}
@@ -52,6 +53,15 @@ def collect(folder: Folder) -> dict[str, Any]:
     are_running = all(process["state"] in UP for process in shown["processes"])
     shown["ready"] = running.ready and are_running
     return shown | _pipeline(folder, running)
+
+
+def _authority(folder: Folder) -> str | None:
+    """Give what is to be said of our own certificate authority; None: nothing."""
+    try:
+        end = authority_end.end_of(folder)
+    except OSError as error:
+        return str(error)
+    return None if end is None else authority_end.warning(end)
 
 
 def _describe(record: state.ProcessRecord) -> dict[str, Any]:
@@ -105,3 +115,5 @@ def _print(found: dict[str, Any]) -> None:
     print(f"Spool    {found['spool_bytes']:,} bytes\nQuarantine {found['quarantine_bytes']:,} bytes")
     for name in found["quarantine_set_aside"]:
         print(f"DAMAGED: {name} was set aside with what waited in it; a new quarantine was begun")
+    if found["authority"]:
+        print(f"WARNING: {found['authority']}: see docs/security.md, TLS")
