@@ -1,7 +1,7 @@
 """A fleet in several processes: each is given its devices, says twice a second how far it is, and can be told to stop.
 
-A message between them is four bytes of length and a pickle; both ends are this program. A worker whose commands end
-(its parent is gone) stops.
+It says at once, too, what new credential it got. A message between them is four bytes of length and a pickle; both ends
+are this program. A worker whose commands end (its parent is gone) stops.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from simulators.outbox import Keep, Login
 from simulators.squad import Order
 from simulators.tally import Tally, add_up
 
@@ -42,8 +43,9 @@ async def unpack(reader: asyncio.StreamReader) -> Any:
 class Crew:
     """Runs a squad in each of several processes; used once, inside an event loop."""
 
-    def __init__(self, orders: Sequence[Order]) -> None:
-        self._orders = orders
+    def __init__(self, orders: Sequence[Order], keep: Keep | None = None) -> None:
+        """`keep` is told the credentials that the processes got in the place of refused ones."""
+        self._orders, self._keep = orders, keep
         self._tallies = [Tally() for _ in orders]
         self._workers: list[asyncio.subprocess.Process] = []
         self._is_stopping = False
@@ -101,6 +103,10 @@ class Crew:
                 raise WorkerError(f"process {number + 1} ended with {await worker.wait()}") from error
             if isinstance(message, str):
                 raise WorkerError(message)
+            if isinstance(message, Login):
+                if self._keep is not None:
+                    self._keep(message)
+                continue
             self._tallies[number] = message
             if is_done:
                 return

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from simulators.crew import pack, unpack
 from simulators.file_limit import raise_file_limit
+from simulators.outbox import Keep
 from simulators.platform_api import PlatformError
 from simulators.squad import Order, Squad
 
@@ -21,7 +22,7 @@ async def work(output: BinaryIO) -> None:
     order: Order = await unpack(commands)
     try:
         raise_file_limit(len(order.members))
-        squad = Squad(order)
+        squad = Squad(order, _teller(output) if order.options.credentials else None)
         helpers = [asyncio.create_task(_obey(commands, squad)), asyncio.create_task(_tell(output, squad))]
         tally = await squad.run()
         for helper in helpers:
@@ -42,6 +43,10 @@ async def _tell(output: BinaryIO, squad: Squad) -> None:
     while True:
         await asyncio.sleep(_EVERY_S)
         _send(output, pack((False, squad.tally())))
+
+
+def _teller(output: BinaryIO) -> Keep:
+    return lambda login: _send(output, pack((False, login)))
 
 
 def _send(output: BinaryIO, message: bytes) -> None:

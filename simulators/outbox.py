@@ -40,6 +40,8 @@ class Login:
 
 Renew = Callable[[str], Awaitable[Login | None]]  # asks the platform for a new credential of a device
 
+Keep = Callable[[Login], None]  # told of the new credential of a device, to be used in the next run, too
+
 
 class Sink(Protocol):
     """The books: told what happened to each message."""

@@ -78,19 +78,13 @@ class Registrar:
         self._save()
         return [self._logins[member.device_id] for member in members]
 
-    async def renew(self, device_id: str) -> Login | None:
-        """Get a new credential for a device whose old one is refused; None when that is refused too."""
-        try:
-            self._remember(device_id, await self._api.rotate(device_id))
-        except PlatformError:
-            return None
+    def keep(self, login: Login) -> None:
+        """Remember the new login of a device."""
+        self._logins[login.device_id] = login
         self._save()
-        return self._logins[device_id]
 
     def _remember(self, device_id: str, entry: dict[str, str]) -> None:
-        self._logins[device_id] = Login(
-            device_id, entry["secret"], entry.get("bearer") or f"{device_id}.{entry['secret']}"
-        )
+        self._logins[device_id] = _to_login(device_id, entry)
 
     def _save(self) -> None:
         if self._path is None:
@@ -105,6 +99,14 @@ class Registrar:
         fresh.replace(self._path)
 
 
+async def renew(api: PlatformApi, device_id: str) -> Login | None:
+    """Get a new credential for a device whose old one is refused; None when that is refused too."""
+    try:
+        return _to_login(device_id, await api.rotate(device_id))
+    except PlatformError:
+        return None
+
+
 def to_csv(members: Sequence[Member]) -> str:
     """Write the rows of an import: id, type, and a column for each tag that any member has."""
     keys = sorted({key for member in members for key in member.group.tags})
@@ -115,6 +117,10 @@ def to_csv(members: Sequence[Member]) -> str:
         tags = member.group.tags_of(member.number)
         writer.writerow([member.device_id, member.type, *(tags.get(key, "") for key in keys)])
     return text.getvalue()
+
+
+def _to_login(device_id: str, entry: dict[str, str]) -> Login:
+    return Login(device_id, entry["secret"], entry.get("bearer") or f"{device_id}.{entry['secret']}")
 
 
 def _load(path: Path) -> dict[str, Login]:

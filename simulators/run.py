@@ -18,7 +18,7 @@ from simulators.http import parse_url
 from simulators.ledger import Ledger, read_ledger
 from simulators.metrics import serve_metrics
 from simulators.options import Options
-from simulators.outbox import Login, Renew
+from simulators.outbox import Keep, Login
 from simulators.platform_api import PlatformApi, PlatformError, read_token
 from simulators.progress import Progress
 from simulators.registration import Registrar, make_members
@@ -76,18 +76,18 @@ class Run:
     async def _execute(self, ledger_path: Path) -> dict[str, Any]:
         options = self._options
         async with serve_metrics(options.metrics_port, self._tally):
-            logins, renew = await self._enrol()
+            logins, keep = await self._enrol()
             has_ledger = options.verify or options.ledger is not None
             if has_ledger:
                 self._begin_ledger(ledger_path)
             members = tuple(enumerate(self._members))
             order = Order(options, self._start_ns, members, tuple(logins), ledger_path if has_ledger else None, True)
-            tally = await self._send(order, renew)
+            tally = await self._send(order, keep)
             verdict = await self._verify(ledger_path) if options.verify else None
             control = await self._judge_control(tally.control)
         return make_report(tally, verdict, options.seed, options.settings, control)
 
-    async def _enrol(self) -> tuple[list[Login], Renew | None]:
+    async def _enrol(self) -> tuple[list[Login], Keep | None]:
         """Register the fleet; a standing one waits for the platform instead of giving up."""
         while True:
             try:
@@ -98,7 +98,7 @@ class Run:
                 self._progress.say(f"waiting for the platform: {error}")
                 await asyncio.sleep(_STANDING_PAUSE_S)
 
-    async def _enrol_once(self) -> tuple[list[Login], Renew | None]:
+    async def _enrol_once(self) -> tuple[list[Login], Keep | None]:
         if not self._options.register:
             return [Login(member.device_id) for member in self._members], None
         if self._api is None:
@@ -106,11 +106,11 @@ class Run:
         self._progress.say(f"registering {len(self._members):,} devices at {self._options.url}")
         registrar = Registrar(self._api, self._options.credentials)
         logins = await registrar.register(self._members)
-        return logins, registrar.renew if self._options.credentials else None
+        return logins, registrar.keep if self._options.credentials else None
 
-    async def _send(self, order: Order, renew: Renew | None) -> Tally:
+    async def _send(self, order: Order, keep: Keep | None) -> Tally:
         options = self._options
-        self._troop = Squad(order, renew) if options.processes == 1 else Crew(deal(order, options.processes))
+        self._troop = Squad(order, keep) if options.processes == 1 else Crew(deal(order, options.processes), keep)
         showing = asyncio.create_task(self._progress.run(self._troop.tally), name="progress")
         try:
             tally = await self._troop.run()

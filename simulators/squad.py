@@ -19,12 +19,12 @@ from simulators.journal import Journal
 from simulators.ledger import Ledger
 from simulators.mqtt import MqttClient, MqttSettings
 from simulators.options import Options
-from simulators.outbox import Login, Renew, Sender
+from simulators.outbox import Keep, Login, Sender
 from simulators.payloads import FORMATS
 from simulators.platform_api import PlatformApi, read_token
 from simulators.poster import HttpSender, HttpSettings
 from simulators.probe import Probe
-from simulators.registration import Member
+from simulators.registration import Member, renew
 from simulators.rhythm import Rhythm, make_rhythm
 from simulators.scenario import Group, Phase
 from simulators.stats import Durations
@@ -96,8 +96,9 @@ def boot_id(options: Options, start_ns: int, device_id: str) -> str:
 class Squad:
     """Runs its devices from the ramp to the last acknowledgement; used once, inside an event loop."""
 
-    def __init__(self, order: Order, renew: Renew | None = None) -> None:
-        self._order, self._renew = order, renew
+    def __init__(self, order: Order, keep: Keep | None = None) -> None:
+        """`keep`: what to do with credentials got in the place of refused ones; None: none are got."""
+        self._order, self._keep = order, keep
         options = order.options
         self._tls = ssl.create_default_context(cafile=str(options.ca)) if options.ca else None
         self._endpoint: Endpoint = parse_url(options.url, self._tls)
@@ -105,6 +106,7 @@ class Squad:
         self._journal = Journal(Ledger(order.ledger) if order.ledger else None)
         self._control = ControlBook()
         self._apis: list[PlatformApi] = []
+        self._registry: PlatformApi | None = None
         self._fleet = Fleet(self._make_seats(), self._pace(), self._journal)
         self._visible_ms = Durations()
 
@@ -166,6 +168,15 @@ class Squad:
         self._apis.append(api)
         return api
 
+    async def _renew(self, device_id: str) -> Login | None:
+        assert self._keep is not None
+        if self._registry is None:
+            self._registry = self._operator()
+        login = await renew(self._registry, device_id)
+        if login is not None:
+            self._keep(login)
+        return login
+
     def _start_probe(self) -> None:
         order, options = self._order, self._order.options
         # Where clocks are wrong on purpose the newest reading is not the latest one: nothing could be seen.
@@ -210,7 +221,7 @@ class Squad:
         return Habits(self._ts_ns, options.size, limit, options.batch > 1, has_odd_times, options.protocol)
 
     def _sender_factory(self, network: Dice) -> SenderFactory:
-        options, journal, renew = self._order.options, self._journal, self._renew
+        options, journal, renew = self._order.options, self._journal, self._renew if self._keep else None
         if options.transport == "http":
             media_type = FORMATS[options.protocol].media_type
             http = HttpSettings(self._endpoint, batch=options.batch, media_type=media_type)

@@ -128,6 +128,21 @@ def test_several_processes_give_one_exact_verdict(platform: FakePlatform, token_
     assert sum(len(account.acked) for account in read_ledger(ledger).accounts) == 100
 
 
+def test_refused_credentials_are_renewed_and_kept_by_several_processes(
+    platform: FakePlatform, token_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "credentials.json"
+    more = ["--prefix", "kept-", "--credentials", str(path), "--processes", "2"]
+    assert http_run(platform, token_file, *more)[0] == 0
+    for device_id in platform.devices:
+        platform.devices[device_id] = "s7"  # somebody else has rotated them
+
+    code, report = http_run(platform, token_file, *more, "--verify", "--drain-timeout", "60s")
+
+    assert (code, report["unacked"], report["lost"]) == (0, 0, 0), report
+    assert json.loads(path.read_text()) == platform.devices == dict.fromkeys(platform.devices, "s8")
+
+
 def test_faulty_fleet_in_several_processes_balances(platform: FakePlatform, token_file: Path) -> None:
     faults = "drop=5%,dup=5%,late=5%,malformed=5%,clock=5%,power=5%,storm=300ms"
 
