@@ -92,8 +92,8 @@ def test_page_of_tenants_says_what_each_uses(registry, browser) -> None:
 
     page = browser.get("/tenants").text
 
-    assert "today 1,234 messages, 5,678 points, 91.0 kB" in page
-    assert "at most 3 of 4 readers of the feed" in page
+    assert "Today: 1,234 messages, 5,678 points, 91.0 kB" in page
+    assert "at most 3 of 4 feed readers" in page
 
 
 def test_audit_is_narrowed_and_says_what_is_wrong_with_a_filter(registry, browser) -> None:

@@ -16,6 +16,7 @@ from devices.oidc.config import OidcSettings
 from devices.oidc.provider import ANEW_S, LEEWAY_S, Attempt, Client, Provider
 from devices.oidc.service import ATTEMPT_S
 from devices.oidc.service import SignOn as Verbs
+from devices.people.guessing import FREE_OF_ADDRESS
 from tests.devices.running import Caller, Service
 from tests.support.oidc_provider import CALLBACK, CLIENT, SECRET, OidcProvider, encode, new_key, sign_shared
 from wire.errors import BadRequest, Unauthorized
@@ -216,6 +217,17 @@ def test_answer_to_another_browser_is_refused(start) -> None:
         (401, "oidc_refused")
     ]
     assert "/token" not in sign_on.provider.asked  # nothing of it reached the provider
+
+
+def test_address_that_fails_often_has_to_wait(start) -> None:
+    sign_on = start()
+    begun, back = sign_on.begin(), {"state": "guessed", "code": "guessed"}
+
+    answers = [sign_on.finish(begun, back).status_code for _ in range(FREE_OF_ADDRESS + 2)]
+
+    assert (answers[0], answers[-1]) == (400, 429)
+    elsewhere = sign_on.finish(begun, sign_on.provider.log_in(begun["url"]), remote_ip="127.0.0.8")
+    assert elsewhere.status_code == 200
 
 
 def test_attempt_is_over_after_ten_minutes(sqlite_config, start) -> None:
