@@ -41,6 +41,7 @@ RUNS = {
     "registry": "registry.py sqlite",
     "registry_postgresql": "registry.py postgresql",
     "commands": "commands.py",
+    "enrolment": "enrolment.py",
     "rows": "growth.py --only-rows --rows 10000000 50000000",
 }
 LONG = ("rows",)

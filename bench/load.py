@@ -6,7 +6,9 @@ simulator, which checks every reading and so would be what is measured.
 
 from __future__ import annotations
 
+import http.client
 import itertools
+import json
 import multiprocessing
 import selectors
 import socket
@@ -77,6 +79,24 @@ def run_apart(generate: Callable[..., Result], *arguments: Any) -> Result:
     result: Result = ours.recv()
     process.join()
     return result
+
+
+class Caller:
+    """One connection that is kept, with a token; it costs a tenth of urllib3."""
+
+    def __init__(self, address: tuple[str, int], token: str) -> None:
+        self._connection = http.client.HTTPConnection(*address, timeout=60)
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    def ask(self, method: str, path: str, body: object = None) -> bytes:
+        """Give the body of a good answer; any other ends the run."""
+        content = None if body is None else json.dumps(body)
+        self._connection.request(method, path, content, self._headers)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise SystemExit(f"{method} {path}: {answer.status} {text[:200]!r}")
+        return text
 
 
 # -- MQTT ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ and their time counts from then; 60 % pages, 20 % single devices, 20 % changes o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -28,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import footprint  # noqa: E402
+import load  # noqa: E402
 import results  # noqa: E402
-import urllib3  # noqa: E402
 from sqlalchemy import insert, text  # noqa: E402
 
 from devices.database.engine import Database  # noqa: E402
@@ -57,7 +56,7 @@ def fill(database: Database, devices: int) -> None:
         numbers = range(start, min(devices, start + PART))
         store.add([new_device(number) for number in numbers], who, "device.import")
         seen = [
-            {"tenant": "default", "device": f"dev-{n:06}", "online": dice.random() < 0.8, "connected": False,
+            {"tenant": "default", "device": f"dev-{n:06}", "online": (here := dice.random() < 0.8), "connected": here,
              "said": None, "last_seen_ns": now_ns() - dice.randrange(86_400) * NS_PER_S, "since_ns": 0, "gone_ns": 0,
              "stale": False, "event": "", "event_ns": 0, "before_ns": 0}
             for n in numbers if n % 10
@@ -78,7 +77,7 @@ def new_device(number: int) -> NewDevice:
 
 
 @contextmanager
-def service(folder: Path, url: str, workers: int) -> Iterator[str]:
+def service(folder: Path, url: str, workers: int) -> Iterator[tuple[str, int]]:
     """Run the devices service in so many processes; give its address."""
     port = footprint.free_port()
     own = {"DATA": str(folder), "PORT": str(port), "REGISTRY": url, "OPERATOR_TOKEN": TOKEN, "SERVICE_TOKEN": "s",
@@ -88,31 +87,17 @@ def service(folder: Path, url: str, workers: int) -> Iterator[str]:
     process = subprocess.Popen(argv, env=environ, start_new_session=True)
     try:
         footprint.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield f"http://127.0.0.1:{port}"
+        yield "127.0.0.1", port
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
-
-
-class Client:
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._pool = urllib3.PoolManager(maxsize=THREADS, headers={"Authorization": f"Bearer {TOKEN}"})
-
-    def ask(self, method: str, path: str, body: object = None) -> bytes:
-        content = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        answer = self._pool.request(method, self._address + path, body=content, headers=headers, timeout=30)
-        if answer.status >= 300:
-            raise SystemExit(f"{method} {path}: {answer.status} {answer.data[:200]!r}")
-        return answer.data
 
 
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def pages(client: Client, devices: int) -> dict[str, list[float]]:
+def pages(client: load.Caller, devices: int) -> dict[str, list[float]]:
     """Ask each query's pages; ms, by query."""
     client.ask("POST", "/v1/groups", {"name": "blue", "query": "type=type-3 and online"})
     found: dict[str, list[float]] = {}
@@ -128,31 +113,27 @@ def pages(client: Client, devices: int) -> dict[str, list[float]]:
     return found
 
 
-def mixed(client: Client, given: argparse.Namespace) -> tuple[list[float], float]:
-    """Offer the mix; give the ms of each request from when it was due, and the rate reached."""
-    dice = Random(2)
+def mixed(address: tuple[str, int], given: argparse.Namespace) -> load.Result:
+    """Offer the mix over THREADS connections; the time of each counts from when it was due."""
+    dice, result = Random(2), load.Result()
     asked = [one_of_mix(dice, given.devices) for _ in range(int(given.rate * given.seconds))]
-    times: list[float] = []
-    numbers, began = iter(range(len(asked))), time.perf_counter() + 0.2
-    lock = threading.Lock()  # guards numbers
+    numbers, began_s = iter(range(len(asked))), time.monotonic() + 0.2
 
     def work() -> None:
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            due = began + number / given.rate
-            time.sleep(max(0.0, due - time.perf_counter()))
+        client = load.Caller(address, TOKEN)
+        for number in numbers:  # each is given to one thread: the interpreter takes no two steps of it at once
+            due_s = began_s + number / given.rate
+            time.sleep(max(0.0, due_s - time.monotonic()))
             client.ask(*asked[number])
-            times.append(1e3 * (time.perf_counter() - due))
+            result.ack_ms.append(1e3 * (time.monotonic() - due_s))
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return times, len(times) / (time.perf_counter() - began)
+    result.sent, result.seconds = len(result.ack_ms), time.monotonic() - began_s
+    return result
 
 
 def one_of_mix(dice: Random, devices: int) -> tuple[str, str, object]:
@@ -196,11 +177,10 @@ def main() -> None:
         filled_s = time.monotonic() - began
         print(f"{given.devices} devices registered in {filled_s:.1f} s on {given.database}")
         with service(Path(name), url, given.workers) as address:
-            client = Client(address)
-            found = pages(client, given.devices)
-            times, rate = mixed(client, given)
+            found = pages(load.Caller(address, TOKEN), given.devices)
+            offered = load.run_apart(mixed, address, given)
     every = [each for several in found.values() for each in several]
-    p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
+    rate, p50, p99 = offered.sent / offered.seconds, offered.percentile(0.5), offered.percentile(0.99)
     print(f"pages: p50 {percentile(every, 0.5):.1f}, p99 {percentile(every, 0.99):.1f} ms")
     print(f"mixed: {rate:.0f}/s of {given.rate:.0f}/s, p50 {p50:.1f}, p99 {p99:.1f} ms")
     slowest = max(percentile(several, 0.5) for several in found.values())
