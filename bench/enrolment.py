@@ -141,7 +141,7 @@ def lines_of(found: dict[str, Any]) -> list[results.Line]:
     many = f"{imported['devices']:,} devices"
     return [
         results.Line(f"{what}: messages lost", beside["lost"], "", 0, is_most=True),
-        results.Line(f"{what}: telemetry slowed by", round(slowed, 1), "%", 5, is_most=True),
+        results.Line(f"{what}: telemetry slowed by", round(slowed, 1) + 0.0, "%", 5, is_most=True),
         results.Line(f"{what}: p99 of the broker's ack, before {alone['ack_p99_ms']:g}", beside["ack_p99_ms"], "ms"),
         results.Line(f"{what}: p99 of an enrolment", found["enrolment_p99_ms"], "ms"),
         results.Line(f"import of {many} as a job", imported["seconds"], "s"),

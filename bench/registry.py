@@ -77,8 +77,8 @@ def new_device(number: int) -> NewDevice:
 
 
 @contextmanager
-def service(folder: Path, url: str, workers: int) -> Iterator[tuple[str, int]]:
-    """Run the devices service in so many processes; give its address."""
+def service(folder: Path, url: str, workers: int) -> Iterator[tuple[tuple[str, int], int]]:
+    """Run the devices service in so many processes; give its address and process id."""
     port = footprint.free_port()
     own = {"DATA": str(folder), "PORT": str(port), "REGISTRY": url, "OPERATOR_TOKEN": TOKEN, "SERVICE_TOKEN": "s",
            "BROKER": "", "LOG_LEVEL": "warning", "WORKERS": str(workers)}  # fmt: skip
@@ -87,10 +87,15 @@ def service(folder: Path, url: str, workers: int) -> Iterator[tuple[str, int]]:
     process = subprocess.Popen(argv, env=environ, start_new_session=True)
     try:
         footprint.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield "127.0.0.1", port
+        yield ("127.0.0.1", port), process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+def spent(pid: int) -> float:
+    """Give the CPU seconds of a service's processes."""
+    return sum(map(footprint.cpu_s, footprint.sessions()[pid]))
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -176,13 +181,16 @@ def main() -> None:
         database.close()
         filled_s = time.monotonic() - began
         print(f"{given.devices} devices registered in {filled_s:.1f} s on {given.database}")
-        with service(Path(name), url, given.workers) as address:
+        with service(Path(name), url, given.workers) as (address, pid):
             found = pages(load.Caller(address, TOKEN), given.devices)
+            spent_s = -spent(pid)
             offered = load.run_apart(mixed, address, given)
+            spent_s += spent(pid)
     every = [each for several in found.values() for each in several]
     rate, p50, p99 = offered.sent / offered.seconds, offered.percentile(0.5), offered.percentile(0.99)
+    cpu_ms = 1e3 * spent_s / offered.sent
     print(f"pages: p50 {percentile(every, 0.5):.1f}, p99 {percentile(every, 0.99):.1f} ms")
-    print(f"mixed: {rate:.0f}/s of {given.rate:.0f}/s, p50 {p50:.1f}, p99 {p99:.1f} ms")
+    print(f"mixed: {rate:.0f}/s of {given.rate:.0f}/s, p50 {p50:.1f}, p99 {p99:.1f} ms, CPU {cpu_ms:.2f} ms each")
     slowest = max(percentile(several, 0.5) for several in found.values())
     what = f"registry of {given.devices:,} devices on {given.database}, {given.workers} workers"
     lines = [
@@ -191,9 +199,10 @@ def main() -> None:
         results.Line(f"{what}: {given.rate:.0f}/s of mixed reads and writes, reached", round(rate), "/s",
                      given.rate * 0.98),
         results.Line(f"{what}: that mix, p99", round(p99, 1), "ms"),
+        results.Line(f"{what}: that mix, CPU of the service", round(cpu_ms, 2), "ms a request"),
     ]  # fmt: skip
     figures = {"filled_s": round(filled_s, 1), "rate": round(rate, 1), "mixed_p50_ms": round(p50, 1),
-               "mixed_p99_ms": round(p99, 1),
+               "mixed_p99_ms": round(p99, 1), "mixed_cpu_ms": round(cpu_ms, 2),
                "pages_p50_ms": {query: round(percentile(several, 0.5), 1) for query, several in found.items()},
                "pages_most_ms": {query: round(max(several), 1) for query, several in found.items()}}  # fmt: skip
     results.save(f"registry_{given.database}", before, figures, lines)
