@@ -235,6 +235,8 @@ class Authorities:
             self._rows.enrol(row, Arrival(device, authority.tenant, source, who, group=terms.group))
         except Conflict:
             return (self._rows.find(row.fingerprint) or ("", False))[1]  # it came by two connections at once
+        except Forbidden:  # the tenant is suspended
+            return False
         ENROLLED.labels("authority").inc()
         return True
 

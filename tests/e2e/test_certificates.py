@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
@@ -107,3 +108,37 @@ def test_renewed_certificate_is_served_by_both_without_a_restart(secured, keys) 
         wait_until(lambda port=port: "other.example" in served(port), 10, what=f"port {port} serves the new one")
     states = secured.status()["processes"]
     assert [each["restarts"] for each in states if each["name"] in ("broker", "gateway")] == [0, 0]
+
+
+def test_device_of_a_customers_authority_reaches_mqtt_by_a_certificate_of_ours(secured, keys) -> None:
+    """As docs/enrolment.md tells it: the maker's certificate opens HTTPS, and asks there for one for MQTT."""
+    openssl(keys, "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=Maker"
+            " -keyout maker-ca.key -out maker-ca.pem")  # fmt: skip
+    made = secured.run("ca", "register", "maker", f"{keys}/maker-ca.pem", "--ids", "pump-*", "--json", check=True)
+    for name, subject in (("proof", json.loads(made.stdout)[0]["challenge"]), ("pump-7", "pump-7"), ("mqtt", "any")):
+        request(keys, name, subject)
+        if name != "mqtt":
+            openssl(keys, f"x509 -req -in {name}.csr -CA maker-ca.pem -CAkey maker-ca.key -CAcreateserial -days 9"
+                    f" -out {name}.pem")  # fmt: skip
+    secured.run("ca", "prove", "maker", f"{keys}/proof.pem", check=True)
+
+    wait_until(lambda: post(secured, keys, "pump-7") == "202", 10)
+    refused = publish(secured, keys, "pump-7", "pump-7")
+    body = json.dumps({"csr": (keys / "mqtt.csr").read_text(), "days": 9})
+    command = ["curl", "-s", "--cacert", "ca.pem", "--cert", "pump-7.pem", "--key", "pump-7.key", "-d", body]
+    command += ["-H", "Content-Type: application/json", f"https://localhost:{secured.port}/v1/device/certificates"]
+    answer = json.loads(subprocess.run(command, cwd=keys, capture_output=True, timeout=20, check=True).stdout)
+    (keys / "mqtt.pem").write_text(answer["certificate"])
+
+    assert refused != 0
+    wait_until(lambda: publish(secured, keys, "mqtt", "pump-7") == 0, 10)
+    assert publish(secured, keys, "mqtt", "pump-8") != 0
+
+
+def request(keys: Path, name: str, subject: str) -> None:
+    command = f"req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={subject}"
+    openssl(keys, f"{command} -keyout {name}.key -out {name}.csr")
+
+
+def openssl(keys: Path, command: str) -> None:
+    subprocess.run(["openssl", *command.split()], cwd=keys, capture_output=True, timeout=20, check=True)

@@ -20,7 +20,7 @@ from devices.x509 import pki
 from devices.x509.revocations import AHEAD_S, FRESH_S, Revocations
 from devices.x509.service import Authorities
 from devices.x509.store import AuthorityStore
-from tests.devices.running import Caller, Service
+from tests.devices.running import ADMIN, Caller, Service
 from wire import clock
 
 AUTHORITIES = "/v1/certificate-authorities"
@@ -320,3 +320,17 @@ def test_our_own_authority_is_the_platforms_affair(service) -> None:
         "gw.example.org",
         None,
     )
+
+
+def test_suspended_tenants_authority_lets_nobody_in(service) -> None:
+    service.admin("POST", "/v1/tenants", {"id": "acme", "title": "Acme"})
+    acme, customer = Caller(service.app, f"{ADMIN}@acme"), Customer()
+    made = acme("POST", AUTHORITIES, {"name": "acme", "certificate": customer.certificate}).json
+    acme("POST", f"{AUTHORITIES}/acme:prove", {"certificate": customer.sign(made["challenge"])})
+    certificate = customer.sign("d1")
+
+    service.admin("POST", "/v1/tenants/acme:suspend")
+    late = resolve(service, certificate)
+    service.admin("POST", "/v1/tenants/acme:resume")
+
+    assert (late, resolve(service, certificate)) == (None, "d1")
