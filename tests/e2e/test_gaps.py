@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import urllib.request
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -33,17 +31,6 @@ def acks(installation: Installation, device: Device, within_s: int = 5) -> dict[
     command += ["-t", f"devices/{device.id}/acks", "-C", "1", "-W", str(within_s)]
     found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
     return json.loads(found or "{}")
-
-
-def let_in(installation: Installation, device: Device, content: bytes) -> bool:
-    """Connect and publish in one write, sooner than any client would; tell whether both were answered."""
-    words = [word.encode() for word in (device.id, device.id, device.secret, f"devices/{device.id}/telemetry")]
-    *login, topic = [len(word).to_bytes(2, "big") + word for word in words]
-    packets = (b"\x10", b"\0\4MQTT\4\xc2\0\x3c" + b"".join(login)), (b"\x32", topic + b"\0\1" + content)
-    with socket.create_connection(("127.0.0.1", installation.mqtt), timeout=5) as connection, suppress(ConnectionError):
-        connection.sendall(b"".join(kind + bytes([len(body)]) + body for kind, body in packets))
-        return connection.recv(8, socket.MSG_WAITALL) == b"\x20\2\0\0\x40\2\0\1"
-    return False
 
 
 def metric(installation: Installation, name: str) -> float:
@@ -118,25 +105,6 @@ def test_a_device_added_again_under_an_old_name_begins_anew(installation: Instal
 
     installation.post(again, numbered(1))
     wait_until(lambda: len(installation.points(device.id)) == 3, 10, "the same number is another reading")
-
-
-def test_devices_added_again_that_connect_at_once_lose_nothing(installation: Installation) -> None:
-    """The broker may know the new device before the gate does: its numbers are not those of the one before."""
-    names = [f"soon-again-{number}" for number in range(5)]
-    for name in names:
-        installation.post(installation.add_device(name), numbered(1, 2))
-    installation.settle()
-
-    for name in names:
-        assert installation.call("DELETE", f"/v1/devices/{name}").status == 204
-        again = installation.add_device(name)
-        sent = numbered(2, values={"again": 2})
-        wait_until(
-            lambda device=again, sent=sent: let_in(installation, device, sent), 10, "it is let in", every_s=0.002
-        )
-
-    for name in names:
-        wait_until(lambda name=name: len(installation.points(name)) == 3, 10, f"the reading of {name} is stored")
 
 
 def test_what_was_lost_before_a_device_went_is_known_by_its_next_number(installation: Installation) -> None:

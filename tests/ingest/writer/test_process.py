@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from wire import clock
 from wire.points import Point
 
 ROOT = Path(__file__).parents[2]
+BORN_NS = 1_700_000_000_000_000_000
 
 
 @contextmanager
@@ -175,3 +177,43 @@ def test_killed_writer_loses_and_repeats_nothing(tmp_path: Path, log: segments.S
 
     assert sorted(point.fields["n"] for point in stored(tmp_path)) == list(range(sent))
     assert read_counters(tmp_path)["stored"] == sent
+
+
+class Registry(BaseHTTPRequestHandler):
+    """Knows one device, which got its id anew at BORN_NS."""
+
+    def do_GET(self) -> None:
+        self._answer({"revision": 1, "devices": ["d1"]} if "changes" in self.path else {})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer({"devices": [{"id": "d1", "created_ns": BORN_NS}], "types": {}, "revision": 1})
+
+    def _answer(self, content: dict[str, object]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_number_of_a_device_that_is_no_more_makes_no_copy(tmp_path: Path, log: segments.Spool) -> None:
+    """Both were let in under the birth of the first: the gate had not heard of the second."""
+    both = [
+        Reading("d1", "telemetry", received_ns, received_ns, {"t": 1.5}, boot_id="b", seq=1, born_ns=1)
+        for received_ns in (BORN_NS - 10, BORN_NS + 10)
+    ]
+    log.commit(list(frames.encode(both)))
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as registry:
+        threading.Thread(target=registry.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{registry.server_port}"
+        with writer(tmp_path, HEADWATER_DEVICES_URL=url, HEADWATER_SERVICE_TOKEN="s" * 43):
+            wait_until(lambda: sum(read_counters(tmp_path).get(end, 0) for end in ("stored", "duplicates")) == 2, 20)
+        registry.shutdown()
+
+    assert len(stored(tmp_path)) == 2
