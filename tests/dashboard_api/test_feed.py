@@ -132,6 +132,15 @@ def test_page_of_ours_is_let_in_by_its_session(connect, dashboard, broker):
     assert receive_after(broker, viewer, message(point()))["points"]
 
 
+@pytest.mark.parametrize(
+    "origin", ["http://{0}.evil.example", "http://{0}@evil.example", "http://evil/{0}", "http://127.0.0.1"]
+)
+def test_page_that_looks_like_ours_is_foreign(connect, dashboard, origin):
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        connect(header=[], cookie=f"{SESSION_COOKIE}=viewer-token", suppress_origin=False,
+                origin=origin.format(f"127.0.0.1:{dashboard.port}"))  # fmt: skip
+
+
 def test_plain_request_is_told_off(dashboard):
     with urllib3.PoolManager(retries=False) as http:
         answer = http.request("GET", f"{dashboard.url}/v1/feed", headers={"Authorization": "Bearer viewer-token"})
