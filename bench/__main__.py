@@ -42,6 +42,7 @@ RUNS = {
     "registry_postgresql": "registry.py postgresql",
     "commands": "commands.py",
     "enrolment": "enrolment.py",
+    "cutoff": "cutoff.py --rounds 20",
     "rows": "growth.py --only-rows --rows 10000000 50000000",
 }
 LONG = ("rows",)

@@ -233,6 +233,22 @@ def test_slow_reader_does_not_hold_up_others(connect, broker):
     wait_until(lambda: json.loads(quick.recv())["points"][-1]["fields"]["temp"] == 9.0)
 
 
+def test_device_that_leaves_the_query_is_shown_no_more(connect, dashboard, broker):
+    devices, viewer = dashboard.platform.devices, connect()
+    first, second = list(devices)[:2]
+    for each in (first, second):
+        devices[each]["type"] = "watched"
+    subscribe(viewer, query="type=watched")
+
+    def shown() -> set[str]:
+        frame = receive_after(broker, viewer, message(point(first), point(second)))
+        return {each["device"] for each in frame["points"]}
+
+    wait_until(lambda: shown() == {first, second})
+    devices[first]["type"] = "other"
+    wait_until(lambda: shown() == {second})
+
+
 def test_revoked_token_ends_the_feed(connect, dashboard, broker):
     dashboard.platform.sessions["short-lived"] = "viewer"
     viewer = connect(header=["Authorization: Bearer short-lived"])
