@@ -1,10 +1,15 @@
-"""What a gateway's rules make of children nobody knows. Pure."""
+"""What a gateway's rules make of children. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from wire.gateways import GatewayRules
+
+
+def speaks_for(rules: GatewayRules, child: str) -> bool:
+    """Tell whether a gateway's prefixes let it speak for an id."""
+    return not rules.prefixes or child.startswith(tuple(rules.prefixes))
 
 
 def judge(rules: GatewayRules, ids: Sequence[str], count: int) -> tuple[list[str], dict[str, str]]:
@@ -18,7 +23,7 @@ def judge(rules: GatewayRules, ids: Sequence[str], count: int) -> tuple[list[str
     fresh: list[str] = []
     refused: dict[str, str] = {}
     for child in ids:
-        if rules.prefixes and not child.startswith(tuple(rules.prefixes)):
+        if not speaks_for(rules, child):
             refused[child] = "identity_mismatch"
         elif rules.children == "refuse":
             refused[child] = "child_refused"

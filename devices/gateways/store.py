@@ -12,7 +12,7 @@ from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, PRESENCE
 from devices.database.tables_enrolment import ORIGINS
 from devices.database.tables_gateways import CHILDREN, GATEWAYS
-from devices.gateways.rules import judge
+from devices.gateways.rules import judge, speaks_for
 from devices.rows import Deed, NewDevice, Who
 from devices.store import add_devices
 from wire.errors import Conflict, NotFound
@@ -79,7 +79,8 @@ class GatewayStore:
 
         Raises:
             NotFound: no such device or gateway.
-            Conflict: the parent is no gateway, the device is one, or the gateway has as many as it may.
+            Conflict: the parent is no gateway, the device is one, or its id or the number of children is beyond the
+                gateway's rules.
         """
         with self._database.write() as transaction:
             if _demand_device(transaction, tenant, device)["gateway"] and gateway is not None:
@@ -90,7 +91,7 @@ class GatewayStore:
             transaction.execute(delete(CHILDREN).where(_of(CHILDREN, tenant, device)))
             if gateway is not None:
                 _demand_gateway(transaction, tenant, gateway)
-                _demand_room(transaction, tenant, gateway)
+                _demand_fit(transaction, tenant, gateway, device)
                 _insert(transaction, tenant, gateway, [device])
             transaction.changed("device", [device])
             transaction.audit([Deed(who, "child.move", device, {"from": old, "to": gateway})])
@@ -137,10 +138,16 @@ def _count(connection: Any, tenant: str, gateway: str) -> int:
     return int(connection.execute(select(func.count()).select_from(CHILDREN).where(mine)).scalar_one())
 
 
-def _demand_room(connection: Any, tenant: str, gateway: str) -> None:
-    most = _read_rules(connection, tenant, gateway).max_children
-    if _count(connection, tenant, gateway) >= most:
-        raise Conflict(f"gateway {gateway} has {most} children, as many as it may", code="too_many_children")
+def _demand_fit(connection: Any, tenant: str, gateway: str, child: str) -> None:
+    rules = _read_rules(connection, tenant, gateway)
+    if not speaks_for(rules, child):  # else ingestion would refuse each message of it
+        allowed = ", ".join(rules.prefixes)
+        raise Conflict(
+            f"gateway {gateway} does not speak for {child}: its prefixes are {allowed}", code="beyond_prefixes"
+        )
+    if _count(connection, tenant, gateway) >= rules.max_children:
+        text = f"gateway {gateway} has {rules.max_children} children, as many as it may"
+        raise Conflict(text, code="too_many_children")
 
 
 def _demand_device(connection: Any, tenant: str, device: str) -> Any:

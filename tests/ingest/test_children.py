@@ -77,6 +77,16 @@ def test_rights_of_a_gateway_end_at_its_prefixes(world, child) -> None:
     assert send(world, "line2-a", "g3") == (1, [])
 
 
+def test_moved_child_is_spoken_for_by_its_new_gateway_only(world) -> None:
+    world.registry.add("g2", gateway=True)
+    send(world, "c1")
+    world.registry.put(DeviceIdentity(id="c1", parent="g2"))
+    world.gate.poll()
+
+    assert send(world, "c1") == (0, [("refused", "identity_mismatch")])
+    assert send(world, "c1", "g2") == (1, [])
+
+
 def test_device_that_is_no_gateway_speaks_for_nobody(world) -> None:
     world.registry.put(DeviceIdentity(id="c1", parent="plain"))
 

@@ -113,6 +113,35 @@ def test_moves_that_make_no_sense_are_refused(gateway) -> None:
     assert gateway.admin("PUT", "/v1/devices/g1/gateway", {"prefixes": [""]}).status_code == 422
 
 
+def test_child_beyond_the_prefixes_of_a_gateway_is_not_moved_there(gateway) -> None:
+    gateway.register("g2", gateway=True)
+    gateway.register("a-1")
+    gateway.register("b-1")
+    admit(gateway, "b-2", gateway="g2")
+    rules(gateway, prefixes=["a-", "c-"])
+
+    moved, refused, kept = (
+        gateway.admin("PUT", f"/v1/devices/{child}/parent", {"gateway": "g1"}) for child in ("a-1", "b-1", "b-2")
+    )
+
+    assert moved.status_code == 200
+    assert (refused.status_code, refused.json["code"]) == (409, "beyond_prefixes")
+    assert refused.json["detail"] == "gateway g1 does not speak for b-1: its prefixes are a-, c-"
+    assert kept.json["code"] == "beyond_prefixes"
+    assert (children(gateway), children(gateway, "g2")) == (["a-1"], ["b-2"])  # it stays with its gateway
+
+
+def test_moved_child_is_known_as_the_new_gateways(gateway) -> None:
+    gateway.register("g2", gateway=True)
+    admit(gateway, "c1")
+
+    gateway.admin("PUT", "/v1/devices/c1/parent", {"gateway": "g2"})
+    known = gateway.internal("POST", "/internal/devices:lookup", {"ids": ["c1"]}).json["devices"][0]
+
+    assert known["parent"] == "g2"
+    assert gateway.admin("GET", "/v1/audit?object=c1").json["items"][0]["detail"] == {"from": "g1", "to": "g2"}
+
+
 def test_children_of_a_deleted_gateway_stay_without_it(gateway) -> None:
     admit(gateway, "c1")
 
