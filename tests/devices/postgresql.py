@@ -18,6 +18,7 @@ from devices.database.schema import fill, migrate
 from tests.e2e.platform import free_ports
 from tests.support.tied import tied
 from tests.support.waiting import wait_until
+from wire.errors import Unavailable
 
 BINARIES = max(
     Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=Path("/usr/bin")
@@ -76,9 +77,10 @@ class Cluster:
             self._registry = Database(self.database(), self._folder)
             migrate(self._registry, self._folder)
         else:
-            with self._registry.change_schema() as connection:
-                connection.exec_driver_sql(EMPTY)
-                fill(connection)
+            try:
+                _empty(self._registry)
+            except Unavailable:  # a test ended all sessions of the server, ours too
+                _empty(self._registry)
         return self._registry.engine.url.render_as_string()
 
     def stop(self) -> None:
@@ -98,3 +100,9 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run([str(BINARIES / program), *arguments], check=True, capture_output=True, cwd="/", **NOT_ROOT)
+
+
+def _empty(registry: Database) -> None:
+    with registry.change_schema() as connection:
+        connection.exec_driver_sql(EMPTY)
+        fill(connection)

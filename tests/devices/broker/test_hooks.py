@@ -117,9 +117,9 @@ def test_unknown_device_with_a_derived_key_is_registered_at_connect(service) -> 
 
 def test_backend_that_is_away_denies(service) -> None:
     secret = service.register("d1")
-    service.app.extensions["headwater.database"].close()
     service.config.data.joinpath("registry.db").rename(service.config.data / "gone.db")
     service.config.data.joinpath("registry.db").mkdir()
+    service.app.extensions["headwater.database"].close()  # last, or a worker opens once more what goes away
 
     assert ask_emqx(service, log_in("d1", secret))["result"] == "deny"
     assert ask_rabbitmq(service, "user", username="d1", password=secret) == "deny"
