@@ -20,6 +20,10 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "-
          "--remote-allow-origins=*", "--disable-dev-shm-usage")  # fmt: skip
 
 
+class CallError(AssertionError):
+    """What the browser answers to a call that it does not do."""
+
+
 class Browser:
     """One Chromium process with a profile of its own, and one tab."""
 
@@ -45,7 +49,8 @@ class Browser:
             message = json.loads(self._socket.recv())
             self._note(message)
             if message.get("id") == self._last_id:
-                assert "error" not in message, message
+                if "error" in message:
+                    raise CallError(message)
                 return message["result"]
 
     def _note(self, message: dict[str, Any]) -> None:
@@ -66,7 +71,9 @@ class Browser:
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
-        wait_until(lambda: self.run("document.readyState") == "complete" and self.run("location.href") != "about:blank")
+        wait_until(
+            lambda: self._try("document.readyState") == "complete" and self._try("location.href") != "about:blank"
+        )
 
     def run(self, script: str) -> Any:
         return self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)["result"].get(
@@ -78,12 +85,18 @@ class Browser:
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         try:
             html: str = self.call("DOM.getOuterHTML", nodeId=root)["outerHTML"]
-        except AssertionError:
+        except CallError:
             return ""
         return html
 
     def until(self, script: str, timeout_s: float = 10.0) -> Any:
-        return wait_until(lambda: self.run(script), timeout_s, script)
+        return wait_until(lambda: self._try(script), timeout_s, script)
+
+    def _try(self, script: str) -> Any:
+        try:
+            return self.run(script)
+        except CallError:  # the page was just then replaced by another
+            return None
 
     def photograph(self, path: Path, *, whole: bool = True) -> None:
         picture = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -101,7 +101,16 @@ def test_renewed_certificate_is_served_by_both_without_a_restart(secured, keys) 
     ports = (secured.port, secured.secure_port)
     assert not any("other.example" in served(port) for port in ports)
     key = str(secured.data / "secrets/registry.key")
-    command = [sys.executable, "-P", "-m", "compose.issuer", str(secured.data), "other.example", "127.0.0.1"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "compose.issuer",
+        str(secured.data),
+        "other.example",
+        "localhost",
+        "127.0.0.1",
+    ]
     subprocess.run(command, env=os.environ | {"HEADWATER_REGISTRY_KEY_FILE": key}, check=True, timeout=60)
 
     for port in ports:
