@@ -15,6 +15,7 @@ STATUS = "devices/+/status"
 TWIN_DESIRED = "devices/+/twin/desired"
 TWIN_REPORTED = "devices/+/twin/reported"
 COMMAND_REPLY = "devices/+/commands/+/reply"
+CHILD_COMMAND_REPLY = "devices/+/children/+/commands/+/reply"
 FEED = "headwater/feed"  # writer -> dashboards, QoS 0; only services may read or write below headwater/
 
 
@@ -37,6 +38,17 @@ def parse_device_topic(topic: str) -> DeviceTopic | None:
     if len(parts) < 3 or parts[0] != "devices" or not is_device_id(parts[1]):  # noqa: PLR2004 - levels of the form
         return None
     return DeviceTopic(parts[1], parts[2], parts[3] if len(parts) == 4 else "")  # noqa: PLR2004 - with a rest
+
+
+def parse_child_topic(topic: DeviceTopic) -> DeviceTopic | None:
+    """Give a gateway's `children/{child}/{channel}/{rest}` as its child's topic; None when it is not of that form."""
+    child, _, tail = topic.rest.partition("/")
+    return parse_device_topic(f"devices/{child}/{tail}") if topic.channel == "children" else None
+
+
+def child(gateway_id: str, topic: str) -> str:
+    """Give the topic by which a gateway hears or says what is on its child's topic."""
+    return topic.replace("devices/", f"devices/{gateway_id}/children/", 1)
 
 
 def telemetry(device_id: str, protocol: str = "json") -> str:

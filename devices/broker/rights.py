@@ -13,8 +13,15 @@ WRITES: Final = (
     "devices/{id}/status",
     "devices/{id}/twin/reported",
     "devices/{id}/commands/+/reply",
+    "devices/{id}/children/+/commands/+/reply",
 )
-READS: Final = ("devices/{id}/twin/desired", "devices/{id}/commands/+", "devices/{id}/errors", "devices/{id}/acks")
+READS: Final = (
+    "devices/{id}/twin/desired",
+    "devices/{id}/commands/+",
+    "devices/{id}/children/+/commands/+",
+    "devices/{id}/errors",
+    "devices/{id}/acks",
+)
 _OF: Final = {"publish": WRITES, "subscribe": READS}
 
 

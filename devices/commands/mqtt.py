@@ -35,7 +35,7 @@ class Queue(Protocol):
 class CommandTraffic:
     """A Traffic of commands; in the thread of the connection."""
 
-    filters: Sequence[str] = (topics.COMMAND_REPLY,)
+    filters: Sequence[str] = (topics.COMMAND_REPLY, topics.CHILD_COMMAND_REPLY)
     found: str = ""
     channels: tuple[str, ...] = ("commands",)
 
@@ -76,7 +76,7 @@ class CommandTraffic:
         shelved = [each.command for each in due if not _may_send(each)]
         if shelved:
             self._queue.shelve(shelved)
-        messages = [_message(each.command, now_ns) for each in due if _may_send(each)]
+        messages = [_message(each, now_ns) for each in due if _may_send(each)]
         self._on_way.update(str(message.token) for message in messages)
         return messages
 
@@ -109,9 +109,11 @@ def _may_send(due: Due) -> bool:
     return due.is_reachable and command.state in ("queued", "sent") and command.tries < command.max_tries
 
 
-def _message(command: Command, now_ns: int) -> Outbound:
+def _message(due: Due, now_ns: int) -> Outbound:
+    command = due.command
     left_s = max(1, -(-(command.deadline_ns - now_ns) // NS_PER_S))
     topic = topics.command(command.device, command.id)
+    topic = topics.child(due.gateway, topic) if due.gateway else topic
     return Outbound(topic, orjson.dumps(life.payload(command)), command.id, command.qos, expiry_s=left_s)
 
 

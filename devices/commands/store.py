@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 
 from devices.commands import state as life
 from devices.commands.state import NEVER_NS, Command, CommandFilter, Wanted
@@ -14,6 +14,8 @@ from devices.control.news import COUNTER, next_revision
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, PRESENCE, TENANTS
 from devices.database.tables_control import COMMAND_ROUTES, COMMANDS
+from devices.database.tables_gateways import CHILDREN
+from devices.gateways import ways
 from devices.rows import Deed, Who
 from wire import clock
 from wire.errors import Conflict, HeadwaterError, NotFound
@@ -27,10 +29,11 @@ Change = Callable[[Command, int], Command]
 
 @dataclass(slots=True, frozen=True)
 class Due:
-    """A command whose turn it is, and whether its device can be reached by MQTT now."""
+    """A command whose turn it is, and whether its device can be reached by MQTT now: itself or through its gateway."""
 
     command: Command
     is_reachable: bool
+    gateway: str | None = None
 
 
 class CommandStore:
@@ -224,13 +227,13 @@ class CommandQueue:
         routed = and_(COMMAND_ROUTES.c.tenant == _C.tenant, COMMAND_ROUTES.c.device == _C.device)
         owner = and_(DEVICES.c.tenant == _C.tenant, DEVICES.c.id == _C.device)
         more = (PRESENCE.c.connected, PRESENCE.c.online, PRESENCE.c.said, COMMAND_ROUTES.c.protocol)
-        columns = select(COMMANDS, *more, DEVICES.c.state.label("device_state"))
+        columns = select(COMMANDS, *more, *ways.COLUMNS, DEVICES.c.state.label("device_state"))
         joined = columns.select_from(COMMANDS.join(DEVICES, owner).outerjoin(PRESENCE, present))
-        joined = joined.outerjoin(COMMAND_ROUTES, routed)
+        joined = ways.join(joined.outerjoin(COMMAND_ROUTES, routed), _C.tenant, _C.device)
         query = joined.where(_C.active.is_(True), _C.due_ns <= now_ns, _C.deadline_ns > now_ns, _is_first(self._window))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_C.due_ns, _C.seq).limit(limit)).mappings()
-            return [Due(_to_command(row), _is_reachable(row)) for row in rows]
+            return [_to_due(row) for row in rows]
 
     def shelve(self, commands: Sequence[Command]) -> None:
         """Look at these no more before something happens: their devices cannot be reached.
@@ -241,13 +244,13 @@ class CommandQueue:
             transaction.execute(_SHELVE, [{"key": each.id, "was": each.due_ns} for each in commands])
 
     def wake(self, devices: Sequence[str]) -> bool:
-        """Give the commands of devices that have come their turn; tell whether there are any.
+        """Give the commands of devices that have come, and of their children, their turn; tell whether there are any.
 
         Not of those that a protocol's service sends to: it may be sending at this moment.
         """
         mine = and_(_C.active.is_(True), _C.state.in_(("queued", "sent")), _C.device.not_in(_ROUTED))
         with self._database.read() as connection:
-            query = select(_C.device).where(mine, _C.device.in_(devices)).distinct()
+            query = select(_C.device).where(mine, _is_with(devices)).distinct()
             waiting = list(connection.execute(query).scalars())
         if waiting:
             with self._database.write(COUNTER) as transaction:
@@ -260,7 +263,7 @@ class CommandQueue:
         """The same for all that are connected: in case that news of their coming was missed."""
         here = select(PRESENCE.c.device).where(PRESENCE.c.connected)
         mine = and_(_C.active.is_(True), _C.state == "queued", _C.due_ns == NEVER_NS)
-        shelved = and_(mine, _C.device.in_(here), _is_first(self._window))
+        shelved = and_(mine, _is_with(here), _is_first(self._window))
         with self._database.read() as connection:
             if not connection.execute(select(_C.id).where(shelved).limit(1)).first():
                 return
@@ -308,9 +311,19 @@ def _is_first(window: int) -> ColumnElement[bool]:
     return ahead.scalar_subquery() < window
 
 
-def _is_reachable(row: Any) -> bool:
-    is_here = bool(row["connected"]) or (bool(row["online"]) and row["said"] == "online")
-    return is_here and row["device_state"] == "active" and row["protocol"] is None
+def _is_with(devices: Any) -> ColumnElement[bool]:
+    """Hold for commands of these devices and of the children of those that are gateways."""
+    children = select(CHILDREN.c.device).where(CHILDREN.c.gateway.in_(devices))
+    return or_(_C.device.in_(devices), _C.device.in_(children))
+
+
+def _to_due(row: Any) -> Due:
+    command = _to_command(row)
+    may_send = row["device_state"] == "active" and row["protocol"] is None
+    if ways.is_here(row):
+        return Due(command, may_send)
+    gateway = ways.gateway_of(row, command.device) if ways.is_here(row, "gateway_") else None
+    return Due(command, may_send and gateway is not None, gateway)
 
 
 def _known_devices(transaction: Write, tenant: str, ids: Sequence[str]) -> set[str]:

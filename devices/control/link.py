@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
@@ -24,7 +25,8 @@ from chassis.metrics import Counter, Gauge
 from chassis.settings import split_address
 from devices.control.traffic import Inbound, Outbound, Receipt, Traffic, notice
 from wire import topics
-from wire.errors import HeadwaterError
+from wire.errors import Forbidden, HeadwaterError
+from wire.topics import DeviceTopic
 
 log = logs.get(__name__)
 CONNECTED = Gauge("headwater_control_connected", "1 while twins and commands reach the broker", multiprocess_mode="max")
@@ -44,6 +46,9 @@ DEVICE_NOTICES = 10  # to one device a second
 ALL_NOTICES = 500
 FORESEEN_BY_NOBODY = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)  # in content
 
+_NOBODY = "identity_mismatch"  # the child's id is none
+Trespass = Callable[[AbstractSet[tuple[str, str]]], Mapping[tuple[str, str], str]]
+
 
 class BrokerLink:
     """Carries the traffic; `run` and all callbacks are in one thread."""
@@ -54,6 +59,7 @@ class BrokerLink:
         credential: tuple[str, str],
         traffic: Sequence[Traffic],
         heard: Callable[[Iterable[str]], None] = lambda _ids: None,
+        trespass: Trespass = lambda _pairs: {},
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -62,11 +68,13 @@ class BrokerLink:
             credential: user name, which is the client id too, and password.
             traffic: what it carries.
             heard: told of each batch's devices.
+            trespass: tells which of these pairs of gateway and child are none, or none in service, by the code.
         """
         self._address = split_address(broker, topics.MQTT_PORT)
         self._credential = credential
         self._traffic = traffic
         self._heard = heard
+        self._trespass = trespass
         self._rung = threading.Event()
         self._is_away = False
         self._told: Tally[str] = Tally()
@@ -166,7 +174,7 @@ class BrokerLink:
         elif topic is not None and message.payload:
             if message.retain:  # as published: the broker would keep it for ever, on as many topics as a device names
                 client.publish(message.topic, b"", qos=0, retain=True)
-            self._inbox.append((message.mid if message.qos else 0, Inbound(topic, bytes(message.payload))))
+            self._inbox.append((message.mid if message.qos else 0, _inbound(topic, bytes(message.payload))))
         elif message.qos:
             client.ack(message.mid, message.qos)  # our own clearing of a retained one
 
@@ -182,23 +190,39 @@ class BrokerLink:
 
     def _take(self, client: mqtt.Client) -> None:
         batch, self._inbox = self._inbox, []
-        for traffic in self._traffic if batch else ():
-            mine = [message for _, message in batch if message.topic.channel in traffic.channels]
+        messages = self._admit(client, [message for _, message in batch])
+        for traffic in self._traffic if messages else ():
+            mine = [message for message in messages if message.topic.channel in traffic.channels]
             MESSAGES.labels(traffic.channels[0], "up").inc(len(mine))
             for message, error in _take_each(traffic, mine) if mine else ():
                 self._refuse(client, message, error)
         if batch:
-            self._heard({message.topic.device_id for _, message in batch})
+            senders = {message.sender for _, message in batch}
+            self._heard(senders | {message.topic.device_id for message in messages})
         for mid, _ in batch:
             if mid:
                 client.ack(mid, 1)
+
+    def _admit(self, client: mqtt.Client, messages: list[Inbound]) -> list[Inbound]:
+        """Give those whose senders may say it: a gateway's rights end at its children."""
+        pairs = {(message.gateway, message.topic.device_id) for message in messages if message.gateway}
+        codes = self._trespass(pairs) if pairs else {}
+        admitted = []
+        for message in messages:
+            code = _NOBODY if message.topic.channel == "children" else codes.get((message.sender, message.topic[0]))
+            if code is None:
+                admitted.append(message)
+            else:
+                text = f"{message.sender} does not speak for such a child, or not now"
+                self._refuse(client, message, Forbidden(text, code=code))
+        return admitted
 
     def _refuse(self, client: mqtt.Client, message: Inbound, error: HeadwaterError) -> None:
         REFUSED.labels(error.code).inc()
         if time.monotonic() - self._told_s >= 1.0:
             self._told_s = time.monotonic()
             self._told.clear()
-        device = message.topic.device_id
+        device = message.sender
         if self._told[device] < DEVICE_NOTICES and self._told.total() < ALL_NOTICES:
             self._told[device] += 1
             client.publish(topics.errors(device), orjson.dumps(notice(message, error)), qos=0)
@@ -232,6 +256,11 @@ class BrokerLink:
         if not self._is_away:
             log.warning("control_away", reason=reason)
         self._is_away = True
+
+
+def _inbound(topic: DeviceTopic, payload: bytes) -> Inbound:
+    of_child = topics.parse_child_topic(topic)
+    return Inbound(topic, payload) if of_child is None else Inbound(of_child, payload, topic.device_id)
 
 
 def _take_each(traffic: Traffic, messages: Sequence[Inbound]) -> list[tuple[Inbound, HeadwaterError]]:

@@ -6,17 +6,23 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from wire import clock
+from wire import clock, topics
 from wire.errors import HeadwaterError
 from wire.topics import DeviceTopic
 
 
 @dataclass(slots=True, frozen=True)
 class Inbound:
-    """A message from a device."""
+    """A message of a device: from itself, or from the gateway that speaks for it."""
 
     topic: DeviceTopic
     payload: bytes
+    gateway: str | None = None
+
+    @property
+    def sender(self) -> str:
+        """The device that the broker let in."""
+        return self.gateway or self.topic.device_id
 
 
 @dataclass(slots=True, frozen=True)
@@ -65,7 +71,7 @@ class Traffic(Protocol):
 
 def notice(message: Inbound, error: HeadwaterError) -> dict[str, Any]:
     """Say why a message was refused, as on all error topics (docs/topics.md)."""
-    device, channel, rest = message.topic
+    topic = "/".join(part for part in ("devices", *message.topic) if part)
     return {
         "code": error.code,
         "detail": error.detail,
@@ -73,5 +79,5 @@ def notice(message: Inbound, error: HeadwaterError) -> dict[str, Any]:
         "index": 0,
         "field": error.fields[0] if error.fields else None,
         "time": clock.format_ns(clock.now_ns()),
-        "topic": "/".join(part for part in ("devices", device, channel, rest) if part),
+        "topic": topics.child(message.gateway, topic) if message.gateway else topic,
     } | error.extra

@@ -20,6 +20,7 @@ from devices.control.door import FLUSH_S, DeviceDoor
 from devices.control.link import BrokerLink
 from devices.control.news import Bell, NewsStore
 from devices.database.engine import Database
+from devices.gateways.ways import Ways
 from devices.internal.lookups import LookupStore
 from devices.jobs.kinds import Job, Step
 from devices.presence import api as presence_api
@@ -53,6 +54,7 @@ class Control:
         self._queue = CommandQueue(database, config.command_window)
         self._commands = CommandVerbs(CommandStore(database, config.command_window, config.command_queue), self._bell)
         self._journal = PresenceJournal(database)
+        self._ways = Ways(database)
         self._revision = LookupStore(database).revision
 
     def add_routes(self, api: Api) -> None:
@@ -109,7 +111,7 @@ class Control:
         credential = (config.control_username, config.control_password)
         twins = TwinTraffic(self._twins, self._desired, self._revision)
         both = (twins, CommandTraffic(self._commands, self._queue))
-        link = BrokerLink(config.broker, credential, both, self._door.note_spoke)
+        link = BrokerLink(config.broker, credential, both, self._door.note_spoke, self._ways.trespass)
         self._bell.also = link.ring
         link.run(stopping)
 

@@ -1,0 +1,103 @@
+"""Commands of children, which their gateway carries."""
+
+from __future__ import annotations
+
+from tests.support.waiting import wait_until
+
+COMMANDS = "devices/{}/children/+/commands/+"
+
+
+def add_child(service, child: str = "c1", gateway: str = "g1") -> None:
+    service.internal("POST", "/internal/children:admit", {"gateway": gateway, "children": [child]})
+    assert service.admin("GET", f"/v1/devices/{child}/parent").json == {"gateway": gateway}
+
+
+def send(service, child: str = "c1") -> str:
+    return str(service.admin("POST", f"/v1/devices/{child}/commands", {"name": "blink"}).json["id"])
+
+
+def state(service, command_id: str) -> str:
+    return str(service.admin("GET", f"/v1/commands/{command_id}").json["state"])
+
+
+def move(service, child: str, gateway: str) -> None:
+    assert service.admin("PUT", f"/v1/devices/{child}/parent", {"gateway": gateway}).status_code == 200
+
+
+def reply(device, command_id: str, content, gateway: str = "g1", child: str = "c1") -> None:
+    device.publish(f"devices/{gateway}/children/{child}/commands/{command_id}/reply", content)
+
+
+def test_command_of_a_child_goes_through_its_gateway(connected_service, dial) -> None:
+    gateway = dial("g1", connected_service.register("g1", gateway=True))
+    heard = gateway.listen(COMMANDS.format("g1"))
+    add_child(connected_service)
+
+    sent = send(connected_service)
+    wait_until(lambda: heard)
+    wait_until(lambda: state(connected_service, sent) == "sent")
+    reply(gateway, sent, {"state": "accepted"})
+    wait_until(lambda: state(connected_service, sent) == "delivered")
+    reply(gateway, sent, {"result": 3})
+
+    wait_until(lambda: state(connected_service, sent) == "succeeded")
+    assert [topic for topic, _, _ in heard] == [f"devices/g1/children/c1/commands/{sent}"]
+
+
+def test_command_of_a_child_waits_until_its_gateway_comes(connected_service, dial) -> None:
+    secret = connected_service.register("g1", gateway=True)
+    add_child(connected_service)
+    sent = send(connected_service)
+    witness = dial("d2", connected_service.register("d2"))
+    wait_until(lambda: connected_service.is_online("d2") and witness.is_connected())
+    assert state(connected_service, sent) == "queued"
+
+    heard = dial("g1", secret).listen(COMMANDS.format("g1"))
+
+    wait_until(lambda: heard)
+    wait_until(lambda: state(connected_service, sent) == "sent")
+
+
+def test_moved_child_is_commanded_through_its_new_gateway_which_alone_answers(connected_service, dial) -> None:
+    old = dial("g1", connected_service.register("g1", gateway=True))
+    new = dial("g2", connected_service.register("g2", gateway=True))
+    told_old, told_new = old.listen("devices/g1/#"), new.listen(COMMANDS.format("g2"))
+    add_child(connected_service)
+    move(connected_service, "c1", "g2")
+
+    sent = send(connected_service)
+    wait_until(lambda: told_new)
+    reply(old, sent, {"result": 1})
+    wait_until(lambda: told_old)
+    refusal = told_old[0][1]
+    assert state(connected_service, sent) == "sent"
+    reply(new, sent, {"result": 2}, "g2")
+
+    wait_until(lambda: state(connected_service, sent) == "succeeded")
+    assert connected_service.admin("GET", f"/v1/commands/{sent}").json["result"] == 2
+    assert [topic for topic, _, _ in told_old] == ["devices/g1/errors"]
+    assert (refusal["code"], refusal["topic"]) == (
+        "identity_mismatch",
+        f"devices/g1/children/c1/commands/{sent}/reply",
+    )
+
+
+def test_rights_of_a_gateway_over_commands_end_with_its_rules_and_the_childs_state(connected_service, dial) -> None:
+    gateway = dial("g1", connected_service.register("g1", gateway=True))
+    heard = gateway.listen("devices/g1/#")
+    add_child(connected_service)
+    add_child(connected_service, "off")
+    sent = send(connected_service)
+    wait_until(lambda: heard)
+    heard.clear()
+
+    connected_service.admin("POST", "/v1/devices/off:disable")
+    connected_service.admin("PUT", "/v1/devices/g1/gateway", {"prefixes": ["line-", "off"]})
+    reply(gateway, sent, {"result": 1})
+    reply(gateway, "any", {}, child="off")
+    reply(gateway, "any", {}, child="not an id")
+
+    wait_until(lambda: sum(topic.endswith("errors") for topic, _, _ in heard) == 3)
+    told = [content["code"] for topic, content, _ in heard if topic.endswith("errors")]
+    assert told == ["identity_mismatch", "device_disabled", "identity_mismatch"]
+    assert state(connected_service, sent) == "sent"
