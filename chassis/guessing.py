@@ -12,7 +12,7 @@ FREE_FAILURES = 5  # wrong ones of one name from one address before it has to wa
 FREE_OF_DEVICE = 10  # of one device, and of all devices behind an address
 FREE_OF_ADDRESS = 100
 MAX_WAIT_S = 300.0
-MAX_DEVICE_WAIT_S = 60.0
+MAX_RANDOM_WAIT_S = 60.0  # for secrets of 256 random bits: of devices, and tokens
 FORGIVEN_S = 900.0  # after the last wrong one
 MAX_REMEMBERED = 10_000  # pairs of name and address
 
@@ -86,9 +86,21 @@ class DeviceGuesses:
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         detail = "too many wrong secrets from this address, wait"
-        self._back_off = BackOff(detail, "device_back_off", max_wait_s=MAX_DEVICE_WAIT_S, now_s=now_s)
+        self._back_off = BackOff(detail, "device_back_off", max_wait_s=MAX_RANDOM_WAIT_S, now_s=now_s)
 
     def wrong(self, device_id: str, remote_ip: str) -> None:
         """Count a wrong secret of a device, "" for one nobody knows. Raises TooManyRequests, see BackOff.wrong."""
         own = {(device_id, remote_ip): FREE_OF_DEVICE} if device_id else {}
         self._back_off.wrong(own | {("", remote_ip): FREE_OF_ADDRESS})
+
+
+class TokenGuesses:
+    """The back-off of one process for wrong tokens of operators, sessions among them; thread-safe."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        detail = "too many wrong tokens from this address, wait"
+        self._back_off = BackOff(detail, "token_back_off", max_wait_s=MAX_RANDOM_WAIT_S, now_s=now_s)
+
+    def wrong(self, remote_ip: str) -> None:
+        """Count a wrong token. Raises TooManyRequests, see BackOff.wrong."""
+        self._back_off.wrong({("", remote_ip): FREE_OF_ADDRESS})

@@ -33,8 +33,8 @@ class Peer(Protocol):
         """Send JSON (or bytes as they are) and give the parsed answer; `None` for an empty one.
 
         Raises:
-            PeerUnavailable: no connection, a timeout, or a 5xx.
-            NotFound: 404.
+            PeerUnavailable: no connection, a timeout, or a 5xx, with its code if it says so.
+            NotFound: 404, with its code.
             HeadwaterError: any other problem, with its code.
         """
         ...
@@ -97,14 +97,18 @@ def _say(error: Exception) -> str:
 
 
 def _parse(answer: urllib3.BaseHTTPResponse, what: str) -> Any:
-    if answer.status >= FIRST_SERVER_ERROR:
-        raise PeerUnavailable(f"{what} answered {answer.status}", retry_after_s=_retry_after(answer))
     parsed = _loads(answer.data)
     if answer.status < FIRST_ERROR:
         return parsed
     problem = parsed if isinstance(parsed, dict) else {}
+    code = problem.get("code")
+    if answer.status >= FIRST_SERVER_ERROR:
+        # A fault of the peer is none of who asked it: to the caller it is away, and the code of the fault stays there.
+        told, is_fault = f"{what} answered {answer.status}", code == HeadwaterError.code
+        detail = f"{told}: {problem['detail']}" if "detail" in problem else told
+        raise PeerUnavailable(detail, retry_after_s=_retry_after(answer), code=None if is_fault else code)
     detail = str(problem.get("detail", f"{what} answered {answer.status}"))
-    error = NotFound(detail) if answer.status == NOT_FOUND else HeadwaterError(detail, code=problem.get("code"))
+    error = (NotFound if answer.status == NOT_FOUND else HeadwaterError)(detail, code=code)
     error.status = answer.status
     error.extra = {k: v for k, v in problem.items() if k not in ("type", "title", "status", "code", "detail")}
     raise error

@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from werkzeug.exceptions import HTTPException
 
 from chassis import bodies, ending, logs, metrics, openapi
+from chassis.guessing import TokenGuesses
 from chassis.parking import IS_WHOLE
 from chassis.services import Services
 from chassis.tokens import TokenChecker
@@ -123,6 +124,7 @@ class Edge:
     tokens: TokenChecker
     ready: Callable[[], dict[str, str]]  # check -> "ok" or one sentence of what is wrong
     max_body_bytes: int = bodies.MAX_BYTES
+    guesses: TokenGuesses = field(default_factory=TokenGuesses)
 
 
 def create_app(edge: Edge, api: Api, import_name: str = __name__) -> Flask:
@@ -212,13 +214,27 @@ def _authorize(edge: Edge, operation: Operation) -> Principal | None:
     if access == "service":
         edge.services.demand(token, operation.callers)
         return None
-    principal = edge.tokens.check(token, request.remote_addr or "") if token else None
-    if principal is None:
-        raise errors.Unauthorized("a valid operator token is needed (Authorization: Bearer ...)")
+    principal = demand_known(token, edge.tokens, edge.guesses)
     if by_cookie and request.method not in SAFE_METHODS and not is_same_site():
         raise errors.Forbidden("a request with a session must come from the platform's own pages")
     if access != "self":
         _demand_right(principal, operation)
+    return principal
+
+
+def demand_known(token: str, tokens: TokenChecker, guesses: TokenGuesses) -> Principal:
+    """Tell who presents the operator's token of this request.
+
+    Raises:
+        Unauthorized: nobody whom we know.
+        TooManyRequests: so, and there were many wrong ones from this address; a right one never waits.
+    """
+    remote_ip = request.remote_addr or ""
+    principal = tokens.check(token, remote_ip) if token else None
+    if principal is None:
+        if token:
+            guesses.wrong(remote_ip)
+        raise errors.Unauthorized("a valid operator token is needed (Authorization: Bearer ..., or a session)")
     return principal
 
 

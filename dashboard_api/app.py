@@ -95,7 +95,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     documents.install(app, described)
     browser.install(app)
     app.jinja_env.globals |= {"broker": config.broker, "provider": config.oidc_label if config.oidc_issuer else ""}
-    feed = Feed(ports.hub, tokens, directory, ports.workers.stopping)
+    feed = Feed(ports.hub, tokens, directory, ports.workers.stopping, edge.guesses)
     feed.install(app)
     app.extensions |= {"headwater.workers": ports.workers, "headwater.feed": feed}
     return app

@@ -107,7 +107,7 @@ def _is_page() -> bool:
 
 def _page_of(problem: dict[str, Any], response: Response) -> Response:
     status = int(problem["status"])
-    if status == UNAUTHORIZED:
+    if status == UNAUTHORIZED or problem.get("code") == "token_back_off":  # a session that is over, behind a guesser
         return session.to_login()
     if problem.get("code") == "password_change_needed":
         return session.redirect_to("/password")

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from simple_websocket import ConnectionClosed
 
 from chassis import web
+from chassis.guessing import TokenGuesses
 from chassis.tokens import TokenChecker
 from dashboard_api.hub import Hub, Viewer
 from dashboard_api.service import Directory
@@ -103,11 +104,19 @@ class WholeSocket:
 class Feed:
     """Accepts viewers and serves them until they leave, fall too far behind, lose their token, or the service stops."""
 
-    def __init__(self, hub: Hub, tokens: TokenChecker, directory: Directory, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        tokens: TokenChecker,
+        directory: Directory,
+        stopping: threading.Event,
+        guesses: TokenGuesses | None = None,
+    ) -> None:
         self._hub = hub
         self._directory = directory
         self._tokens = tokens
         self._stopping = stopping
+        self._guesses = guesses or TokenGuesses()
         self._open = Counter[str]()  # connections by tenant, also those that have not subscribed yet
         self._most: dict[str, int] = {}  # the most of them since it was told
         self._lock = threading.Lock()  # guards the two above
@@ -130,13 +139,13 @@ class Feed:
         Raises:
             Forbidden: a foreign page opened it with the session of an operator.
             Unauthorized: no valid token.
-            TooManyRequests: enough viewers, in all or of this tenant.
+            TooManyRequests: enough viewers, in all or of this tenant; or too many wrong tokens.
             BadRequest: a handshake that the library would answer with a fault.
         """
         token, by_cookie = web.presented_token()
-        principal = self._reader(token)
-        if principal is None:
-            raise Unauthorized("a valid operator token is needed (Authorization: Bearer ... or a session)")
+        principal = web.demand_known(token, self._tokens, self._guesses)
+        if not _may_read(principal):
+            raise Unauthorized("a token that may read is needed")
         web.demand_scope(principal, "feed:read")
         if (by_cookie or "Origin" in request.headers) and not web.is_same_site():
             raise Forbidden("the feed is for pages of this site", code="foreign_origin")
@@ -153,8 +162,7 @@ class Feed:
     def _reader(self, token: str) -> Principal | None:
         """Give who presents a token; None: nobody who may read."""
         principal = self._tokens.check(token) if token else None
-        may_read = principal is not None and not principal.must_change and allows(principal.role, "viewer")
-        return principal if may_read else None
+        return principal if principal is not None and _may_read(principal) else None
 
     def _enter(self, principal: Principal) -> None:
         """Count a connection before it is accepted, so that many that come at once stay within the limits."""
@@ -238,6 +246,10 @@ class Feed:
             return self._reader(token) is not None
         except PeerUnavailable:
             return True  # an open feed outlives the registry's absence
+
+
+def _may_read(principal: Principal) -> bool:
+    return not principal.must_change and allows(principal.role, "viewer")
 
 
 def _check_handshake() -> None:

@@ -53,6 +53,7 @@ class Platform:
     folder: Path
     apps: dict[str, Flask] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
+    asked: int = 0
 
     def __post_init__(self) -> None:
         config = DevicesConfig(data=self.folder, broker="", operator_token=ADMIN, services=LISTING)
@@ -98,6 +99,8 @@ class Platform:
         headers = {"Authorization": f"Bearer {self.tokens[caller]}"} if caller in self.tokens else {}
         nonsense = {"json": {"nonsense": 1}} if operation.method not in ("GET", "DELETE") else {}
         client = self.apps[service].test_client()
+        self.asked += 1
+        client.environ_base["REMOTE_ADDR"] = f"10.0.{self.asked // 50}.1"  # of one address many wrong tokens wait
         return client.open(path_of(operation), method=operation.method, headers=headers, query_string=query, **nonsense)
 
     def stop(self) -> None:

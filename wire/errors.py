@@ -191,6 +191,7 @@ TITLES: dict[str, str] = {
     "foreign_origin": "A foreign page",
     "login_failed": "Wrong name or password",
     "login_back_off": "Too many wrong log-ins",
+    "token_back_off": "Too many wrong tokens",
     "last_admin": "The last admin",
     "quarantine_full": "The quarantine is full",
     "store_unavailable": "The store is not available",

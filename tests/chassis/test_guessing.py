@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chassis import guessing
-from chassis.guessing import BackOff, DeviceGuesses
+from chassis.guessing import BackOff, DeviceGuesses, TokenGuesses
 from wire.errors import TooManyRequests
 
 
@@ -80,7 +80,7 @@ def test_waits_double_to_a_minute() -> None:
             clock.now_s += error.retry_after_s
 
     assert waits[:3] == [2, 3, 5]
-    assert max(waits) <= guessing.MAX_DEVICE_WAIT_S + 1
+    assert max(waits) <= guessing.MAX_RANDOM_WAIT_S + 1
 
 
 def test_memory_is_bounded() -> None:
@@ -90,3 +90,15 @@ def test_memory_is_bounded() -> None:
         guesses.wrong("d", f"address-{number}")
 
     assert len(guesses._back_off._failures) == guessing.MAX_REMEMBERED
+
+
+def test_wrong_tokens_of_an_address_wait_and_those_of_others_do_not() -> None:
+    guesses = TokenGuesses(Hands())
+    for _ in range(guessing.FREE_OF_ADDRESS):
+        guesses.wrong("nat")
+
+    with pytest.raises(TooManyRequests) as refused:
+        guesses.wrong("nat")
+
+    assert (refused.value.code, refused.value.retry_after_s) == ("token_back_off", 2)
+    guesses.wrong("elsewhere")

@@ -12,6 +12,13 @@ from chassis import probes
 from chassis.peers import POOL, HttpPeer
 from wire.errors import HeadwaterError, NotFound, PeerUnavailable
 
+ANSWERS = {
+    "/missing": (404, "type_not_found"),
+    "/refused": (422, "no_values"),
+    "/full": (503, "spool_full"),
+    "/broken": (500, "internal"),
+}
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -24,9 +31,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         echoed = {"body": body.decode(), "type": self.headers["Content-Type"], "auth": self.headers["Authorization"]}
         echoed["from"] = self.headers["X-Forwarded-For"]
-        status = {"/missing": 404, "/refused": 422, "/broken": 500}.get(self.path, 200)
-        content = json.dumps(echoed if status == 200 else {"code": "no_values", "detail": "why"}).encode()
+        status, code = ANSWERS.get(self.path, (200, ""))
+        content = json.dumps(echoed if status == 200 else {"code": code, "detail": "why"}).encode()
         self.send_response(status)
+        self.send_header("Retry-After", "7")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -72,14 +80,23 @@ def test_address_of_who_is_served_goes_along(peer: HttpPeer) -> None:
 
 
 def test_problems_become_errors_with_their_code(peer: HttpPeer) -> None:
-    with pytest.raises(NotFound, match="why"):
+    with pytest.raises(NotFound, match="why") as missing:
         peer.call("POST", "/missing", {})
     with pytest.raises(HeadwaterError) as refused:
         peer.call("POST", "/refused", {})
-    with pytest.raises(PeerUnavailable):
+    with pytest.raises(PeerUnavailable, match="answered 503: why") as full:
+        peer.call("POST", "/full", {})
+
+    assert (missing.value.status, missing.value.code) == (404, "type_not_found")
+    assert (refused.value.status, refused.value.code) == (422, "no_values")
+    assert (full.value.status, full.value.code, full.value.retry_after_s) == (503, "spool_full", 7)
+
+
+def test_fault_of_a_peer_is_one_that_is_away(peer: HttpPeer) -> None:
+    with pytest.raises(PeerUnavailable, match="answered 500") as broken:
         peer.call("POST", "/broken", {})
 
-    assert (refused.value.status, refused.value.code) == (422, "no_values")
+    assert (broken.value.status, broken.value.code) == (503, "peer_unavailable")
 
 
 def test_call_that_only_reads_is_repeated_when_the_connection_breaks(peer: HttpPeer) -> None:

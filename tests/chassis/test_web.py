@@ -88,6 +88,27 @@ def test_role_is_checked(client: FlaskClient, token: str, status: int) -> None:
     assert (answer.mimetype == web.PROBLEM_JSON) == (status >= 400)
 
 
+def test_wrong_tokens_have_to_wait_and_right_ones_beside_them_never(client: FlaskClient) -> None:
+    guesses = [client.get("/v1/things/1", headers=bearer(f"wrong-{number}")) for number in range(102)]
+    client.set_cookie(web.SESSION_COOKIE, "over")
+    over = client.get("/v1/things/1")
+
+    assert [answer.status_code for answer in guesses] == [401] * 100 + [429] * 2
+    assert guesses[-1].get_json()["code"] == over.get_json()["code"] == "token_back_off"
+    assert int(guesses[-1].headers["Retry-After"]) > 0
+    for role in ("viewer", "admin"):  # neither needs to have been seen before
+        assert client.get("/v1/things/1", headers=bearer(role)).status_code == 200
+    elsewhere = {"environ_base": {"REMOTE_ADDR": "192.0.2.7"}}
+    assert client.get("/v1/things/1", headers=bearer("wrong"), **elsewhere).status_code == 401
+
+
+def test_who_presents_nothing_is_no_guesser(client: FlaskClient) -> None:
+    answers = {client.get("/v1/things/1").status_code for _ in range(150)}
+
+    assert answers == {401}
+    assert client.get("/v1/things/1", headers=bearer("wrong")).status_code == 401
+
+
 @pytest.mark.parametrize(("token", "status"), [("admin", 401), ("service-secret", 204)])
 def test_internal_routes_take_the_service_token_only(client: FlaskClient, token: str, status: int) -> None:
     assert client.get("/internal/secret", headers=bearer(token)).status_code == status

@@ -86,6 +86,18 @@ def test_page_without_session_leads_to_log_in_and_back(client):
     assert answer.headers["Location"] == "/login?next=%2Fdevices%3Fq%3Da%26tag%3Dsite%3Ab"
 
 
+def test_session_that_is_over_leads_to_log_in_behind_a_guesser_too(client):
+    guesses = [client.get("/v1/session", headers={"Authorization": f"Bearer wrong-{number}"}) for number in range(101)]
+    client.set_cookie(SESSION_COOKIE, "over")
+
+    answer = client.get("/devices")
+
+    assert guesses[-1].json["code"] == "token_back_off"
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/login?next=%2Fdevices")
+    upgrade = {"Authorization": "Bearer wrong", "Connection": "Upgrade", "Upgrade": "websocket"}
+    assert client.get("/v1/feed", headers=upgrade).status_code == 429
+
+
 def test_link_from_elsewhere_is_asked_again_with_the_cookie(client):
     answer = client.get('/devices?q="><script>', headers={"Sec-Fetch-Site": "cross-site"})
 

@@ -272,7 +272,8 @@ def test_every_route_holds_to_its_access_for_every_caller(service) -> None:
     callers["wrong"] = type(service.nobody)(service.app, "wrong-token")
     operations = service.app.extensions["headwater.api"].operations
 
-    for operation in operations:
+    for number, operation in enumerate(operations):
+        address = {"REMOTE_ADDR": f"10.0.0.{number}"}  # one each: of one address, many wrong tokens have to wait
         path = (
             operation.rule.replace("<device_id>", "no-such")
             .replace("<name>", "no-such")
@@ -286,7 +287,8 @@ def test_every_route_holds_to_its_access_for_every_caller(service) -> None:
             if operation.access == "own" and caller != "wrong":
                 continue  # an operator's token is as wrong there as any other, and wrong ones soon have to wait
             nonsense = {} if operation.access == "own" else {"nonsense": 1}
-            status = call(operation.method, path, nonsense if operation.method != "GET" else None).status_code
+            body = nonsense if operation.method != "GET" else None
+            status = call(operation.method, path, body, environ_base=address).status_code
             expected = expected_refusal(operation.access, caller)
             told = () if operation.access == "self" else (401, 403)  # there a token is told that it is no person
             assert status == expected if expected else status not in told, (
