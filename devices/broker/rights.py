@@ -13,11 +13,13 @@ WRITES: Final = (
     "devices/{id}/status",
     "devices/{id}/twin/reported",
     "devices/{id}/commands/+/reply",
+    "devices/{id}/children/+/twin/reported",
     "devices/{id}/children/+/commands/+/reply",
 )
 READS: Final = (
     "devices/{id}/twin/desired",
     "devices/{id}/commands/+",
+    "devices/{id}/children/+/twin/desired",
     "devices/{id}/children/+/commands/+",
     "devices/{id}/errors",
     "devices/{id}/acks",

@@ -12,7 +12,7 @@ from devices.commands import state as life
 from devices.commands.service import CommandVerbs
 from devices.commands.state import Command, Reply
 from devices.commands.store import Due
-from devices.control.traffic import Inbound, Outbound, Receipt
+from devices.control.traffic import Inbound, Outbound, Receipt, Way
 from wire import clock, topics
 from wire.clock import NS_PER_S
 from wire.errors import BadRequest, HeadwaterError
@@ -36,7 +36,7 @@ class CommandTraffic:
     """A Traffic of commands; in the thread of the connection."""
 
     filters: Sequence[str] = (topics.COMMAND_REPLY, topics.CHILD_COMMAND_REPLY)
-    found: str = ""
+    found: Sequence[str] = ()
     channels: tuple[str, ...] = ("commands",)
 
     def __init__(self, commands: CommandVerbs, queue: Queue) -> None:
@@ -46,7 +46,7 @@ class CommandTraffic:
         self._on_way: set[str] = set()
         self._missed_at_s = 0.0
 
-    def begin(self, retained: Mapping[str, bytes]) -> None:
+    def begin(self, retained: Mapping[Way, bytes]) -> None:
         """See Traffic: what was on its way may not have arrived."""
         del retained
         self._on_way.clear()

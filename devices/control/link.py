@@ -23,7 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from chassis import logs
 from chassis.metrics import Counter, Gauge
 from chassis.settings import split_address
-from devices.control.traffic import Inbound, Outbound, Receipt, Traffic, notice
+from devices.control.traffic import Inbound, Outbound, Receipt, Traffic, Way, notice
 from wire import topics
 from wire.errors import Forbidden, HeadwaterError
 from wire.topics import DeviceTopic
@@ -102,7 +102,7 @@ class BrokerLink:
         self._inbox: list[tuple[int, Inbound]] = []
         self._sent: dict[int, tuple[Traffic, Outbound]] = {}
         self._receipts: list[tuple[Traffic, Receipt]] = []
-        self._held: dict[str, bytes] = {}
+        self._held: dict[Way, bytes] = {}
         self._is_ready = False
         self._pump_at_s = 0.0
 
@@ -150,7 +150,7 @@ class BrokerLink:
             return
         self._is_away = False
         client.subscribe([(each, _AS_PUBLISHED) for traffic in self._traffic for each in traffic.filters])
-        wanted = [traffic.found for traffic in self._traffic if traffic.found]
+        wanted = [each for traffic in self._traffic for each in traffic.found]
         if wanted:  # what is retained comes between these two and their answers
             client.subscribe([(each, 0) for each in wanted])
             client.unsubscribe(wanted)
@@ -170,7 +170,8 @@ class BrokerLink:
     def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         topic = topics.parse_device_topic(message.topic)
         if topic is not None and message.retain and self._is_wanted(message.topic):
-            self._held[topic.device_id] = bytes(message.payload)
+            found = _inbound(topic, bytes(message.payload))
+            self._held[Way(found.topic.device_id, found.gateway or "")] = found.payload
         elif topic is not None and message.payload:
             if message.retain:  # as published: the broker would keep it for ever, on as many topics as a device names
                 client.publish(message.topic, b"", qos=0, retain=True)
@@ -179,7 +180,7 @@ class BrokerLink:
             client.ack(message.mid, message.qos)  # our own clearing of a retained one
 
     def _is_wanted(self, topic: str) -> bool:
-        return any(each.found and mqtt.topic_matches_sub(each.found, topic) for each in self._traffic)
+        return any(mqtt.topic_matches_sub(each, topic) for traffic in self._traffic for each in traffic.found)
 
     def _on_publish(self, _client: mqtt.Client, _data: Any, mid: int, code: Any, _more: Any) -> None:
         found = self._sent.pop(mid, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from wire import clock, topics
 from wire.errors import HeadwaterError
@@ -45,15 +45,22 @@ class Receipt:
     is_heard: bool
 
 
+class Way(NamedTuple):
+    """Where a device is told something: on its own topic, or on the one of its gateway."""
+
+    device: str
+    gateway: str = ""
+
+
 class Traffic(Protocol):
     """One kind of traffic; its methods are called by the connection's thread."""
 
     filters: Sequence[str]  # what it hears
-    found: str  # filter of retained messages that it wants to know of at each connect; empty: none
+    found: Sequence[str]  # filters of retained messages that it wants to know of at each connect
     channels: tuple[str, ...]  # of the topics that are its own
 
-    def begin(self, retained: Mapping[str, bytes]) -> None:
-        """A connection begins; `retained` is what the broker holds under `found`: device -> payload."""
+    def begin(self, retained: Mapping[Way, bytes]) -> None:
+        """A connection begins; `retained` is what the broker holds under `found`."""
         ...
 
     def take(self, messages: Sequence[Inbound]) -> list[tuple[Inbound, HeadwaterError]]:

@@ -55,8 +55,10 @@ TWIN_HISTORY = Table(
 TWIN_RETAINED = Table(  # what the broker holds: it outlives the device, so that it can be taken away after it
     "twin_retained",
     METADATA,
-    Column("device", String(64), primary_key=True),
+    Column("device", String(64), nullable=False),
+    Column("gateway", String(64), nullable=False),  # on whose topic; empty: on the device's own
     Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "gateway"),
 )
 
 COMMANDS = Table(

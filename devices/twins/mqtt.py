@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 
-from devices.control.traffic import Inbound, Outbound, Receipt
+from devices.control.traffic import Inbound, Outbound, Receipt, Way
 from devices.twins import merge
 from devices.twins.edit import Edit, Twin
 from devices.twins.service import TwinVerbs
@@ -22,17 +22,17 @@ LOOK_S = 0.5  # least time between two looks for devices that are gone
 class Desired(Protocol):
     """What the broker must hold, and holds; see `devices.twins.store.DesiredStore`."""
 
-    def pending(self, limit: int) -> list[Twin]: ...
-    def orphans(self, limit: int) -> list[str]: ...
-    def retained(self, held: Mapping[str, int]) -> None: ...
-    def reconcile(self, held: Mapping[str, int]) -> int: ...
+    def pending(self, limit: int) -> list[tuple[Way, Twin]]: ...
+    def orphans(self, limit: int) -> list[Way]: ...
+    def retained(self, held: Mapping[Way, int]) -> None: ...
+    def reconcile(self, held: Mapping[Way, int]) -> int: ...
 
 
 class TwinTraffic:
     """A Traffic of twins; in the thread of the connection."""
 
-    filters: Sequence[str] = (topics.TWIN_REPORTED,)
-    found: str = topics.TWIN_DESIRED
+    filters: Sequence[str] = (topics.TWIN_REPORTED, topics.CHILD_TWIN_REPORTED)
+    found: Sequence[str] = (topics.TWIN_DESIRED, topics.CHILD_TWIN_DESIRED)
     channels: tuple[str, ...] = ("twin",)
 
     def __init__(self, twins: TwinVerbs, desired: Desired, revision: Callable[[], int]) -> None:
@@ -41,20 +41,21 @@ class TwinTraffic:
         Args:
             twins: takes what devices report.
             desired: tells what must go down.
-            revision: number of the newest change of any device: whether one may be gone.
+            revision: number of the newest change of any device: whether one may be gone, or moved.
         """
         self._twins = twins
         self._desired = desired
         self._revision = revision
-        self._on_way: dict[str, int] = {}  # device -> version; 0 = is being cleared
+        self._on_way: dict[Way, int] = {}  # version; 0 = is being cleared
         self._seen_revision = -1
+        self._since = -1  # revision before the oldest of those on their way were read
         self._look_at_s = 0.0
 
-    def begin(self, retained: Mapping[str, bytes]) -> None:
+    def begin(self, retained: Mapping[Way, bytes]) -> None:
         """See Traffic."""
         self._on_way.clear()
         self._seen_revision = -1
-        self._desired.reconcile({device: _version(payload) for device, payload in retained.items()})
+        self._desired.reconcile({way: _version(payload) for way, payload in retained.items()})
 
     def take(self, messages: Sequence[Inbound]) -> list[tuple[Inbound, HeadwaterError]]:
         """See Traffic."""
@@ -78,26 +79,30 @@ class TwinTraffic:
         room = AT_ONCE - len(self._on_way)
         if room <= 0:
             return ()
+        if not self._on_way:
+            self._since = self._revision()
         messages = []
-        for twin in self._desired.pending(AT_ONCE):
-            if self._on_way.get(twin.device) != twin.desired_version:
-                self._on_way[twin.device] = twin.desired_version
-                messages.append(_desired(twin))
-        for device in self._gone():
-            if self._on_way.get(device) != 0:
-                self._on_way[device] = 0
-                messages.append(Outbound(topics.twin_desired(device), b"", (device, 0), retain=True))
+        for way in self._gone():
+            if self._on_way.get(way) != 0:
+                self._on_way[way] = 0
+                messages.append(Outbound(_topic(way), b"", (way, 0), retain=True))
+        for way, twin in self._desired.pending(AT_ONCE):
+            if self._on_way.get(way) != twin.desired_version:
+                self._on_way[way] = twin.desired_version
+                messages.append(_desired(way, twin))
         return messages
 
     def confirm(self, receipts: Sequence[Receipt]) -> None:
         """See Traffic: whether a device listens does not matter, the broker keeps it."""
-        held = dict(cast("tuple[str, int]", each.token) for each in receipts)
+        held = dict(cast("tuple[Way, int]", each.token) for each in receipts)
         self._desired.retained(held)
-        for device, version in held.items():
-            if self._on_way.get(device) == version:
-                del self._on_way[device]
+        if self._revision() != self._since:  # one of them may have moved meanwhile, and the look for it come too early
+            self._seen_revision = -1
+        for way, version in held.items():
+            if self._on_way.get(way) == version:
+                del self._on_way[way]
 
-    def _gone(self) -> list[str]:
+    def _gone(self) -> list[Way]:
         if time.monotonic() < self._look_at_s:
             return []
         self._look_at_s = time.monotonic() + LOOK_S
@@ -116,14 +121,18 @@ def _read(message: Inbound) -> dict[str, Any]:
     return merge.read(message.payload)
 
 
-def _desired(twin: Twin) -> Outbound:
+def _topic(way: Way) -> str:
+    topic = topics.twin_desired(way.device)
+    return topics.child(way.gateway, topic) if way.gateway else topic
+
+
+def _desired(way: Way, twin: Twin) -> Outbound:
     content = {
         "version": twin.desired_version,
         "time": clock.format_ns(twin.desired_ns),
         "desired": twin.desired,
     }
-    token = (twin.device, twin.desired_version)
-    return Outbound(topics.twin_desired(twin.device), orjson.dumps(content), token, retain=True)
+    return Outbound(_topic(way), orjson.dumps(content), (way, twin.desired_version), retain=True)
 
 
 def _version(payload: bytes) -> int:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import ColumnElement, and_, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, tuple_, update
 
 from devices.control.news import COUNTER, next_revision
+from devices.control.traffic import Way
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES
 from devices.database.tables_control import TWIN_HISTORY, TWIN_RETAINED, TWINS
+from devices.database.tables_gateways import CHILDREN
 from devices.query.values import fw_of, fw_values
 from devices.rows import Deed, Who
 from devices.twins import merge
@@ -132,60 +134,78 @@ class DesiredStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def pending(self, limit: int) -> list[Twin]:
-        """Give twins whose newest desired part the broker does not hold yet."""
-        query = _twins().where(TWINS.c.pending.is_(True), DEVICES.c.state != "retired").limit(limit)
+    def pending(self, limit: int) -> list[tuple[Way, Twin]]:
+        """Give twins whose newest desired part the broker does not hold yet, and where it is to be."""
+        query = _twins(_SEEN_THROUGH, _GATEWAY).where(TWINS.c.pending.is_(True), DEVICES.c.state != "retired")
         with self._database.read() as connection:
-            return [_to_twin(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query.limit(limit)).mappings()
+            return [(Way(row["id"], row["gateway"]), _to_twin(row)) for row in rows]
 
-    def orphans(self, limit: int) -> list[str]:
-        """Give ids for which the broker holds something, though there is no such device any more, or it is retired."""
+    def orphans(self, limit: int) -> list[Way]:
+        """Give places where the broker holds what is not to be there: the device is gone, retired, or has moved."""
         mine = and_(TWINS.c.tenant == DEVICES.c.tenant, TWINS.c.device == DEVICES.c.id, TWINS.c.desired_version > 0)
-        there = and_(DEVICES.c.id == TWIN_RETAINED.c.device, DEVICES.c.state != "retired")
-        alive = select(DEVICES.c.id).join(TWINS, mine).where(there).exists()
-        query = select(TWIN_RETAINED.c.device).where(~alive).limit(limit)
+        homes = DEVICES.join(TWINS, mine).outerjoin(CHILDREN, _SEEN_THROUGH)
+        there = and_(DEVICES.c.id == _R.device, DEVICES.c.state != "retired", _R.gateway == _GATEWAY)
+        alive = select(DEVICES.c.id).select_from(homes).where(there).exists()
+        query = select(_R.device, _R.gateway).where(~alive).limit(limit)
         with self._database.read() as connection:
-            return list(connection.execute(query).scalars())
+            return [Way(*row) for row in connection.execute(query)]
 
-    def retained(self, held: Mapping[str, int]) -> None:
-        """Note that the broker acknowledged these versions; 0 = it was cleared."""
-        ids = list(held)
+    def retained(self, held: Mapping[Way, int]) -> None:
+        """Note that the broker acknowledged these versions; 0 = it was cleared.
+
+        Where a twin was cleared that is still wanted, at another place, it has to be told there.
+        """
         with self._database.write(COUNTER) as transaction:
-            for start in range(0, len(ids), IDS):
-                transaction.execute(delete(TWIN_RETAINED).where(TWIN_RETAINED.c.device.in_(ids[start : start + IDS])))
-            rows = [{"device": key, "version": version} for key, version in held.items() if version]
+            transaction.execute(_CLEAR, [{"key": way.device, "at": way.gateway} for way in held])
+            rows = [_held(way, version) for way, version in held.items() if version]
             transaction.execute(insert(TWIN_RETAINED), rows)
-            transaction.execute(_SETTLE, [{"key": row["device"], "held": row["version"]} for row in rows])
+            transaction.execute(
+                _SETTLE, [{"key": row["device"], "at": row["gateway"], "held": row["version"]} for row in rows]
+            )
+            transaction.execute(_TELL_AGAIN, [{"key": way.device} for way, version in held.items() if not version])
 
-    def reconcile(self, held: Mapping[str, int]) -> int:
+    def reconcile(self, held: Mapping[Way, int]) -> int:
         """Take over what the broker was found to hold; give how many devices must be told again.
 
         A version at the broker that is higher than ours (ours comes from a backup) is passed over: devices ignore
         what is not newer than what they have.
         """
+        newest: dict[str, int] = {}
+        for way, version in held.items():
+            newest[way.device] = max(version, newest.get(way.device, 0))
+        seen_through = and_(CHILDREN.c.tenant == TWINS.c.tenant, CHILDREN.c.device == TWINS.c.device)
+        columns = select(TWINS.c.device, _GATEWAY, TWINS.c.desired_version, TWINS.c.pending)
+        query = columns.select_from(TWINS.outerjoin(CHILDREN, seen_through)).where(TWINS.c.desired_version > 0)
         with self._database.write(COUNTER) as transaction:
             transaction.execute(delete(TWIN_RETAINED))
-            rows = [{"device": key, "version": version} for key, version in held.items()]
-            transaction.execute(insert(TWIN_RETAINED), rows)
-            query = select(TWINS.c.device, TWINS.c.desired_version, TWINS.c.pending).where(TWINS.c.desired_version > 0)
+            transaction.execute(insert(TWIN_RETAINED), [_held(way, version) for way, version in held.items()])
             wrong, passed = [], []
-            for device, version, is_pending in transaction.execute(query):
-                if held.get(device, 0) > version:
-                    passed.append({"key": device, "next": held[device] + 1})
-                elif held.get(device) != version and not is_pending:
+            for device, gateway, version, is_pending in transaction.execute(query):
+                if newest.get(device, 0) > version:
+                    passed.append({"key": device, "next": newest[device] + 1})
+                elif held.get(Way(device, gateway)) != version and not is_pending:
                     wrong.append({"key": device})
             transaction.execute(_PASS_OVER, passed)
             transaction.execute(_PEND, wrong)
         return len(wrong) + len(passed)
 
 
+_R = TWIN_RETAINED.c
+_GATEWAY = func.coalesce(CHILDREN.c.gateway, "").label("gateway")
+_SEEN_THROUGH = and_(CHILDREN.c.tenant == DEVICES.c.tenant, CHILDREN.c.device == DEVICES.c.id)
+_CLEAR = delete(TWIN_RETAINED).where(_R.device == bindparam("key"), _R.gateway == bindparam("at"))
 _PEND = update(TWINS).where(TWINS.c.device == bindparam("key")).values(pending=True)
+_IN_USE = select(DEVICES.c.id).where(DEVICES.c.id == bindparam("key"), DEVICES.c.state != "retired").exists()
+_TELL_AGAIN = _PEND.where(TWINS.c.desired_version > 0, _IN_USE)
 _PASS_OVER = (
     update(TWINS).where(TWINS.c.device == bindparam("key")).values(pending=True, desired_version=bindparam("next"))
 )
+_PARENT = select(CHILDREN.c.gateway).where(CHILDREN.c.device == bindparam("key")).scalar_subquery()
 _SETTLE = (
     update(TWINS)
     .where(TWINS.c.device == bindparam("key"), TWINS.c.desired_version == bindparam("held"))
+    .where(func.coalesce(_PARENT, "") == bindparam("at"))  # else it moved meanwhile
     .values(pending=False)
 )
 _SET_FW = (
@@ -263,10 +283,16 @@ def _mark_pending(transaction: Write, devices: Iterable[str]) -> None:
     transaction.execute(_PEND, [{"key": device} for device in devices])
 
 
-def _twins() -> Any:
+def _held(way: Way, version: int) -> dict[str, Any]:
+    return {"device": way.device, "gateway": way.gateway, "version": version}
+
+
+def _twins(seen_through: Any = None, *more: Any) -> Any:
+    """Select twins; with the gateways that their devices are seen through, and columns about these."""
     at_home = and_(TWINS.c.tenant == DEVICES.c.tenant, TWINS.c.device == DEVICES.c.id)
-    columns = select(DEVICES.c.tenant, DEVICES.c.id, *(TWINS.c[name] for name in (*_PARTS, *_HELD)))
-    return columns.select_from(DEVICES.outerjoin(TWINS, at_home))
+    columns = select(DEVICES.c.tenant, DEVICES.c.id, *(TWINS.c[name] for name in (*_PARTS, *_HELD)), *more)
+    rows = DEVICES.outerjoin(TWINS, at_home)
+    return columns.select_from(rows if seen_through is None else rows.outerjoin(CHILDREN, seen_through))
 
 
 def _read(connection: _Connection, ids: Sequence[str], tenant: str | None) -> dict[str, Twin]:

@@ -118,7 +118,7 @@ def test_device_publishes_on_its_own_branch_only(served: Broker) -> None:
     device = served.client("d1")
 
     own = ["telemetry", "telemetry/json", "status", "twin/reported", "commands/c1/reply",
-           "children/c1/telemetry", "children/c1/commands/x/reply"]  # fmt: skip
+           "children/c1/telemetry", "children/c1/commands/x/reply", "children/c1/twin/reported"]  # fmt: skip
     others = ["devices/d2/telemetry", "devices/d1/acks", "devices/d1/errors", "devices/d1/twin/desired",
               "devices/d1/commands/c1", "devices/d1/media/cam", "headwater/feed", "$CONTROL/x", "spBv1.0/a"]  # fmt: skip
 

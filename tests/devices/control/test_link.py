@@ -15,7 +15,7 @@ from wire.errors import BadRequest, HeadwaterError
 class Stumbling:
     """A traffic with one message that its author did not think of, and one that it refuses."""
 
-    filters, found, channels = ("devices/+/commands/+/reply",), "", ("twin", "commands")
+    filters, found, channels = ("devices/+/commands/+/reply",), (), ("twin", "commands")
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []

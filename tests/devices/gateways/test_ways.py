@@ -1,10 +1,12 @@
-"""Commands of children, which their gateway carries."""
+"""Commands and twins of children, which their gateway carries."""
 
 from __future__ import annotations
 
+from tests.devices.running import Service
 from tests.support.waiting import wait_until
 
 COMMANDS = "devices/{}/children/+/commands/+"
+DESIRED = "devices/{}/children/+/twin/desired"
 
 
 def add_child(service, child: str = "c1", gateway: str = "g1") -> None:
@@ -101,3 +103,90 @@ def test_rights_of_a_gateway_over_commands_end_with_its_rules_and_the_childs_sta
     told = [content["code"] for topic, content, _ in heard if topic.endswith("errors")]
     assert told == ["identity_mismatch", "device_disabled", "identity_mismatch"]
     assert state(connected_service, sent) == "sent"
+
+
+def wish(service, patch) -> None:
+    assert service.admin("PATCH", "/v1/devices/c1/twin/desired", patch).status_code == 200
+
+
+def wishes(heard) -> list[tuple[int, bool]]:
+    """Give version and flag of what is retained, as it was heard; 0 = it was taken away."""
+    return [((content and content["version"]) or 0, is_retained) for _, content, is_retained in heard]
+
+
+def test_twin_of_a_child_goes_through_its_gateway(connected_service, dial) -> None:
+    secret = connected_service.register("g1", gateway=True)
+    add_child(connected_service)
+    wish(connected_service, {"interval": 5})
+    gateway = dial("g1", secret)
+    heard = gateway.listen(DESIRED.format("g1"))
+
+    wait_until(lambda: heard)
+    gateway.publish("devices/g1/children/c1/twin/reported", {"interval": 5})
+    wait_until(lambda: connected_service.admin("GET", "/v1/devices/c1/twin").json["reported_version"] == 1)
+
+    twin = connected_service.admin("GET", "/v1/devices/c1/twin").json
+    assert (heard[0][0], heard[0][1]["desired"]) == ("devices/g1/children/c1/twin/desired", {"interval": 5})
+    assert (twin["reported"], twin["delta"]) == ({"interval": 5}, {})
+
+
+def test_wish_moves_with_the_child(connected_service, dial) -> None:
+    own = dial("c1", connected_service.register("c1"))
+    first = dial("g1", connected_service.register("g1", gateway=True))
+    second = dial("g2", connected_service.register("g2", gateway=True))
+    told = [own.listen("devices/c1/twin/desired"), first.listen(DESIRED.format("g1")), second.listen("devices/g2/#")]
+    wish(connected_service, {"a": 1})
+    wait_until(lambda: wishes(told[0]) == [(1, False)])
+
+    move(connected_service, "c1", "g1")
+    wait_until(lambda: wishes(told[1]) == [(1, False)])
+    move(connected_service, "c1", "g2")
+    wait_until(lambda: wishes(told[2]) == [(1, False)])
+    connected_service.admin("DELETE", "/v1/devices/c1/parent")
+    wait_until(lambda: wishes(told[0]) == [(1, False), (0, False), (1, False)])
+
+    wait_until(lambda: wishes(told[1]) == wishes(told[2]) == [(1, False), (0, False)])
+
+
+def test_wish_of_a_child_whose_gateway_is_deleted_comes_to_itself(connected_service, dial) -> None:
+    own = dial("c1", connected_service.register("c1"))
+    connected_service.register("g1", gateway=True)
+    heard = own.listen("devices/c1/twin/desired")
+    move(connected_service, "c1", "g1")
+    wish(connected_service, {"a": 1})
+
+    connected_service.admin("DELETE", "/v1/devices/g1")
+
+    wait_until(lambda: wishes(heard) == [(1, False)])
+
+
+def test_registry_that_starts_again_finds_the_wishes_of_children(broker, config, connected_service, dial) -> None:
+    gateway = dial("g1", connected_service.register("g1", gateway=True))
+    heard = gateway.listen(DESIRED.format("g1"))
+    add_child(connected_service)
+    wish(connected_service, {"a": 1})
+    wait_until(lambda: heard)
+    connected_service.stop()
+
+    again = Service(config.model_copy(update=broker.settings()))
+    try:
+        wish(again, {"a": 2})
+        wait_until(lambda: len(heard) > 1)
+        assert wishes(heard) == [(1, False), (2, False)]  # the first was not told again, nor taken away
+    finally:
+        again.stop()
+
+
+def test_gateway_reports_for_its_own_children_only(connected_service, dial) -> None:
+    gateway = dial("g1", connected_service.register("g1", gateway=True))
+    heard = gateway.listen("devices/g1/errors")
+    connected_service.register("c1")
+
+    gateway.publish("devices/g1/children/c1/twin/reported", {"a": 1})
+
+    wait_until(lambda: heard)
+    assert (heard[0][1]["code"], heard[0][1]["topic"]) == (
+        "identity_mismatch",
+        "devices/g1/children/c1/twin/reported",
+    )
+    assert connected_service.admin("GET", "/v1/devices/c1/twin").json["reported_version"] == 0
