@@ -7,8 +7,9 @@ import heapq
 import math
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from simulators.device import Device
@@ -91,7 +92,7 @@ class Fleet:
     def __init__(self, seats: Sequence[Seat], pace: Pace, journal: Journal) -> None:
         self._seats, self._pace, self._journal = seats, pace, journal
         self._due: list[tuple[float, int]] = []  # (when, seat), a heap
-        self._tasks: list[asyncio.Task[None]] = []  # one a device
+        self._tasks: set[asyncio.Task[None]] = set()  # of devices: while they connect, or as long as they post
         self._helpers: list[asyncio.Task[None]] = []
         self._unfinished = len(seats)
         self._is_stopping = asyncio.Event()
@@ -150,37 +151,46 @@ class Fleet:
 
     async def close(self) -> None:
         """Disconnect all in good order and end their tasks."""
-        for seat in self._seats:
-            seat.sender.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_CLOSE_S)
+        open_ones = [seat.sender for seat in self._seats]
+        for sender in open_ones:
+            sender.close()
+        deadline = time.monotonic() + _CLOSE_S
+        while open_ones := [sender for sender in open_ones if not sender.is_done]:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_TURN_S)
+        for sender in open_ones:
+            sender.break_connection()
         await self._cancel(self._tasks)
 
-    async def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
+    async def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        running = list(tasks)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
     def _count(self) -> int:
         # QoS 0 knows no acknowledgement: there the rate is that of sending.
         return self._journal.settled_count or self._journal.sent_count
 
     async def _ramp_up(self) -> None:
-        start = time.monotonic()
-        joining = []
+        start, spawn = time.monotonic(), self._spawn
         for number, seat in enumerate(self._seats):
             wait_s = start + number / self._pace.ramp_hz - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            self._tasks.append(self.watch(asyncio.create_task(seat.sender.run(), name=seat.device.device_id)))
-            joining.append(asyncio.create_task(self._join(number)))
-        await asyncio.gather(*joining)
-        self.steady.begin(self._count())
+            seat.sender.start(spawn, partial(self._join, number))
 
-    async def _join(self, number: int) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.watch(asyncio.create_task(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _join(self, number: int) -> None:
         seat = self._seats[number]
-        await seat.sender.ready()
         self.joined += 1
+        if self.joined == len(self._seats):
+            self.steady.begin(self._count())
         seat.start = time.monotonic()
         if self._pace.duration_s is not None:
             seat.left = seat.rhythm.readings(self._pace.duration_s)

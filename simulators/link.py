@@ -15,6 +15,7 @@ from simulators import packets
 _PUBACKS = struct.Struct(">HH")  # type and length, packet id
 _PUBACK_HEAD = packets.PUBACK << 12 | 2  # as 3.1.1 always writes it, and 5.0 on success
 _PUBACK_BYTES = 4
+_BEAT_S = 0.25
 
 
 class ConnectRefused(ConnectionError):  # noqa: N818 - as HTTP and MQTT name it
@@ -31,32 +32,57 @@ class LinkClient(Protocol):
     def on_puback(self, packet_id: int, reason: int) -> None: ...
     def on_packet(self, packet: packets.Packet) -> None: ...
     def pump(self) -> None: ...
+    def on_lost(self) -> None: ...
+
+
+class Pulse:
+    """Has all connections of an event loop ping: one timer, for one each takes 650 bytes."""
+
+    def __init__(self) -> None:
+        self._links: set[Link] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, link: Link) -> None:
+        """Have it ping until it leaves."""
+        self._links.add(link)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_BEAT_S, self._beat)
+
+    def leave(self, link: Link) -> None:
+        """Forget it, if it was known."""
+        self._links.discard(link)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        for link in list(self._links):
+            link.beat(now)
+        self._timer = asyncio.get_running_loop().call_later(_BEAT_S, self._beat) if self._links else None
 
 
 class Link(asyncio.Protocol):
-    """From connecting to the end of the connection; `lost` is done then."""
+    """From connecting to the end of the connection, of which its client is told once the broker has accepted it."""
 
     __slots__ = (
         "_client",
         "_connack",
         "_heard_at",
+        "_keepalive_s",
+        "_ping_at",
+        "_pulse",
         "_reader",
-        "_timer",
         "_transport",
         "_version",
         "is_writable",
-        "lost",
     )
 
-    def __init__(self, client: LinkClient, version: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._client, self._version = client, version
+    def __init__(self, client: LinkClient, version: int, pulse: Pulse) -> None:
+        self._client, self._version, self._pulse = client, version, pulse
         self._reader: packets.PacketReader | None = None  # holds a packet that has not come whole
         self._transport: asyncio.Transport | None = None
-        self._heard_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._connack: asyncio.Future[packets.Connack] | None = loop.create_future()
-        self.lost: asyncio.Future[None] = loop.create_future()
+        self._heard_at = self._ping_at = 0.0
+        self._keepalive_s = 0.0
+        # None from the time that the broker has accepted, and its client knows.
+        self._connack: asyncio.Future[packets.Connack] | None = asyncio.get_running_loop().create_future()
         self.is_writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -75,14 +101,13 @@ class Link(asyncio.Protocol):
             self._client.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio.Protocol
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._connack is not None and not self._connack.done():
+        self._pulse.leave(self)
+        self._transport, self.is_writable = None, False
+        if self._connack is None:
+            self._client.on_lost()
+        elif not self._connack.done():
             self._connack.set_exception(ConnectionError("closed before CONNACK"))
             self._connack.exception()  # retrieved: the waiter may have given up already
-        self.is_writable = False
-        if not self.lost.done():
-            self.lost.set_result(None)
 
     def pause_writing(self) -> None:
         self.is_writable = False
@@ -96,12 +121,15 @@ class Link(asyncio.Protocol):
 
         Raises:
             ConnectRefused: it is not 0.
+            ConnectionError: the connection ended before it, or in the same turn.
         """
         assert self._connack is not None
         connack = await self._connack
-        self._connack = None
         if connack.code:
             raise ConnectRefused(connack.code)
+        if self._transport is None:
+            raise ConnectionError("closed after CONNACK")
+        self._connack = None
         return connack
 
     def write(self, data: bytes) -> None:
@@ -111,13 +139,19 @@ class Link(asyncio.Protocol):
 
     def keep_alive(self, keepalive_s: float) -> None:
         """Ping twice per keep-alive time; silence of one and a half of it ends the connection (3.1.1 s. 3.1.2.10)."""
-        if not keepalive_s:
+        if keepalive_s:
+            self._keepalive_s = keepalive_s
+            self._pulse.join(self)
+
+    def beat(self, now_s: float) -> None:
+        """Ping if it is time."""
+        if now_s < self._ping_at:
             return
-        if self._heard_at and time.monotonic() - self._heard_at > 1.5 * keepalive_s:
+        if now_s - self._heard_at > 1.5 * self._keepalive_s:
             self.abort()
             return
         self.write(packets.PINGREQ_BYTES)
-        self._timer = asyncio.get_running_loop().call_later(keepalive_s / 2, self.keep_alive, keepalive_s)
+        self._ping_at = now_s + self._keepalive_s / 2
 
     def close(self) -> None:
         """Close after all that was written has gone out."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from simulators.control import Said
 
@@ -40,6 +40,8 @@ class Login:
 
 Renew = Callable[[str], Awaitable[Login | None]]  # asks the platform for a new credential of a device
 
+Spawn = Callable[[Coroutine[Any, Any, None]], object]  # has it run; its failure is that of the run
+
 Keep = Callable[[Login], None]  # told of the new credential of a device, to be used in the next run, too
 
 
@@ -56,6 +58,7 @@ class Sender(Protocol):
     """A device's way to the platform. `backlog` counts what is neither acknowledged nor refused.
 
     `doubtful` counts what was acknowledged, but perhaps by a broker that has forgotten it since.
+    `start` calls `ready` once, when the first message can go out; `is_done` = closed, and nothing of it is left.
     `break_connection` is a lost radio link, `lose_power` also forgets what only memory held: all but the queue.
     """
 
@@ -67,8 +70,9 @@ class Sender(Protocol):
     def flush(self) -> None: ...
     def break_connection(self) -> None: ...
     def lose_power(self) -> None: ...
-    async def ready(self) -> None: ...
-    async def run(self) -> None: ...
+    @property
+    def is_done(self) -> bool: ...
+    def start(self, spawn: Spawn, ready: Callable[[], None]) -> None: ...
     def close(self) -> None: ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import cbor2
@@ -39,6 +40,7 @@ def speak(protocol: str, model: Model, size: int = 0) -> tuple[Render, Write]:
     return own or (lambda at_s: orjson.dumps(model.values(at_s))), _json(size)
 
 
+@cache  # one for all devices, not one each
 def _json(size: int) -> Write:
     def write(ts: int, boot_id: str, seq: int, values: bytes) -> bytes:
         content = b'{"ts":%d,"boot_id":"%s","seq":%d,"values":%s}' % (ts, boot_id.encode(), seq, values)
@@ -49,6 +51,7 @@ def _json(size: int) -> Write:
     return write
 
 
+@cache
 def _binary(encode: Callable[[Any], bytes], size: int) -> Write:
     def write(ts: int, boot_id: str, seq: int, values: dict[str, Any]) -> bytes:
         reading = {"ts": ts, "boot_id": boot_id, "seq": seq, "values": values}

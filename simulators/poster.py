@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
 
 from simulators.dice import Dice
 from simulators.http import Endpoint, HttpClient, Response
-from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, backoff_s
+from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, Spawn, backoff_s
 
 _LOGIN_STATUS = frozenset({401, 403})
 _AGAIN_STATUS = frozenset({408, 425, 429})
@@ -50,7 +51,7 @@ class HttpSender:
         self._posting: list[Outgoing] = []
         self._wake = asyncio.Event()
         self._is_flushing = False
-        self._is_closing = False
+        self._is_closing = self._is_running = False
         self._refused_since = 0.0
         self._renewed = False
 
@@ -64,8 +65,16 @@ class HttpSender:
         """Readings neither kept nor refused."""
         return len(self._waiting) + len(self._posting)
 
-    async def ready(self) -> None:
-        """A device on HTTP needs no connection before its first reading."""
+    @property
+    def is_done(self) -> bool:
+        """Tell whether it was closed and posts no more."""
+        return self._is_closing and not self._is_running
+
+    def start(self, spawn: Spawn, ready: Callable[[], None]) -> None:
+        """Post until closed; a device on HTTP needs no connection before its first reading."""
+        self._is_running = True
+        spawn(self._run())
+        ready()
 
     def offer(self, outgoing: Outgoing) -> None:
         """Take a reading to post."""
@@ -91,8 +100,7 @@ class HttpSender:
         self._is_closing = True
         self._wake.set()
 
-    async def run(self) -> None:
-        """Post until closed."""
+    async def _run(self) -> None:
         try:
             while not self._is_closing:
                 await self._wake.wait()
@@ -101,6 +109,7 @@ class HttpSender:
                     await self._deliver()
         finally:
             self._client.close()
+            self._is_running = False
 
     def _take(self) -> None:
         batch = self._settings.batch

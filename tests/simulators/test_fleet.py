@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from simulators import fleet as fleet_module
 from simulators.device import Device, Habits
 from simulators.dice import Dice
 from simulators.faults import FaultRates
 from simulators.fleet import Fleet, Pace, Seat
 from simulators.journal import Journal
-from simulators.outbox import Outgoing
+from simulators.outbox import Outgoing, Spawn
 from simulators.rhythm import Rhythm, Stretch
 from simulators.scenario import load
 from tests.simulators.fakes import until
@@ -28,8 +30,8 @@ class Wire:
         self.kept: list[Outgoing] = []
         self.started_at = 0.0
         self.breaks = 0
-        self.is_ready = asyncio.Event()
-        self._closed = asyncio.Event()
+        self.gets_ready = True
+        self.is_done = self.is_stuck = False
         self.failure: Exception | None = None
         self.doubtful = 0
 
@@ -50,18 +52,18 @@ class Wire:
     def break_connection(self) -> None:
         self.breaks += 1
 
-    async def ready(self) -> None:
-        await self.is_ready.wait()
-
-    async def run(self) -> None:
+    def start(self, spawn: Spawn, ready: Callable[[], None]) -> None:
         self.started_at = time.monotonic()
-        self.is_ready.set()
+        spawn(self._work())
+        if self.gets_ready:
+            ready()
+
+    async def _work(self) -> None:
         if self.failure is not None:
             raise self.failure
-        await self._closed.wait()
 
     def close(self) -> None:
-        self._closed.set()
+        self.is_done = not self.is_stuck
 
 
 def steady(rate_hz: float, storm_s: float = 0.0) -> Rhythm:
@@ -143,7 +145,7 @@ def test_storm_breaks_every_connection() -> None:
 def test_device_that_never_gets_ready_does_not_hold_up_the_run() -> None:
     pace = Pace(1000, 0.2)
     fleet, journal, wires = make(2, steady(20), pace)
-    wires[1].is_ready = _Never()  # type: ignore[assignment]
+    wires[1].gets_ready = False
 
     async def scene() -> None:
         run = asyncio.create_task(fleet.run())
@@ -158,19 +160,22 @@ def test_device_that_never_gets_ready_does_not_hold_up_the_run() -> None:
     assert pace.longest_s(2) < 60
 
 
-class _Never:
-    async def wait(self) -> None:
-        await asyncio.get_running_loop().create_future()
-
-    def set(self) -> None: ...
-
-
 def test_failure_of_a_device_ends_the_run() -> None:
     fleet, _, wires = make(2, steady(10), Pace(1000, 60.0))
     wires[1].failure = RuntimeError("a fault of ours")
 
     with pytest.raises(RuntimeError, match="a fault of ours"):
         play(fleet)
+
+
+def test_connection_that_does_not_close_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "_CLOSE_S", 0.01)
+    fleet, _, wires = make(2, steady(20), Pace(1000, 0.1))
+    wires[1].is_stuck = True
+
+    play(fleet)
+
+    assert [wire.breaks for wire in wires] == [0, 1]
 
 
 def test_failure_beside_the_fleet_ends_the_run() -> None:

@@ -28,13 +28,16 @@ from tests.simulators.fakes import DEADLINE_S, Books, Mosquitto, message, servin
 @asynccontextmanager
 async def connected(port: int, books: Books, login: Login | None = None, **settings: Any) -> AsyncIterator[MqttClient]:
     client = MqttClient(MqttSettings("127.0.0.1", port, **settings), login or Login("d1"), books, Dice("1"))
-    task = asyncio.create_task(client.run())
+    tasks: list[asyncio.Task[None]] = []
+    client.start(lambda work: tasks.append(asyncio.create_task(work)), lambda: None)
     try:
         yield client
     finally:
         client.close()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await until(lambda: client.is_done)
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def test_messages_arrive_in_order(broker: Mosquitto, version: int, qos: int) -> 
 def test_status_is_online_then_offline(broker: Mosquitto) -> None:
     async def scene(heard: list[Any]) -> None:
         async with connected(broker.port, Books()) as client:
-            await client.ready()
+            await until(lambda: client.is_connected)
             await until(lambda: len(heard) == 1)
 
     with listening(broker.port, "devices/d1/status") as heard:
@@ -92,7 +95,7 @@ def test_status_is_online_then_offline(broker: Mosquitto) -> None:
 def test_cut_connection_lets_the_last_will_speak(broker: Mosquitto) -> None:
     async def scene(heard: list[Any]) -> None:
         async with connected(broker.port, Books()) as client:
-            await client.ready()
+            await until(lambda: client.is_connected)
             await until(lambda: len(heard) == 1)
             client.break_connection()
             await until(lambda: len(heard) >= 3)
@@ -124,6 +127,20 @@ def test_killed_broker_costs_no_message(broker: Mosquitto) -> None:
     assert books.sent_seqs == list(range(5100))
     assert books.errors["reconnects"] == 1
     assert books.errors["resent"] <= 20
+
+
+def test_one_that_is_connected_has_no_task_of_its_own(broker: Mosquitto) -> None:
+    async def scene() -> int:
+        async with connected(broker.port, Books()) as client:
+            await until(lambda: client.is_connected)
+            await until(lambda: len(asyncio.all_tasks()) == 1)
+            client.break_connection()
+            await until(lambda: not client.is_connected)
+            coming_back = len(asyncio.all_tasks())
+            await until(lambda: client.is_connected)
+            return coming_back
+
+    assert asyncio.run(scene()) == 2
 
 
 class DeafBroker:
@@ -199,7 +216,7 @@ def test_messages_of_one_turn_are_one_write(broker: Mosquitto) -> None:
 
     async def scene() -> int:
         async with connected(broker.port, books, window=50) as client:
-            await client.ready()
+            await until(lambda: client.is_connected)
             assert client._link is not None
             writes = _Counted(client._link)
             client._link = writes  # type: ignore[assignment]
@@ -231,7 +248,7 @@ def test_receive_maximum_of_the_broker_is_kept() -> None:
 
     async def scene() -> None:
         async with serving(deaf.serve) as port, connected(port, books, window=100, version=packets.V5) as client:
-            await client.ready()
+            await until(lambda: client.is_connected)
             for seq in range(50):
                 client.offer(message(seq))
             await until(lambda: len(deaf.heard[0]) == 2)

@@ -26,12 +26,14 @@ def reading(seq: int) -> Outgoing:
 async def posting(platform: FakePlatform, books: Books, **settings: Any) -> AsyncIterator[HttpSender]:
     platform.devices.setdefault("d1", "s1")
     sender = HttpSender(HttpSettings(parse_url(platform.url), **settings), Login("d1", "s1", "d1.s1"), books, Dice("1"))
-    task = asyncio.create_task(sender.run())
+    tasks: list[asyncio.Task[None]] = []
+    sender.start(lambda work: tasks.append(asyncio.create_task(work)), lambda: None)
     try:
         yield sender
     finally:
         sender.close()
-        await task
+        await asyncio.gather(*tasks)
+        assert sender.is_done
 
 
 def post(platform: FakePlatform, books: Books, messages: list[Outgoing], **settings: Any) -> None:
