@@ -139,7 +139,7 @@ def _add_registry(routes: Api, database: Database, registry: Registry, deeds: Mo
     """Add the routes of devices and of long work about them; give what does it."""
     api.add_routes(routes, registry)
     rows = JobStore(database)
-    importer = Importer(DeviceStore(database), rows)
+    importer = Importer(DeviceStore(database), GatewayStore(database), rows)
     finder, groups = Finder(database), GroupStore(database)
     bulk = Bulk(registry, finder, groups, rows, deeds)
     rotations = RotationStore(database)

@@ -60,6 +60,7 @@ class NewDevice:
     credential: CredentialRow | None
     state: str = "active"
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
+    parent: str | None = None  # the gateway that it is seen through
 
 
 @dataclass(slots=True, frozen=True)

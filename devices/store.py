@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func,
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
+from devices.gateways.adoption import adopt
 from devices.groups.store import group_finder
 from devices.query.sql import condition, is_broad
 from devices.query.values import fw_values, indexed
@@ -39,7 +40,7 @@ class DeviceStore:
         """Register devices with their credentials, all or none.
 
         Raises:
-            Conflict: an id is taken.
+            Conflict: an id is taken, or a gateway does not take a child.
             Forbidden: the tenant has as many devices as it may.
         """
         with self._database.write() as transaction:
@@ -223,6 +224,7 @@ def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, acti
     transaction.execute(insert(DEVICE_ATTRIBUTES), attributes)
     issued = [credential_values(transaction, tenant, device.credential) for device in devices if device.credential]
     transaction.execute(insert(CREDENTIALS), issued)
+    adopt(transaction, tenant, {device.id: device.parent for device in devices if device.parent})
     transaction.changed("device", [device.id for device in devices])
     transaction.audit(Deed(who, action, device.id, _shown(device)) for device in devices)
 
@@ -346,12 +348,9 @@ def credential_values(transaction: Write, tenant: str, row: CredentialRow) -> di
 
 
 def _shown(device: NewDevice) -> dict[str, Any]:
-    return {
-        "type": device.type,
-        "tags": device.tags,
-        "attributes": device.attributes,
-        "gateway": device.gateway,
-    } | ({"credential": device.credential.id} if device.credential else {})
+    shown = {name: getattr(device, name) for name in ("type", "tags", "attributes", "gateway")}
+    shown |= {"parent": device.parent} if device.parent else {}
+    return shown | ({"credential": device.credential.id} if device.credential else {})
 
 
 def _is(tenant: str, device_id: str) -> ColumnElement[bool]:

@@ -54,6 +54,12 @@ class DeviceCreate(Model):
     gateway: bool = False
 
 
+class DeviceImport(DeviceCreate):
+    """A device of a file; with `parent` it is registered as a child of that gateway, which has no credential."""
+
+    parent: DeviceId | None = None
+
+
 class DevicePatch(Model):
     """Members to change (RFC 7396): a tag or attribute of null goes away, a type of null leaves none."""
 

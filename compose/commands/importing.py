@@ -22,7 +22,7 @@ SHOWN = 20  # lines that registered nothing
 def add_import(actions: Any) -> None:
     """Add the action."""
     imported = actions.add_parser(
-        "import", help="register the devices of a file: CSV (id,type,gateway,tag.KEY...) or NDJSON"
+        "import", help="register the devices of a file: CSV (id,type,gateway,parent,tag.KEY...) or NDJSON"
     )
     imported.add_argument("file", type=Path, metavar="FILE", help="- is standard input")
     imported.add_argument("--dry-run", action="store_true", help="only check")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -12,7 +12,8 @@ from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, PRESENCE
 from devices.database.tables_enrolment import ORIGINS
 from devices.database.tables_gateways import CHILDREN, GATEWAYS
-from devices.gateways.rules import judge, speaks_for
+from devices.gateways.adoption import adopt, read_rooms
+from devices.gateways.rules import Room, judge
 from devices.rows import Deed, NewDevice, Who
 from devices.store import add_devices
 from wire.errors import Conflict, NotFound
@@ -74,6 +75,11 @@ class GatewayStore:
             found: str | None = connection.execute(query).scalar()
             return found
 
+    def rooms(self, tenant: str, ids: Iterable[str]) -> dict[str, Room | None]:
+        """Give what devices of a tenant still take as gateways; see `devices.gateways.adoption.read_rooms`."""
+        with self._database.read() as connection:
+            return read_rooms(connection, tenant, ids)
+
     def set_parent(self, tenant: str, device: str, gateway: str | None, who: Who) -> None:
         """Let a device be seen through a gateway from now on, instead of another; None: through none.
 
@@ -91,8 +97,7 @@ class GatewayStore:
             transaction.execute(delete(CHILDREN).where(_of(CHILDREN, tenant, device)))
             if gateway is not None:
                 _demand_gateway(transaction, tenant, gateway)
-                _demand_fit(transaction, tenant, gateway, device)
-                _insert(transaction, tenant, gateway, [device])
+                adopt(transaction, tenant, {device: gateway})
             transaction.changed("device", [device])
             transaction.audit([Deed(who, "child.move", device, {"from": old, "to": gateway})])
 
@@ -111,43 +116,25 @@ class GatewayStore:
             unknown = [child for child in dict.fromkeys(ids) if child not in taken]
             fresh, refused = judge(rules, unknown, _count(transaction, tenant, gateway))
             if fresh:
-                _register(transaction, tenant, gateway, _described(rules, fresh))
+                _register(transaction, tenant, gateway, _described(rules, fresh, gateway))
         return refused
 
 
 def _register(transaction: Write, tenant: str, gateway: str, devices: list[NewDevice]) -> None:
     add_devices(transaction, devices, Who(f"device:{gateway}", tenant=tenant), "device.found")
-    _insert(transaction, tenant, gateway, [device.id for device in devices])
     origin = {"tenant": tenant, "source": f"gateway:{gateway}", "nonce": None, "hardware": "{}"}
     rows = [origin | {"device": device.id, "time_ns": transaction.now_ns} for device in devices]
     transaction.execute(insert(ORIGINS), rows)
 
 
-def _described(rules: GatewayRules, ids: Sequence[str]) -> list[NewDevice]:
+def _described(rules: GatewayRules, ids: Sequence[str], gateway: str) -> list[NewDevice]:
     state = "held" if rules.children == "hold" else "active"
-    return [NewDevice(child, rules.child_type, rules.child_tags, False, None, state) for child in ids]
-
-
-def _insert(transaction: Write, tenant: str, gateway: str, ids: Sequence[str]) -> None:
-    row = {"tenant": tenant, "gateway": gateway, "since_ns": transaction.now_ns}
-    transaction.execute(insert(CHILDREN), [row | {"device": child} for child in ids])
+    return [NewDevice(child, rules.child_type, rules.child_tags, False, None, state, parent=gateway) for child in ids]
 
 
 def _count(connection: Any, tenant: str, gateway: str) -> int:
     mine = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == gateway)
     return int(connection.execute(select(func.count()).select_from(CHILDREN).where(mine)).scalar_one())
-
-
-def _demand_fit(connection: Any, tenant: str, gateway: str, child: str) -> None:
-    rules = _read_rules(connection, tenant, gateway)
-    if not speaks_for(rules, child):  # else ingestion would refuse each message of it
-        allowed = ", ".join(rules.prefixes)
-        raise Conflict(
-            f"gateway {gateway} does not speak for {child}: its prefixes are {allowed}", code="beyond_prefixes"
-        )
-    if _count(connection, tenant, gateway) >= rules.max_children:
-        text = f"gateway {gateway} has {rules.max_children} children, as many as it may"
-        raise Conflict(text, code="too_many_children")
 
 
 def _demand_device(connection: Any, tenant: str, device: str) -> Any:

@@ -20,8 +20,8 @@ UNSAID_TYPES = ("application/octet-stream", "text/plain", "")  # what begins wit
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 CSV_SCHEMA = {
     "type": "string",
-    "description": "header id,type,gateway,tag.<key>...,attr.<key>...; or, as application/x-ndjson, a device as JSON in"
-    " each line; 100,000 lines, 32 MiB at most",
+    "description": "header id,type,gateway,parent,tag.<key>...,attr.<key>...; or, as application/x-ndjson, a device as"
+    " JSON in each line; 100,000 lines, 32 MiB at most",
 }
 
 

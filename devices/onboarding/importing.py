@@ -15,15 +15,17 @@ from typing import Any, Protocol
 import orjson
 
 from devices import credentials
+from devices.gateways.rules import Room, take
 from devices.jobs.kinds import DAY_S, Job, JobFilter, Kind, Step
 from devices.onboarding.lines import Line
 from devices.rows import CredentialRow, NewDevice, Who
 from wire import clock
 from wire.errors import Conflict
+from wire.gateways import GatewayRules
 from wire.jobs import JobView
 from wire.registry import (
     CredentialCreate,
-    DeviceCreate,
+    DeviceImport,
     ImportedCredential,
     ImportFailure,
     ImportReport,
@@ -35,7 +37,7 @@ PART = 500  # devices a transaction, a tenth of a second: others get their turn 
 RESULT_COLUMNS = ("line", "id", "outcome", "code", "detail", "secret")
 _LOOKED_THROUGH = 200  # jobs among which an interrupted import is looked for
 Effect = Callable[[Any], None]
-Made = tuple[DeviceCreate, IssuedCredential, NewDevice]
+Made = tuple[DeviceImport, IssuedCredential | None, NewDevice]  # a child has no credential
 
 
 class DeviceRows(Protocol):
@@ -44,6 +46,12 @@ class DeviceRows(Protocol):
     def add(self, devices: Sequence[NewDevice], who: Who, action: str) -> None: ...
     def adding(self, devices: Sequence[NewDevice], who: Who, action: str) -> Effect: ...
     def taken(self, ids: Sequence[str]) -> set[str]: ...
+
+
+class Gateways(Protocol):
+    """Tells which gateways there are; see `devices.gateways.store.GatewayStore`."""
+
+    def rooms(self, tenant: str, ids: Iterable[str]) -> dict[str, Room | None]: ...
 
 
 class JobRows(Protocol):
@@ -64,8 +72,9 @@ class Queue(Protocol):
 class Importer:
     """Registers devices in bulk; thread-safe."""
 
-    def __init__(self, devices: DeviceRows, jobs: JobRows) -> None:
+    def __init__(self, devices: DeviceRows, gateways: Gateways, jobs: JobRows) -> None:
         self._devices = devices
+        self._gateways = gateways
         self._jobs = jobs
 
     def kind(self) -> Kind:
@@ -81,7 +90,7 @@ class Importer:
         for part in _parts(found):
             report.total += len(part)
             report.failed += [line.failure for line in part if line.failure]
-            fresh = self._sift(part, report.failed)
+            fresh = self._sift(part, report.failed, who.tenant, is_dry=is_dry)
             if is_dry:
                 report.created += len(fresh)
             else:
@@ -115,13 +124,13 @@ class Importer:
             return Step(is_last=True, output=head)
         part = [_unpack(members) for members in orjson.loads(content)]
         failed = [line.failure for line in part if line.failure]
-        fresh = self._sift(part, failed)
+        is_dry, made = job.spec["dry_run"], []
+        fresh = self._sift(part, failed, job.who.tenant, is_dry=is_dry)
         passed = [failure for failure in failed if job.spec["resume"] and failure.code == "device_exists"]
         failed = [failure for failure in failed if failure not in passed]
-        is_dry, made = job.spec["dry_run"], []
         if not is_dry:
             made = _issue([device for _, device in fresh], clock.now_ns())
-        secrets = {device.id: issued.secret for device, issued, _ in made}
+        secrets = {device.id: issued.secret for device, issued, _ in made if issued}
         rows = [_row(failure, "failed") for failure in failed] + [_row(failure, "existed") for failure in passed]
         outcome = "would_be_created" if is_dry else "created"
         rows += [{"line": n, "id": d.id, "outcome": outcome, "secret": secrets.get(d.id, "")} for n, d in fresh]
@@ -135,33 +144,45 @@ class Importer:
             effect=self._devices.adding([row for _, _, row in made], job.who, "device.import") if made else None,
         )
 
-    def _sift(self, part: Sequence[Line], failed: list[ImportFailure]) -> list[tuple[int, DeviceCreate]]:
-        """Give the lines whose ids are free; add the others to `failed`."""
-        wanted = [(line.number, line.device) for line in part if line.device]
+    def _sift(
+        self, part: Sequence[Line], failed: list[ImportFailure], tenant: str, *, is_dry: bool
+    ) -> list[tuple[int, DeviceImport]]:
+        """Give the lines whose ids are free, and whose parents take them; add the others to `failed`."""
+        wanted = [(line, line.device) for line in part if line.device]
         taken = self._devices.taken([device.id for _, device in wanted])
-        failed += [_exists(number, device.id) for number, device in wanted if device.id in taken]
-        return [(number, device) for number, device in wanted if device.id not in taken]
+        failed += [_exists(line.number, device.id) for line, device in wanted if device.id in taken]
+        free = [(line, device) for line, device in wanted if device.id not in taken]
+        named = {device.parent for _, device in free if device.parent}
+        rooms = self._gateways.rooms(tenant, named) if named else {}
+        fresh = []
+        for line, device in free:
+            try:
+                _note(rooms, line, device, is_dry=is_dry)
+                fresh.append((line.number, device))
+            except Conflict as error:
+                failed.append(_refused(line.number, device.id, error))
+        return fresh
 
-    def _register(self, part: list[tuple[int, DeviceCreate]], who: Who, report: ImportReport) -> None:
+    def _register(self, part: list[tuple[int, DeviceImport]], who: Who, report: ImportReport) -> None:
         try:
             self._add([device for _, device in part], who, report)
         except Conflict:  # another request took an id of this part since
             self._add_each(part, who, report)
 
-    def _add_each(self, part: Sequence[tuple[int, DeviceCreate]], who: Who, report: ImportReport) -> None:
+    def _add_each(self, part: Sequence[tuple[int, DeviceImport]], who: Who, report: ImportReport) -> None:
         for line, device in part:
             try:
                 self._add([device], who, report)
-            except Conflict:
-                report.failed.append(_exists(line, device.id))
+            except Conflict as error:
+                report.failed.append(_refused(line, device.id, error))
 
-    def _add(self, wanted: Sequence[DeviceCreate], who: Who, report: ImportReport) -> None:
+    def _add(self, wanted: Sequence[DeviceImport], who: Who, report: ImportReport) -> None:
         if not wanted:
             return
         made = _issue(wanted, clock.now_ns())
         self._devices.add([row for _, _, row in made], who, "device.import")
         report.created += len(made)
-        report.credentials.extend(_told(issued) for _, issued, _ in made)
+        report.credentials.extend(_told(issued) for _, issued, _ in made if issued)
 
 
 def _parts(found: Iterable[Line]) -> Iterator[list[Line]]:
@@ -170,16 +191,30 @@ def _parts(found: Iterable[Line]) -> Iterator[list[Line]]:
         yield whole[start : start + PART]
 
 
-def _issue(wanted: Sequence[DeviceCreate], now_ns: int) -> list[Made]:
-    made = []
+def _issue(wanted: Sequence[DeviceImport], now_ns: int) -> list[Made]:
+    made: list[Made] = []
     for device in wanted:
-        issued, row = credentials.issue(device.id, now_ns, CredentialCreate())
-        made.append((device, issued, _new(device, row)))
+        if device.parent is None:
+            issued, row = credentials.issue(device.id, now_ns, CredentialCreate())
+            made.append((device, issued, _new(device, row)))
+        else:
+            made.append((device, None, _new(device, None)))
     return made
 
 
-def _new(device: DeviceCreate, row: CredentialRow) -> NewDevice:
-    return NewDevice(device.id, device.type, device.tags, device.gateway, row, attributes=device.attributes)
+def _new(device: DeviceImport, row: CredentialRow | None) -> NewDevice:
+    terms = (device.id, device.type, device.tags, device.gateway, row)
+    return NewDevice(*terms, attributes=device.attributes, parent=device.parent)
+
+
+def _note(rooms: dict[str, Room | None], line: Line, device: DeviceImport, *, is_dry: bool) -> None:
+    """Note a line's device as a gateway for the lines after it, or as the child of one. Raises as `take`."""
+    if device.gateway:
+        rooms[device.id] = Room(device.id, GatewayRules())
+    if device.parent is not None:
+        if is_dry and line.is_promised:  # by a line of an earlier part: it is not registered now
+            rooms.setdefault(device.parent, Room(device.parent, GatewayRules()))
+        take(rooms, device.parent, device.id)
 
 
 def _find_earlier(queue: Queue, tenant: str, digest: str) -> JobView | None:
@@ -193,15 +228,17 @@ def _find_earlier(queue: Queue, tenant: str, digest: str) -> JobView | None:
 def _pack(line: Line) -> dict[str, Any]:
     content = line.device or line.failure
     assert content is not None
-    return {"number": line.number, "device" if line.device else "failure": content.model_dump(exclude_unset=True)}
+    named = {"device" if line.device else "failure": content.model_dump(exclude_unset=True)}
+    return {"number": line.number, "is_promised": line.is_promised} | named
 
 
 def _unpack(members: dict[str, Any]) -> Line:
     device, failure = members.get("device"), members.get("failure")
     return Line(
         members["number"],
-        DeviceCreate.model_validate(device) if device else None,
+        DeviceImport.model_validate(device) if device else None,
         ImportFailure.model_validate(failure) if failure else None,
+        members.get("is_promised", False),
     )
 
 
@@ -223,6 +260,10 @@ def _to_csv(rows: Iterable[dict[str, Any]]) -> str:
 
 def _exists(line: int, device_id: str) -> ImportFailure:
     return ImportFailure(line=line, id=device_id, code="device_exists", detail=f"device {device_id} exists already")
+
+
+def _refused(line: int, device_id: str, error: Conflict) -> ImportFailure:
+    return ImportFailure(line=line, id=device_id, code=error.code, detail=error.detail)
 
 
 def _told(issued: IssuedCredential) -> ImportedCredential:

@@ -12,6 +12,7 @@ from chassis.tokens import hash_token
 from devices.database.engine import Database
 from devices.database.schema import migrate
 from devices.database.tables import AUDIT, CREDENTIALS
+from devices.gateways.store import GatewayStore
 from devices.jobs.kinds import Kind
 from devices.jobs.service import Jobs, Runner
 from devices.jobs.store import JobStore
@@ -226,7 +227,7 @@ def work_off(rows: JobStore, kinds: dict[str, Kind]) -> None:
 def import_killed(database: Database, prefix: str, commits: int) -> bool:
     """Import five devices, killed before the n-th commit, and go on with nothing but the database."""
     rows = JobStore(database)
-    importer = importing.Importer(DeviceStore(database), rows)
+    importer = importing.Importer(DeviceStore(database), GatewayStore(database), rows)
     kinds, left = {importing.JOB_KIND: importer.kind()}, count(-commits + 1)
     content = b"id\n" + b"".join(b"%s-%d\n" % (prefix.encode(), number) for number in range(5))
     found = content, lines.read(content, is_ndjson=False)
