@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from chassis import logs
 from chassis.metrics import Gauge
 from chassis.settings import split_address
-from devices.broker.rights import topics_of
+from devices.broker.rights import READS, WRITES, topics_of
 from wire import topics
 from wire.errors import Unavailable
 
@@ -157,15 +157,19 @@ class _Control:
 
 
 def _digest(form: str) -> str:
-    return ROLE + hashlib.sha256(form.encode()).hexdigest()[:32]
+    """Name what is set of a device: its secret and the rights of its role."""
+    return ROLE + hashlib.sha256("\n".join((form, *WRITES, *READS)).encode()).hexdigest()[:32]
 
 
 def _set(name: str, secret: str, digest: str, *, is_new: bool) -> list[Command]:
-    if not is_new:
-        return [{"command": "modifyClient", "username": name, "password": secret, "textname": digest}]
     role = ROLE + name
     rules = [_rule("publishClientSend", topic) for topic in topics_of(name, "publish")]
     rules += [_rule("subscribePattern", topic) for topic in topics_of(name, "subscribe")]
+    if not is_new:
+        return [
+            {"command": "modifyRole", "rolename": role, "acls": rules},
+            {"command": "modifyClient", "username": name, "password": secret, "textname": digest},
+        ]
     client = {"username": name, "clientid": name, "password": secret, "textname": digest}
     return [
         {"command": "createRole", "rolename": role, "acls": rules},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -105,3 +106,20 @@ def test_hash_from_before_is_no_secret_to_set_and_is_told(broker) -> None:
 
     assert UNSET._value.get() == 1
     get_in(broker, "d1", "known").close()
+
+
+def test_device_set_by_an_older_version_gets_the_rights_of_this_one(broker) -> None:
+    role = {"command": "createRole", "rolename": "device-d1", "acls": []}
+    client = {"command": "createClient", "username": "d1", "password": "old", "textname": "device-of-before"}
+    commands = json.dumps({"commands": [role, client | {"roles": [{"rolename": "device-d1"}]}]})
+    publish = ["mosquitto_pub", "-p", str(broker.port), "-u", "_devices", "-P", "admin-secret", "-q", "1"]
+    subprocess.run([*publish, "-t", "$CONTROL/dynamic-security/v1", "-m", commands], check=True)
+
+    DynamicSecurity(broker.address, ("_devices", "admin-secret"), lambda form: form).replace([("d1", "known")])
+
+    device, granted = get_in(broker, "d1", "known"), []
+    device.client.on_subscribe = lambda *given: granted.extend(not code.is_failure for code in given[3])
+    device.client.subscribe([("devices/d1/children/+/commands/+", 1)])
+    wait_until(lambda: granted)
+    assert granted == [True]
+    device.close()
