@@ -16,7 +16,7 @@ from devices.commands import state as life
 from devices.commands.service import CommandVerbs, show, show_down, to_wanted
 from devices.commands.state import CommandFilter
 from devices.control.door import DeviceDoor
-from devices.twins.api import Wait
+from devices.twins.api import OwnQuery, Wait
 from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView, Withdraw, Withdrawn
 from wire.devices import Model
 from wire.errors import BadRequest
@@ -52,6 +52,10 @@ class CommandWait(Model):
     """How long to wait, in seconds."""
 
     wait: Wait = 0.0
+
+
+class OwnCommandWait(OwnQuery, CommandWait):
+    """For whom, and how long to wait."""
 
 
 def add_routes(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
@@ -119,18 +123,23 @@ def _add_one(api: Api, commands: CommandVerbs) -> None:
 
 
 def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
-    @api.route("GET", "/v1/device/commands", "own", query=CommandWait, answers={200: CommandsDown, 204: None})
+    @api.route("GET", "/v1/device/commands", "own", query=OwnCommandWait, answers={200: CommandsDown, 204: None})
     def get_own_commands(call: Call) -> Response:
         """Give a device what it has to do; with `wait`, as soon as there is something."""
-        claim = door.read_claim(call.remote_ip)
-        found = commands.await_work(claim.device_id, partial(door.authenticate, claim), call.query.wait)
+        query = call.query
+        claim = door.read_claim(call.remote_ip, query.device)
+        # For its children a gateway does not wait: they are many, and the places of those who wait are few.
+        wait_s = 0 if query.device else query.wait
+        found = commands.await_work(claim.subject, partial(door.authenticate, claim), wait_s)
         shown = CommandsDown(commands=[show_down(command) for command in found])
         return answer(shown) if found else Response(status=204)
 
-    @api.route("POST", "/v1/device/commands/<command_id>/reply", "own", body=REPLY, answers={200: CommandView})
+    @api.route(
+        "POST", "/v1/device/commands/<command_id>/reply", "own", body=REPLY, query=OwnQuery, answers={200: CommandView}
+    )
     def reply_to_command(call: Call) -> CommandView:
         """Take a device's reply to a command."""
-        device = door.authenticate(door.read_claim(call.remote_ip))
+        device = door.authenticate(door.read_claim(call.remote_ip, call.query.device))
         reply = life.read_reply(read_body(life.MAX_BYTES))
         return show(commands.answer(device, call.path["command_id"], reply))
 

@@ -31,6 +31,12 @@ class Claim(NamedTuple):
     sha256: str
     kind: Literal["secret", "x509"] = "secret"
     remote_ip: str = ""
+    child: str = ""  # a gateway speaks for it
+
+    @property
+    def subject(self) -> str:
+        """The device that it is about."""
+        return self.child or self.device_id
 
 
 class Lookups(Protocol):
@@ -69,25 +75,27 @@ class DeviceDoor:
         self._seen: dict[str, int] = {}
         self._used: dict[str, int] = {}
 
-    def read_claim(self, remote_ip: str) -> Claim:
+    def read_claim(self, remote_ip: str, child: str | None = None) -> Claim:
         """Take what the request shows: `Bearer {device_id}.{secret}`, Basic, or else a certificate.
+
+        With `child` the one who shows it is to be the gateway of that device.
 
         Raises:
             Unauthorized: none of these, or nobody's certificate.
         """
         escaped = request.headers.get(CERTIFICATE, "")
         if escaped and "Authorization" not in request.headers:
-            return parking.aside(self._read_certificate, unquote(escaped), remote_ip)
+            return parking.aside(self._read_certificate, unquote(escaped), remote_ip)._replace(child=child or "")
         device_id, secret = _presented()
-        return Claim(device_id, hash_token(secret), remote_ip=remote_ip)
+        return Claim(device_id, hash_token(secret), remote_ip=remote_ip, child=child or "")
 
     def authenticate(self, claim: Claim) -> DeviceIdentity:
-        """Let a device in; it asks the database.
+        """Let a device in, and give it or the child that it speaks for; it asks the database.
 
         Raises:
             Unauthorized: no such device, or none of its valid credentials fits.
             TooManyRequests: the same, and there were too many of them.
-            Forbidden: the device is not active.
+            Forbidden: the device or the child is not active, or it is no child of it.
         """
         device_id, now_ns = claim.device_id, clock.now_ns()
         found = self._lookups.lookup([device_id]).devices if topics.is_device_id(device_id) else []
@@ -99,9 +107,22 @@ class DeviceDoor:
                 raise Forbidden(f"{device_id} is {device.state}", code="device_disabled")
             with self._lock:
                 self._seen[device_id] = self._used[credential] = now_ns
-            return device
+            return self._find_child(device, claim.child) if claim.child else device
         self._guesses.wrong(device_id if found else "", claim.remote_ip)
         raise Unauthorized("the device id or its credential is wrong")
+
+    def _find_child(self, gateway: DeviceIdentity, child_id: str) -> DeviceIdentity:
+        found = self._lookups.lookup([child_id]).devices if topics.is_device_id(child_id) else []
+        is_allowed = not gateway.prefixes or child_id.startswith(tuple(gateway.prefixes))
+        child = next((each for each in found if each.parent == gateway.id and is_allowed), None)
+        if child is None:
+            text = f"gateway {gateway.id} does not speak for {child_id[:80]!r}"
+            raise Forbidden(text, code="identity_mismatch", fields=["device"])
+        if child.state != "active":
+            raise Forbidden(f"{child_id} is {child.state}", code="device_disabled")
+        with self._lock:
+            self._seen[child_id] = clock.now_ns()
+        return child
 
     def _read_certificate(self, pem: str, remote_ip: str) -> Claim:
         try:

@@ -36,7 +36,13 @@ class HistoryQuery(Model):
     cursor: Text = ""
 
 
-class TwinWait(Model):
+class OwnQuery(Model):
+    """For whom a gateway speaks."""
+
+    device: Text | None = None  # its child; absent: itself
+
+
+class TwinWait(OwnQuery):
     """What the device has, and how long it waits for something else."""
 
     since: Annotated[int, Field(ge=0, le=2**62)] | None = None
@@ -107,7 +113,7 @@ def _add_writing(api: Api, twins: TwinVerbs) -> None:
 
 def _add_devices_own(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
     def let_in(call: Call) -> DeviceIdentity:
-        return parking.aside(door.authenticate, door.read_claim(call.remote_ip))
+        return parking.aside(door.authenticate, door.read_claim(call.remote_ip, call.query.device))
 
     @api.route("GET", "/v1/device/twin", "own", query=TwinWait, answers={200: TwinView, 204: None})
     def get_own_twin(call: Call) -> Response:
@@ -116,11 +122,12 @@ def _add_devices_own(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
         if query.since is None:
             device = let_in(call)
             return _show(parking.aside(twins.find, device.tenant, device.id))
-        claim = door.read_claim(call.remote_ip)
-        found = twins.await_desired(claim.device_id, partial(door.authenticate, claim), query.since, query.wait)
+        claim = door.read_claim(call.remote_ip, query.device)
+        let_in_again = partial(door.authenticate, claim)
+        found = twins.await_desired(claim.subject, let_in_again, query.since, 0 if query.device else query.wait)
         return Response(status=204) if found is None else _show(found)
 
-    @api.route("PATCH", "/v1/device/twin/reported", "own", body=PATCH, answers={200: TwinAnswer})
+    @api.route("PATCH", "/v1/device/twin/reported", "own", body=PATCH, query=OwnQuery, answers={200: TwinAnswer})
     def patch_own_reported(call: Call) -> Response:
         """Take what a device says of itself: a merge patch."""
         twin = twins.report(let_in(call), _document(), expected_version())

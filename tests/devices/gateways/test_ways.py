@@ -190,3 +190,48 @@ def test_gateway_reports_for_its_own_children_only(connected_service, dial) -> N
         "devices/g1/children/c1/twin/reported",
     )
     assert connected_service.admin("GET", "/v1/devices/c1/twin").json["reported_version"] == 0
+
+
+def test_gateway_without_mqtt_speaks_for_its_child_over_http(service) -> None:
+    gateway = service.device("g1", gateway=True)
+    add_child(service)
+    wish(service, {"a": 1})
+    sent = send(service)
+    own = send(service, "g1")
+
+    handed = gateway("GET", "/v1/device/commands?device=c1&wait=50").json["commands"]
+    replied = gateway("POST", f"/v1/device/commands/{sent}/reply?device=c1", {"result": 1})
+    reported = gateway("PATCH", "/v1/device/twin/reported?device=c1", {"a": 1})
+    twin = gateway("GET", "/v1/device/twin?device=c1").json
+
+    assert ([each["id"] for each in handed], replied.status_code, reported.status_code) == ([sent], 200, 200)
+    assert (twin["device"], twin["desired"], twin["delta"]) == ("c1", {"a": 1}, {})
+    assert gateway("GET", "/v1/device/commands?device=c1&wait=50").status_code == 204  # at once
+    assert gateway("GET", "/v1/device/twin?device=c1&since=1&wait=50").status_code == 204
+    assert (state(service, sent), state(service, own)) == ("succeeded", "queued")
+    assert gateway("POST", f"/v1/device/commands/{own}/reply?device=c1", {}).json["code"] == "command_not_found"
+
+
+def test_rights_of_a_gateway_over_http_end_at_its_children(service) -> None:
+    gateway, plain = service.device("g1", gateway=True), service.device("d1")
+    service.register("g2", gateway=True)
+    for child, parent in (("c1", "g1"), ("off", "g1"), ("beyond", "g1"), ("theirs", "g2")):
+        add_child(service, child, parent)
+    service.admin("POST", "/v1/devices/off:disable")
+    service.admin("PUT", "/v1/devices/g1/gateway", {"prefixes": ["c", "off", "d1", "theirs", "none"]})
+
+    def code(child: str, caller=gateway) -> str:
+        answers = [
+            caller("GET", f"/v1/device/commands?device={child}"),
+            caller("POST", f"/v1/device/commands/any/reply?device={child}", {}),
+            caller("GET", f"/v1/device/twin?device={child}"),
+            caller("GET", f"/v1/device/twin?since=0&device={child}"),
+            caller("PATCH", f"/v1/device/twin/reported?device={child}", {}),
+        ]
+        [told] = {(answer.status_code, answer.json["code"]) for answer in answers}
+        assert told[0] == 403
+        return str(told[1])
+
+    assert {code(child) for child in ("d1", "theirs", "none", "beyond", "g1", "not%20an%20id")} == {"identity_mismatch"}
+    assert code("off") == "device_disabled"
+    assert code("c1", plain) == "identity_mismatch"
