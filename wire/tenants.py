@@ -19,6 +19,7 @@ class Limits(Model):
     devices: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     rate_limit: RateLimit | None = None  # readings of all its devices together; None: the installation's, "": none
     feed_readers: Annotated[int, Field(ge=0, le=10_000)] | None = None  # open connections of `/v1/feed`
+    connections: Annotated[int, Field(ge=0, le=10_000_000)] | None = None  # devices at the broker at one time
 
 
 class TenantCreate(Model):

@@ -11,7 +11,12 @@ from compose.client import add_group, at_least_one, connect, finish, path
 COLUMNS = ("id", "title", "state", "devices", "operators", "messages_today", "limits")
 USED = ("used", "now", "today", "30_days", "limit")
 SPENT = ("messages", "points", "bytes", "feed_readers")
-LIMITS = {"devices": "devices", "points": "rate_limit", "feed_readers": "feed_readers"}  # what is used -> its limit
+LIMITS = {
+    "devices": "devices",
+    "points": "rate_limit",
+    "feed_readers": "feed_readers",
+    "connections": "connections",
+}  # what is used -> its limit
 NO_LIMIT = "none"
 
 
@@ -27,6 +32,8 @@ def configure(commands: Any) -> None:
         rate_help = "readings of all its devices, such as 1000:1,30000:60; none; default: that of the installation"
         parser.add_argument("--rate-limit", metavar="LIMIT", help=rate_help)
         parser.add_argument("--max-feed-readers", type=_limit, metavar="N", help="at most so many open feeds, or none")
+        most_help = "at most so many devices at the broker at one time, or none"
+        parser.add_argument("--max-connections", type=_limit, metavar="N", help=most_help)
         finish(parser, run)
     for name, help_text in (
         ("suspend", "refuse its devices, people and tokens; nothing is deleted"),
@@ -97,6 +104,7 @@ def _move(given: argparse.Namespace) -> int:
 def _members(given: argparse.Namespace) -> dict[str, Any]:
     members: dict[str, Any] = {"title": given.title} if given.title is not None else {}
     said = {"devices": given.max_devices, "feed_readers": given.max_feed_readers}
+    said |= {"connections": given.max_connections}
     limits = {name: None if most == NO_LIMIT else most for name, most in said.items() if most is not None}
     if given.rate_limit is not None:
         limits["rate_limit"] = {"none": "", "default": None}.get(given.rate_limit, given.rate_limit)

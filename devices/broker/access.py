@@ -7,6 +7,9 @@ that comes with its new secret, or still with its old one, is let in at one of i
 
 The list is kept in memory (300 bytes a device) and only devices that changed are read again: with 100,000 of them, all
 of it takes a second of this process, which a change of a tag must not cost.
+
+A tenant with as many devices at the broker as it may have is full: until one of them goes, the list names no other of
+its devices, so that more that came at the same moment are cut off and none is let in.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Protocol
 
@@ -30,6 +33,7 @@ PAUSE_S = 0.35  # least time between two rewrites: every reload stalls the broke
 BUSY_PAUSE_S = 1.0  # while changes go on and on, as when a fleet enrols
 SETTLED_S = 2.0  # after a turn, until it has surely reached the broker
 TURN_PAUSE_S = 1.0  # least time between two turns of credentials
+FULL_S = 0.5  # how often is looked which tenants are full
 
 
 Pick = Callable[[Sequence[BrokerCredential]], list[tuple[str, str]]]
@@ -56,6 +60,7 @@ class Source(Protocol):
 
     def revision(self) -> int: ...
     def changes(self, since: int) -> Changes: ...
+    def full(self) -> Mapping[str, frozenset[str]]: ...
     def broker_credentials(
         self, now_ns: int, ids: Sequence[str] | None = None
     ) -> tuple[list[BrokerCredential], int | None]: ...
@@ -78,6 +83,9 @@ class BrokerAccess:
         self._auth = auth
         self._users: dict[str, str] = {}  # device -> hash: the list as it was written
         self._turned: deque[list[str]] = deque()  # turns that are not written yet
+        self._full: Mapping[str, frozenset[str]] = {}  # by tenant, who of it may stay
+        self._is_full_new = False
+        self._looked_at_s = -FULL_S
         self._revision = -1  # what the list was written from; below 0: all of it has to be read
         self._is_written = False
         self._next_edge_ns: int | None = None
@@ -98,6 +106,7 @@ class BrokerAccess:
         """Follow the registry until stopped."""
         pause_s = PAUSE_S
         while not stopping.is_set():
+            self._look_who_is_full()
             if self._is_stale():
                 self.write()
                 stopping.wait(pause_s)
@@ -127,7 +136,8 @@ class BrokerAccess:
     def _concerned(self) -> tuple[int, list[str] | None]:
         """Give the newest revision, and the devices whose credentials may have changed; None: any of them."""
         turned = [device for _ in range(len(self._turned)) for device in self._turned.popleft()]
-        if self._revision < 0 or self._is_at_edge():
+        is_full_new, self._is_full_new = self._is_full_new, False
+        if self._revision < 0 or self._is_at_edge() or is_full_new:
             return self._source.revision(), None
         changes = self._source.changes(self._revision)
         return changes.revision, None if changes.reset else [*changes.devices, *turned]
@@ -155,7 +165,15 @@ class BrokerAccess:
             self._turned.append(turned)
 
     def _is_stale(self) -> bool:
-        return bool(self._turned) or self._is_at_edge() or self._source.revision() != self._revision
+        is_new = bool(self._turned) or self._is_full_new or self._is_at_edge()
+        return is_new or self._source.revision() != self._revision
+
+    def _look_who_is_full(self) -> None:
+        if time.monotonic() - self._looked_at_s < FULL_S:
+            return
+        self._looked_at_s, full = time.monotonic(), self._source.full()
+        self._is_full_new = self._is_full_new or full != self._full
+        self._full = full
 
     def _is_at_edge(self) -> bool:
         return self._next_edge_ns is not None and clock.now_ns() >= self._next_edge_ns

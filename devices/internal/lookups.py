@@ -82,12 +82,20 @@ class LookupStore:
         with self._database.look() as connection:
             return _revision(connection)
 
+    def full(self) -> dict[str, frozenset[str]]:
+        """Give the tenants with as many devices at the broker as they may have, each with those that may stay.
+
+        These are the ones that came first.
+        """
+        with self._database.look() as connection:
+            return _full(connection)
+
     def broker_credentials(
         self, now_ns: int, ids: Sequence[str] | None = None
     ) -> tuple[list[BrokerCredential], int | None]:
         """Give the valid credentials of active devices, newest first within a device, and when that next changes.
 
-        With `ids` only of those devices.
+        With `ids` only of those devices. Of a tenant that is full, only those that may stay have one.
         """
         columns = select(
             CREDENTIALS.c.device,
@@ -96,6 +104,7 @@ class LookupStore:
             DEVICES.c.broker_credential,
             CREDENTIALS.c.not_before_ns,
             CREDENTIALS.c.not_after_ns,
+            DEVICES.c.tenant,
         )
         active = columns.select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.state.in_(("active", "held")))
         active = active.where(DEVICES.c.tenant.not_in(_SUSPENDED))
@@ -103,18 +112,35 @@ class LookupStore:
         parts = [None] if ids is None else [ids[i : i + PARAMETERS] for i in range(0, len(ids), PARAMETERS)]
         valid, boundaries = [], []
         with self._database.read() as connection:
+            full = _full(connection)
             rows = (
                 row
                 for part in parts
                 for row in connection.execute(active if part is None else active.where(DEVICES.c.id.in_(part)))
             )
-            for device, key, broker_hash, chosen, start, end in rows:
+            for device, key, broker_hash, chosen, start, end, tenant in rows:
                 boundaries += [edge for edge in (start, end) if edge is not None and edge > now_ns]
                 if broker_hash == CERTIFICATE:
                     continue  # the broker takes it by its authority and the revocation list
+                if tenant in full and device not in full[tenant]:
+                    continue
                 if (start is None or start <= now_ns) and (end is None or end > now_ns):
                     valid.append(BrokerCredential(device, key, broker_hash, key == chosen))
         return valid, min(boundaries, default=None)
+
+
+def _full(connection: Connection) -> dict[str, frozenset[str]]:
+    has_one = and_(TENANTS.c.limits.like('%"connections":%'), TENANTS.c.limits.not_like('%"connections":null%'))
+    found = {}
+    for tenant, limits in connection.execute(select(TENANTS.c.id, TENANTS.c.limits).where(has_one)).all():
+        most = Limits.model_validate_json(limits).connections
+        # Who is connected is online, and of those there is an index.
+        here = and_(PRESENCE.c.tenant == tenant, PRESENCE.c.online.is_(True), PRESENCE.c.connected)
+        first = select(PRESENCE.c.device).where(here).order_by(PRESENCE.c.since_ns, PRESENCE.c.device).limit(most)
+        staying = frozenset(connection.execute(first).scalars())
+        if most is not None and len(staying) >= most:
+            found[tenant] = staying
+    return found
 
 
 def _revision(connection: Connection) -> int:

@@ -152,6 +152,7 @@ def test_device_update_sends_only_what_was_said(gateway: Gateway) -> None:
         ("--max-devices", "5", {"devices": 5}),
         ("--max-devices", "none", {"devices": None}),
         ("--max-feed-readers", "none", {"feed_readers": None}),
+        ("--max-connections", "500", {"connections": 500}),
     ],
 )
 def test_tenant_update_sends_only_the_limit_that_was_said(

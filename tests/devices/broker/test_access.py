@@ -41,6 +41,9 @@ class FixedSource:
     def changes(self, since: int) -> Changes:
         return Changes(revision=self.number, devices=["a"])
 
+    def full(self) -> dict[str, frozenset[str]]:
+        return {}
+
     def broker_credentials(
         self, now_ns: int, ids: Sequence[str] | None = None
     ) -> tuple[list[BrokerCredential], int | None]:

@@ -251,7 +251,7 @@ def test_tenant_has_at_most_the_devices_it_may(tenants) -> None:
     assert (usage["id"], usage["devices"], usage["limits"]) == (
         "acme",
         1,
-        {"devices": 1, "rate_limit": None, "feed_readers": None},
+        {"devices": 1, "rate_limit": None, "feed_readers": None, "connections": None},
     )
     assert [answer.status_code for answer in answers] == [201, 403]
     assert answers[1].json["code"] == "device_quota"
@@ -266,7 +266,7 @@ def test_rate_limit_of_a_tenant_reaches_the_services_and_leaves_other_limits(ten
     changed = tenants.admin("PATCH", "/v1/tenants/acme", {"limits": {"rate_limit": "100:1, 2000:60"}})
 
     assert (before["rate_limits"], changed.json["limits"]) == (
-        {"acme": None}, {"devices": 5, "rate_limit": "100:1,2000:60", "feed_readers": None},
+        {"acme": None}, {"devices": 5, "rate_limit": "100:1,2000:60", "feed_readers": None, "connections": None},
     )  # fmt: skip
     assert tenants.internal(*looked).json["rate_limits"] == {"acme": "100:1,2000:60"}
     news = tenants.internal("GET", f"/internal/changes?since={before['revision']}").json

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,44 @@ def test_connections_are_those_of_the_tenants_devices(connected_service: Service
     dial("d1", connected_service.register("d1"))
 
     wait_until(lambda: connected_service.admin("GET", "/v1/usage").json["connections"] == 1)
+
+
+def test_tenant_that_is_full_keeps_who_came_first_and_lets_in_when_one_goes(connected_service: Service, dial) -> None:
+    secrets = {name: connected_service.register(name) for name in ("d1", "d2", "d3")}
+    first, second = (dial(name, secrets[name]) for name in ("d1", "d2"))
+    wait_until(lambda: first.is_connected() and second.is_connected())
+    wait_until(lambda: connected_service.admin("GET", "/v1/usage").json["connections"] == 2)
+    listed = Path(connected_service.config.broker_passwd_file)
+    wait_until(lambda: "d3:" in listed.read_text())
+    came = list(first.codes)
+
+    limits = {"limits": {"connections": 2}}
+    assert connected_service.admin("PATCH", "/v1/tenants/default", limits).status_code == 200
+    wait_until(lambda: "d3:" not in listed.read_text())
+    third = dial("d3", secrets["d3"])
+    wait_until(lambda: "Not authorized" in third.codes)
+    assert first.is_connected()
+    assert second.is_connected()
+
+    second.close()
+    wait_until(third.is_connected)
+    assert first.codes == came
+
+
+def test_more_than_may_come_at_once_are_cut_to_the_limit(connected_service: Service, dial) -> None:
+    assert connected_service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": 2}}).status_code == 200
+    secrets = {name: connected_service.register(name) for name in ("d1", "d2", "d3", "d4")}
+    listed = Path(connected_service.config.broker_passwd_file)
+    wait_until(lambda: "d4:" in listed.read_text())
+
+    devices = [dial(name, secret) for name, secret in secrets.items()]
+
+    def connected() -> int:
+        return sum(device.is_connected() for device in devices)
+
+    def refused() -> int:
+        return sum(device.codes.count("Not authorized") >= 2 for device in devices)
+
+    wait_until(lambda: (connected(), refused()) == (2, 2))
+    assert connected_service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": None}}).status_code == 200
+    wait_until(lambda: connected() == 4)
