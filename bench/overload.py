@@ -131,8 +131,9 @@ def measure_noisy(seconds: float, _times: float) -> None:
             ("MQTT", (load.publish, mqtt, logins, CALM_RATE), (load.publish, mqtt, noisy, CALM_RATE * NOISE)),
             ("HTTP", (flood, http, logins, CALM_RATE), (flood, http, noisy, CALM_RATE * NOISE)),
         ):
+            there = stored_of(running, logins)
             alone = load.run_apart(*calm, seconds, "alone")
-            before = stored_of(running, logins)
+            before = settled(running, logins, there + alone.sent)
             with beside(*loud, seconds + 1, "loud") as noise:
                 beside_it = load.run_apart(*calm, seconds, "beside")
             for title, result in (("alone", alone), ("beside it", beside_it)):
