@@ -24,8 +24,8 @@ from chassis.tokens import hash_token
 from ingest.validation import TypeChecker
 from wire import clock, topics
 from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, LookupResult, type_key
-from wire.enrolment import may_be_derived
 from wire.errors import Forbidden, HeadwaterError, PeerUnavailable, Unauthorized
+from wire.group_keys import may_be_derived
 
 log = logs.get(__name__)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from wire.devices import DeviceId, Model, Name, Tags
+from wire.group_keys import read_key
 from wire.points import TimeNs
 from wire.registry import IssuedCredential, Text, When
 from wire.topics import is_device_id
@@ -17,22 +15,9 @@ from wire.topics import is_device_id
 Policy = Literal["auto", "hold"]
 Kind = Literal["token", "group"]
 WILD = "*"
-KEY_BYTES = 32
-MIN_KEY_BYTES = 16
 MAX_ENROLLED = 10_000_000
-DERIVED_CHARS = 44  # base64 of a SHA-256
 HardwareValue = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")] | int | float | bool
 Hardware = Annotated[dict[Name, HardwareValue], Field(max_length=32)]
-
-
-def derive_key(group_key: bytes, device_id: str) -> str:
-    """Derive a device's key from its group's, as Azure's Device Provisioning Service does: base64 of an HMAC-SHA256."""
-    return base64.b64encode(hmac.digest(group_key, device_id.encode(), hashlib.sha256)).decode()
-
-
-def may_be_derived(secret: str) -> bool:
-    """Tell whether a secret has the form of a derived key; issued secrets never do."""
-    return len(secret) == DERIVED_CHARS and secret.endswith("=")
 
 
 def fits(pattern: str, device_id: str) -> bool:
@@ -47,18 +32,6 @@ def _check_pattern(text: str) -> str:
     if text.count(WILD) > 1 or not is_device_id(text.replace(WILD, "x")):
         raise ValueError("ids is a device id in which one * may stand for any characters, such as pump-*")
     return text
-
-
-def read_key(text: str) -> bytes:
-    """Read a group key from base64.
-
-    Raises:
-        ValueError: it is not base64, or too short.
-    """
-    key = base64.b64decode(text, validate=True)
-    if len(key) < MIN_KEY_BYTES:
-        raise ValueError(f"a group key has at least {MIN_KEY_BYTES} bytes, not {len(key)}")
-    return key
 
 
 def _check_key(text: str) -> str:

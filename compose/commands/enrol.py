@@ -11,7 +11,7 @@ from compose import tables
 from compose.client import add_group, at_least_one, connect, finish, pages, path
 from compose.commands.finding import to_tags
 from compose.folder import StartError
-from wire.enrolment import derive_key, read_key
+from wire.group_keys import derive_key, read_key
 
 HELD_COLUMNS = ("id", "source", "since", "last_seen", "type", "tags", "hardware")
 COLUMNS = ("name", "kind", "state", "enrolled", "max_devices", "ids", "policy", "type", "tags", "expires")

@@ -14,7 +14,7 @@ from chassis.tokens import hash_token
 from devices.broker.rights import Action, may
 from wire import clock
 from wire.devices import CredentialRecord, DeviceIdentity, LookupResult
-from wire.enrolment import may_be_derived
+from wire.group_keys import may_be_derived
 from wire.topics import is_device_id
 
 ADMITTED = ("active", "held")

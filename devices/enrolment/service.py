@@ -17,7 +17,6 @@ from wire import clock
 from wire.clock import NS_PER_S
 from wire.devices import parse_bearer
 from wire.enrolment import (
-    KEY_BYTES,
     WILD,
     EnrolAnswer,
     EnrolmentCreate,
@@ -25,12 +24,10 @@ from wire.enrolment import (
     EnrolmentView,
     EnrolRequest,
     Terms,
-    derive_key,
     fits,
-    may_be_derived,
-    read_key,
 )
 from wire.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable
+from wire.group_keys import KEY_BYTES, derive_key, may_be_derived, read_key
 from wire.registry import CredentialCreate
 
 WRONG_WAITS = "too many wrong enrolment secrets from this address, wait"

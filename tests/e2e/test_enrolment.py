@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.platform import Device, Installation
 from tests.support.waiting import wait_until
-from wire.enrolment import derive_key, read_key
+from wire.group_keys import derive_key, read_key
 
 pytestmark = pytest.mark.e2e
 

@@ -10,8 +10,8 @@ from chassis.tokens import hash_token
 from ingest.gate import Gate
 from tests.ingest.intake_support import SECRET, FakeRegistry
 from wire.devices import CredentialRecord
-from wire.enrolment import derive_key
 from wire.errors import Unauthorized
+from wire.group_keys import derive_key
 
 ADMIT = "/internal/devices:admit"
 GROUP_KEY = b"k" * 32

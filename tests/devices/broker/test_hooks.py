@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from devices.broker.rights import READS, WRITES, may
 from tests.devices.running import Caller, Service
-from wire.enrolment import derive_key, read_key
+from wire.group_keys import derive_key, read_key
 
 TOKEN = "hook-token-of-the-tests"
 EMQX = "/internal/broker/emqx"

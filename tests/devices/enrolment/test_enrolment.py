@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from devices.enrolment.seal import Seal
 from tests.devices.running import ADMIN, Caller, Service
-from wire.enrolment import derive_key, fits
+from wire.enrolment import fits
 from wire.errors import Unavailable
+from wire.group_keys import derive_key
 
 # The example of the Device Provisioning Service's documentation, "How to use symmetric key attestation".
 KEY = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw=="
