@@ -12,7 +12,7 @@ from devices.query.parser import parse
 from devices.rows import DeviceFilter, Who
 from devices.service import Registry
 from wire import clock
-from wire.devices import DeviceState, Model
+from wire.devices import DeviceState, Model, Text
 from wire.errors import BadRequest, TooLarge
 from wire.registry import (
     CredentialCreate,
@@ -26,7 +26,6 @@ from wire.registry import (
     DevicePatch,
     DeviceView,
     QueryText,
-    Text,
 )
 
 MAX_LIST = 1_000

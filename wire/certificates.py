@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from wire.devices import Model, Name
+from wire.devices import Model, Name, Text
 from wire.enrolment import Terms
 from wire.points import TimeNs
-from wire.registry import Text
 
 Pem = Annotated[str, Field(max_length=16_384, pattern=r"^[\x09\x0a\x0d\x20-\x7e]*$")]
 IdFrom = Literal["CN", "SAN", "OU", "SERIALNUMBER"]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from wire import topics
+from wire.clock import MAX_NS
 from wire.points import TimeNs
 
 FieldType = Literal["float", "int", "bool", "string"]
@@ -72,6 +73,8 @@ def _check_fraction(number: object) -> object:
 
 
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
+When = Annotated[TimeNs, Field(ge=0, le=MAX_NS)]
+Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 DeviceId = Annotated[str, AfterValidator(_check_device_id)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]

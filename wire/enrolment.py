@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from wire.devices import DeviceId, Model, Name, Tags
+from wire.devices import DeviceId, Model, Name, Tags, Text, When
 from wire.group_keys import read_key
 from wire.points import TimeNs
-from wire.registry import IssuedCredential, Text, When
+from wire.registry import IssuedCredential
 from wire.topics import is_device_id
 
 Policy = Literal["auto", "hold"]

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from wire.devices import Model, Name, Role
+from wire.devices import Model, Name, Role, Text
 from wire.points import TimeNs
-from wire.registry import LoginAnswer, Password, Text
+from wire.registry import LoginAnswer, Password
 
 MAX_INVITED_S = 30 * 86_400
 

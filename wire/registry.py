@@ -21,6 +21,8 @@ from wire.devices import (
     TagKey,
     Tags,
     TagValue,
+    Text,
+    When,
 )
 from wire.passwords import is_guessable
 from wire.points import TimeNs
@@ -33,10 +35,8 @@ def _not_usual(password: str) -> str:
     return password
 
 
-When = Annotated[TimeNs, Field(ge=0, le=MAX_NS)]
 Arrival = Annotated[int, Field(ge=0, le=MAX_NS)]
 MAX_OVERLAP_S = 30 * 86_400.0
-Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 QueryText = Annotated[str, Field(max_length=2_000)]  # of the query language, docs/query.md
 Password = Annotated[str, Field(min_length=10, max_length=256), AfterValidator(_not_usual)]
 # What a token may do at most: an area, the first part of a path below /v1/, and reading or writing there.

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from wire.devices import DeviceId, DeviceType, DeviceTypeSpec, Model
+from wire.devices import DeviceId, DeviceType, DeviceTypeSpec, Model, Text, When
 from wire.points import TimeNs
-from wire.registry import Text, When
 
 VersionState = Literal["draft", "scheduled", "active", "retired"]
 VersionNumber = Annotated[int, Field(ge=1, le=2**53)]

@@ -11,9 +11,9 @@ from pydantic import Field
 from chassis.web import Api, Call
 from devices.api import MAX_LIST
 from devices.rows import AuditFilter
-from wire.devices import Model
+from wire.devices import Model, Text
 from wire.points import TimeNs
-from wire.registry import AuditPage, AuditVerdict, AuditView, Sha256, Text
+from wire.registry import AuditPage, AuditVerdict, AuditView, Sha256
 
 EXPORT_PAGE = 500
 MAX_SEQ = 2**62

@@ -18,9 +18,8 @@ from devices.commands.state import CommandFilter
 from devices.control.door import DeviceDoor
 from devices.twins.api import OwnQuery, Wait
 from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView, Withdraw, Withdrawn
-from wire.devices import Model
+from wire.devices import Model, Text
 from wire.errors import BadRequest
-from wire.registry import Text
 
 COMMAND = "/v1/commands/<command_id>"
 WAITS = 4  # operators' waiting requests a process: each holds a thread; the others are answered at once

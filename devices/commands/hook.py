@@ -11,8 +11,7 @@ from devices.commands import state as life
 from devices.commands.service import CommandVerbs, show_down
 from devices.commands.state import HandedOver, Reply
 from wire.control import CommandReply
-from wire.devices import DeviceId, Model
-from wire.registry import Text
+from wire.devices import DeviceId, Model, Text
 
 MAX_CLAIM = 500
 MAX_ROUTED = 5_000

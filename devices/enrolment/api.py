@@ -12,7 +12,7 @@ from chassis.web import Api, Call, presented_token
 from devices.api import MAX_LIST, who
 from devices.enrolment.service import Door, Enrolments
 from devices.rows import Who
-from wire.devices import Model
+from wire.devices import Model, Text
 from wire.enrolment import (
     Admission,
     Admitted,
@@ -26,7 +26,6 @@ from wire.enrolment import (
     HoldsDecided,
     HoldView,
 )
-from wire.registry import Text
 
 REQUEST = TypeAdapter(EnrolRequest)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from chassis.web import Api, Call
 from devices.api import DEVICE, MAX_LIST, who
 from devices.rows import Who
-from wire.devices import Model
+from wire.devices import Model, Text
 from wire.errors import NotFound
 from wire.gateways import (
     ChildAdmission,
@@ -21,7 +21,6 @@ from wire.gateways import (
     Parent,
     ParentView,
 )
-from wire.registry import Text
 from wire.topics import is_device_id
 
 

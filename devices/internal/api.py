@@ -12,10 +12,10 @@ from devices.control.news import ANY, Waiting
 from devices.people.invitations import Invitations
 from devices.people.service import Operators, Tokens
 from devices.rows import Deed, Who
-from wire.devices import Changes, LookupResult, Model, Principal
+from wire.devices import Changes, LookupResult, Model, Principal, Text
 from wire.errors import NotFound
 from wire.people import InvitationAccept
-from wire.registry import AuditEntries, Login, LoginAnswer, Lookup, Seen, Text, TokenHash
+from wire.registry import AuditEntries, Login, LoginAnswer, Lookup, Seen, TokenHash
 
 MAX_DIRECTORY = 5_000
 MAX_WAIT_S = 30.0

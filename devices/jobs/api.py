@@ -11,9 +11,8 @@ from chassis.web import Api, Call
 from devices.api import MAX_LIST, who
 from devices.jobs.kinds import JobFilter
 from devices.jobs.service import Jobs
-from wire.devices import Model
+from wire.devices import Model, Text
 from wire.jobs import JobPage, JobState, JobView
-from wire.registry import Text
 
 JOB = "/v1/jobs/<job_id>"
 

@@ -13,10 +13,9 @@ from devices.presence.history import Event, Gap
 from devices.presence.state import Mark
 from wire import clock
 from wire.clock import NS_PER_S
-from wire.devices import Model
+from wire.devices import Model, Text
 from wire.errors import BadRequest
 from wire.presence import PresenceEvent, PresenceGap, PresenceView
-from wire.registry import Text
 
 SPANS_S = {"24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 

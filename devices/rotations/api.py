@@ -14,10 +14,9 @@ from devices.query.tree import Node
 from devices.rotations.service import JOB_KIND, Rotation
 from devices.rows import Who
 from wire import clock
-from wire.devices import Model
+from wire.devices import Model, Text
 from wire.errors import NotFound
 from wire.jobs import JobView
-from wire.registry import Text
 from wire.rotations import RotationCreate, WaitingPage, WaitingView
 
 

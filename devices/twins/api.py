@@ -18,8 +18,7 @@ from devices.twins import merge
 from devices.twins.edit import Edit, Twin
 from devices.twins.service import TwinVerbs, cursor_of, show
 from wire.control import DesiredView, Part, ReportedView, TwinAnswer, TwinHistory, TwinView
-from wire.devices import DeviceIdentity, Model
-from wire.registry import Text
+from wire.devices import DeviceIdentity, Model, Text
 
 MAX_WAIT_S = 50.0  # below the gateway's 60 s
 TWIN = DEVICE + "/twin"

@@ -11,9 +11,9 @@ from pydantic import Field
 from chassis.web import Api, Call, answer
 from devices.api import who
 from devices.types.service import DeviceTypes
-from wire.devices import DeviceType, DeviceTypeSpec, Model
+from wire.devices import DeviceType, DeviceTypeSpec, Model, Text
 from wire.errors import NotFound
-from wire.registry import DeviceTypeCreate, DeviceTypeList, Text
+from wire.registry import DeviceTypeCreate, DeviceTypeList
 from wire.retention import TermPage
 from wire.schemas import (
     TypeActivate,
