@@ -26,6 +26,18 @@ def settled(installation: Installation, device: Device, answered: str) -> list[s
     return ["none", *(each["id"] for each in waiting)] if is_quiet else []
 
 
+def is_heard(installation: Installation, device: Device) -> bool:
+    """Tell whether the broker has the newest wish for the device, if there is one."""
+    version = installation.get(f"/v1/devices/{device.id}/twin")["desired_version"]
+    command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(installation.mqtt), "-u", device.id, "-P", device.secret]
+    command += ["-t", f"devices/{device.id}/twin/desired", "-C", "1", "-W", "5"]
+    return (
+        not version
+        or f'"version":{version},'
+        in subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout
+    )
+
+
 def follow(installation: Installation, device: Device, page: str) -> list[str]:
     """Run the blocks of a page in their order; give what each printed."""
     installation.wait_for_broker(device)
@@ -34,6 +46,7 @@ def follow(installation: Installation, device: Device, page: str) -> list[str]:
         live = wait_until(
             lambda answered=live[-1]: settled(installation, device, answered), what="what the block before said"
         )
+        wait_until(lambda: is_heard(installation, device), what="the newest wish at the broker")
         told = {
             "URL": installation.url,
             "TOKEN": installation.token,
