@@ -73,10 +73,9 @@ def keep_what_was_synced(folder: Path, survivors: Path) -> int:
 def test_what_was_acknowledged_survives_a_power_cut(powered: RiggedSite, tmp_path: Path) -> None:
     site = powered
     run = site.run("power").start(mqtt=0, http=4)
-    with site.frozen("writer"):  # some of it is in the store, some in the spool only
+    with site.frozen("writer"):  # what it has not stored is in the spool only, until the end
         run.wait_acked(50)
-
-    cut_power(site)
+        cut_power(site)
     for name in NOT_OURS:
         shutil.copytree(site.data / name, tmp_path / "kept" / name)
     keep_what_was_synced(site.data, tmp_path / "survivors")
