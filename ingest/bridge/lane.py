@@ -43,6 +43,7 @@ class Settled:
     deliveries: list[Delivery]
     endings: list[tuple[Delivery, Ending]] = field(default_factory=list)
     is_acceptable: bool = True  # False: the messages went stale and were given up
+    is_cut: bool = False  # those with a message id were among what `cut` gave
 
 
 class Lane:
@@ -167,21 +168,22 @@ class Lane:
         try:
             verdict = _check(self._peer.call("POST", PATH, content), len(batch))
         except HeadwaterError as error:
-            self._land()
             self._failed(epoch, batch, error)
             return
-        self._land()
         BATCHES.labels("ok").inc()
         self._failures = 0
         self._backoff.reset()
         self._size = min(self._limits.batch_messages, self._size * 2)
         self._finish(epoch, batch, verdict)
 
-    def _land(self) -> None:
-        # Before anything is settled: a message whose ack may have been sent must not be taken for one still held, since
-        # the broker gives its id to another.
-        with self._ready:
-            self._in_flight = (self._epoch, [])
+    def _land(self, epoch: int) -> bool:
+        """Hold the batch no more; tell whether a cut gave its messages meanwhile. The lock is held.
+
+        Before anything is settled: a message whose ack may have been sent must not be taken for one still held, since
+        the broker gives its id to another. In one with what becomes of the messages: a cut in between misses them.
+        """
+        self._in_flight = (self._epoch, [])
+        return epoch != self._epoch
 
     def _finish(self, epoch: int, batch: list[Delivery], verdict: Verdict) -> None:
         deferred = {ending.index: ending.retry_s for ending in verdict.endings if ending.end == "deferred"}
@@ -189,20 +191,18 @@ class Lane:
         done = [each for index, each in enumerate(batch) if index not in deferred] if deferred else batch
         if deferred:
             DEFERRED.inc(len(deferred))
-        if self._holds or deferred:
-            late = sorted(deferred)
-            self._return(epoch, [batch[index] for index in late], [deferred[index] for index in late])
-            self._release({each.device for each in batch} - {batch[index].device for index in deferred})
-        self._settle(Settled(epoch, done, endings))
-
-    def _release(self, devices: set[str]) -> None:
         with self._ready:
-            self._holds.release(devices)
+            is_cut = self._land(epoch)
+            if self._holds or deferred:
+                late = sorted(deferred)
+                self._return(epoch, [batch[index] for index in late], [deferred[index] for index in late])
+                self._holds.release({each.device for each in batch} - {batch[index].device for index in deferred})
+        self._settle(Settled(epoch, done, endings, is_cut=is_cut))
 
     def _return(self, epoch: int, batch: list[Delivery], waits_s: Sequence[float] = ()) -> None:
         """Put messages back to the front of where they came from, or (`waits_s` of each) let their devices wait."""
         with self._ready:
-            is_stale = epoch != self._epoch
+            is_stale = self._land(epoch)
             kept = [(each, wait_s) for each, wait_s in zip_longest(batch, waits_s) if not (is_stale and each.mid)]
             first = {each.device: wait_s for each, wait_s in reversed(kept) if wait_s is not None}
             for device, wait_s in first.items():
@@ -214,7 +214,7 @@ class Lane:
                     self._queue.appendleft(delivery)
             stale = self._give_up(epoch, [each for each in batch if each.mid], bool(waits_s)) if is_stale else []
         if stale:
-            self._settle(Settled(epoch, stale, is_acceptable=False))
+            self._settle(Settled(epoch, stale, is_acceptable=False, is_cut=True))
 
     def _give_up(self, epoch: int, stale: list[Delivery], must_wait: bool) -> list[Delivery]:
         """Put messages of the last connection back, or give them up when their devices must wait; gives the latter."""
@@ -252,8 +252,10 @@ class Lane:
         self._backoff.reset()
         self._size = min(self._limits.batch_messages, self._size * 2)
         ending = Ending(0, "refused", error.code, error.detail)
-        self._release({delivery.device})
-        self._settle(Settled(epoch, [delivery], [(delivery, ending)]))
+        with self._ready:
+            is_cut = self._land(epoch)
+            self._holds.release({delivery.device})
+        self._settle(Settled(epoch, [delivery], [(delivery, ending)], is_cut=is_cut))
 
     def _back_off(self, error: HeadwaterError) -> None:
         delay_s = self._backoff.next_s()

@@ -260,8 +260,9 @@ class Session:
         self._clear_retained()
 
     def _settle_one(self, settled: Settled) -> None:
-        is_current = settled.epoch == self._epoch  # else all but those of QoS 0 were released with their connection
-        self._release(settled.deliveries if is_current else [each for each in settled.deliveries if not each.mid])
+        is_current = settled.epoch == self._epoch
+        # Of what a cut gave all but those of QoS 0 were released with their connection; what had landed before it not.
+        self._release([each for each in settled.deliveries if not each.mid] if settled.is_cut else settled.deliveries)
         mids = [each.mid for each in settled.deliveries if each.mid]
         if not settled.is_acceptable or not is_current or self._client.socket() is None:
             self._go_stale(settled)

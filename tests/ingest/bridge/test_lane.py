@@ -281,7 +281,7 @@ def test_batch_in_flight_is_settled_under_its_old_number(lane):
 
     wait_until(lambda: lane.settled, what="settled")
     assert [each.mid for each in held] == [1]
-    assert [settled.epoch for settled in lane.settled] == [0]
+    assert [(settled.epoch, settled.is_cut) for settled in lane.settled] == [(0, True)]
 
 
 def test_settled_batch_is_no_longer_in_flight(lane):
@@ -290,6 +290,7 @@ def test_settled_batch_is_no_longer_in_flight(lane):
     wait_until(lambda: lane.settled, what="settled")
 
     assert lane.lane.cut(1) == []
+    assert [settled.is_cut for settled in lane.settled] == [False]
 
 
 def test_batch_that_fails_after_a_cut_is_tried_again_and_never_acked(lane):
@@ -311,7 +312,7 @@ def test_batch_that_fails_after_a_cut_is_tried_again_and_never_acked(lane):
     go_on.set()
 
     wait_until(lambda: lane.settled, what="settled")
-    assert lane.settled == [Settled(0, [message(1)])], "its number is of the connection that is gone"
+    assert lane.settled == [Settled(0, [message(1)], is_cut=True)], "its number is of the connection that is gone"
     assert lane.peer.tried == [1, 1]
 
 

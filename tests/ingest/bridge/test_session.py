@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from paho.mqtt.client import ConnectFlags
@@ -14,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from ingest.bridge import metrics
 from ingest.bridge import session as session_module
 from ingest.bridge.config import BridgeConfig
+from ingest.bridge.holds import size_of_all
 from ingest.bridge.lane import Settled
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.session import DROPPED, Session
@@ -77,6 +79,29 @@ def test_messages_given_up_are_not_acked(session):
     session._settle_one(Settled(3, settled(3, 1).deliveries, is_acceptable=False))
 
     assert session._client.acked == []
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_window_is_empty_after_a_connection_that_broke_while_acks_were_due(session, is_cut):
+    """Whether the lane had landed the batch before the connection was lost, or has it in flight still."""
+    done = Settled(3, settled(3, 1, 2, 0).deliveries, is_cut=is_cut)
+    session._lanes = {"json": CutLane([each for each in done.deliveries if each.mid and is_cut])}
+    session._unacked, session._unacked_bytes = 3, size_of_all(done.deliveries)
+    session._client.is_open = False
+
+    session._lose("closed by the broker")
+    session._settle_one(done)
+
+    assert (session._unacked, session._unacked_bytes) == (0, 0)
+
+
+class CutLane(NamedTuple):
+    """What a lane gives at a cut."""
+
+    held: list[Delivery]
+
+    def cut(self, epoch: int) -> list[Delivery]:
+        return self.held
 
 
 @pytest.mark.parametrize(("is_present", "is_same"), [(True, True), (False, False)])
