@@ -108,7 +108,8 @@ class GroupCommit:
             self._is_closed = True
             is_idle = self._idle.wait_for(lambda: not self._has_leader, WAIT_S)
         self._substitute.shutdown(wait=is_idle)
-        self._spool.close()
+        if is_idle:  # else a commit still writes to its files: they go with the process, which ends now
+            self._spool.close()
 
     def _enter(self, ticket: _Ticket) -> None:
         with self._lock:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chassis import logs
+from chassis import ending, logs
 from ingest.readings import Reading
 from ingest.spool import frames, segments
 
@@ -28,6 +28,7 @@ CHUNK_BYTES = 1024 * 1024
 TURN_BYTES = 16 * 1024 * 1024  # of long readings, a turn takes fewer: decoded they cost several times as much memory
 DISCOVER_S = 0.25  # how long a new slot may stay unseen
 ADOPT_S = 2.0  # a restarted service takes its slot back within about a second; only then is it ours to recover
+REST_S = 2.0  # until a slot that could not be read is tried again
 KEPT_DAMAGED = 4  # damaged segments kept per slot, for a person to look at
 
 
@@ -51,6 +52,18 @@ class Taken:
     consumed: int = 0  # before, by a writer that nobody remembers
     size_bytes: int = 0
 
+    @contextmanager
+    def as_a_whole(self) -> Iterator[None]:
+        """Take in all that one slot gives, or when that fails nothing of it."""
+        counts = self.damaged, self.consumed, self.size_bytes
+        readings, origins = len(self.readings), len(self.origins)
+        try:
+            yield
+        except BaseException:
+            del self.readings[readings:], self.origins[origins:]
+            self.damaged, self.consumed, self.size_bytes = counts
+            raise
+
 
 class SlotReader:
     """Reads one slot. One thread, but `position` may be looked at from others."""
@@ -62,6 +75,7 @@ class SlotReader:
         self._damaged_segments: set[int] = set()
         self.reached_ns = 0  # when what was taken last was received; at first, what waits
         self._adopted: tuple[int, int] | None = None  # newest segment and its size when last recovered
+        self.rests_until_s = 0.0  # monotonic: it could not be read
 
     def read(self, limit: int, into: Taken | None = None) -> Taken:
         """Take the next whole frames, at most `limit` readings unless the first frame alone is larger."""
@@ -223,10 +237,11 @@ class SpoolReader:
         """
         self._discover()
         taken = Taken()
+        now_s = time.monotonic()
         for slot in sorted(self._slots.values(), key=lambda each: each.reached_ns):
             left = limit - len(taken.readings)
-            if left > 0 and taken.size_bytes < TURN_BYTES:
-                slot.read(left, taken)
+            if left > 0 and taken.size_bytes < TURN_BYTES and now_s >= slot.rests_until_s:
+                _read(slot, left, taken)
         if not taken.positions:
             self._adopt()
         return taken
@@ -239,6 +254,10 @@ class SpoolReader:
         """When the oldest reading not yet taken was received; None when all is taken."""
         times = [oldest_received_ns(slot.folder, slot.position) for slot in list(self._slots.values())]
         return min((time_ns for time_ns in times if time_ns is not None), default=None)
+
+    def unreadable(self) -> list[str]:
+        """Give the slots that the disk did not let us read; the others go on."""
+        return sorted(slot.name for slot in list(self._slots.values()) if slot.rests_until_s)
 
     def drop_consumed(self, names: Mapping[str, Position]) -> None:
         """Delete what these slots have consumed for good."""
@@ -264,6 +283,18 @@ class SpoolReader:
                 slot.adopt()
 
 
+def _read(slot: SlotReader, limit: int, taken: Taken) -> None:
+    """Read a slot; one whose disk fails rests, stays where it is, and costs the other slots nothing."""
+    try:
+        with taken.as_a_whole():
+            slot.read(limit, taken)
+        slot.rests_until_s = 0.0
+    except OSError as error:
+        ending.end_if_short(error)
+        log.error("spool_unreadable", slot=slot.name, error=error.strerror)  # noqa: TRY400 - no trace: the disk's fault
+        slot.rests_until_s = time.monotonic() + REST_S
+
+
 def slot_folders(root: Path) -> list[Path]:
     """All slots of all protocols."""
     return sorted(path.parent for path in root.glob("*/*/mark"))
@@ -279,9 +310,10 @@ def oldest_received_ns(folder: Path, position: Position | None) -> int | None:
     mark = segments.read_mark(folder)
     if mark is None or _number_in(position, mark) >= mark.number:
         return None
-    reader = SlotReader(folder, position)
-    readings = reader.read(1).readings
-    return readings[0].received_ns if readings else None
+    with suppress(OSError):  # the writer says so
+        readings = SlotReader(folder, position).read(1).readings
+        return readings[0].received_ns if readings else None
+    return None
 
 
 def _number_in(position: Position | None, mark: segments.Mark) -> int:

@@ -69,6 +69,13 @@ class Listeners(Protocol):
     def forget(self, devices: Iterable[str]) -> None: ...
 
 
+class SpoiledError(Exception):
+    """A batch was taken and could not be sifted. In memory its readings are passed over, and some count as seen.
+
+    On disk they are not: begin anew from there, with another Drain.
+    """
+
+
 @dataclass(slots=True)
 class _Batch:
     taken: Taken
@@ -107,18 +114,20 @@ class Drain:
         self._unsaved: Progress | None = None  # a commit that failed
         self._gone: SimpleQueue[Mapping[str, int]] = SimpleQueue()
         self._is_forgetting = False
+        self._is_spoiled = False
 
     def step(self) -> int:
         """Move one batch; give how many readings it had.
 
         Raises:
             Unavailable: the store or the quarantine cannot take it now; the next call tries the same batch again.
+            SpoiledError: this and each further call.
         """
         if self._held is None:
             if self._is_due():
                 self._remember()
             self._forget()
-            self._held = self._take()
+            self._held = self._take_whole()
         batch = self._held
         if batch is None:
             self._remember()
@@ -134,7 +143,7 @@ class Drain:
 
     def finish(self) -> None:
         """Remember what is stored, before a stop in order: nothing is then written again. Raises Unavailable."""
-        if self._held is None:
+        if self._held is None and not self._is_spoiled:
             self._remember()
 
     def forget_devices(self, gone: Mapping[str, int]) -> None:
@@ -188,6 +197,17 @@ class Drain:
         progress, self._unsaved, self._told_s = self._unsaved, None, now_s
         self._reader.drop_consumed(progress.positions)
         self._listeners.note(progress.boots)
+
+    def _take_whole(self) -> _Batch | None:
+        was_spoiled, self._is_spoiled = self._is_spoiled, True
+        if was_spoiled:
+            raise SpoiledError
+        try:
+            batch = self._take()
+        except Exception as fault:
+            raise SpoiledError from fault
+        self._is_spoiled = False
+        return batch
 
     def _take(self) -> _Batch | None:
         taken = self._reader.take(BATCH_READINGS)

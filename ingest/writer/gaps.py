@@ -14,9 +14,11 @@ from typing import NamedTuple
 import msgspec
 from msgspec import structs
 
+from chassis import logs
 from ingest.readings import Reading
 from wire.points import SERVER_TIME, UNCERTAIN
 
+log = logs.get(__name__)
 MAX_RANGES = 256  # per boot, 5 KiB on disk at most; at 1 % loss that is the memory of 25,000 readings
 MAX_JUMP = 100_000  # numbers left out at once; more is no loss, the device began to count somewhere else
 RESTART_BEHIND = 1_000  # a number so far back with a time newer than all: the device counts anew without a new boot_id
@@ -255,7 +257,11 @@ class Boots:
         kept = self._load(key)
         if kept is None:
             return None
-        boot = self._known[key] = Boot.from_bytes(kept)
+        try:
+            boot = self._known[key] = Boot.from_bytes(kept)
+        except msgspec.MsgspecError as error:  # a disk damaged it; it costs what it held, not the service
+            log.error("boot_damaged", tenant=key[0], device=key[1], error=str(error))  # noqa: TRY400 - no trace: known
+            return None
         return boot
 
     def _settle(self, now_s: float) -> None:

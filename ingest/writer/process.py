@@ -30,7 +30,7 @@ from ingest.writer.acks import AckBoard
 from ingest.writer.births import ANSWER_S, Births
 from ingest.writer.config import WriterConfig
 from ingest.writer.departures import Departures
-from ingest.writer.drain import Drain
+from ingest.writer.drain import Drain, SpoiledError
 from ingest.writer.erasures import Erasures, Passage
 from ingest.writer.feed import FeedBuffer, FeedPublisher, News
 from ingest.writer.pace import Pace
@@ -56,6 +56,7 @@ MISSING = Gauge(
 GAP_DEVICES = Gauge(
     "headwater_writer_gap_devices", "Devices of which numbered readings are missing", multiprocess_mode="livemax"
 )
+SPOILED = b"a batch could not be sifted: the writer ends, to be started anew from what is on disk\n"
 T = TypeVar("T")
 UNAVAILABLE = Counter("headwater_writer_store_unavailable", "Writes that the store could not take")
 
@@ -93,6 +94,9 @@ class Writer:
                 self._say(error.detail)
                 self._stopping.wait(backoff.next_s())
                 continue
+            except SpoiledError:
+                log.fault("batch_spoiled")
+                ending.end(SPOILED)
             self._say("")
             backoff.reset()
             self._stopping.wait(pace.rest_s(count, begun_s, time.monotonic()))
@@ -105,6 +109,8 @@ class Writer:
         checks = {"writer": self._trouble or "ok"}
         if self._store is not None:
             checks["store"] = self._store.health()
+        if self._reader is not None and (slots := self._reader.unreadable()):
+            checks["spool"] = f"cannot be read: {', '.join(slots)}"
         return checks
 
     def watch_lag(self) -> None:

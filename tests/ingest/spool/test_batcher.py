@@ -149,6 +149,22 @@ def test_closing_waits_for_the_commit_and_refuses_afterwards() -> None:
         group.append(readings(1))
 
 
+def test_files_of_a_commit_that_never_ends_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed under it, their descriptors would be given to other files, and it would write there."""
+    monkeypatch.setattr("ingest.spool.batcher.WAIT_S", 0.05)
+    log = SlowLog()
+    group = GroupCommit(log)
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(group.append, readings(0))
+        assert log.entered.wait(5)
+
+        group.close()
+
+        assert not log.is_closed
+        log.gate.set()
+        stuck.result(10)
+
+
 def test_many_threads_on_a_real_spool_lose_and_repeat_nothing(tmp_path: Path) -> None:
     group = GroupCommit(segments.open_spool(tmp_path / "json", limit_bytes=1 << 30, floor_bytes=0))
 

@@ -215,6 +215,47 @@ def test_slots_with_backlogs_advance_in_step(tmp_path: Path) -> None:
         log.close()
 
 
+def test_slot_that_cannot_be_read_costs_no_other_slot_a_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever slot comes first: what the others gave in the same turn is kept, and the bad one waits for its disk."""
+    monkeypatch.setattr("ingest.spool.reader.REST_S", 0.0)
+    parts = {"json": list(range(0, 30, 3)), "line": list(range(1, 30, 3)), "other": list(range(2, 30, 3))}
+    logs = {name: make_spool(tmp_path, part, protocol=name) for name, part in parts.items()}
+    reader = SpoolReader(tmp_path, {})
+    bad = segments.segment_path(logs["line"].folder, 0)
+    bad.rename(bad.with_suffix(".away"))
+    bad.mkdir()
+
+    found = drain(reader, 5)
+    unreadable = reader.unreadable()
+    bad.rmdir()
+    bad.with_suffix(".away").rename(bad)
+
+    assert sorted(numbers(found)) == sorted(parts["json"] + parts["other"])
+    assert unreadable == ["line/0"]
+    assert numbers(drain(reader, 5)) == parts["line"]
+    assert reader.unreadable() == []
+    for log in logs.values():
+        log.close()
+
+
+def test_slot_that_fails_half_way_gives_nothing_of_that_turn(tmp_path: Path) -> None:
+    first = make_spool(tmp_path, list(range(5)))
+    first.close()
+    log = make_spool(tmp_path)
+    log.commit(list(frames.encode([reading(5)])))
+    bad = segments.segment_path(log.folder, 5)
+    bad.rename(bad.with_suffix(".away"))
+    bad.mkdir()
+    reader = SpoolReader(tmp_path, {})
+
+    taken = reader.take(100)
+
+    assert (taken.readings, taken.origins, taken.size_bytes, taken.positions) == ([], [], 0, {})
+    log.close()
+
+
 def test_frame_larger_than_a_chunk_is_read(tmp_path: Path) -> None:
     log = make_spool(tmp_path, [0])
     text = "x" * (CHUNK_BYTES * 2)

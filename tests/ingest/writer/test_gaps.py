@@ -104,6 +104,14 @@ def test_ranges_of_an_earlier_version_are_read() -> None:
     assert again.missing() == 1
 
 
+def test_a_boot_that_a_disk_damaged_begins_anew_and_stops_nobody() -> None:
+    boots = Boots(lambda _: b"\xc1 damaged")
+    readings = [Reading("d1", "telemetry", n, n, {"t": n}, boot_id="b", seq=n) for n in (7, 7)]
+
+    assert [boots.is_repeat(each) for each in readings] == [False, True]
+    assert [change.is_new for change in boots.take_changes(0.0)] == [True]
+
+
 @given(st.lists(st.integers(0, 5_000), max_size=1_500))
 def test_bounded_ranges_forget_but_never_invent(numbers: list[int]) -> None:
     boot, model = Boot(), set()
