@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from compose.broker import checked_path, fill
 from compose.config import LOOPBACK, UpConfig, join, near
 from compose.folder import Folder, write_private
-from ingest.protocols import PROTOCOLS, SERVICES
+from ingest.protocols import PROTOCOLS, SERVICES, Protocol
 from wire.errors import BadRequest, HeadwaterError, NotFound, RetryLater, TooLarge, TooManyRequests, Unavailable
 
 TEMPLATE = Path(__file__).with_name("gateway.conf")
@@ -92,10 +93,16 @@ def _dialects() -> str:
     """Give the paths that clients of other systems post to."""
     return "\n".join(
         f"        location {'' if path.endswith('/') else '= '}{path} {{ limit_conn senders {OF_ONE_DEVICE};"
-        f" proxy_pass http://telemetry-{protocol.service}; }}"
+        f"{_own_words(protocol, path)} proxy_pass http://telemetry-{protocol.service}; }}"
         for protocol in PROTOCOLS.values()
         for path in protocol.paths
     )
+
+
+def _own_words(protocol: Protocol, path: str) -> str:
+    """Have what the gateway refuses on a path said in the words of its clients."""
+    pages = (f" error_page {statuses} = /.problem/{name}{path};" for name, statuses, _ in _told() if protocol.refusal)
+    return "".join(pages)
 
 
 def _hosts(config: UpConfig) -> str:
@@ -105,25 +112,43 @@ def _hosts(config: UpConfig) -> str:
     return "(" + "|".join(re.escape(host).replace("\\-", "-") for host in config.trusted_hosts) + ")"
 
 
+def _told() -> tuple[tuple[str, str, HeadwaterError], ...]:
+    """Give what is refused once it is known which path a request is for: name, nginx' statuses, what is said."""
+    too_slow = HeadwaterError("the request took too long to arrive", code="too_slow")
+    too_slow.status = 408
+    return (
+        ("bad_request", "400 501", BadRequest("the request cannot be read")),
+        ("too_slow", "408", too_slow),
+        ("too_large", "413", TooLarge("the body is larger than this path takes")),
+        ("too_many", "429", TooManyRequests(f"more than {OF_ONE_DEVICE} requests of this device at once")),
+        ("unavailable", "502 503 504", Unavailable("a service does not answer now; nothing was kept: try again")),
+    )
+
+
 def _problems() -> str:
-    blocks = [
-        _problem("bad_request", 400, BadRequest("the request cannot be read")),
+    blocks = [_problem(name, error.status, error) for name, _, error in _told()] + [
         _problem("plain_http", 400, BadRequest("this port speaks HTTPS: begin the address with https://")),
-        _problem("too_slow", 408, HeadwaterError("the request took too long to arrive", code="too_slow")),
-        _problem("too_large", 413, TooLarge("the body is larger than this path takes")),
-        _problem("too_many", 429, TooManyRequests(f"more than {OF_ONE_DEVICE} requests of this device at once")),
         _problem("uri_too_long", 414, HeadwaterError("the request line is too long", code="uri_too_long")),
         _problem("header_too_large", 431, HeadwaterError("the headers are too large", code="header_too_large")),
         _problem("hidden", 404, NotFound("no such path")),
-        _problem("unavailable", 503, Unavailable("a service does not answer now; nothing was kept: try again")),
     ]
+    for protocol in PROTOCOLS.values():
+        for path in protocol.paths if protocol.refusal else ():
+            blocks += [_answer(f"{name}{path}", *protocol.word(error, path)) for name, _, error in _told()]
     return "\n".join(blocks)
 
 
 def _problem(name: str, status: int, error: HeadwaterError) -> str:
     error.status = status
-    body = json.dumps(error.to_problem(), separators=(",", ":"))
-    assert "'" not in body and "$" not in body  # noqa: PT018 - nginx would read on
-    retry = f"add_header Retry-After {RETRY_AFTER_S} always; " if isinstance(error, RetryLater) else ""
-    headers = f"default_type application/problem+json; {retry}add_header Cache-Control no-store always;"
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, RetryLater) else {}
+    return _answer(name, status, error.to_problem(), headers, "application/problem+json")
+
+
+def _answer(
+    name: str, status: int, content: Mapping[str, Any], own: Mapping[str, str], kind: str = "application/json"
+) -> str:
+    body = json.dumps(content, separators=(",", ":"))
+    assert not {"'", "$", "\\"} & set(body + "".join(own.values()))  # nginx would read on
+    added = "".join(f'add_header {header} "{value}" always; ' for header, value in own.items())
+    headers = f"default_type {kind}; {added}add_header Cache-Control no-store always;"
     return f"        location = /.problem/{name} {{ internal; {headers} return {status} '{body}'; }}"

@@ -52,7 +52,7 @@ class Door:
                 return handler(call)
             except (errors.HeadwaterError, HTTPException) as error:
                 status = error.status if isinstance(error, errors.HeadwaterError) else error.code or 0
-                if status < FIRST_SERVER_ERROR and not isinstance(error, NothingAccepted):
+                if status < FIRST_SERVER_ERROR and not isinstance(error, Quarantined):
                     self._service.refuse(call.path.get("protocol", self._usual))
                 raise
 
@@ -124,8 +124,8 @@ class Door:
         self._reports.note_attempt(entry)
 
 
-class NothingAccepted(errors.HeadwaterError):
-    """All of a request is in the quarantine: durable, counted there, and told to the sender as its fault."""
+class Quarantined(errors.HeadwaterError):
+    """What is at fault in a request is in the quarantine: durable, counted there, and told to the sender."""
 
 
 def _render(receipt: Receipt) -> Response:
@@ -134,7 +134,7 @@ def _render(receipt: Receipt) -> Response:
         return answer({"accepted": receipt.accepted, "quarantined": quarantined}, 202)
     first = receipt.quarantined[0]
     fields = [item.field for item in receipt.quarantined if item.field]
-    error = NothingAccepted(first.detail, code=first.code, fields=fields, accepted=0, quarantined=quarantined)
+    error = Quarantined(first.detail, code=first.code, fields=fields, accepted=0, quarantined=quarantined)
     error.status = errors.REASONS.get(first.code, FIRST_SERVER_ERROR)
     raise error
 

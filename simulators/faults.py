@@ -75,13 +75,14 @@ def read_faults(amounts: Mapping[str, object]) -> dict[str, float]:
 
 
 def spoil(payload: bytes, dice: Dice, *, is_line: bool = False) -> bytes:
-    """Turn a good message into one that no decoder of JSON can take as a reading.
+    """Turn a good message into one that no decoder can take as a reading.
 
     As a line among good ones (`is_line`) it stays UTF-8, so that it is at fault alone and not the whole body.
     """
     kind = dice.randrange(3 if is_line else 4)
     if kind == 0:
-        return payload[: max(1, len(payload) * 2 // 3)]  # cut off: the radio went away
+        cut = payload[: max(1, len(payload) * 2 // 3)]  # the radio went away
+        return cut[: cut.rfind(b"=") + 1] or cut  # line protocol cut off elsewhere may be a shorter reading
     if kind == 1:
         return b"Guru Meditation Error: Core 1 panic'ed (LoadProhibited)"
     if kind == 2:  # noqa: PLR2004 - one of the four kinds

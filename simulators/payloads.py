@@ -22,11 +22,39 @@ class Format(NamedTuple):
 
     media_type: str
     encode: Callable[[Any], bytes] | None = None  # None: JSON, which is put together from pieces
+    path: str = "/v1/telemetry"
+
+
+MILLIS_BELOW = 10**14  # a time below it is in ms, else in us
+
+
+def encode_line(reading: dict[str, Any]) -> bytes:
+    """Encode a reading in InfluxDB's line protocol; lists and objects in it become texts of JSON."""
+    numbered = {name: reading[name] for name in ("boot_id", "seq") if name in reading}
+    fields = ",".join(f"{_key(name)}={_value(value)}" for name, value in (numbered | reading["values"]).items())
+    ts = reading["ts"]
+    return f"telemetry {fields} {ts * (1_000_000 if ts < MILLIS_BELOW else 1_000)}".encode()
+
+
+def _key(name: str) -> str:
+    return name.replace(",", "\\,").replace("=", "\\=").replace(" ", "\\ ")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value}i"
+    if isinstance(value, float):
+        return repr(value)
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 FORMATS = {
     "json": Format("application/json"),
     "cbor": Format("application/cbor", cbor2.dumps),
+    "line": Format("text/plain", encode_line, "/api/v2/write?org=sim&bucket=sim&precision=ns"),
     "msgpack": Format("application/msgpack", msgpack.packb),
 }
 

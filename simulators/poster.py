@@ -196,11 +196,13 @@ class HttpSender:
 
 
 def _quarantined(response: Response) -> set[int]:
-    """Give the indexes of the readings kept in quarantine: in a 202, or in a problem document when all were."""
-    if b'"quarantined"' not in response.body:
-        return set()
+    """Give the indexes of the readings kept in quarantine: in a 202, or in a problem document when all were.
+
+    InfluxDB's form of an answer names the first line at fault; there is no other in a request of ours.
+    """
     try:
-        listed = orjson.loads(response.body)["quarantined"]
-        return {int(entry["index"]) for entry in listed}
+        if b'"quarantined"' in response.body:
+            return {int(entry["index"]) for entry in orjson.loads(response.body)["quarantined"]}
+        return {orjson.loads(response.body)["line"] - 1} if b'"line"' in response.body else set()
     except (ValueError, KeyError, TypeError):
         return set()

@@ -223,8 +223,8 @@ class Squad:
     def _sender_factory(self, network: Dice) -> SenderFactory:
         options, journal, renew = self._order.options, self._journal, self._renew if self._keep else None
         if options.transport == "http":
-            media_type = FORMATS[options.protocol].media_type
-            http = HttpSettings(self._endpoint, batch=options.batch, media_type=media_type)
+            spoken = FORMATS[options.protocol]
+            http = HttpSettings(self._endpoint, spoken.path, batch=options.batch, media_type=spoken.media_type)
             return lambda login: HttpSender(http, login, journal, network, renew)
         host, port = options.mqtt
         tls = (self._tls or ssl.create_default_context()) if options.mqtt_tls else None

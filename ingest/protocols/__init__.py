@@ -9,10 +9,19 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ingest.protocols.base import Decoder
+    from wire.errors import HeadwaterError
+
+
+class Refusal(NamedTuple):
+    """An error as the clients of another system expect it."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Protocol:
     is_typed: bool = False  # its numbers say whether they are integers
     doors: str = ""  # `module:function` that adds the paths its own clients post to; see ingest.door
     paths: tuple[str, ...] = ()  # those paths, or what they begin with where they end in `/`
+    refusal: str = ""  # `module:function` that words an error for one of those paths; else it is a problem document
 
     @cached_property
     def decode(self) -> Decoder:
@@ -38,6 +48,12 @@ class Protocol:
         """Give what adds the paths of its own clients."""
         adder: Callable[..., None] = _load(self.doors)
         return adder
+
+    @cached_property
+    def word(self) -> Callable[[HeadwaterError, str], Refusal]:
+        """Give what words an error for one of its paths."""
+        word: Callable[[HeadwaterError, str], Refusal] = _load(self.refusal)
+        return word
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -59,6 +75,15 @@ PROTOCOLS: dict[str, Protocol] = {
             "thingsboard.decoder:decode",
             doors="thingsboard.doors:add_doors",
             paths=("/api/v1/",),
+        ),
+        Protocol(
+            "line",
+            "line",
+            "line.decoder:decode",
+            is_typed=True,
+            doors="line.doors:add_doors",
+            paths=("/api/v2/write", "/write", "/query", "/ping", "/health", "/ready"),
+            refusal="line.answers:refusal",
         ),
     )
 }

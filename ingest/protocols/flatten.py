@@ -89,7 +89,7 @@ def is_name(name: str) -> bool:
     return 0 < size <= MAX_KEY_BYTES and not any(mark < _FIRST_PRINTABLE or mark == _DELETE for mark in name)
 
 
-def check_text(value: str) -> tuple[str, str] | None:
+def check_text(value: str, limit_bytes: int = MAX_STRING_BYTES) -> tuple[str, str] | None:
     """Give the reason code and detail of a text that cannot be a value, or None."""
     if len(value) <= SHORT and value.isascii():
         return None
@@ -97,8 +97,8 @@ def check_text(value: str) -> tuple[str, str] | None:
         size = len(value.encode())
     except UnicodeEncodeError:
         return "bad_encoding", "a lone surrogate is no character"
-    if size > MAX_STRING_BYTES:
-        return "too_large", f"a text of {size} bytes, limit {MAX_STRING_BYTES}"
+    if size > limit_bytes:
+        return "too_large", f"a text of {size} bytes, limit {limit_bytes}"
     return None
 
 

@@ -137,6 +137,13 @@ ROUTES = {
     "/v1/ledger": "ingest-json",
     "/v1/devices/d1/ledger": "ingest-json",
     "/api/v1/token/telemetry": "ingest-thingsboard",
+    "/api/v2/write?org=o&bucket=b": "ingest-line",
+    "/write?db=b": "ingest-line",
+    "/query": "ingest-line",
+    "/ping?verbose=true": "ingest-line",
+    "/health": "ingest-line",
+    "/ready": "ingest-line",
+    "/v1/telemetry/line": "ingest-line",
     "/v1/devices": "devices",
     "/v1/devices/d1": "devices",
     "/v1/devices:import": "devices",
@@ -238,6 +245,41 @@ def test_bodies_are_limited(door: Door, path: str, size: int, status: int) -> No
     assert reply.status == status
     if status == 413:
         assert (reply.body["code"], reply.body["status"]) == ("too_large", 413)
+
+
+@pytest.mark.parametrize("path", ["/v1/telemetry", "/api/v2/write", "/write"])
+def test_body_in_chunks_without_a_length_arrives_whole(door: Door, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
+
+    reply = door.send(head + b"5\r\nm a=1\r\n6\r\n\nm a=2\r\n0\r\n\r\n")
+    larger = door.send(head + b"100001\r\n" + b"x" * 0x100001 + b"\r\n0\r\n\r\n")
+
+    assert (reply.status, reply.body["size"]) == (200, 11)
+    assert larger.status == 413
+
+
+def test_clients_of_influxdb_are_refused_in_its_words(door: Door) -> None:
+    large = b"x" * (1024 * 1024 + 1)
+    new, old = (door.get(path, method="POST", body=large) for path in ("/api/v2/write", "/write?db=b"))
+    odd = door.send(b"POST /write HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n")
+
+    assert (new.status, new.body["code"], new.headers["x-platform-error-code"]) == (413, *["request too large"] * 2)
+    assert new.headers["content-type"] == "application/json"
+    assert (old.status, old.body) == (413, {"error": old.headers["x-influxdb-error"]})
+    assert (odd.status, list(odd.body)) == (400, ["error"])
+
+
+def test_influxdb_service_that_is_away_is_told_in_its_words(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "data")
+    with _running(folder) as door:
+        door.upstreams["ingest-line"].shutdown()
+        door.upstreams["ingest-line"].server_close()
+        new, old = (door.get(path, method="POST", body=b"m a=1") for path in ("/api/v2/write", "/write"))
+        other = door.get("/v1/telemetry", method="POST", body=b"{}")
+
+    assert (new.status, new.body["code"], new.headers["retry-after"]) == (503, "unavailable", "1")
+    assert (old.status, list(old.body), old.headers["retry-after"]) == (503, ["error"], "1")
+    assert other.status == 200
 
 
 def test_long_request_line_and_headers_are_problems(door: Door) -> None:
@@ -429,11 +471,14 @@ def test_one_device_that_sends_without_measure_leaves_room_for_the_others(
         wait_until(lambda: len(Echo.held) == 2, 5)
         try:
             refused = door.get("/v1/telemetry", noisy, method="POST")
+            new, old = (door.get(path, noisy, method="POST") for path in ("/api/v2/write", "/write"))
             others = door.get("/v1/telemetry", calm, method="POST"), door.get("/api/v1/calm.s/telemetry", method="POST")
         finally:
             Echo.release.set()
         answered = [each.result().status for each in held]
 
     assert (refused.status, refused.body["code"], refused.headers["retry-after"]) == (429, "rate_limited", "1")
+    assert (new.status, new.body["code"], new.headers["retry-after"]) == (429, "too many requests", "1")
+    assert (old.status, list(old.body), old.headers["retry-after"]) == (503, ["error"], "1")
     assert [reply.status for reply in others] == [200, 200]
     assert answered == [200, 200]

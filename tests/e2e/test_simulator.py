@@ -30,7 +30,8 @@ def sim(installation: Installation, tmp_path: Path, command: str, *more: str) ->
 
 
 @pytest.mark.parametrize(
-    ("transport", "processes", "protocol"), [("mqtt", "1", "json"), ("mqtt", "2", "cbor"), ("http", "2", "msgpack")]
+    ("transport", "processes", "protocol"),
+    [("mqtt", "1", "json"), ("mqtt", "2", "cbor"), ("http", "2", "msgpack"), ("http", "1", "line")],
 )
 def test_verdict_is_exact_with_every_fault(
     installation: Installation, tmp_path: Path, transport: str, processes: str, protocol: str

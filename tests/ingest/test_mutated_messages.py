@@ -18,7 +18,7 @@ from wire.points import INT64_MIN, UINT64_MAX
 NOW = 1_772_700_000_000_000_000
 MESSAGES = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 10_000  # of each protocol
 CHUNKS = 4  # of the work, so that it can be shared out
-ODD = [b"", b"\0", b"\xff", b"\x7f", b"\x80", b"\xc1", b"\xdf\xff\xff\xff\xff", b"\xfb\x7f\xf0", b"\x9f", b"\xbf", b'"', b"[[[[", b"{", b"1e999", b"\\u0000", b"-9223372036854775809"]  # fmt: skip
+ODD = [b"", b"\0", b"\xff", b"\x7f", b"\x80", b"\xc1", b"\xdf\xff\xff\xff\xff", b"\xfb\x7f\xf0", b"\x9f", b"\xbf", b'"', b"[[[[", b"{", b"1e999", b"\\u0000", b"-9223372036854775809", b"\\", b'="', b",", b" ", b"=", b"\n", b"1i"]  # fmt: skip
 READING = {
     "ts": NOW // 10**6,
     "boot_id": "b",

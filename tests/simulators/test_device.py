@@ -10,6 +10,8 @@ import cbor2
 import msgpack
 import pytest
 
+from ingest.protocols import PROTOCOLS
+from ingest.protocols.base import Context
 from simulators.device import Device, Habits
 from simulators.dice import Dice
 from simulators.faults import CLOCK_JUMPS_MS, LATE_MS, FaultRates
@@ -172,8 +174,15 @@ def test_full_memory_takes_no_reading() -> None:
     assert [outgoing.seq for outgoing in bench.basket.kept] == [1, 2, 3]
 
 
+def read_line(content: bytes) -> Any:
+    (record,) = PROTOCOLS["line"].decode(content, Context(NOW_NS)).records
+    time = (record.time_ns or 0) // MS
+    return {"ts": time, "boot_id": record.boot_id, "seq": record.seq, "values": record.fields}
+
+
 @pytest.mark.parametrize(
-    ("protocol", "read"), [("json", json.loads), ("cbor", cbor2.loads), ("msgpack", msgpack.unpackb)]
+    ("protocol", "read"),
+    [("json", json.loads), ("cbor", cbor2.loads), ("line", read_line), ("msgpack", msgpack.unpackb)],
 )
 @pytest.mark.parametrize("size", [0, 60, 130, 500, 70_000])
 def test_every_format_says_the_same_in_as_many_bytes(protocol: str, read: Callable[[bytes], Any], size: int) -> None:

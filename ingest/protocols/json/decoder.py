@@ -201,7 +201,7 @@ def open_object(value: dict[str, Any], time_keys: tuple[str, ...]) -> Opened:
     if type(members) is dict and ENVELOPE_KEYS.issuperset(value) and ("ts" in value or _has_identity(value)):
         return members, value.get("ts"), *_identity_of(value)
     token = next((value.pop(key) for key in time_keys if key in value), None)
-    return value, token, *(_take_identity(value) if _has_identity(value) else (None, None))
+    return value, token, *(take_identity(value) if _has_identity(value) else (None, None))
 
 
 def _has_identity(value: dict[str, Any]) -> bool:
@@ -215,7 +215,8 @@ def _identity_of(envelope: dict[str, Any]) -> tuple[str | None, int | None]:
     return (None, None) if boot_id is None or seq is None else (str(boot_id), seq)
 
 
-def _take_identity(members: dict[str, Any]) -> tuple[str | None, int | None]:
+def take_identity(members: dict[str, Any]) -> tuple[str | None, int | None]:
+    """Take boot_id and seq out of members that hold both, when they can be such."""
     if _is_boot_id(members["boot_id"]) and _is_seq(members["seq"]):
         return str(members.pop("boot_id")), members.pop("seq")
     return None, None  # then they are fields like others

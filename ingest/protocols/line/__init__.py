@@ -1,0 +1,1 @@
+"""InfluxDB's line protocol, and the paths its clients write to."""
