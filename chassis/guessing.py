@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address
 
 from wire.errors import TooManyRequests
 
@@ -17,12 +18,27 @@ FORGIVEN_S = 900.0  # after the last wrong one
 MAX_REMEMBERED = 10_000  # pairs of name and address
 
 Key = tuple[str, str]
+NETWORK_BITS = 64  # of an IPv6 address: what one household or machine is given, with 2^64 addresses to choose from
+
+
+def origin_of(remote_ip: str) -> str:
+    """Give what guesses from an address are counted by: itself, or the /64 network of an IPv6 address."""
+    if ":" not in remote_ip:
+        return remote_ip
+    try:
+        address = IPv6Address(remote_ip.partition("%")[0])
+    except ValueError:
+        return remote_ip
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> NETWORK_BITS << NETWORK_BITS)}/{NETWORK_BITS}"
 
 
 class BackOff:
     """Waiting times after wrong secrets: doubling from 1 s after those that are free, per name and address.
 
-    Held in memory: a restart forgives, which an attacker cannot cause. Thread-safe.
+    Of IPv6 addresses those of a /64 network count together. Held in memory: a restart forgives, which no attacker can
+    cause. Thread-safe.
     """
 
     def __init__(
@@ -45,14 +61,14 @@ class BackOff:
             TooManyRequests: it has to wait.
         """
         with self._lock:
-            _, until_s = self._failures.get(key, (0, 0.0))
+            _, until_s = self._failures.get(_counted(key), (0, 0.0))
         left_s = until_s - self._now_s()
         if left_s > 0:
             raise TooManyRequests(self._detail, retry_after_s=int(left_s) + 1, code=self._code)
 
     def failed(self, key: Key, *, free: int = FREE_FAILURES) -> None:
         """Count a wrong one; the first `free` cost no waiting."""
-        now_s = self._now_s()
+        now_s, key = self._now_s(), _counted(key)
         with self._lock:
             count, until_s = self._failures.pop(key, (0, now_s))
             count = count + 1 if now_s - until_s < FORGIVEN_S else 1
@@ -78,7 +94,11 @@ class BackOff:
     def succeeded(self, key: Key) -> None:
         """Forget the wrong ones."""
         with self._lock:
-            self._failures.pop(key, None)
+            self._failures.pop(_counted(key), None)
+
+
+def _counted(key: Key) -> Key:
+    return key[0], origin_of(key[1])
 
 
 class DeviceGuesses:
@@ -95,7 +115,7 @@ class DeviceGuesses:
 
 
 class TokenGuesses:
-    """The back-off of one process for wrong tokens of operators, sessions among them; thread-safe."""
+    """The back-off of one process for wrong tokens of operators and services, sessions among them; thread-safe."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         detail = "too many wrong tokens from this address, wait"

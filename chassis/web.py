@@ -7,7 +7,7 @@ so a test can generate every route with every role.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_origin
@@ -212,7 +212,7 @@ def _authorize(edge: Edge, operation: Operation) -> Principal | None:
         return None
     token, by_cookie = presented_token()
     if access == "service":
-        edge.services.demand(token, operation.callers)
+        _demand_service(edge, token, operation.callers)
         return None
     principal = demand_known(token, edge.tokens, edge.guesses)
     if by_cookie and request.method not in SAFE_METHODS and not is_same_site():
@@ -236,6 +236,16 @@ def demand_known(token: str, tokens: TokenChecker, guesses: TokenGuesses) -> Pri
             guesses.wrong(remote_ip)
         raise errors.Unauthorized("a valid operator token is needed (Authorization: Bearer ..., or a session)")
     return principal
+
+
+def _demand_service(edge: Edge, token: str, callers: Sequence[str]) -> None:
+    """Refuse whoever is none of these services; wrong tokens count like those of operators, right ones never wait."""
+    try:
+        edge.services.demand(token, callers)
+    except errors.Unauthorized:
+        if token:
+            edge.guesses.wrong(request.remote_addr or "")
+        raise
 
 
 def _demand_right(principal: Principal, operation: Operation) -> None:
@@ -270,10 +280,15 @@ def presented_token() -> tuple[str, bool]:
 
 
 def is_same_site() -> bool:
-    """Tell whether a browser's request comes from a page of ours (Origin, else Sec-Fetch-Site)."""
+    """Tell whether a browser's request comes from a page of ours (Origin, else Sec-Fetch-Site).
+
+    Whoever is on the way can put anything into a page that came without TLS, so over HTTPS it is none of ours. The
+    other way round it may be: a proxy before the gateway ends the TLS.
+    """
     origin = request.headers.get("Origin")
     if origin:
-        return urlsplit(origin).netloc == request.host
+        found = urlsplit(origin)
+        return found.netloc == request.host and found.scheme in ("https", request.scheme)
     return request.headers.get("Sec-Fetch-Site", "") in ("same-origin", "none")
 
 

@@ -8,6 +8,7 @@ from flask import Flask
 
 import series
 from chassis import settings, web
+from chassis.guessing import TokenGuesses
 from chassis.origin import remote_ip
 from chassis.peers import HttpPeer, Peer
 from chassis.services import Services
@@ -77,7 +78,8 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     queries = Queries(ports.reader, directory, offload.choose())
     routes = api.routes(queries, Judges(ports.devices))
     described = Documents(routes, {"devices": ports.devices, "ingest": ports.ingest})
-    session.add_routes(routes, ports.devices, tokens)
+    guesses = TokenGuesses()
+    session.add_routes(routes, ports.devices, tokens, guesses)
     oidc.add_routes(routes, ports.devices)
     people.add_routes(routes, ports.devices)
     own.add_routes(routes, ports.devices, tokens.forget)
@@ -90,12 +92,12 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     documents.add_routes(routes, described)
     browser.add_routes(routes)
     services = Services(config.services, config.service_token)
-    edge = web.Edge("dashboard", services, tokens, lambda: {"store": queries.health()})
+    edge = web.Edge("dashboard", services, tokens, lambda: {"store": queries.health()}, guesses=guesses)
     app = web.create_app(edge, routes, "dashboard_api")
     documents.install(app, described)
     browser.install(app)
     app.jinja_env.globals |= {"broker": config.broker, "provider": config.oidc_label if config.oidc_issuer else ""}
-    feed = Feed(ports.hub, tokens, directory, ports.workers.stopping, edge.guesses)
+    feed = Feed(ports.hub, tokens, directory, ports.workers.stopping, guesses)
     feed.install(app)
     app.extensions |= {"headwater.workers": ports.workers, "headwater.feed": feed}
     return app

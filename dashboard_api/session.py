@@ -9,12 +9,13 @@ from urllib.parse import urlencode
 from flask import Response, redirect, render_template, request
 
 from chassis import web
+from chassis.guessing import TokenGuesses
 from chassis.peers import Peer
 from chassis.tokens import TokenChecker, hash_token, split_tenant
 from chassis.web import Api, Call
 from dashboard_api import look
 from wire.clock import NS_PER_S, now_ns
-from wire.errors import Forbidden, HeadwaterError, NotFound, PeerUnavailable
+from wire.errors import Forbidden, HeadwaterError, NotFound, PeerUnavailable, TooManyRequests
 
 MAX_NAME, MAX_PASSWORD = 128, 1_024
 TOO_MANY = 429
@@ -38,16 +39,19 @@ def to_login() -> Response:
     return redirect_to("/login" + (f"?{urlencode({'next': asked})}" if asked != HOME else ""))
 
 
-def add_routes(api: Api, registry: Peer, tokens: TokenChecker) -> None:
-    """Add the operations of the session to the API."""
+def add_routes(api: Api, registry: Peer, tokens: TokenChecker, guesses: TokenGuesses) -> None:
+    """Add the operations of the session to the API; `guesses` counts cookies that open nothing."""
 
     @api.route("GET", "/login", "public")
-    def form(_call: Call) -> Response:
+    def form(call: Call) -> Response:
         """The log-in form."""
         asked = safe_next(request.args.get("next"))
         token, _ = web.presented_token()
         if token and tokens.check(token):
             return redirect_to(asked)
+        if token:
+            with suppress(TooManyRequests):  # whose session is over has to see the form, however many they are
+                guesses.wrong(call.remote_ip)
         return log_in_form(asked)
 
     @api.route("POST", "/login", "public")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from chassis.guessing import origin_of
 from wire.errors import TooManyRequests
 
 FREE_OF_ADDRESS = 30  # wrong passwords of one address before it has to wait, whatever the names: many share one
@@ -28,6 +29,7 @@ class Checks:
         Raises:
             TooManyRequests: none is free.
         """
+        remote_ip = origin_of(remote_ip)
         with self._lock:
             if self._running.total() >= CHECKS_AT_ONCE or self._running[remote_ip] >= CHECKS_OF_ADDRESS:
                 raise TooManyRequests("too many log-ins at once, wait", retry_after_s=1, code="login_back_off")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chassis import guessing
-from chassis.guessing import BackOff, DeviceGuesses, TokenGuesses
+from chassis.guessing import BackOff, DeviceGuesses, TokenGuesses, origin_of
 from wire.errors import TooManyRequests
 
 
@@ -102,3 +102,27 @@ def test_wrong_tokens_of_an_address_wait_and_those_of_others_do_not() -> None:
 
     assert (refused.value.code, refused.value.retry_after_s) == ("token_back_off", 2)
     guesses.wrong("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"), ("::1", "::/64"), ("", ""), ("no:address", "no:address"),
+    ],
+)  # fmt: skip
+def test_addresses_of_one_ipv6_network_are_one(address: str, counted: str) -> None:
+    assert origin_of(address) == counted
+
+
+def test_who_moves_within_an_ipv6_network_has_to_wait() -> None:
+    back_off, guesses = BackOff(now_s=Hands()), DeviceGuesses(Hands())
+    for number in range(6):
+        back_off.failed(("a", f"2001:db8::{number:x}"))
+
+    with pytest.raises(TooManyRequests):
+        back_off.demand(("a", "2001:db8::ffff:1"))
+    back_off.demand(("a", "2001:db8:0:1::1"))
+    back_off.succeeded(("a", "2001:db8::9"))
+    back_off.demand(("a", "2001:db8::1"))
+    assert [is_waiting(guesses, "d1", f"2001:db8::{number:x}") for number in range(11)] == [False] * 10 + [True]

@@ -114,6 +114,29 @@ def test_internal_routes_take_the_service_token_only(client: FlaskClient, token:
     assert client.get("/internal/secret", headers=bearer(token)).status_code == status
 
 
+def test_wrong_tokens_of_services_have_to_wait_and_right_ones_never(client: FlaskClient) -> None:
+    guesses = [client.get("/internal/secret", headers=bearer(f"wrong-{number}")) for number in range(102)]
+
+    assert [answer.status_code for answer in guesses] == [401] * 100 + [429] * 2
+    assert client.get("/internal/secret", headers=bearer("service-secret")).status_code == 204
+    assert client.get("/v1/things/1", headers=bearer("viewer")).status_code == 200
+    assert client.get("/internal/secret").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("origin", "scheme", "status"),
+    [("http", "http", 201), ("https", "https", 201), ("http", "https", 403), ("https", "http", 201)],
+)
+def test_a_page_without_tls_is_none_of_a_site_with_it(
+    client: FlaskClient, origin: str, scheme: str, status: int
+) -> None:
+    """A proxy before the gateway may have ended the TLS: a page with it may be of a site that is asked without."""
+    client.set_cookie(web.SESSION_COOKIE, "operator")
+    headers = {"Origin": f"{origin}://localhost", "X-Forwarded-Proto": scheme}
+
+    assert client.post("/v1/things", json={"name": "a"}, headers=headers).status_code == status
+
+
 @pytest.mark.parametrize(("origin", "status"), [("http://localhost", 201), ("http://evil.example", 403), (None, 403)])
 def test_session_changes_need_our_own_origin(client: FlaskClient, origin: str | None, status: int) -> None:
     client.set_cookie(web.SESSION_COOKIE, "operator")

@@ -130,3 +130,13 @@ def test_who_has_a_session_needs_no_form(client):
     answer = client.get("/login?next=/quarantine")
 
     assert (answer.status_code, answer.headers["Location"]) == (303, "/quarantine")
+
+
+def test_cookies_tried_at_the_log_in_form_count_as_guesses_and_it_is_shown_all_the_same(client):
+    for number in range(101):
+        client.set_cookie(SESSION_COOKIE, f"wrong-{number}")
+        assert client.get("/login").status_code == 200
+
+    guess = client.get("/v1/session", headers={"Authorization": "Bearer wrong"})
+
+    assert guess.json["code"] == "token_back_off"
