@@ -19,8 +19,10 @@ from pydantic import BaseModel, TypeAdapter
 from werkzeug.exceptions import HTTPException
 
 from chassis import bodies, ending, logs, metrics, openapi
+from chassis import reach as reaching
 from chassis.guessing import TokenGuesses
 from chassis.parking import IS_WHOLE
+from chassis.reach import Reach, Reaches
 from chassis.services import Services
 from chassis.tokens import TokenChecker
 from chassis.wsgi import App
@@ -89,12 +91,18 @@ class Operation:
     summary: str = ""
     media_type: str = "application/json"
     callers: tuple[str, ...] = ()  # of `service` routes: the kinds of services that need it
+    reach: Reach | None = None  # with a token for some devices only; None: as its path says
 
     @property
     def area(self) -> str:
         """What scopes of tokens name it by: the first part of its path below /v1/; empty for pages."""
         parts = self.rule.split("/")
         return parts[2].partition(":")[0] if parts[1] == "v1" else ""
+
+    @property
+    def reaches(self) -> Reach:
+        """What it does with a token for some devices only."""
+        return self.reach or reaching.by_rule(self.rule)
 
 
 class Api:
@@ -125,6 +133,7 @@ class Edge:
     ready: Callable[[], dict[str, str]]  # check -> "ok" or one sentence of what is wrong
     max_body_bytes: int = bodies.MAX_BYTES
     guesses: TokenGuesses = field(default_factory=TokenGuesses)
+    reaches: Reaches | None = None
 
 
 def create_app(edge: Edge, api: Api, import_name: str = __name__) -> Flask:
@@ -219,6 +228,7 @@ def _authorize(edge: Edge, operation: Operation) -> Principal | None:
         raise errors.Forbidden("a request with a session must come from the platform's own pages")
     if access != "self":
         _demand_right(principal, operation)
+        reaching.demand(principal, operation.rule, operation.reaches, edge.reaches)
     return principal
 
 

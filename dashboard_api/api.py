@@ -17,6 +17,7 @@ from dashboard_api.judges import Judges
 from dashboard_api.service import HOUR_NS, MAX_LIMIT, Queries, Selection, Span
 from series.port import AggregateFn, Page
 from wire.clock import NS_PER_S, format_ns, now_ns
+from wire.devices import Principal
 from wire.points import FieldValue, Point, PointModel, TimeNs, point_to_json
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -68,9 +69,9 @@ class SpanParameters(QueryModel):
     start: TimeNs | None = None
     end: TimeNs | None = None
 
-    def selection(self, tenant: str) -> Selection:
+    def selection(self, asker: Principal) -> Selection:
         """Give what the query narrows by."""
-        return Selection(self.device, self.field, self.measurement, tenant, self.q)
+        return Selection(self.device, self.field, self.measurement, asker.tenant, self.q, asker.devices)
 
     def span(self) -> Span:
         """Give the time span; the last hour unless said otherwise."""
@@ -131,27 +132,28 @@ def routes(queries: Queries, judges: Judges) -> Api:
 
 
 def _add_queries(api: Api, queries: Queries, judges: Judges) -> None:
-    @api.route("GET", "/v1/query/latest", "viewer", query=LatestParameters, answers={200: PointsPage})
+    @api.route("GET", "/v1/query/latest", "viewer", query=LatestParameters, answers={200: PointsPage}, reach="narrowed")
     def latest(call: Call) -> dict[str, Any]:
         """Newest value of every field, ordered by device; no device means all, paged."""
         asked: LatestParameters = call.query
-        selection = Selection(asked.device, asked.field, tenant=call.actor.tenant, query=asked.q)
+        actor = call.actor
+        selection = Selection(asked.device, asked.field, None, actor.tenant, asked.q, actor.devices)
         return _page(queries.latest(selection, limit=asked.limit, cursor=asked.cursor))
 
-    @api.route("GET", "/v1/query/range", "viewer", query=RangeParameters, answers={200: PointsPage})
+    @api.route("GET", "/v1/query/range", "viewer", query=RangeParameters, answers={200: PointsPage}, reach="narrowed")
     def points(call: Call) -> dict[str, Any]:
         """Points with start <= time < end, oldest first; the last hour unless said otherwise."""
         asked: RangeParameters = call.query
-        selection = asked.selection(call.actor.tenant)
+        selection = asked.selection(call.actor)
         found = queries.range(selection, asked.span(), limit=asked.limit, cursor=asked.cursor)
         return _page(found) if not asked.judged else _judged_page(found, judges)
 
-    @api.route("GET", "/v1/query/aggregate", "viewer", query=AggregateParameters, answers={200: Rows})
+    @api.route("GET", "/v1/query/aggregate", "viewer", query=AggregateParameters, answers={200: Rows}, reach="narrowed")
     def aggregate(call: Call) -> dict[str, Any]:
         """Buckets aligned to the epoch in UTC, grouped by device, type or a tag."""
         asked: AggregateParameters = call.query
         rows = queries.aggregate(
-            asked.selection(call.actor.tenant),
+            asked.selection(call.actor),
             asked.span(),
             fns=list(dict.fromkeys(asked.fn)),
             every_ns=asked.every,
@@ -161,12 +163,12 @@ def _add_queries(api: Api, queries: Queries, judges: Judges) -> None:
 
 
 def _add_export(api: Api, queries: Queries) -> None:
-    @api.route("GET", "/v1/export", "viewer", query=ExportParameters)
+    @api.route("GET", "/v1/export", "viewer", query=ExportParameters, reach="narrowed")
     def export(call: Call) -> Response:
         """All points of a span as a stream, NDJSON or CSV (one line a value)."""
         asked: ExportParameters = call.query
         as_csv = asked.format == "csv"
-        pages = queries.export(asked.selection(call.actor.tenant), asked.span(), _to_csv if as_csv else _to_ndjson)
+        pages = queries.export(asked.selection(call.actor), asked.span(), _to_csv if as_csv else _to_ndjson)
         first = next(pages)  # read before the status is sent: an unavailable store must be a 503, not a cut stream
         head = to_csv([CSV_COLUMNS]) if as_csv else b""
         content_type = "text/csv; charset=utf-8" if as_csv else "application/x-ndjson"

@@ -29,7 +29,7 @@ class PeerDirectory:
         self._registry = registry
         self._lock = threading.Lock()  # guards _entries, _read_s
         self._chosen_lock = threading.Lock()  # guards _chosen
-        self._chosen: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
+        self._chosen: dict[tuple[str, str, str], tuple[float, tuple[str, ...]]] = {}
         self._entries: dict[str, dict[str, Entry]] = {}  # by tenant
         self._read_s = -STALE_S
 
@@ -38,29 +38,29 @@ class PeerDirectory:
         with self._lock:
             return self._fresh().get(tenant, {})
 
-    def chosen(self, tenant: str, query: str) -> Sequence[str]:
+    def chosen(self, tenant: str, query: str, scope: str = "") -> Sequence[str]:
         """See service.Directory. The registry finds; only the ids that fit cross the wire, once in CHOSEN_FRESH_S."""
         with self._chosen_lock:
-            read_s, ids = self._chosen.get((tenant, query), (-STALE_S, ()))
+            read_s, ids = self._chosen.get((tenant, query, scope), (-STALE_S, ()))
         age_s = time.monotonic() - read_s
         if age_s < CHOSEN_FRESH_S:
             return ids
         try:
-            ids = self._choose(tenant, query)
+            ids = self._choose(tenant, query, scope)
         except PeerUnavailable:
             if age_s >= STALE_S:
                 raise
             return ids
         with self._chosen_lock:
-            self._chosen.pop((tenant, query), None)
-            self._chosen[tenant, query] = (time.monotonic(), ids)
+            self._chosen.pop((tenant, query, scope), None)
+            self._chosen[tenant, query, scope] = (time.monotonic(), ids)
             if len(self._chosen) > MAX_QUERIES:
                 del self._chosen[next(iter(self._chosen))]
         return ids
 
-    def _choose(self, tenant: str, query: str) -> tuple[str, ...]:
+    def _choose(self, tenant: str, query: str, scope: str) -> tuple[str, ...]:
         ids: list[str] = []
-        asked: dict[str, Any] = {"tenant": tenant, "query": query, "limit": PAGE}
+        asked: dict[str, Any] = {"tenant": tenant, "query": query, "scope": scope, "limit": PAGE}
         while len(ids) <= MAX_CHOSEN:
             page = self._registry.call("POST", "/internal/devices:select", asked)
             ids += page["ids"]

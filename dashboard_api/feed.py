@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -195,7 +196,7 @@ class Feed:
         try:
             subscription = _subscription(browser.receive(timeout=SUBSCRIBE_WITHIN_S))
             while subscription is not None:
-                viewer = Viewer(subscription.subscribe, principal.tenant)
+                viewer = Viewer(subscription.subscribe, principal.tenant, principal.devices)
                 subscription = self._serve_viewer(browser, viewer, token)
         except HeadwaterError as error:
             browser.send(orjson.dumps({"problem": error.to_problem()}).decode())
@@ -206,7 +207,7 @@ class Feed:
 
     def _serve_viewer(self, browser: WebSocket, viewer: Viewer, token: str) -> SubscribeFrame | None:
         """Serve one subscription; give the next one, or None when the connection is to end."""
-        found = self._directory.chosen(viewer.tenant, viewer.query) if viewer.query else viewer.devices
+        found = self._chosen(viewer) if viewer.is_following else viewer.devices
         is_over = threading.Event()
         self._hub.join(viewer)
         self._hub.narrow(viewer, found)
@@ -236,10 +237,13 @@ class Feed:
 
     def _follow(self, viewer: Viewer) -> None:
         """Let the viewer's devices be those that its query finds now."""
-        if not viewer.query:
+        if not viewer.is_following:
             return
         with contextlib.suppress(PeerUnavailable):  # while the registry is away, those of before
-            self._hub.narrow(viewer, self._directory.chosen(viewer.tenant, viewer.query))
+            self._hub.narrow(viewer, self._chosen(viewer))
+
+    def _chosen(self, viewer: Viewer) -> Sequence[str]:
+        return self._directory.chosen(viewer.tenant, viewer.query, viewer.scope)
 
     def _is_valid(self, token: str) -> bool:
         try:

@@ -88,13 +88,14 @@ def encode(point: PointJson) -> list[bytes]:
 class Viewer:
     """What one reader of a tenant subscribed to and has not been sent. Safe for one producer and one sender."""
 
-    def __init__(self, subscription: Subscription, tenant: str = TENANT) -> None:
-        self.tenant = tenant
+    def __init__(self, subscription: Subscription, tenant: str = TENANT, scope: str = "") -> None:
+        self.tenant, self.scope = tenant, scope
         self.waiting = threading.Event()  # set: there is something to send, or nothing ever again
         self.is_given_up = False
         self.query = subscription.query.strip()
         self.named = frozenset(subscription.devices)
-        self.devices = frozenset[str]() if self.query else self.named  # the hub changes it, see `Hub.narrow`
+        self.is_following = bool(self.query or scope)  # of the devices, what these find
+        self.devices = frozenset[str]() if self.is_following else self.named  # the hub changes it, see `Hub.narrow`
         self.fields: frozenset[str] = frozenset(subscription.fields)
         self._lock = threading.Lock()  # guards everything below
         self._queue: deque[Item] = deque()
@@ -334,7 +335,7 @@ class Hub:
                 del self._of_device[viewer.tenant, device]
 
     def _memberships(self, viewer: Viewer) -> list[set[Viewer]]:
-        if not (viewer.devices or viewer.query):
+        if not (viewer.devices or viewer.is_following):
             return [self._of_all.setdefault(viewer.tenant, set())]
         return [self._of_device.setdefault((viewer.tenant, device), set()) for device in viewer.devices]
 

@@ -41,7 +41,8 @@ def _add_people(api: Api, page: _Page) -> None:
         form = request.form
         body: dict[str, Any] = {"name": form.get("name", "").strip(), "role": form.get("role", "")}
         if form.get("kind") == "token":
-            return page.after(call, "POST", "/v1/tokens", body | {"scope": form.get("scope", "").split()})
+            limits = {"scope": form.get("scope", "").split(), "devices": form.get("devices", "")}
+            return page.after(call, "POST", "/v1/tokens", body | limits)
         return page.after(call, "POST", "/v1/invitations", body)
 
     @api.route("POST", "/people/remove", "admin")

@@ -46,8 +46,8 @@ class Directory(Protocol):
         """
         ...
 
-    def chosen(self, tenant: str, query: str) -> Sequence[str]:
-        """Give the ids of the devices that a query of the registry's language finds.
+    def chosen(self, tenant: str, query: str, scope: str = "") -> Sequence[str]:
+        """Give the ids of the devices that a query of the registry's language finds, and a token's scope as well.
 
         Raises:
             HeadwaterError: the query cannot be read (`bad_query`).
@@ -59,13 +59,14 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What every query narrows by; empty means all. With `query`, only devices that it finds."""
+    """What every query narrows by; empty means all. With `query`, only devices that it finds; also with `scope`."""
 
     devices: Sequence[str] = ()
     fields: Sequence[str] = ()
     measurement: str | None = None
     tenant: str = TENANT
     query: str = ""
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +156,14 @@ class Queries:
         return [{"time": row.time_ns, "group": {key: row.group}, "values": row.values} for row in rows]
 
     def _settled(self, selection: Selection) -> Selection | None:
-        """Put the devices that the query finds in its place; None: it finds none."""
-        if not selection.query.strip():
+        """Put the devices that query and scope find in their place; None: they find none."""
+        if not selection.query.strip() and not selection.scope:
             return selection
-        found = self._directory.chosen(selection.tenant, selection.query)
+        found = self._directory.chosen(selection.tenant, selection.query, selection.scope)
         if selection.devices:
             named = set(selection.devices)
             found = [device for device in found if device in named]
-        return replace(selection, devices=found, query="") if found else None
+        return replace(selection, devices=found, query="", scope="") if found else None
 
     def health(self) -> str:
         """Give "ok", or what is wrong with the store."""

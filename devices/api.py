@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from flask import request
@@ -9,11 +10,12 @@ from pydantic import Field
 
 from chassis.web import Api, Call
 from devices.query.parser import parse
+from devices.query.reach import narrowed
 from devices.rows import DeviceFilter, Who
 from devices.service import Registry
 from wire import clock
 from wire.devices import DeviceState, Model, Text
-from wire.errors import BadRequest, TooLarge
+from wire.errors import BadRequest, Forbidden, TooLarge
 from wire.registry import (
     CredentialCreate,
     CredentialIssued,
@@ -50,6 +52,16 @@ def who(call: Call) -> Who:
     return Who(call.actor.signature, call.remote_ip, call.actor.tenant, call.actor.role)
 
 
+def demand_all(call: Call, *, is_needed: bool) -> None:
+    """Refuse a token for some devices only what gives rights over others: what is a gateway, what is in a group.
+
+    Raises:
+        Forbidden: it is such a token.
+    """
+    if is_needed and call.actor.devices:
+        raise Forbidden("a token for some devices only changes no gateways and no groups", code="out_of_scope")
+
+
 def add_routes(api: Api, registry: Registry) -> None:
     """Declare the routes."""
     _add_devices(api, registry)
@@ -63,10 +75,11 @@ def _add_devices(api: Api, registry: Registry) -> None:
         """Register a device; the answer is the only place where its secret is shown."""
         return registry.register(call.body, who(call))
 
-    @api.route("GET", "/v1/devices", "viewer", query=DeviceQuery, answers={200: DevicePage})
+    @api.route("GET", "/v1/devices", "viewer", query=DeviceQuery, answers={200: DevicePage}, reach="narrowed")
     def list_devices(call: Call) -> DevicePage:
         """List devices in order of their ids; q finds id, type and tag values."""
-        items = registry.search(call.actor.tenant, _to_filter(call.query))
+        wanted = _to_filter(call.query)
+        items = registry.search(call.actor.tenant, replace(wanted, tree=narrowed(call.actor, wanted.tree)))
         is_full = len(items) == call.query.limit
         return DevicePage(items=items, next=items[-1].id if is_full else None)
 
@@ -78,6 +91,7 @@ def _add_devices(api: Api, registry: Registry) -> None:
     @api.route("PATCH", DEVICE, "operator", body=DevicePatch, answers={200: DeviceView})
     def patch_device(call: Call) -> DeviceView:
         """Change type, tags or gateway mark; members not given stay, null removes."""
+        demand_all(call, is_needed="gateway" in call.body.model_fields_set)
         return registry.change(call.path["device_id"], call.body, who(call))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +62,7 @@ from devices.people.store import OperatorStore, TokenStore
 from devices.people.visits import InvitationStore, SessionStore
 from devices.presence.keeper import Keeper
 from devices.presence.store import PresenceStore
+from devices.query.reach import QueryReaches
 from devices.query.store import Finder
 from devices.rotations import api as rotations_api
 from devices.rotations.service import JOB_KIND as ROTATION_KIND
@@ -112,9 +114,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     def ready() -> dict[str, str]:
         return {"database": "ok" if database.is_reachable() else "does not answer"} | hosted.checks()
 
-    app = create_web_app(
-        Edge("devices", Services(config.services, config.service_token), tokens, ready, MAX_BYTES), routes
-    )
+    app = create_web_app(_edge(config, database, tokens, ready), routes)
     app.before_request(api.limit_json)
     app.extensions |= {"headwater.database": database, parking.QUICK: QUICK_PATHS}
     app.extensions["headwater.workers"] = _start(control, hosted)
@@ -126,6 +126,11 @@ def _open_access(config: DevicesConfig, database: Database) -> tuple[Tokens, Ope
     tokens.bootstrap(config.operator_token)
     operators.bootstrap(config.admin_hash)
     return tokens, operators
+
+
+def _edge(config: DevicesConfig, database: Database, tokens: Tokens, ready: Callable[[], dict[str, str]]) -> Edge:
+    services, reaches = Services(config.services, config.service_token), QueryReaches(Finder(database))
+    return Edge("devices", services, tokens, ready, MAX_BYTES, reaches=reaches)
 
 
 def _start(*threaded: Control | Hosted) -> Workers:

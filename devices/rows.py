@@ -87,6 +87,7 @@ class TokenRow:
     created_ns: int
     expires_ns: int | None = None
     scope: str = ""
+    devices: str = ""
     last_used_ns: int | None = None
 
 

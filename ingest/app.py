@@ -15,6 +15,7 @@ from chassis.metrics import Gauge
 from chassis.origin import remote_ip
 from chassis.parking import QUICK
 from chassis.peers import HttpPeer, Peer
+from chassis.reach import PeerReaches
 from chassis.services import Services
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
@@ -71,7 +72,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
         }
 
     services = Services(config.services, config.service_token)
-    edge = web.Edge(f"ingest-{config.protocol}", services, PeerTokens(registry), ready)
+    edge = web.Edge(f"ingest-{config.protocol}", services, PeerTokens(registry), ready, reaches=PeerReaches(registry))
     app = web.create_app(edge, api, __name__)
     app.extensions[QUICK] = ("/v1/telemetry", *(path for each in service.protocols.values() for path in each.paths))
     closing.callback(workers.stop)

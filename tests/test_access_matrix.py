@@ -28,7 +28,9 @@ from ingest.protocols import SERVICES
 from tests.dashboard_api.fakes import MemoryReader
 from tests.devices.running import ADMIN, Service
 from tests.support.in_process import AppPeer
+from wire import clock
 from wire.devices import ROLES, allows
+from wire.points import Point
 
 PAGE = Path(__file__).parent.parent / "docs" / "access.md"
 GATEWAY = Path(__file__).parent.parent / "compose" / "gateway.conf"
@@ -36,7 +38,10 @@ WAY = re.compile(r"location (= )?(/v1/\S+) ")
 CANARY = "canary-of-theirs"
 THEIRS = "theirs"
 NOBODY = "nobody-of-the-name"
-COLUMNS = ("nobody", "wrong", "expired", "service", *ROLES)
+COLUMNS = ("nobody", "wrong", "expired", "service", *ROLES, "some devices")
+SOME = "some devices"  # a token of the role platform, for devices with the tag site=inside
+INSIDE, OUTSIDE = "inside", "canary-outside"
+REACHES = {"any": "yes", "path": "its", "narrowed": "its", "refused": "403"}
 CALLERS = ("bridge", "dashboard", "devices", "firmware", "ingest", "writer")
 LISTING = "\n".join(f"{name} {hash_token(f'token-of-{name}')}" for name in CALLERS)
 OBJECTS = {  # part of a path -> an object of that kind in another tenant, or what fits where there is none
@@ -65,21 +70,34 @@ class Platform:
             settings = IngestConfig(protocol=service, data=self.folder, services=LISTING)
             self.apps[name] = create_ingest(settings, peer)
         token = "token-of-dashboard"
-        ports = Ports(MemoryReader(), AppPeer(self.registry.app, token), AppPeer(self.apps["ingest"], token))
+        reader = MemoryReader()
+        ports = Ports(reader, AppPeer(self.registry.app, token), AppPeer(self.apps["ingest"], token))
         self.apps["dashboard"] = assemble(DashboardConfig(services=LISTING), ports)
         self._fill_theirs()
+        self._fill_ours(reader)
         made = {role: self._token(role, role) for role in ROLES}
         inner = {name: f"token-of-{name}" for name in CALLERS}
         self.tokens = (
             inner
             | {"wrong": "x" * 43, "service": "token-of-writer", "expired": self._token("expired", "platform")}
             | made
+            | {SOME: self._token("some", "platform", devices=f"tag.site={INSIDE}")}
         )
         with self.registry.app.extensions["headwater.database"].engine.begin() as connection:
             connection.execute(text("UPDATE tokens SET expires_ns = 1 WHERE name = 'expired'"))
 
-    def _token(self, name: str, role: str) -> str:
-        return str(self.registry.admin("POST", "/v1/tokens", {"name": name, "role": role}).json["token"])
+    def _token(self, name: str, role: str, **more: str) -> str:
+        return str(self.registry.admin("POST", "/v1/tokens", {"name": name, "role": role} | more).json["token"])
+
+    def _fill_ours(self, reader: MemoryReader) -> None:
+        """A device within the reach of the token for some, and one beyond it, with all that may tell of it."""
+        for device, site in ((INSIDE, INSIDE), (OUTSIDE, OUTSIDE)):
+            self.registry.register(device, tags={"site": site})
+            reader.points.append(Point(device, "telemetry", clock.now_ns(), {"temp": 1.0}))
+        self.registry.admin("POST", f"/v1/devices/{OUTSIDE}/commands", {"name": "go"})
+        self.registry.admin("POST", "/v1/devices:bulk", {"query": f"id={OUTSIDE}", "action": {"do": "enable"}})
+        self.registry.admin("POST", "/v1/groups", {"name": OUTSIDE})
+        self.registry.admin("POST", f"/v1/groups/{OUTSIDE}:add", {"devices": [OUTSIDE]})
 
     def _fill_theirs(self) -> None:
         self.registry.admin("POST", "/v1/tenants", {"id": THEIRS})
@@ -95,13 +113,22 @@ class Platform:
             answer = self.registry.admin("POST", path, body, headers={"Headwater-Tenant": THEIRS})
             assert answer.status_code == 201, (path, answer.text)
 
-    def ask(self, service: str, operation: Operation, caller: str, query: Mapping[str, str] | None = None) -> Any:
+    def ask(
+        self,
+        service: str,
+        operation: Operation,
+        caller: str,
+        query: Mapping[str, str] | None = None,
+        device: str = CANARY,
+    ) -> Any:
         headers = {"Authorization": f"Bearer {self.tokens[caller]}"} if caller in self.tokens else {}
         nonsense = {"json": {"nonsense": 1}} if operation.method not in ("GET", "DELETE") else {}
         client = self.apps[service].test_client()
         self.asked += 1
         client.environ_base["REMOTE_ADDR"] = f"10.0.{self.asked // 50}.1"  # of one address many wrong tokens wait
-        return client.open(path_of(operation), method=operation.method, headers=headers, query_string=query, **nonsense)
+        return client.open(
+            path_of(operation, device), method=operation.method, headers=headers, query_string=query, **nonsense
+        )
 
     def stop(self) -> None:
         self.registry.stop()
@@ -111,8 +138,9 @@ class Platform:
         self.apps["dashboard"].extensions["headwater.workers"].stop()
 
 
-def path_of(operation: Operation) -> str:
-    return re.sub(r"<[^>]+>", lambda match: OBJECTS.get(match[0], CANARY), operation.rule)
+def path_of(operation: Operation, device: str = CANARY) -> str:
+    objects = OBJECTS | {"<device_id>": device} | ({"<id>": device} if "/devices/<id>" in operation.rule else {})
+    return re.sub(r"<[^>]+>", lambda match: objects.get(match[0], CANARY), operation.rule)
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +150,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     started.stop()
 
 
-def expected(access: str, caller: str) -> str:
+def expected(operation: Operation, caller: str) -> str:
+    access = operation.access
     if access in ("public", "own"):
         return access
-    if access == "service" or caller not in ROLES:
+    if access == "service" or caller not in (*ROLES, SOME):
         return "401"
+    if caller == SOME:
+        return "yes" if access == "self" else REACHES[operation.reaches]
     return "yes" if access == "self" or allows(caller, access) else "403"
 
 
@@ -152,9 +183,31 @@ def cell_of(platform: Platform, service: str, operation: Operation, caller: str)
         return ", ".join(sorted(operation.callers))
     answer = platform.ask(service, operation, caller)
     cell = seen(operation, caller, answer)
-    assert cell == expected(operation.access, caller), where
+    if caller == SOME and cell == "yes" and operation.access != "self":
+        cell = seen_by_some(platform, service, operation)
+    assert cell == expected(operation, caller), where
     assert operation.access == "service" or CANARY not in leaked(answer), where
     return cell
+
+
+def seen_by_some(platform: Platform, service: str, operation: Operation) -> str:
+    """Say what a token for some devices sees at a route that lets it in: all there is, or its devices only."""
+    where = (service, operation.method, operation.rule)
+    told = leaked(platform.ask(service, operation, SOME, {"field": "temp"} if "/query/agg" in operation.rule else None))
+    assert OUTSIDE not in told, where
+    if operation.reaches != "path":
+        is_its = operation.reaches == "narrowed"
+        shows = is_its and operation.method == "GET" and "<" not in operation.rule and "/query/" in operation.rule
+        assert not shows or INSIDE in told, where
+        return "its" if is_its else "yes"
+    fresh = f"{INSIDE}-{platform.asked}"  # the route may delete it
+    platform.registry.register(fresh, tags={"site": INSIDE})
+    mine, other, nobody = (platform.ask(service, operation, SOME, device=each) for each in (fresh, OUTSIDE, NOBODY))
+    assert mine.status_code != 403, where
+    assert mine.status_code != 404 or mine.json["code"] != "device_not_found", where
+    for answer in (other, nobody):
+        assert (answer.status_code, answer.json["code"]) == (404, "device_not_found"), where
+    return "its"
 
 
 def rows_of(platform: Platform) -> list[tuple[str, ...]]:
@@ -253,6 +306,7 @@ Who is let in where. This page is written by a test that asks every route of the
 `yes`: let in; what of another tenant is named then answers 404. `401`: no credential, a wrong, expired or revoked one, or one of another tenant; pages send to the log-in. `403`: the role is too low.
 `own`: the route checks devices' credentials by itself. `self`: about the asker; a token is told there that it is no person. `service` routes are not reached through the gateway;
 they take the tokens of the services that are named, and answer 403 `wrong_service` to those of others.
+Column "some devices": a token of the role platform that was made for the devices of a query ([http.md](http.md#tokens-for-some-devices)). `its`: its devices only; others are 404 in a path, and left out of lists, readings and bulk work. `403` (`out_of_scope`): not with such a token.
 
 A device in a **path** that is nobody's or another tenant's is 404 (`device_not_found`). A device in a **query** (`/v1/query/latest?device=`, range, aggregate, export, quarantine) is a filter: of a device that is nobody's or another tenant's it finds nothing, 200 and an empty list, and nothing tells the two apart.
 It is no 404 because readings outlive who sent them (a device that was deleted without its data, or moved away, is still found by its name), because reading goes on while the registry is away, and because whoever waits for a device's first reading asks before anybody knows it. Commands go with their device, so `/v1/commands?device=` is 404.

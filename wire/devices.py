@@ -221,6 +221,7 @@ class Principal(Model):
     tenant: str = TENANT  # in which they act
     home: str | None = None  # the own tenant of somebody of the platform who acts in another
     scope: list[str] = []  # permissions such as devices:read; empty: all of the role
+    devices: str = ""  # a query: only the devices that it finds; empty: all of the tenant
     must_change: bool = False  # the password, before anything else
     feed_readers: int | None = None  # how many of the tenant may read the feed at once; None: no limit of its own
     expires: TimeNs | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from wire.control import CommandCreate
-from wire.devices import DeviceId, Model, Name
+from wire.devices import DeviceId, Model, Name, Text
 from wire.points import TimeNs
 from wire.registry import DevicePatch, DeviceView, QueryText
 
@@ -132,6 +132,8 @@ class Select(Model):
 
     tenant: str
     query: QueryText = ""
+    scope: QueryText = ""  # of the token for which it is asked: only what both find
+    id: Text | None = None  # whether this one is among them
     after: str = ""
     limit: Annotated[int, Field(ge=1, le=5_000)] = 5_000
 

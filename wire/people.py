@@ -21,6 +21,7 @@ class Me(BaseModel):
     tenant: str
     home: str | None
     scope: list[str]
+    devices: str
     must_change: bool
 
 

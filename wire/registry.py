@@ -202,6 +202,7 @@ class TokenCreate(Model):
     role: Role
     expires: When | None = None
     scope: Annotated[list[Scope], Field(max_length=32)] = []
+    devices: QueryText = ""  # only the devices that this finds, at each time; empty: all
 
 
 class TokenView(BaseModel):
@@ -213,6 +214,7 @@ class TokenView(BaseModel):
     created: TimeNs
     expires: TimeNs | None
     scope: list[str] = []
+    devices: str = ""
     last_used: TimeNs | None = None
 
 

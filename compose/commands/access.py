@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import re
 import secrets
 import sys
 import warnings
@@ -14,9 +15,10 @@ from compose.client import add_group, connect, finish, path
 from compose.folder import StartError
 from wire.devices import ROLES
 
-TOKEN_COLUMNS = ("id", "name", "role", "scope", "created", "expires", "last_used")
+TOKEN_COLUMNS = ("id", "name", "role", "scope", "devices", "created", "expires", "last_used")
 OPERATOR_COLUMNS = ("name", "role", "must_change", "last_login", "created")
 INVITATION_COLUMNS = ("name", "role", "created", "expires")
+PERMISSION = re.compile(r"(\*|[a-z-]+):(\*|[a-z]+)")  # else it is a query
 HOUR_S = 3_600
 PASSWORD_BYTES = 12
 
@@ -34,8 +36,9 @@ def _add_tokens(commands: Any) -> None:
     create.add_argument("--name", required=True, metavar="N", help="name in the audit log")
     create.add_argument("--role", required=True, choices=ROLES)
     create.add_argument("--expires", metavar="TIME", help="RFC 3339, e.g. 2027-01-01T00:00:00Z (default: never)")
-    create.add_argument("--scope", action="append", default=[], metavar="AREA:VERB",
-                        help="only this, such as devices:read, *:read or query:*; may be repeated")  # fmt: skip
+    create.add_argument("--scope", action="append", default=[], metavar="AREA:VERB|QUERY",
+                        help="only this, such as devices:read, *:read or query:*, which may be repeated; or only the "
+                        "devices that a query finds, such as 'type=pump and group=north'")  # fmt: skip
     finish(create, _create_token)
     finish(actions.add_parser("list", help="list tokens"), _list_tokens)
     revoke = actions.add_parser("revoke", help="revoke a token")
@@ -79,7 +82,12 @@ def _add_invitations(commands: Any) -> None:
 
 
 def _create_token(given: argparse.Namespace) -> int:
-    body: dict[str, Any] = {"name": given.name, "role": given.role, "scope": given.scope}
+    queries = [each for each in given.scope if not PERMISSION.fullmatch(each)]
+    if len(queries) > 1:
+        raise StartError("one --scope names the devices; join queries with `and`")
+    permissions = [each for each in given.scope if each not in queries]
+    body: dict[str, Any] = {"name": given.name, "role": given.role, "scope": permissions}
+    body |= {"devices": queries[0]} if queries else {}
     body |= {"expires": given.expires} if given.expires else {}
     made = connect(given).call("POST", path("tokens"), body)
     if given.json:

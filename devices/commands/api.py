@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -10,12 +11,14 @@ from flask import Response, request
 from pydantic import Field
 
 from chassis.bodies import read_body
+from chassis.reach import Reaches
 from chassis.web import Api, Call, answer
 from devices.api import DEVICE, MAX_LIST, who
 from devices.commands import state as life
 from devices.commands.service import CommandVerbs, show, show_down, to_wanted
-from devices.commands.state import CommandFilter
+from devices.commands.state import Command, CommandFilter
 from devices.control.door import DeviceDoor
+from devices.query.reach import narrowed
 from devices.twins.api import OwnQuery, Wait
 from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView, Withdraw, Withdrawn
 from wire.devices import Model, Text
@@ -57,11 +60,11 @@ class OwnCommandWait(OwnQuery, CommandWait):
     """For whom, and how long to wait."""
 
 
-def add_routes(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
+def add_routes(api: Api, commands: CommandVerbs, door: DeviceDoor, reaches: Reaches) -> None:
     """Declare the public routes."""
     _add_sending(api, commands)
     _add_listing(api, commands)
-    _add_one(api, commands)
+    _add_one(api, commands, reaches)
     _add_devices_own(api, commands, door)
 
 
@@ -88,25 +91,33 @@ def _add_listing(api: Api, commands: CommandVerbs) -> None:
         tenant = call.actor.tenant
         return page(CommandFilter(tenant, device, given.state, given.name, None, given.cursor, given.limit))
 
-    @api.route("GET", "/v1/commands", "viewer", query=CommandQuery, answers={200: CommandPage})
+    @api.route("GET", "/v1/commands", "viewer", query=CommandQuery, answers={200: CommandPage}, reach="narrowed")
     def list_commands(call: Call) -> CommandPage:
         """List commands, newest first."""
         given: CommandQuery = call.query
-        tenant = call.actor.tenant
-        return page(CommandFilter(tenant, given.device, given.state, given.name, given.job, given.cursor, given.limit))
+        wanted = CommandFilter(
+            call.actor.tenant, given.device, given.state, given.name, given.job, given.cursor, given.limit
+        )
+        return page(replace(wanted, among=narrowed(call.actor, wanted.among)))
 
 
-def _add_one(api: Api, commands: CommandVerbs) -> None:
+def _add_one(api: Api, commands: CommandVerbs, reaches: Reaches) -> None:
     places = threading.BoundedSemaphore(WAITS)  # of this process
 
-    @api.route("GET", COMMAND, "viewer", query=CommandWait, answers={200: CommandView})
+    def find(call: Call) -> Command:
+        found = commands.find(call.actor.tenant, call.path["command_id"])
+        if call.actor.devices and not reaches.holds(call.actor, found.device):
+            raise life.unknown(found.id)
+        return found
+
+    @api.route("GET", COMMAND, "viewer", query=CommandWait, answers={200: CommandView}, reach="narrowed")
     def get_command(call: Call) -> CommandView:
         """Show a command; with `wait`, when it has ended or the time is over."""
-        tenant, command_id = call.actor.tenant, call.path["command_id"]
+        found = find(call)
         if not call.query.wait or not places.acquire(blocking=False):
-            return show(commands.find(tenant, command_id))
+            return show(found)
         try:
-            return show(commands.await_end(tenant, command_id, call.query.wait))
+            return show(commands.await_end(call.actor.tenant, found.id, call.query.wait))
         finally:
             places.release()
 
@@ -115,10 +126,10 @@ def _add_one(api: Api, commands: CommandVerbs) -> None:
         """End the commands of a bulk action that have not ended, 1,000 at once."""
         return commands.cancel_of_job(call.actor.tenant, call.body.job.replace("\0", ""), who(call))
 
-    @api.route("POST", COMMAND + ":cancel", "operator", answers={200: CommandView})
+    @api.route("POST", COMMAND + ":cancel", "operator", answers={200: CommandView}, reach="narrowed")
     def cancel_command(call: Call) -> CommandView:
         """End a command; one that has ended stays as it is."""
-        return show(commands.cancel(call.actor.tenant, call.path["command_id"], who(call)))
+        return show(commands.cancel(call.actor.tenant, find(call).id, who(call)))
 
 
 def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:

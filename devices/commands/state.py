@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 
 import orjson
 
+from devices.query.tree import EVERY_DEVICE, Node
 from wire import clock
 from wire.clock import NS_PER_S
 from wire.control import CommandState
@@ -86,6 +87,7 @@ class CommandFilter:
     job: str | None = None
     before_seq: int | None = None
     limit: int = 100
+    among: Node = EVERY_DEVICE  # of the devices that this finds
 
 
 @dataclass(slots=True, frozen=True)

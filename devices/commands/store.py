@@ -16,7 +16,11 @@ from devices.database.tables import DEVICES, PRESENCE, TENANTS
 from devices.database.tables_control import COMMAND_ROUTES, COMMANDS
 from devices.database.tables_gateways import CHILDREN
 from devices.gateways import ways
+from devices.groups.store import group_finder
+from devices.query.sql import condition
+from devices.query.tree import EVERY_DEVICE
 from devices.rows import Deed, Who
+from devices.statements import HOME
 from wire import clock
 from wire.errors import Conflict, HeadwaterError, NotFound
 
@@ -102,11 +106,13 @@ class CommandStore:
         if wanted.before_seq is not None:
             query = query.where(_C.seq < wanted.before_seq)
         with self._database.read() as connection:
+            chosen = condition(wanted.among, wanted.tenant, group_finder(connection, wanted.tenant))
+            among = select(DEVICES.c.id).select_from(HOME).where(chosen)
+            query = query if wanted.among is EVERY_DEVICE else query.where(_C.device.in_(among))
             found = [_to_command(row) for row in connection.execute(query).mappings()]
-            if not found and wanted.device is not None:
-                owner = and_(DEVICES.c.tenant == wanted.tenant, DEVICES.c.id == wanted.device)
-                if connection.execute(select(DEVICES.c.id).where(owner)).first() is None:
-                    raise NotFound(f"no device {wanted.device!r}", code="device_not_found")
+            named = among.where(DEVICES.c.id == wanted.device)
+            if not found and wanted.device is not None and connection.execute(named).first() is None:
+                raise NotFound(f"no device {wanted.device!r}", code="device_not_found")
         return found
 
     def open_of_job(self, tenant: str, job: str, limit: int) -> list[str]:

@@ -25,6 +25,8 @@ from devices.internal.lookups import LookupStore
 from devices.jobs.kinds import Job, Step
 from devices.presence import api as presence_api
 from devices.presence.journal import PresenceJournal
+from devices.query.reach import QueryReaches
+from devices.query.store import Finder
 from devices.twins import api as twins_api
 from devices.twins import merge
 from devices.twins.edit import Edit
@@ -56,11 +58,12 @@ class Control:
         self._journal = PresenceJournal(database)
         self._ways = Ways(database)
         self._revision = LookupStore(database).revision
+        self._reaches = QueryReaches(Finder(database))
 
     def add_routes(self, api: Api) -> None:
         """Declare the routes."""
         twins_api.add_routes(api, self._twins, self._door)
-        commands_api.add_routes(api, self._commands, self._door)
+        commands_api.add_routes(api, self._commands, self._door, self._reaches)
         hook.add_routes(api, self._commands)
         presence_api.add_routes(api, self._journal)
 

@@ -150,6 +150,7 @@ TOKENS = Table(
     Column("expires_ns", BigInteger),
     Column("scope", Text, nullable=False, server_default=""),  # permissions with spaces; empty: all of the role
     Column("last_used_ns", BigInteger),
+    Column("devices", Text, nullable=False, server_default=""),  # a query; empty: all of the tenant
     UniqueConstraint("tenant", "name"),
 )
 

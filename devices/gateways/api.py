@@ -59,13 +59,13 @@ def _add_rules(api: Api, gateways: Gateways) -> None:
         """Show a gateway's rules for the devices that are seen through it."""
         return gateways.rules(call.actor.tenant, _id(call))
 
-    @api.route("PUT", DEVICE + "/gateway", "operator", body=GatewayRules, answers={200: GatewayRules})
+    @api.route("PUT", DEVICE + "/gateway", "operator", body=GatewayRules, answers={200: GatewayRules}, reach="refused")
     def put_rules(call: Call) -> GatewayRules:
         """Replace a gateway's rules; the children it has stay."""
         gateways.put_rules(call.actor.tenant, _id(call), call.body, who(call))
         return gateways.rules(call.actor.tenant, _id(call))
 
-    @api.route("GET", DEVICE + "/children", "viewer", query=ChildQuery, answers={200: ChildPage})
+    @api.route("GET", DEVICE + "/children", "viewer", query=ChildQuery, answers={200: ChildPage}, reach="refused")
     def list_children(call: Call) -> ChildPage:
         """List the devices that are seen through a gateway, in order of their ids."""
         items = gateways.children(call.actor.tenant, _id(call), call.query.cursor, call.query.limit)
@@ -78,13 +78,13 @@ def _add_parents(api: Api, gateways: Gateways) -> None:
         """Tell the gateway that a device is seen through."""
         return ParentView(gateway=gateways.parent(call.actor.tenant, _id(call)))
 
-    @api.route("PUT", DEVICE + "/parent", "operator", body=Parent, answers={200: ParentView})
+    @api.route("PUT", DEVICE + "/parent", "operator", body=Parent, answers={200: ParentView}, reach="refused")
     def put_parent(call: Call) -> ParentView:
         """Move a device to a gateway: from now on it is seen through this one only."""
         gateways.set_parent(call.actor.tenant, _id(call), call.body.gateway, who(call))
         return ParentView(gateway=call.body.gateway)
 
-    @api.route("DELETE", DEVICE + "/parent", "operator", answers={204: None})
+    @api.route("DELETE", DEVICE + "/parent", "operator", answers={204: None}, reach="refused")
     def delete_parent(call: Call) -> None:
         """Take a device away from its gateway; it stays registered."""
         gateways.set_parent(call.actor.tenant, _id(call), None, who(call))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from devices.database.engine import Database, Write
-from devices.database.tables import DEVICES
+from devices.database.tables import DEVICES, TOKENS
 from devices.database.tables_finding import GROUP_MEMBERS, GROUPS
 from devices.query.parser import parse
 from devices.query.sql import FindGroup, condition
@@ -87,17 +87,12 @@ class GroupStore:
 
         Raises:
             NotFound: no such group.
-            Conflict: another group's query names it.
+            Conflict: the query of another group, or of a token, names it.
         """
         with self._database.write() as transaction:
             _demand(transaction.connection, tenant, name)
             transaction.execute(delete(GROUPS).where(_is(tenant, name)))
-            queries = select(GROUPS.c.name).where(GROUPS.c.tenant == tenant, GROUPS.c.query.is_not(None))
-            for other in transaction.execute(queries).scalars().all():
-                try:
-                    _demand_sense(transaction.connection, tenant, other)
-                except BadQuery:
-                    raise Conflict(f"the query of group {other} names this group", code="group_in_use") from None
+            _demand_unused(transaction.connection, tenant)
             transaction.audit([Deed(who, "group.delete", name)])
 
     def put_in(self, tenant: str, name: str, devices: Sequence[str], who: Who) -> tuple[int, Sequence[str]]:
@@ -161,6 +156,27 @@ def _condition(connection: Connection, tenant: str, name: str) -> ColumnElement[
 
 
 _demand_sense: Callable[[Connection, str, str], Any] = _condition  # a query that cannot be made into SQL raises
+
+
+def _demand_unused(connection: Connection, tenant: str) -> None:
+    """Refuse when a query names a group that is gone."""
+    groups = select(GROUPS.c.name, GROUPS.c.query).where(GROUPS.c.tenant == tenant, GROUPS.c.query.is_not(None))
+    tokens = select(TOKENS.c.name, TOKENS.c.devices).where(TOKENS.c.tenant == tenant, TOKENS.c.devices != "")
+    for kind, queries in (("group", groups), ("token", tokens)):
+        for name, query in connection.execute(queries).all():
+            try:
+                demand_sense(connection, tenant, query)
+            except BadQuery:
+                raise Conflict(f"the query of {kind} {name} names this group", code="group_in_use") from None
+
+
+def demand_sense(connection: Connection, tenant: str, query: str) -> None:
+    """Refuse a query that cannot be asked.
+
+    Raises:
+        BadQuery: it cannot be read, names a group that does not exist, or groups go round in circles.
+    """
+    condition(parse(query, clock.now_ns()), tenant, group_finder(connection, tenant))
 
 
 def _to_view(connection: Connection, row: Any, at_most: int | None) -> GroupView:

@@ -112,9 +112,7 @@ def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> No
 def add_access(api: Api, tokens: Tokens, operators: Operators, invitations: Invitations) -> None:
     """Declare the routes about tokens and sessions."""
 
-    @api.route(
-        "POST", "/internal/tokens:verify", "service", callers=("dashboard", "ingest", "firmware"), body=TokenHash
-    )
+    @api.route("POST", "/internal/tokens:verify", "service", callers=ASKERS, body=TokenHash)
     def verify(call: Call) -> Principal:
         """Tell whose token has this hash, and whether they may act in the tenant they name."""
         principal = tokens.verify(call.body.sha256, call.body.tenant, call.remote_ip)

@@ -80,3 +80,4 @@ class JobFilter:
     state: str | None = None
     before: str = ""
     limit: int = 100
+    by: str | None = None

@@ -53,7 +53,7 @@ class JobStore:
     def list(self, wanted: JobFilter) -> list[JobView]:
         """List jobs, newest first."""
         query = _views().where(JOBS.c.tenant == wanted.tenant).order_by(JOBS.c.id.desc()).limit(wanted.limit)
-        for column, value in ((JOBS.c.kind, wanted.kind), (JOBS.c.state, wanted.state)):
+        for column, value in ((JOBS.c.kind, wanted.kind), (JOBS.c.state, wanted.state), (JOBS.c.actor, wanted.by)):
             query = query if value is None else query.where(column == value)
         if wanted.before:
             query = query.where(JOBS.c.id < wanted.before)

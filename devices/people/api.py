@@ -172,7 +172,8 @@ def _demand_whole(call: Call) -> None:
 
 def _show_token(row: TokenRow) -> TokenView:
     values = {"id": row.id, "name": row.name, "role": row.role, "created": row.created_ns, "expires": row.expires_ns}
-    return TokenView.model_validate(values | {"scope": row.scope.split(), "last_used": row.last_used_ns})
+    limits = {"scope": row.scope.split(), "devices": row.devices}
+    return TokenView.model_validate(values | limits | {"last_used": row.last_used_ns})
 
 
 def _show_operator(row: OperatorRow) -> OperatorView:

@@ -110,6 +110,7 @@ class Tokens:
         Raises:
             Conflict: the name is taken.
             Unprocessable: it would be over already.
+            BadQuery: the query of its devices cannot be read.
             Forbidden: the role is above that of who asks.
         """
         demand_grantable(wanted.role, who)
@@ -118,10 +119,11 @@ class Tokens:
             raise Unprocessable("expires must be later than now", fields=["expires"])
         token = new_token()
         scope = " ".join(dict.fromkeys(wanted.scope))
-        row = TokenRow(_new_id(), wanted.name, wanted.role, hash_token(token), now_ns, wanted.expires, scope)
+        devices = wanted.devices.strip()
+        row = TokenRow(_new_id(), wanted.name, wanted.role, hash_token(token), now_ns, wanted.expires, scope, devices)
         self._tokens.add(row, who)
         members = wanted.model_dump(include={"name", "role", "expires", "scope"})
-        return TokenCreated(id=row.id, created=now_ns, token=token, **members)
+        return TokenCreated(id=row.id, created=now_ns, token=token, devices=devices, **members)
 
     def list(self, tenant: str) -> list[TokenRow]:
         """Give all API tokens of a tenant, oldest first."""

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 
 from devices.database.engine import Database, Write
 from devices.database.tables import OPERATORS, SESSIONS, TENANTS, TOKENS
+from devices.groups.store import demand_sense
 from devices.rows import Deed, OperatorRow, TokenRow, Who
 from wire.devices import Principal
 from wire.errors import Conflict, NotFound
@@ -38,6 +39,7 @@ class TokenStore:
 
         Raises:
             Conflict: the name is taken.
+            BadQuery: its query names a group that does not exist.
         """
         named = and_(TOKENS.c.tenant == who.tenant, TOKENS.c.name == token.name)
         with self._database.write() as transaction:
@@ -45,10 +47,12 @@ class TokenStore:
                 transaction.execute(delete(TOKENS).where(named))
             if transaction.execute(select(TOKENS.c.id).where(named)).first():
                 raise Conflict(f"a token named {token.name} exists already", code="token_exists", fields=["name"])
+            demand_sense(transaction.connection, who.tenant, token.devices)
             values = {name: getattr(token, name) for name in TokenRow.__dataclass_fields__}
             transaction.execute(insert(TOKENS).values(tenant=who.tenant, **values))
             transaction.changed("token", [token.id])
             detail = {"id": token.id, "role": token.role, "expires_ns": token.expires_ns, "scope": token.scope.split()}
+            detail |= {"devices": token.devices} if token.devices else {}
             transaction.audit([Deed(who, "token.create", token.name, detail)])
 
     def find(self, tenant: str, id_or_name: str) -> TokenRow:
@@ -101,8 +105,7 @@ class TokenStore:
                 return None
             key = f"{kind}:{row['id'] if kind == 'token' else row['name']}"
             members = {name: row[name] for name in ("name", "role", "tenant")} | {"expires": row["expires_ns"]}
-            more = {"scope": row["scope"].split()} if kind == "token" else {"must_change": row["must_change"]}
-            found = Principal(id=key, **members, **more)
+            found = Principal(id=key, **members, **(_limits_of(row) if kind == "token" else _state_of(row)))
             return _acting(connection, found, tenant)
 
     def end_session(self, sha256: str, remote_ip: str) -> str | None:
@@ -236,6 +239,14 @@ def keep_a_platform(transaction: Write, role: str) -> None:
 def named(tenant: str, name: str) -> Any:
     """Give the condition that finds one operator."""
     return and_(OPERATORS.c.tenant == tenant, OPERATORS.c.name == name)
+
+
+def _limits_of(token: Any) -> dict[str, Any]:
+    return {"scope": token["scope"].split(), "devices": token["devices"]}
+
+
+def _state_of(operator: Any) -> dict[str, Any]:
+    return {"must_change": operator["must_change"]}
 
 
 def _to_token(row: Any) -> TokenRow:

@@ -8,8 +8,10 @@ from pydantic import Field
 
 from chassis.web import Api, Call
 from devices.api import MAX_LIST, who
+from devices.jobs.api import find_own
 from devices.jobs.service import Jobs
 from devices.query.parser import parse
+from devices.query.reach import narrowed
 from devices.query.tree import Node
 from devices.rotations.service import JOB_KIND, Rotation
 from devices.rows import Who
@@ -18,6 +20,8 @@ from wire.devices import Model, Text
 from wire.errors import NotFound
 from wire.jobs import JobView
 from wire.rotations import RotationCreate, WaitingPage, WaitingView
+
+ROTATION = "/v1/rotations/<job_id>"
 
 
 class Finder(Protocol):
@@ -49,20 +53,20 @@ def add_routes(api: Api, rotation: Rotation, jobs: Jobs, stores: tuple[Finder, R
     """Declare the routes."""
     finder, rotations, amends = stores
 
-    @api.route("POST", "/v1/rotations", "operator", body=RotationCreate, answers={202: JobView})
+    @api.route("POST", "/v1/rotations", "operator", body=RotationCreate, answers={202: JobView}, reach="narrowed")
     def start(call: Call) -> JobView:
         """Issue new secrets to all devices that a query finds, and end the old ones when all have switched."""
-        ids = finder.ids(call.actor.tenant, parse(call.body.query, clock.now_ns()))
+        ids = finder.ids(call.actor.tenant, narrowed(call.actor, parse(call.body.query, clock.now_ns())))
         return rotation.start(jobs, ids, call.body.model_dump(), (call.actor.tenant, who(call)))
 
-    @api.route("GET", "/v1/rotations/<job_id>/waiting", "viewer", query=WaitingQuery, answers={200: WaitingPage})
+    @api.route("GET", ROTATION + "/waiting", "viewer", query=WaitingQuery, answers={200: WaitingPage}, reach="narrowed")
     def waiting(call: Call) -> WaitingPage:
         """List the devices that have not used their new secret yet."""
         job = _find(jobs, call)
         items = rotations.waiting(call.actor.tenant, job.id, call.query.cursor, call.query.limit)
         return WaitingPage(items=items, next=items[-1].device if len(items) == call.query.limit else None)
 
-    @api.route("POST", "/v1/rotations/<job_id>:finish", "operator", answers={200: JobView})
+    @api.route("POST", ROTATION + ":finish", "operator", answers={200: JobView}, reach="narrowed")
     def finish(call: Call) -> JobView:
         """End the old secrets now, also of devices that have not switched."""
         job = _find(jobs, call)
@@ -71,7 +75,7 @@ def add_routes(api: Api, rotation: Rotation, jobs: Jobs, stores: tuple[Finder, R
 
 
 def _find(jobs: Jobs, call: Call) -> JobView:
-    job = jobs.find(call.actor.tenant, call.path["job_id"])
+    job = find_own(jobs, call)
     if job.kind != JOB_KIND:
         raise NotFound(f"job {job.id} is no rotation", code="job_not_found")
     return job

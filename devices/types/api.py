@@ -68,7 +68,7 @@ def add_routes(api: Api, types: DeviceTypes, lookups: Lookups) -> None:
 
 
 def _add_types(api: Api, types: DeviceTypes) -> None:
-    @api.route("GET", TYPES, "viewer", answers={200: DeviceTypeList})
+    @api.route("GET", TYPES, "viewer", reach="any", answers={200: DeviceTypeList})
     def list_types(call: Call) -> DeviceTypeList:
         """List device types in force."""
         return DeviceTypeList(items=types.list(call.actor.tenant))
@@ -84,7 +84,7 @@ def _add_types(api: Api, types: DeviceTypes) -> None:
         spec = DeviceTypeSpec(**call.body.model_dump(exclude={"name"}))
         return types.create(call.actor.tenant, call.body.name, spec, who(call))
 
-    @api.route("GET", TYPE, "viewer", answers={200: DeviceType})
+    @api.route("GET", TYPE, "viewer", reach="any", answers={200: DeviceType})
     def get_type(call: Call) -> DeviceType:
         """Show a device type: the version in force."""
         return types.find(call.actor.tenant, call.path["name"])
@@ -102,7 +102,7 @@ def _add_types(api: Api, types: DeviceTypes) -> None:
 
 
 def _add_versions(api: Api, types: DeviceTypes) -> None:
-    @api.route("GET", TYPE + "/versions", "viewer", answers={200: TypeVersionList})
+    @api.route("GET", TYPE + "/versions", "viewer", reach="any", answers={200: TypeVersionList})
     def list_versions(call: Call) -> TypeVersionList:
         """List all versions of a device type, newest first."""
         return TypeVersionList(items=list(types.versions(call.actor.tenant, call.path["name"])))
@@ -112,12 +112,12 @@ def _add_versions(api: Api, types: DeviceTypes) -> None:
         """Write a version down as a draft; the type need not exist."""
         return types.draft(call.actor.tenant, call.path["name"], call.body, who(call))
 
-    @api.route("GET", VERSION, "viewer", answers={200: TypeVersionDetail})
+    @api.route("GET", VERSION, "viewer", reach="any", answers={200: TypeVersionDetail})
     def get_version(call: Call) -> TypeVersionDetail:
         """Show one version of a device type."""
         return types.version(call.actor.tenant, call.path["name"], _number(call))
 
-    @api.route("GET", VERSION + "/diff", "viewer", query=DiffQuery, answers={200: TypeDiff})
+    @api.route("GET", VERSION + "/diff", "viewer", reach="any", query=DiffQuery, answers={200: TypeDiff})
     def diff_versions(call: Call) -> TypeDiff:
         """Compare a version with another, and say what each change means for data."""
         return types.diff(call.actor.tenant, call.path["name"], call.query.against, _number(call))

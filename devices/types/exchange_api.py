@@ -32,7 +32,7 @@ class ImportQuery(Model):
 def add_routes(api: Api, exchange: Exchange) -> None:
     """Declare the routes."""
 
-    @api.route("GET", TYPE + ":export", "viewer", query=ExportQuery)
+    @api.route("GET", TYPE + ":export", "viewer", reach="any", query=ExportQuery)
     def export_type(call: Call) -> Response:
         """Give a device type as JSON Schema (draft 2020-12)."""
         schema = exchange.export(call.actor.tenant, call.path["name"], call.query.version)
@@ -44,7 +44,7 @@ def add_routes(api: Api, exchange: Exchange) -> None:
         tenant, name = call.actor.tenant, call.path["name"]
         return exchange.take(tenant, name, call.body, who(call), activate=call.query.activate)
 
-    @api.route("GET", TYPES + ":ready", "viewer", answers={200: ReadyTypeList})
+    @api.route("GET", TYPES + ":ready", "viewer", reach="any", answers={200: ReadyTypeList})
     def list_ready(call: Call) -> ReadyTypeList:
         """List the device types that come with the platform."""
         return ReadyTypeList(items=exchange.list_ready(call.actor.tenant))

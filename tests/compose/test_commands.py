@@ -274,6 +274,18 @@ def test_type_put_takes_what_type_show_prints(gateway: Gateway, tmp_path: Path) 
     assert gateway.body() == {"fields": {"rpm": {"type": "int"}}}
 
 
+def test_token_is_made_for_areas_and_for_some_devices(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answers["POST /v1/tokens"] = {"id": "1", "name": "ci", "role": "viewer", "token": "xyz"}
+    create = ("token", "create", "--role", "viewer", "--name", "ci")
+
+    assert run(gateway, *create, "--scope", "query:*", "--scope", "type=pump and group=north") == 0
+    assert run(gateway, *create, "--scope", "type=pump", "--scope", "group=north") == 1
+
+    asked = {"name": "ci", "role": "viewer", "scope": ["query:*"], "devices": "type=pump and group=north"}
+    assert [json.loads(content) for _, content, _ in gateway.asked] == [asked]
+    assert "one --scope" in capsys.readouterr().err
+
+
 def test_token_create_prints_the_token_alone(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     gateway.answers["POST /v1/tokens"] = {"id": "1", "name": "ci", "role": "viewer", "token": "xyz"}
 

@@ -143,6 +143,7 @@ class Platform:
     ways: list[dict[str, Any]] = field(default_factory=list)
     authorities: list[dict[str, Any]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)  # "devices", "ingest"
+    scopes: dict[str, str] = field(default_factory=dict)  # token -> the query of its devices
     limited: dict[str, int] = field(default_factory=dict)  # token -> readers that its tenant, "small", may have
 
     groups: list[Any] = field(default_factory=lambda: [group("north"), group("pumps", query="type=pump")])
@@ -220,6 +221,7 @@ class Platform:
         for token, role in self.sessions.items():
             if hash_token(token) == body["sha256"]:
                 more = {"tenant": "small", "feed_readers": self.limited[token]} if token in self.limited else {}
+                more |= {"devices": self.scopes[token]} if token in self.scopes else {}
                 return {"id": f"id-{role}", "name": role, "role": role} | more
         raise NotFound("no such token")
 
@@ -263,8 +265,9 @@ class Platform:
         return {"devices": shown, "next": str(start + limit) if start + limit < len(ids) else None, "revision": 1}
 
     def _select(self, _query: Any, body: Any) -> Any:
-        kind = body["query"].partition("=")[2]
-        ids = [i for i in sorted(self.devices) if self.devices[i]["type"] == kind and i > body.get("after", "")]
+        trees = [parse(body[name], now_ns()) for name in ("query", "scope")]
+        found = [i for i, d in sorted(self.devices.items()) if all(holds(tree, d) for tree in trees)]
+        ids = [i for i in found if i > body.get("after", "")]
         return {"ids": ids[: body["limit"]], "next": ids[body["limit"] - 1] if len(ids) > body["limit"] else None}
 
     def _found(self, query: Any) -> list[Any]:

@@ -187,3 +187,44 @@ def test_export_runs_nothing_in_a_spreadsheet(client, reader):
 )
 def test_bucket_lengths_are_read(text, ns):
     assert parse_every(text) == ns
+
+
+@pytest.fixture
+def scoped(platform, reader):
+    """The viewer's token is for pumps only: of d1, d2 and d3, that is d1 and d3."""
+    platform.devices = {
+        name: device(name, type=kind) for name, kind in (("d1", "pump"), ("d2", "tank"), ("d3", "pump"))
+    }
+    platform.scopes["viewer-token"] = "type=pump"
+    for name in ("d1", "d2", "d3", "gone"):
+        put(reader, name, temp=1.0)
+
+
+SPAN = {"start": "0", "end": str(60 * NS_PER_S)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, ["d1", "d3"]),
+        ({"device": "d2"}, []),
+        ({"device": ["d1", "d2", "gone"]}, ["d1"]),
+        ({"q": "id in (d2, d3)"}, ["d3"]),
+    ],
+)
+def test_a_token_for_some_devices_reads_these_only(client, scoped, asked, found):
+    latest = get(client, "/v1/query/latest", **asked).json["points"]
+    points = get(client, "/v1/query/range", **asked, **SPAN).json["points"]
+    rows = get(client, "/v1/query/aggregate", **asked, **SPAN, field="temp").json["rows"]
+    exported = [json.loads(line) for line in get(client, "/v1/export", **asked, **SPAN).text.splitlines()]
+
+    for told in (latest, points, exported):
+        assert [point["device"] for point in told] == found
+    assert [row["group"]["device"] for row in rows] == found
+
+
+@pytest.mark.parametrize("path", ["/", "/devices", "/devices/d1", "/v1/overview", "/v1/session"])
+def test_pages_are_not_for_tokens_for_some_devices(client, scoped, path):
+    answer = client.get(path, headers=VIEWER | {"Accept": "application/json"})
+
+    assert answer.status_code == 403

@@ -67,7 +67,7 @@ class Listing:
     def entries(self, tenant):
         return {}
 
-    def chosen(self, tenant, query):
+    def chosen(self, tenant, query, scope=""):
         self.asked += 1
         return ("d1", "d2")[: self.asked]
 
@@ -170,3 +170,28 @@ def test_viewer_follows_what_its_query_finds():
     while (frame := viewer.take_frame(0.0)) is not None:
         got += [point["device"] for point in json.loads(frame)["points"]]
     assert got == ["d1", "d1", "d2"]
+
+
+@pytest.mark.parametrize("wanted", [{}, {"devices": ["d1", "d2"]}, {"query": "type=pump"}])
+def test_viewer_with_a_token_for_some_devices_gets_these_only(wanted):
+    hub, asked = Hub(), []
+
+    class Scoped(Listing):
+        def chosen(self, tenant, query, scope=""):
+            asked.append((query, scope))
+            return ("d1",)
+
+    feed = Feed(hub, Tokens(VIEWER), Scoped(), threading.Event())
+    viewer = Viewer(Subscription(**wanted), scope="tag.site=a")
+    hub.join(viewer)
+    points = json.dumps({"points": [POINT | {"device": "d1"}, POINT | {"device": "d2"}]}).encode()
+    hub.publish(points)  # before anybody knows which they are
+
+    feed._follow(viewer)
+    hub.publish(points)
+
+    frame = viewer.take_frame(0.0)
+    assert [point["device"] for point in json.loads(frame)["points"]] == ["d1"]
+    assert asked == [(wanted.get("query", ""), "tag.site=a")]
+    hub.leave(viewer)
+    assert hub.viewers() == 0

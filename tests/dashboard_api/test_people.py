@@ -47,13 +47,15 @@ def test_person_is_invited_and_taken_back(registry, browser) -> None:
 
 
 def test_token_is_made_with_a_scope_and_revoked(registry, browser) -> None:
-    form = {"name": "screen", "role": "viewer", "scope": "query:* devices:read", "kind": "token"}
+    form = {"name": "screen", "role": "viewer", "scope": "query:* devices:read", "devices": 'tag.site="<a>"'}
+    form |= {"kind": "token"}
     browser.post("/people/create", data=form, headers=OURS)
     token = next(each for each in registry.admin("GET", "/v1/tokens").json["items"] if each["name"] == "screen")
+    assert "tag.site=&#34;&lt;a&gt;&#34;" in browser.get("/people").text
 
     browser.post("/people/remove", data={"kind": "token", "name": token["id"]}, headers=OURS)
 
-    assert token["scope"] == ["query:*", "devices:read"]
+    assert (token["scope"], token["devices"]) == (["query:*", "devices:read"], 'tag.site="<a>"')
     assert "screen" not in registry.admin("GET", "/v1/tokens").text
 
 

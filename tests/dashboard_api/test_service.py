@@ -20,7 +20,7 @@ class Listing:
         found = [Entry("a", "pump", {"site": "north"}), Entry("b", "pump", {"site": "south"}), Entry("c")]
         return {entry.id: entry for entry in found}
 
-    def chosen(self, tenant, query):
+    def chosen(self, tenant, query, scope=""):
         return [entry.id for entry in self.entries(tenant).values() if entry.type == query.partition("=")[2]]
 
 
