@@ -10,6 +10,7 @@ from flask import request
 from chassis.peers import Peer
 from wire.devices import Principal
 from wire.errors import Forbidden, NotFound
+from wire.topics import is_device_id
 
 # What a route does with a token for some devices only: `any`: it is about no devices; `path`: it is about the one that
 # its path names, which has to be one of the token's; `narrowed`: its handler leaves the others out; `refused`: nothing.
@@ -22,7 +23,7 @@ class Reaches(Protocol):
     """Tells whether a device is among those that a token is for."""
 
     def holds(self, principal: Principal, device_id: str) -> bool:
-        """Tell whether the tenant has the device and the token reaches it; of a token for all it is not asked."""
+        """Tell whether the tenant has the device, whose id is one, and the token reaches it."""
         ...
 
 
@@ -60,5 +61,5 @@ def demand(principal: Principal, rule: str, reach: Reach, reaches: Reaches | Non
     if reach == "refused" or named is None or reaches is None:
         raise Forbidden("this is not for a token for some devices only", code="out_of_scope")
     device = str((request.view_args or {})[named[1]])
-    if not reaches.holds(principal, device):
+    if not is_device_id(device) or not reaches.holds(principal, device):
         raise NotFound(f"no device {device[:SHOWN]!r}", code="device_not_found")

@@ -8,7 +8,6 @@ from devices.query.parser import parse
 from devices.query.tree import Compare, Every, Field, Node
 from wire import clock
 from wire.devices import Principal
-from wire.topics import is_device_id
 
 
 class Finder(Protocol):
@@ -25,8 +24,6 @@ class QueryReaches:
 
     def holds(self, principal: Principal, device_id: str) -> bool:
         """See Reaches."""
-        if not is_device_id(device_id):
-            return False
         return bool(self._finder.ids(principal.tenant, narrowed(principal, one(device_id)), limit=1))
 
 
