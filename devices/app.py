@@ -42,6 +42,7 @@ from devices.erasure import api as erasure_api
 from devices.erasure.service import JOB_KIND as ERASE_KIND
 from devices.erasure.service import Erasures
 from devices.gateways import api as gateways_api
+from devices.gateways.names import NameStore
 from devices.gateways.store import GatewayStore
 from devices.groups import api as groups_api
 from devices.groups.store import GroupStore
@@ -101,7 +102,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     x509_api.add_routes(routes, authorities, door)
     control = Control(database, config, door)
     keeper.arrived = control.arrive
-    runner = _add_registry(routes, database, Registry(devices, credentials), control.deeds())
+    runner = _add_registry(routes, database, Registry(devices, credentials, NameStore(database)), control.deeds())
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
 
     _add_topics(routes, config, database, seal)
@@ -182,7 +183,7 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     types.add_routes(routes, database, HttpPeer(config.ingest_url, config.service_token, timeout_s=types.TRIAL_S))
     oidc.add_routes(routes, config, database, seal)
     tenants_api.add_routes(routes, Tenants(TenantStore(database)), UsageStore(database))
-    gateways_api.add_routes(routes, GatewayStore(database))
+    gateways_api.add_routes(routes, GatewayStore(database), NameStore(database))
     ways = EnrolmentStore(database)
     door = Door(ways, seal)
     enrolment_api.add_routes(routes, Enrolments(ways, seal), door, HoldStore(database))

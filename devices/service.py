@@ -46,12 +46,19 @@ class CredentialRows(Protocol):
     def remove(self, device_id: str, credential_id: str, who: Who) -> None: ...
 
 
+class NameRows(Protocol):
+    """Where external names are kept; see `devices.gateways.names.NameStore`."""
+
+    def list(self, tenant: str, device: str) -> list[str]: ...
+
+
 class Registry:
     """Devices and their credentials; thread-safe."""
 
-    def __init__(self, devices: DeviceRows, credential_rows: CredentialRows) -> None:
+    def __init__(self, devices: DeviceRows, credential_rows: CredentialRows, names: NameRows) -> None:
         self._devices = devices
         self._credentials = credential_rows
+        self._names = names
 
     def register(self, wanted: DeviceCreate, who: Who) -> DeviceCreated:
         """Register a device and issue its first credential.
@@ -71,7 +78,8 @@ class Registry:
             NotFound: no such device.
         """
         device = self._find(tenant, device_id)
-        return DeviceDetail(**dict(device), credentials=self._credentials.list(tenant, device_id))
+        names = self._names.list(tenant, device_id)
+        return DeviceDetail(**dict(device), credentials=self._credentials.list(tenant, device_id), names=names)
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""

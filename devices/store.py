@@ -13,6 +13,7 @@ from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
 from devices.gateways.adoption import adopt
+from devices.gateways.names import forget
 from devices.groups.store import group_finder
 from devices.query.sql import condition, is_broad
 from devices.query.values import fw_values, indexed
@@ -110,12 +111,9 @@ class DeviceStore:
             return _to_view(dict(row) | values)
 
     def remove(self, device_id: str, who: Who) -> None:
-        """Delete a device with its credentials and presence.
-
-        Raises:
-            NotFound: no such device.
-        """
+        """Delete a device with its credentials and presence. Raises NotFound: no such device."""
         with self._database.write() as transaction:
+            forget(transaction, who.tenant, device_id)
             if not transaction.execute(delete(DEVICES).where(_is(who.tenant, device_id))).rowcount:
                 raise NotFound(f"no device {device_id!r}", code="device_not_found")
             transaction.changed("device", [device_id])

@@ -22,6 +22,7 @@ from chassis.workers import Workers
 from ingest import api as device_api
 from ingest import quarantine_api, trials_api
 from ingest.config import IngestConfig
+from ingest.division import Division
 from ingest.field_types import FieldTypes
 from ingest.gate import AWAY_S, PAUSE_S, WAIT_S, Gate
 from ingest.held import HeldData
@@ -106,9 +107,9 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
         commit = GroupCommit(open_spool(spool, limit_bytes=limits[0], floor_bytes=limits[1]))
         closing.callback(commit.close)
         rates = RateLimits(config.device_rate_limit, config.tenant_rate_limit)
-        ports = Ports(
-            Gate(registry, rates.limit_tenants), Intake(field_types), commit, quarantine, Reports(registry), rates
-        )
+        gate = Gate(registry, rates.limit_tenants)
+        intake = Intake(field_types, Division(gate, rates))
+        ports = Ports(gate, intake, commit, quarantine, Reports(registry), rates)
         return ports, closing.pop_all()
     raise AssertionError
 

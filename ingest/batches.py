@@ -12,7 +12,7 @@ from ingest.children import Found as ChildrenFound
 from ingest.framing import Delivery, Ending
 from ingest.gate import Found
 from ingest.message import Message
-from ingest.ports import Ports, to_refused
+from ingest.ports import Ports, report_parts, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_MESSAGE_BYTES
 from ingest.quarantine import WAITS, Item, Kept, RawMessage, Refused
@@ -22,6 +22,7 @@ from ingest.reports import AuditEntry
 from ingest.usage import Use
 from ingest.validation import TypeChecker
 from wire import topics
+from wire.errors import PeerUnavailable
 
 MAX_TOPICS = 20_000  # topics whose parts are remembered: parsing one costs as much as decoding its payload
 DEVICE_FULL = "the device's share of the quarantine is full"
@@ -103,10 +104,13 @@ class BatchSorting:
             if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
                 continue
             self._seen[device.id] = delivery.received_ns
-            count = self._wait(index, message, checker) if device.is_held else self._read(index, message, checker)
-            self.used.append((device.tenant, count, size))
+            if device.is_held:
+                self._wait(index, message, checker)
+                continue
+            readings = self._ports.intake.read(message, checker)
+            own = self._sort(index, message, checker) if readings is None else self._take(index, message, readings)
             if is_limited:
-                rates.charge(message.whose, rate, count)
+                rates.charge(message.whose, rate, own)
         self._ports.reports.note_all_seen(self._seen)
 
     def settle(self, kept: Sequence[Kept]) -> list[Reading]:
@@ -132,23 +136,31 @@ class BatchSorting:
         self._positions += [position] * len(readings)
         self._accepted[protocol] += len(readings)
 
-    def _wait(self, index: int, message: Message, checker: TypeChecker | None) -> int:
+    def _wait(self, index: int, message: Message, checker: TypeChecker | None) -> None:
         """Keep a message until its device is accepted; how many readings it holds is seen then."""
         self._hold(_Held(index, message.protocol.name, [], [WAITS]), message.to_raw(checker, is_readable=True))
-        return 0
+        self.used.append((message.device.tenant, 0, len(message.content)))
 
-    def _read(self, index: int, message: Message, checker: TypeChecker | None) -> int:
-        """Take a message in; give how many readings it held."""
-        readings = self._ports.intake.read(message, checker)
-        if readings is not None:
-            if len(readings) == 1:  # nearly all
-                self._readings.append(readings[0])
-                self._positions.append(index)
-                self._accepted[message.protocol.name] += 1
-                return 1
-            self._put(index, message.protocol.name, readings)
-            return len(readings)
-        found = self._ports.intake.sort(message, checker)
+    def _take(self, index: int, message: Message, readings: list[Reading]) -> int:
+        """Take readings in as they are; give how many there are."""
+        count = len(readings)
+        self.used.append((message.device.tenant, count, len(message.content)))
+        if count == 1:  # nearly all
+            self._readings.append(readings[0])
+            self._positions.append(index)
+            self._accepted[message.protocol.name] += 1
+            return 1
+        self._put(index, message.protocol.name, readings)
+        return count
+
+    def _sort(self, index: int, message: Message, checker: TypeChecker | None) -> int:
+        """Take a message apart; give how many readings of its sender it held."""
+        try:
+            found = self._ports.intake.sort(message, checker)
+        except PeerUnavailable as error:  # before anything of it was noted
+            self.endings.append(Ending(index, "deferred", error.code, error.detail))
+            return 0
+        self.used.append((message.device.tenant, found.count, len(message.content)))
         refused = to_refused(message, checker, found)
         if refused is None:
             self._put(index, message.protocol.name, found.readings)
@@ -156,7 +168,10 @@ class BatchSorting:
             self._refuse(index, message.protocol.name, "too_large", found.items[0].detail)
         else:
             self._hold(_Held(index, message.protocol.name, found.readings, found.items), refused.message)
-        return found.count
+        if not found.devices and not found.trespasses:
+            return found.count
+        report_parts(self._ports.reports, message, found)
+        return found.own_count(message.device.id)
 
     def _is_admitted(self, index: int, message: Message, rate: Bands | None, *, is_surplus: bool) -> bool:
         """Take a token, or let the bridge come again; keep in the quarantine what it has no room for.

@@ -18,7 +18,7 @@ from ingest.gate import Gate, Known
 from ingest.message import Message
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_INFLATED_BYTES
-from ingest.quarantine import WAITS, Item
+from ingest.quarantine import HELD, Item
 from ingest.reports import AuditEntry, Reports
 from ingest.service import IngestService, Receipt
 from ingest.turns import LARGE_BYTES, Turns
@@ -130,7 +130,9 @@ class Quarantined(errors.HeadwaterError):
 
 def _render(receipt: Receipt) -> Response:
     quarantined = [_shown(item) for item in receipt.quarantined]
-    if receipt.accepted or receipt.quarantined[0] == WAITS:  # held data is kept, and will be stored
+    if receipt.accepted or any(
+        item.code == HELD for item in receipt.quarantined
+    ):  # held data is kept, and will be stored
         return answer({"accepted": receipt.accepted, "quarantined": quarantined}, 202)
     first = receipt.quarantined[0]
     fields = [item.field for item in receipt.quarantined if item.field]

@@ -21,6 +21,7 @@ from chassis import logs, parking
 from chassis.metrics import Counter, Gauge
 from chassis.peers import Peer
 from chassis.tokens import hash_token
+from ingest.names import NameBook
 from ingest.validation import TypeChecker
 from wire import clock, topics
 from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, LookupResult, type_key
@@ -87,6 +88,7 @@ class Gate:
         self._revision = 0  # newest heard of: an answer from before it is not kept
         self._polled = 0  # newest that is wholly taken in
         self.has_reached_registry = False
+        self.names = NameBook(self.ask, lambda: self._revision)
 
     def authenticate(self, device_id: str, secret: str, remote_ip: str = "") -> tuple[Known, str]:
         """Check a presented credential; give the device and the credential's id.
@@ -187,9 +189,10 @@ class Gate:
         its devices along. The next poll asks from the same place.
         """
         try:
-            changes = Changes.model_validate(self._ask("GET", f"/internal/changes?wait={wait_s}&since={self._polled}"))
+            changes = Changes.model_validate(self.ask("GET", f"/internal/changes?wait={wait_s}&since={self._polled}"))
             self._note_changes(changes)
             self._renew(changes.devices)
+            self.names.renew(changes.devices)
             self._refresh(changes.types, changes.tenants)
         except PeerUnavailable:
             return False
@@ -200,6 +203,23 @@ class Gate:
     def revision(self) -> int:
         """Number of the registry's newest change that is taken in."""
         return self._polled
+
+    def expect(self, device_ids: Iterable[str]) -> None:
+        """Ask for these again at once: they were registered just now."""
+        with self._lock:
+            for device_id in device_ids:
+                self._absent.pop(device_id, None)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the registry; whatever it says but an answer means that it is away. Raises PeerUnavailable."""
+        try:
+            answer = self._registry.call(method, path, body)
+        except PeerUnavailable:
+            raise
+        except HeadwaterError as error:  # its refusal of us is no refusal of the device
+            raise PeerUnavailable(f"the registry refuses {path}: {error.code}") from error
+        self.has_reached_registry = True
+        return answer
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -216,23 +236,8 @@ class Gate:
 
     def _admit(self, device_id: str, digest: str, remote_ip: str) -> Known | None:
         asked = {"id": device_id, "sha256": digest, "remote_ip": remote_ip}
-        admitted = parking.aside(self._ask, "POST", "/internal/devices:admit", asked)["admitted"]
+        admitted = parking.aside(self.ask, "POST", "/internal/devices:admit", asked)["admitted"]
         return self._fetch_together(device_id).get(device_id) if admitted else None
-
-    def admit_children(self, gateway: str, children: list[str]) -> dict[str, str] | None:
-        """Have the registry register what a gateway's rules let in; give the codes of the others, None: it is away."""
-        refused: dict[str, str] = {}
-        try:
-            for start in range(0, len(children), LOOKUP_IDS):
-                part = children[start : start + LOOKUP_IDS]
-                asked = {"gateway": gateway, "children": part}
-                refused |= parking.aside(self._ask, "POST", "/internal/children:admit", asked)["refused"]
-        except PeerUnavailable:
-            return None
-        with self._lock:
-            for child in children:
-                self._absent.pop(child, None)
-        return refused
 
     def _resolve(self, escaped_pem: str, remote_ip: str) -> tuple[str, str]:
         pem = unquote(escaped_pem)
@@ -241,7 +246,7 @@ class Gate:
         except ValueError:
             raise Unauthorized("not a certificate") from None
         asked = {"certificate": pem, "remote_ip": remote_ip}
-        found = parking.aside(self._ask, "POST", "/internal/certificates:resolve", asked)["device"]
+        found = parking.aside(self.ask, "POST", "/internal/certificates:resolve", asked)["device"]
         if found is None:
             raise Unauthorized("this certificate is no credential of a device")
         if len(self._shown) >= MAX_SHOWN:
@@ -290,7 +295,7 @@ class Gate:
 
     def _fetch(self, device_ids: list[str]) -> dict[str, Known]:
         LOOKUPS.labels("asked").inc(len(device_ids))
-        answer = LookupResult.model_validate(self._ask("POST", "/internal/devices:lookup", {"ids": device_ids}))
+        answer = LookupResult.model_validate(self.ask("POST", "/internal/devices:lookup", {"ids": device_ids}))
         now_s = time.monotonic()
         fetched = {device.id: _known(device, now_s) for device in answer.devices}
         with self._lock:
@@ -334,6 +339,7 @@ class Gate:
                 log.info("gate_reset", revision=changes.revision)
                 self._devices.clear()
                 self._absent.clear()
+                self.names.forget()
                 CACHED.set(0)
             for device_id in changes.devices:
                 self._absent.pop(device_id, None)
@@ -357,16 +363,6 @@ class Gate:
                     wanted.setdefault(device.tenant, device.id)  # no name of a tenant is one of a type: they hold "/"
         if wanted:  # what no cached device is of comes with the next lookup of one
             self._fetch(list(dict.fromkeys(wanted.values())))
-
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        try:
-            answer = self._registry.call(method, path, body)
-        except PeerUnavailable:
-            raise
-        except HeadwaterError as error:  # its refusal of us is no refusal of the device
-            raise PeerUnavailable(f"the registry refuses {path}: {error.code}") from error
-        self.has_reached_registry = True
-        return answer
 
 
 def _fitting(device: Known | None, digest: str, kind: str = "secret") -> str | None:

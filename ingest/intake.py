@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from chassis import logs
 from chassis.metrics import Counter
 from ingest import quick
+from ingest.division import Again, Division, Part
 from ingest.field_types import FieldTypes
 from ingest.message import Message
 from ingest.protocols.base import Context, Decoded, Fault, Record
@@ -17,6 +20,7 @@ from ingest.quarantine import Item
 from ingest.readings import Reading
 from ingest.validation import TypeChecker
 from wire import clock
+from wire.errors import PeerUnavailable
 from wire.points import FUTURE, HISTORICAL, REDELIVERED, RETAINED, SERVER_TIME, FieldValue
 
 log = logs.get(__name__)
@@ -32,36 +36,80 @@ class Sorted:
     records: list[int] = field(default_factory=list)  # of each reading, its index in the message
     items: list[Item] = field(default_factory=list)
     is_readable: bool = True
+    devices: frozenset[str] = frozenset()  # those that the sender spoke for
+    trespasses: frozenset[str] = frozenset()  # names that it may not use
 
     @property
     def count(self) -> int:
         """How many readings the message held."""
         return len(self.readings) + sum(item.is_whole for item in self.items)
 
+    def own_count(self, sender: str) -> int:
+        """How many of them are the sender's."""
+        mine = sum(reading.device == sender for reading in self.readings)
+        return mine + sum(item.is_whole and item.device is None for item in self.items)
+
 
 class Intake:
     """Sorts messages. Thread-safe. `save` must return before anything sorted is acknowledged."""
 
-    def __init__(self, field_types: FieldTypes, *, is_rehearsal: bool = False) -> None:
-        """`is_rehearsal`: what it sorts is judged, not kept: nothing of it is remembered or counted."""
+    def __init__(
+        self, field_types: FieldTypes, division: Division | None = None, *, is_rehearsal: bool = False
+    ) -> None:
+        """Without a `division` every message is its sender's.
+
+        `is_rehearsal`: what it sorts is judged, not kept: nothing of it is remembered or counted.
+        """
         self._field_types = field_types
+        self._division = division
         self._is_rehearsal = is_rehearsal
 
     def rehearsal(self) -> Intake:
         """Give one that judges as this one does and leaves no trace."""
-        return Intake(self._field_types, is_rehearsal=True)
+        return Intake(self._field_types, self._division, is_rehearsal=True)
 
-    def sort(self, message: Message, checker: TypeChecker | None) -> Sorted:
-        """Take a message apart; a decoder that fails makes it an item, never an exception."""
-        context = Context(
-            message.received_ns, checker.spec if checker else None, topic=message.source, transport=message.transport
-        )
+    def sort(self, message: Message, checker: TypeChecker | None, again: Again | None = None) -> Sorted:
+        """Take a message apart; a decoder that fails makes it an item, never an exception.
+
+        Raises:
+            PeerUnavailable: what a name in it stands for is not known here and the registry is away.
+        """
         try:
-            decoded = message.protocol.decode(message.content, context)
+            decoded = message.protocol.decode(message.content, self._context(message, checker, again))
+            if self._division is not None and any(record.device is not None for record in decoded.records):
+                return self._sort_parts(self._division, message, decoded, again)
             return _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
+        except PeerUnavailable:
+            raise
         except Exception:  # a poison message would otherwise be delivered again for ever
             log.trace("decoder_fault", protocol=message.protocol.name, device=message.device.id)
             return Sorted(items=[Item(None, "internal", "an error of ours; it was logged")])
+
+    def _context(self, message: Message, checker: TypeChecker | None, again: Again | None) -> Context:
+        device, division = message.device, self._division
+        return Context(
+            message.received_ns, checker.spec if checker else None, topic=message.source, transport=message.transport,
+            is_gateway=device.is_gateway,
+            names=division.names(device, again) if division is not None else frozenset(),
+        )  # fmt: skip
+
+    def _sort_parts(self, division: Division, message: Message, decoded: Decoded, again: Again | None) -> Sorted:
+        """Sort each part as its own device's message."""
+        merged = Sorted()
+        for part in division.divide(message, decoded, again, may_admit=not self._is_rehearsal):
+            if part.code is not None:
+                _stop(part, message.device.id, merged)
+                continue
+            checker = division.checker_of(part.device, again)
+            theirs = msgspec.structs.replace(message, device=part.device)
+            found = _Sorting(theirs, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(part.decoded)
+            merged.readings += found.readings
+            merged.records += found.records
+            is_own = part.device.id == message.device.id
+            merged.items += found.items if is_own else [item._replace(device=part.device.id) for item in found.items]
+            merged.devices |= frozenset() if is_own else {part.device.id}
+        merged.items.sort(key=lambda item: -1 if item.record is None else item.record)
+        return merged
 
     def read(self, message: Message, checker: TypeChecker | None) -> list[Reading] | None:
         """Give the readings of an ordinary message; None sends it to `sort`, which takes any."""
@@ -70,6 +118,17 @@ class Intake:
     def save(self) -> None:
         """Record the types of new fields durably. Raises Unavailable."""
         self._field_types.save()
+
+
+def _stop(part: Part, sender: str, merged: Sorted) -> None:
+    """Let the records of a part wait in the quarantine."""
+    assert part.code is not None
+    device = None if part.device.id == sender else part.device.id
+    merged.items += [Item(record.index, part.code, part.detail, device=device) for record in part.decoded.records]
+    if device is not None:
+        merged.devices |= {device}
+    if part.code == "identity_mismatch":
+        merged.trespasses |= {record.device for record in part.decoded.records if record.device is not None}
 
 
 class _Sorting:

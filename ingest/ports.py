@@ -12,7 +12,7 @@ from ingest.message import Message
 from ingest.quarantine import Quarantine, Refused
 from ingest.rates import RateLimits
 from ingest.readings import Reading
-from ingest.reports import Reports
+from ingest.reports import AuditEntry, Reports
 from ingest.validation import TypeChecker
 
 
@@ -42,6 +42,17 @@ class Ports:
     quarantine: Quarantine
     reports: Reports
     rates: RateLimits = field(default_factory=RateLimits)
+
+
+def report_parts(reports: Reports, message: Message, found: Sorted) -> None:
+    """Tell of the devices that a message spoke for, and of names that its sender may not use."""
+    is_mqtt = message.transport == "mqtt"
+    reports.note_children(found.devices, message.received_ns, by_mqtt=is_mqtt)
+    sender, door = message.device, "MQTT" if is_mqtt else "HTTP"
+    for name in found.trespasses:
+        said = f"over {door}: the message names {name}"
+        action = "telemetry.identity_mismatch"
+        reports.note_attempt(AuditEntry(f"device:{sender.id}", action, f"device:{name}", said, tenant=sender.tenant))
 
 
 def to_refused(message: Message, checker: TypeChecker | None, found: Sorted) -> Refused | None:

@@ -36,7 +36,8 @@ MAX_FREED = 5_000  # entries a transaction marks: longer ones keep the other ser
 
 _SELECT = (
     "SELECT e.id, e.tenant, e.device, m.protocol, m.transport, m.source, m.type, m.type_version, e.code, e.detail,"
-    " e.record, e.field, e.is_whole, m.received_ns, e.replayed_ns, substr(m.raw, 1, ?), m.raw_bytes, m.is_packed, m.id"
+    " e.record, e.field, e.is_whole, m.received_ns, e.replayed_ns, substr(m.raw, 1, ?), m.raw_bytes, m.is_packed, m.id,"
+    " m.device"
     " FROM entries e JOIN messages m ON m.id = e.message"
 )
 _ALL_BYTES = 2**31  # more than a value of SQLite can hold
@@ -84,6 +85,7 @@ class Item(NamedTuple):
     detail: str
     field: str | None = None
     is_whole: bool = True
+    device: str | None = None  # whose it is, where the message speaks for others; None: its sender's
 
 
 HELD = "device_held"
@@ -126,6 +128,7 @@ class Entry:
     raw: bytes | None  # on a page only the head; None: it was replayed and its bytes are gone
     raw_bytes: int  # of the message as received; more than len(raw) when only its head was kept
     message: int
+    sender: str  # whose credential it came with: a gateway's messages hold data of other devices
 
 
 @dataclass(slots=True, frozen=True)
@@ -337,7 +340,7 @@ def _used(connection: apsw.Connection, sql: str, bindings: tuple[str, ...]) -> t
 def _add_item(connection: apsw.Connection, message: int, whose: tuple[str, str], item: Item) -> int:
     connection.execute(
         "INSERT INTO entries VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-        (message, *whose, item.code, item.detail, item.record, item.field, item.is_whole),
+        (message, whose[0], item.device or whose[1], item.code, item.detail, item.record, item.field, item.is_whole),
     )
     return connection.last_insert_rowid()
 
@@ -368,9 +371,9 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
 
 def _entry(row: tuple[Any, ...], head_bytes: int) -> Entry:
     """Make an entry of a row; of its message the first `head_bytes`, or all (0)."""
-    raw, raw_bytes, is_packed, message = row[15:]
+    raw, raw_bytes, is_packed, message, sender = row[15:]
     content = zlib.decompressobj().decompress(raw, head_bytes) if raw is not None and is_packed else raw
-    columns: tuple[Any, ...] = (*row[:12], bool(row[12]), *row[13:15], content, raw_bytes, message)
+    columns: tuple[Any, ...] = (*row[:12], bool(row[12]), *row[13:15], content, raw_bytes, message, sender)
     return Entry(*columns)
 
 

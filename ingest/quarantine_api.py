@@ -68,6 +68,7 @@ class EntryModel(BaseModel):
 
     id: str
     device: str
+    sender: str  # whose message it is: a gateway speaks for other devices
     protocol: str
     transport: str
     source: str
@@ -248,7 +249,7 @@ def _shown(entry: Entry) -> EntryModel:
     return EntryModel(
         id=str(entry.id), device=entry.device, protocol=entry.protocol, transport=entry.transport,
         source=entry.source, type=entry.type, type_version=entry.type_version, code=entry.code, detail=entry.detail,
-        record=entry.record, field=entry.field, time=entry.received_ns, replayed=entry.replayed_ns,
+        record=entry.record, field=entry.field, sender=entry.sender, time=entry.received_ns, replayed=entry.replayed_ns,
         raw_base64=b64encode(raw).decode(), raw_bytes=entry.raw_bytes, raw_truncated=len(raw) < entry.raw_bytes,
     )  # fmt: skip
 

@@ -119,6 +119,23 @@ class RateLimits:
             all_of_us.take((1, 1, size))
         return ADMITTED
 
+    def take_part(self, whose: Whose, own: Bands | None, readings: int) -> Wait:
+        """Take the tokens for a device's readings in a message of another that was let in; no token of its tenant.
+
+        What it takes of its tenant's is a debt, as the rest of any message.
+        """
+        bands = self._device if own is None else own
+        if not bands and not self._own.get(whose[0], self._tenant):
+            return ADMITTED
+        now_s = self._now_s()
+        with self._lock:
+            mine = self._bucket(whose, bands, now_s)
+            if wait_s := mine.wait_s(now_s, 0):
+                return Wait(wait_s, "device")
+            mine.take((readings, 1, 0))
+            self._tenant_bucket(whose[0], now_s).take((readings, 0, 0))
+        return ADMITTED
+
     def charge(self, whose: Whose, own: Bands | None, readings: int) -> None:
         """Take the tokens for all readings of a message that was let in; its first is paid."""
         bands = self._device if own is None else own

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingest.batches import route
+from ingest.division import Again
 from ingest.gate import Known
 from ingest.intake import Sorted
 from ingest.message import Message
@@ -167,14 +168,13 @@ class Replayer:
         """
         before: int | None = None
         while page := self._ports.quarantine.page(selection, before=before, limit=REHEARSED):
-            found = self._ports.gate.find({entry.device for entry in page if entry.device})
+            found = self._ports.gate.find(_named_in(page))
             if found.unanswered:
                 raise PeerUnavailable("the registry is away")
             for _message, group in groupby(page, key=lambda entry: entry.message):
                 of_message = list(group)
                 by_id = {entry.id: entry for entry in of_message}
-                device = _as_accepted(found.known.get(of_message[0].device), of_message[0])
-                for id_, each in self._again(of_message, device):
+                for id_, each in self._again(of_message, found.known, _as_accepted):
                     yield _rehearsed(by_id[id_], each)
             before = page[-1].id
 
@@ -195,7 +195,7 @@ class Replayer:
         Holds one message at a time.
         """
         waiting = [entry for entry in entries if entry.replayed_ns is None]
-        found = self._ports.gate.find({entry.device for entry in waiting if entry.device})
+        found = self._ports.gate.find(_named_in(waiting))
         if found.unanswered:
             raise PeerUnavailable("the registry is away; nothing was replayed")
         total, batch = Replayed(0, []), _Batch()
@@ -205,19 +205,30 @@ class Replayer:
             if tried and time.monotonic() > deadline_s:
                 stop = of_message[0].id
                 break
-            for id_, each in self._again(of_message, _as_then(found.known.get(of_message[0].device), of_message[0])):
+            for id_, each in self._again(of_message, found.known, _as_then):
                 batch.add(id_, each)
                 if batch.is_full:
                     total, batch = self._commit(total, batch), _Batch()
         return self._commit(total, batch), stop
 
-    def _again(self, entries: list[Entry], device: Known | None) -> Iterator[tuple[int, _Again]]:
-        """Sort a message again and give what each of its entries stands for."""
+    def _again(
+        self, entries: list[Entry], known: Mapping[str, Known], judge: Callable[[Known | None, Entry], Known | None]
+    ) -> Iterator[tuple[int, _Again]]:
+        """Sort a message again and give what each of its entries stands for; `judge` tells what a device is now."""
         try:
             whole = self._ports.quarantine.get(entries[0].id, tenant=entries[0].tenant)
         except NotFound:  # discarded since the page was read
             return
-        found = self._sort(whole, device)
+        sender = judge(known.get(whole.sender), entries[0])
+        foreign = [entry for entry in entries if entry.device != entry.sender]
+        if sender is None and foreign:  # it is gone; what it said of others is not
+            own = [entry for entry in entries if entry.device == entry.sender]
+            yield from self._again(own, known, judge) if own else ()
+            entries, sender = foreign, Known(whole.sender, whole.tenant, True, None, True, (), 0.0)
+        owners = {entry.record: judge(known.get(entry.device), entry) for entry in foreign}
+        records = {entry.record for entry in entries}
+        again = Again(owners, None if None in records else records, self._checker_of)
+        found = self._sort(whole, sender, again)
         parts = found if isinstance(found, Failure) else _Parts(found)
         for entry in entries:
             yield entry.id, _choose(replace(entry, raw=whole.raw), parts)
@@ -239,20 +250,24 @@ class Replayer:
         if readings:
             self._ports.commit.append(readings)
 
-    def _sort(self, entry: Entry, device: Known | None) -> Sorted | Failure:
+    def _sort(self, entry: Entry, device: Known | None, again: Again) -> Sorted | Failure:
         if entry.raw is None or entry.raw_bytes > len(entry.raw):
             return Failure(entry.id, "too_large", f"only the head of its {entry.raw_bytes} bytes was kept")
         if device is None:
-            return Failure(entry.id, "unknown_device", f"no device {entry.device}")
+            return Failure(entry.id, "unknown_device", f"no device {entry.sender}")
         if (code := _bar(entry, device)) is not None:
-            return Failure(entry.id, code, f"{entry.device} is no sender of this now")
+            return Failure(entry.id, code, f"{entry.sender} is no sender of this now")
         if _is_of_the_store(entry):
             return _read_reading(entry)
         protocol = self._protocols.get(entry.protocol)
         if protocol is None:
             return Failure(entry.id, "unsupported", f"no protocol {entry.protocol!r}")
         message = Message(device, protocol, entry.raw, entry.received_ns, entry.transport, entry.source)
-        return self._ports.intake.sort(message, self._checker_of(device))
+        return self._ports.intake.sort(message, self._checker_of(device), again)
+
+
+def _named_in(entries: Iterable[Entry]) -> set[str]:
+    return {device for entry in entries for device in (entry.device, entry.sender) if device}
 
 
 def _rehearsed(entry: Entry, again: _Again) -> Rehearsed:
@@ -276,7 +291,7 @@ def _as_then(device: Known | None, entry: Entry) -> Known | None:
 def _as_accepted(device: Known | None, entry: Entry) -> Known | None:
     """Give the device as it will be once somebody registers or accepts it."""
     if device is None and entry.code == "unknown_device":
-        return Known(entry.device, entry.tenant, True, None, False, (), 0.0)
+        return Known(entry.sender, entry.tenant, True, None, False, (), 0.0)
     then = _as_then(device, entry)
     return then._replace(is_held=False) if then is not None else None
 
@@ -337,7 +352,7 @@ def _choose(entry: Entry, found: _Parts | Failure) -> _Again:
 
 def _raw_of(entry: Entry) -> RawMessage:
     return RawMessage(
-        entry.device, entry.protocol, entry.transport, entry.raw or b"", entry.received_ns, entry.source,
+        entry.sender, entry.protocol, entry.transport, entry.raw or b"", entry.received_ns, entry.source,
         entry.tenant, entry.type, entry.type_version,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from chassis import logs
@@ -68,6 +69,10 @@ class Reports:
     def note_all_seen(self, received_ns: dict[str, int]) -> None:
         """Note for many devices when they last sent something over MQTT."""
         self._mqtt.update(received_ns)
+
+    def note_children(self, device_ids: Iterable[str], received_ns: int, *, by_mqtt: bool) -> None:
+        """Note devices that another one spoke for."""
+        (self._mqtt if by_mqtt else self._http).update(dict.fromkeys(device_ids, received_ns))
 
     def note_deed(self, entry: AuditEntry) -> None:
         """Note what an operator did, for the audit."""

@@ -18,7 +18,7 @@ from ingest.children import Children
 from ingest.framing import Batch, Verdict
 from ingest.intake import Sorted
 from ingest.message import Message
-from ingest.ports import Ports, to_refused
+from ingest.ports import Ports, report_parts, to_refused
 from ingest.protocols import Protocol
 from ingest.quarantine import WAITS, Item, Kept, Refused
 from ingest.rates import LIMITED
@@ -55,6 +55,7 @@ class IngestService:
             TooManyRequests: the device is over its rate; or all of it would have to be quarantined, but the device's
                 share is full; refused.
             Unavailable: nothing was kept.
+            PeerUnavailable: it names devices that are not known here, and the registry is away; nothing was kept.
         """
         checker = self._ports.gate.checker_of(message.device)
         rates, rate, whose = self._ports.rates, checker.rate if checker else None, message.whose
@@ -66,7 +67,7 @@ class IngestService:
         readings = self._ports.intake.read(message, checker)
         found = self._ports.intake.sort(message, checker) if readings is None else Sorted(readings)
         if rates.is_on or rate is not None:
-            rates.charge(whose, rate, found.count)
+            rates.charge(whose, rate, found.own_count(message.device.id) if found.devices else found.count)
         if not found.is_readable and found.items[0].code == "too_large":
             raise TooLarge(found.items[0].detail)
         refused = to_refused(message, checker, found)
@@ -74,6 +75,8 @@ class IngestService:
         is_kept = not kept or kept[0].state == "kept"
         if not is_kept and not found.readings:
             raise TooManyRequests(not_kept(found.items[0]).detail, retry_after_s=60, code="quarantine_full")
+        if found.devices or found.trespasses:
+            report_parts(self._ports.reports, message, found)
         self._note_use(message, found.count)
         self._count(message.protocol.name, "accepted", len(found.readings))
         self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))

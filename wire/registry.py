@@ -143,9 +143,10 @@ class DeviceCreated(DeviceView):
 
 
 class DeviceDetail(DeviceView):
-    """A device with its credentials, without secrets."""
+    """A device with its credentials, without secrets, and its external names."""
 
     credentials: list[CredentialView]
+    names: list[str] = []
 
 
 class DevicePage(BaseModel):

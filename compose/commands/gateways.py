@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from typing import Any, get_args
+from urllib.parse import urlencode
 
 from compose import tables
 from compose.client import add_group, connect, finish, pages, path
 from compose.commands.finding import to_tags
 from wire.gateways import GatewayRules
 
-COLUMNS = ("id", "type", "state", "online", "last_seen", "since", "tags")
+COLUMNS = ("id", "type", "state", "online", "last_seen", "since", "tags", "names")
 POLICIES = get_args(GatewayRules.model_fields["children"].annotation)
 
 
@@ -37,6 +38,11 @@ def configure(commands: Any) -> None:
     move.add_argument("id")
     move.add_argument("--to", required=True, metavar="GATEWAY")
     finish(move, _move)
+    name = actions.add_parser("name", help="let a device be known by a name that a protocol has for it")
+    name.add_argument("id")
+    name.add_argument("name", help="with its scheme, such as 'spb:Plant A/Line 1/Pump 7'")
+    name.add_argument("--remove", action="store_true", help="take the name away")
+    finish(name, _name)
     release = actions.add_parser("release", help="take a device away from its gateway; it stays registered")
     release.add_argument("id")
     finish(release, _release)
@@ -67,6 +73,14 @@ def _list(given: argparse.Namespace) -> int:
 
 def _move(given: argparse.Namespace) -> int:
     return _print(given, connect(given).call("PUT", path("devices", given.id, "parent"), {"gateway": given.to}))
+
+
+def _name(given: argparse.Namespace) -> int:
+    peer, where = connect(given), path("devices", given.id, "names")
+    if given.remove:
+        peer.call("DELETE", f"{where}?{urlencode({'name': given.name})}")
+        return _print(given, {"names": peer.call("GET", path("devices", given.id))["names"]})
+    return _print(given, peer.call("POST", where, {"name": given.name}))
 
 
 def _release(given: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Tables of gateways: their rules, and which device is seen through which."""
+"""Tables of gateways: their rules, which device is seen through which, and what protocols call devices."""
 
 from __future__ import annotations
 
@@ -34,4 +34,17 @@ CHILDREN = Table(
     _of_device("device"),
     _of_device("gateway"),
     Index("children_by_gateway", "tenant", "gateway", "device"),
+)
+
+NAMES = Table(
+    "external_names",
+    METADATA,
+    Column("tenant", String(64), nullable=False),
+    Column("gateway", String(64), nullable=False),  # that the device is seen through; itself if through none
+    Column("name", String(256), nullable=False),  # with its scheme, as wire.external takes it
+    Column("device", String(64), nullable=False),
+    Column("since_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "gateway", "name"),
+    _of_device("device"),
+    Index("external_names_by_device", "tenant", "device", "name"),
 )

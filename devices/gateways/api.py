@@ -18,6 +18,10 @@ from wire.gateways import (
     ChildrenAdmitted,
     ChildView,
     GatewayRules,
+    NameGiven,
+    NameList,
+    NamesTold,
+    NamesWanted,
     Parent,
     ParentView,
 )
@@ -32,7 +36,15 @@ class Gateways(Protocol):
     def children(self, tenant: str, gateway: str, after: str, limit: int) -> list[ChildView]: ...
     def parent(self, tenant: str, device: str) -> str | None: ...
     def set_parent(self, tenant: str, device: str, gateway: str | None, who: Who) -> None: ...
-    def admit(self, gateway: str, ids: Sequence[str]) -> dict[str, str]: ...
+    def admit(self, gateway: str, ids: Sequence[str], names: Sequence[str] = ()) -> ChildrenAdmitted: ...
+
+
+class Names(Protocol):
+    """External names; see `devices.gateways.names.NameStore`."""
+
+    def add(self, tenant: str, device: str, name: str, who: Who) -> list[str]: ...
+    def remove(self, tenant: str, device: str, name: str, who: Who) -> None: ...
+    def tell(self, device: str, after: str) -> NamesTold: ...
 
 
 class ChildQuery(Model):
@@ -42,15 +54,27 @@ class ChildQuery(Model):
     cursor: Text = ""
 
 
-def add_routes(api: Api, gateways: Gateways) -> None:
+class NameQuery(Model):
+    """Which name."""
+
+    name: str
+
+
+def add_routes(api: Api, gateways: Gateways, names: Names) -> None:
     """Declare the routes."""
     _add_rules(api, gateways)
     _add_parents(api, gateways)
+    _add_names(api, names)
 
     @api.route("POST", "/internal/children:admit", "service", callers=("ingest",), body=ChildAdmission)
     def admit(call: Call) -> ChildrenAdmitted:
         """Register children that a gateway named and nobody knows, as its rules say."""
-        return ChildrenAdmitted(refused=gateways.admit(call.body.gateway, call.body.children))
+        return gateways.admit(call.body.gateway, call.body.children, call.body.names)
+
+    @api.route("POST", "/internal/names:list", "service", callers=("ingest",), body=NamesWanted)
+    def tell(call: Call) -> NamesTold:
+        """Tell what a sender may call devices."""
+        return names.tell(call.body.device, call.body.after)
 
 
 def _add_rules(api: Api, gateways: Gateways) -> None:
@@ -88,6 +112,18 @@ def _add_parents(api: Api, gateways: Gateways) -> None:
     def delete_parent(call: Call) -> None:
         """Take a device away from its gateway; it stays registered."""
         gateways.set_parent(call.actor.tenant, _id(call), None, who(call))
+
+
+def _add_names(api: Api, names: Names) -> None:
+    @api.route("POST", DEVICE + "/names", "operator", body=NameGiven, answers={200: NameList})
+    def add_name(call: Call) -> NameList:
+        """Let a device be known by an external name, too."""
+        return NameList(names=names.add(call.actor.tenant, _id(call), call.body.name, who(call)))
+
+    @api.route("DELETE", DEVICE + "/names", "operator", query=NameQuery, answers={204: None})
+    def remove_name(call: Call) -> None:
+        """Take an external name away from a device."""
+        names.remove(call.actor.tenant, _id(call), call.query.name, who(call))
 
 
 def _id(call: Call) -> str:

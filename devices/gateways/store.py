@@ -13,11 +13,12 @@ from devices.database.tables import DEVICES, PRESENCE
 from devices.database.tables_enrolment import ORIGINS
 from devices.database.tables_gateways import CHILDREN, GATEWAYS
 from devices.gateways.adoption import adopt, read_rooms
+from devices.gateways.names import add_names, find_named, find_verbatim, follow, make_ids, names_of
 from devices.gateways.rules import Room, judge
 from devices.rows import Deed, NewDevice, Who
 from devices.store import add_devices
 from wire.errors import Conflict, NotFound
-from wire.gateways import ChildView, GatewayRules
+from wire.gateways import ChildrenAdmitted, ChildView, GatewayRules
 
 
 class GatewayStore:
@@ -61,7 +62,9 @@ class GatewayStore:
         with self._database.read() as connection:
             _demand_device(connection, tenant, gateway)
             rows = connection.execute(query.where(mine).order_by(CHILDREN.c.device).limit(limit)).mappings()
-            return [_to_view(row) for row in rows]
+            views = [_to_view(row) for row in rows]
+            named = names_of(connection, tenant, [view.id for view in views])
+        return [view.model_copy(update={"names": named.get(view.id, [])}) for view in views]
 
     def parent(self, tenant: str, device: str) -> str | None:
         """Give the gateway that a device is seen through.
@@ -86,7 +89,7 @@ class GatewayStore:
         Raises:
             NotFound: no such device or gateway.
             Conflict: the parent is no gateway, the device is one, or its id or the number of children is beyond the
-                gateway's rules.
+                gateway's rules; or the gateway means another device by one of its names.
         """
         with self._database.write() as transaction:
             if _demand_device(transaction, tenant, device)["gateway"] and gateway is not None:
@@ -98,30 +101,55 @@ class GatewayStore:
             if gateway is not None:
                 _demand_gateway(transaction, tenant, gateway)
                 adopt(transaction, tenant, {device: gateway})
+            follow(transaction, tenant, device, gateway)
             transaction.changed("device", [device])
             transaction.audit([Deed(who, "child.move", device, {"from": old, "to": gateway})])
 
-    def admit(self, gateway: str, ids: Sequence[str]) -> dict[str, str]:
+    def admit(self, gateway: str, ids: Sequence[str], names: Sequence[str] = ()) -> ChildrenAdmitted:
         """Register the children that a gateway's rules let in, those it holds as held; give the codes of the others.
 
-        Ids that are taken are in neither: who asks looks them up and sees whose they are.
+        Ids that are taken are in neither: who asks looks them up and sees whose they are. Each name that is not
+        refused stands for an id: that of the child it was given to before, or of one that is registered for it.
         """
         with self._database.write() as transaction:
             row = transaction.execute(select(DEVICES).where(DEVICES.c.id == gateway)).mappings().first()
             if row is None or row["state"] != "active" or not row["gateway"]:
-                return dict.fromkeys(ids, "identity_mismatch")
+                return ChildrenAdmitted(refused=dict.fromkeys([*ids, *names], "identity_mismatch"))
             tenant = row["tenant"]
             rules = _read_rules(transaction, tenant, gateway)
             taken = set(transaction.execute(select(DEVICES.c.id).where(DEVICES.c.id.in_(ids))).scalars())
             unknown = [child for child in dict.fromkeys(ids) if child not in taken]
-            fresh, refused = judge(rules, unknown, _count(transaction, tenant, gateway))
+            named, made = _look_up(transaction, (tenant, gateway), names, unknown)
+            wanted = [*unknown, *made]
+            fresh, refused = judge(rules, wanted, _count(transaction, tenant, gateway)) if wanted else ([], {})
             if fresh:
                 _register(transaction, tenant, gateway, _described(rules, fresh, gateway))
-        return refused
+            given = {made[child]: child for child in fresh if child in made}
+            add_names(transaction, (tenant, gateway), given, _who(gateway, tenant))
+        return ChildrenAdmitted(
+            refused={made.get(child, child): code for child, code in refused.items()}, named=named | given
+        )
+
+
+def _look_up(
+    transaction: Write, at: tuple[str, str], names: Sequence[str], ids: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Give the ids of known names, and the names of those ids that are made for the others."""
+    wanted = list(dict.fromkeys(names))
+    named = find_named(transaction, *at, wanted)
+    verbatim = find_verbatim(transaction, *at, [name for name in wanted if name not in named])
+    add_names(transaction, at, verbatim, _who(at[1], at[0]))
+    named |= verbatim
+    made = make_ids(transaction, (name for name in wanted if name not in named), ids)
+    return named, {id_: name for name, id_ in made.items()}
+
+
+def _who(gateway: str, tenant: str) -> Who:
+    return Who(f"device:{gateway}", tenant=tenant)
 
 
 def _register(transaction: Write, tenant: str, gateway: str, devices: list[NewDevice]) -> None:
-    add_devices(transaction, devices, Who(f"device:{gateway}", tenant=tenant), "device.found")
+    add_devices(transaction, devices, _who(gateway, tenant), "device.found")
     origin = {"tenant": tenant, "source": f"gateway:{gateway}", "nonce": None, "hardware": "{}"}
     rows = [origin | {"device": device.id, "time_ns": transaction.now_ns} for device in devices]
     transaction.execute(insert(ORIGINS), rows)

@@ -13,6 +13,7 @@ from devices.database.tables import DEVICES, OPERATORS, TENANTS, TOKENS
 from devices.database.tables_control import COMMANDS, TWIN_HISTORY
 from devices.database.tables_finding import GROUP_MEMBERS
 from devices.database.tables_gateways import CHILDREN
+from devices.gateways.names import follow
 from devices.presence import journal
 from devices.rows import Deed, Who
 from wire.devices import TENANT
@@ -142,6 +143,7 @@ def _part(transaction: Write, tenant: str, device_id: str) -> None:
     child = transaction.execute(select(CHILDREN.c.device).where(speaks_for).limit(1)).scalar()
     if child is not None:
         raise Conflict(f"device {device_id} speaks for children, for one {child}", code="gateway_has_children")
+    follow(transaction, tenant, device_id, None)
     for table in (GROUP_MEMBERS, CHILDREN):
         mine = and_(table.c.tenant == tenant, table.c.device == device_id)
         transaction.execute(delete(table).where(mine))

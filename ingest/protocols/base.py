@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from wire.devices import DeviceType
@@ -30,7 +30,10 @@ class Fault:
 
 @dataclass(slots=True)
 class Record:
-    """One decoded reading, before it is known by whom and whether its device type agrees."""
+    """One decoded reading, before it is known by whom and whether its device type agrees.
+
+    Where a message names several devices, no two of its records have the same `index`.
+    """
 
     index: int
     fields: dict[str, FieldValue]
@@ -41,7 +44,7 @@ class Record:
     tags: dict[str, str] = field(default_factory=dict)
     boot_id: str | None = None
     seq: int | None = None
-    device: str | None = None  # external id, only of protocols that name children
+    device: str | None = None  # external name with its scheme (`wire.external`), as sent; None: the sender itself
 
 
 @dataclass(slots=True)
@@ -62,6 +65,10 @@ class Context:
     content_type: str = ""
     topic: str = ""
     transport: str = "http"  # or "mqtt"
+    is_gateway: bool = False  # the sender may speak for others
+    # External names that stand for a device the sender may speak for: ask with `in`, and let what it raises pass.
+    # Not all of them may be used at the end: a device may be disabled, a rate limit reached.
+    names: Container[str] = frozenset()
 
 
 Decoder = Callable[[bytes, Context], Decoded]

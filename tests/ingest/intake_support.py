@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ingest.division import Division
 from ingest.field_types import FieldTypes
 from ingest.gate import Gate
 from ingest.intake import Intake
@@ -21,6 +22,7 @@ from ingest.reports import Reports
 from ingest.service import IngestService
 from wire.devices import TENANT, CredentialRecord, DeviceIdentity, DeviceType, type_key
 from wire.errors import NotFound, PeerUnavailable
+from wire.external import to_device_id
 
 SECRET = "s" * 43
 SHARED = Path(__file__).parents[3] / "shared/fixtures"
@@ -46,6 +48,7 @@ class FakeRegistry:
         self.lookups_fail = False
         self.oldest = 0
         self.rules = "auto"  # for children nobody knows: auto, hold, or the code that refuses them
+        self.names: dict[tuple[str, str], str] = {}  # (gateway or device itself, external name) -> device
         self.calls: list[str] = []
         self.seen: dict[str, int] = {}
         self.seen_by_mqtt: dict[str, int] = {}
@@ -105,7 +108,25 @@ class FakeRegistry:
         for child in body["children"] if not codes else ():
             state = "held" if self.rules == "hold" else "active"
             self.put(DeviceIdentity(id=child, state=state, parent=body["gateway"]))
-        return {"refused": codes}
+        named = {name: self._name(body["gateway"], name) for name in body["names"]}
+        codes |= {name: self.rules for name, device in named.items() if device is None}
+        return {"refused": codes, "named": {name: device for name, device in named.items() if device is not None}}
+
+    def _name(self, gateway: str, name: str) -> str | None:
+        if (gateway, name) not in self.names and self.rules in ("auto", "hold"):
+            device = to_device_id(name)
+            state = "held" if self.rules == "hold" else "active"
+            self.put(DeviceIdentity(id=device, state=state, parent=gateway))
+            self.name(name, device, gateway)
+        return self.names.get((gateway, name))
+
+    def name(self, name: str, device: str, gateway: str | None = None) -> None:
+        self.names[gateway or device, name] = device
+        self._change("devices", gateway or device)
+
+    def _names_list(self, path: str, body: Any) -> Any:
+        mine = {name: device for (gateway, name), device in self.names.items() if body["device"] in (gateway, device)}
+        return {"names": mine, "revision": self.revision}
 
     def _seen(self, path: str, body: Any) -> None:
         self.seen |= body["devices"]
@@ -155,7 +176,7 @@ class World:
         rates = RateLimits()
         self.gate = Gate(self.registry, rates.limit_tenants)
         self.reports = Reports(self.registry)
-        intake = Intake(self.field_types)
+        intake = Intake(self.field_types, Division(self.gate, rates))
         self.ports = ports = Ports(self.gate, intake, self.commit, self.quarantine, self.reports, rates)
         self.service = IngestService(ports, protocols or served_by("json"))
         self.replayer = Replayer(ports, PROTOCOLS)
