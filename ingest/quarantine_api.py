@@ -68,7 +68,6 @@ class EntryModel(BaseModel):
 
     id: str
     device: str
-    sender: str  # whose message it is: a gateway speaks for other devices
     protocol: str
     transport: str
     source: str
@@ -83,6 +82,7 @@ class EntryModel(BaseModel):
     raw_base64: str
     raw_bytes: int
     raw_truncated: bool
+    sender: str  # whose message it is: a gateway speaks for other devices
 
 
 class EntryPage(BaseModel):

@@ -132,6 +132,18 @@ def test_settings_name_the_installation_as_they_do_for_up(
     assert json.loads(capsys.readouterr().out.partition("\n")[2])["data"] == f"{tmp_path}/there"
 
 
+def test_device_is_named_and_a_name_taken_away(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "spb:Plant A/Line 1/Pump+#7 \u00fc"
+    gateway.answers["POST /v1/devices/d1/names"] = {"names": [name]}
+    gateway.answers["DELETE /v1/devices/d1/names?name=spb%3APlant+A%2FLine+1%2FPump%2B%237+%C3%BC"] = None
+    gateway.answers["GET /v1/devices/d1"] = DEVICE | {"names": []}
+
+    assert run(gateway, "gateway", "name", "d1", name) == 0
+    assert gateway.body() == {"name": name}
+    assert name in capsys.readouterr().out
+    assert run(gateway, "gateway", "name", "d1", name, "--remove") == 0
+
+
 def test_device_update_sends_only_what_was_said(gateway: Gateway) -> None:
     gateway.answers["PATCH /v1/devices/d1"] = DEVICE
 

@@ -17,14 +17,22 @@ VIEWER, OPERATOR = ({"Authorization": f"Bearer {role}-token", "Accept": "text/ht
 HOSTILE = "\"><img src=x onerror=alert(1)>'{{7*7}}</script>"
 CREDENTIAL = {"id": "c1", "label": HOSTILE, "created": "2026-01-02T03:04:05Z", "not_before": None, "not_after": None,
               "last_used": None}  # fmt: skip
-CHILD = {"id": "a-1", "type": None, "state": "held", "tags": {"line": "1"}, "online": False, "last_seen": None}
+CHILD = {
+    "id": "a-1",
+    "type": None,
+    "state": "held",
+    "tags": {"line": "1"},
+    "online": False,
+    "last_seen": None,
+    "names": ["tb:child <b>1</b>"],
+}
 URL = "/devices/gw-1/access"
 
 
 @pytest.fixture
 def platform() -> Platform:
     made = demo()[0]
-    made.devices["gw-1"] = device("gw-1", gateway=True, credentials=[CREDENTIAL])
+    made.devices["gw-1"] = device("gw-1", gateway=True, credentials=[CREDENTIAL], names=[f"tb:{HOSTILE}"])
     made.devices["a-1"] = device("a-1", credentials=[])
     made.children = [CHILD]
     return made
@@ -34,7 +42,17 @@ def test_page_shows_state_credentials_and_children(client) -> None:
     page = client.get(URL, headers=OPERATOR)
 
     assert page.status_code == 200
-    for text in ("active", "c1", "never used", "a-1", "held", "are held", "Retire"):
+    for text in (
+        "active",
+        "c1",
+        "never used",
+        "a-1",
+        "held",
+        "are held",
+        "Retire",
+        "tb:child &lt;b&gt;1",
+        "tb:&#34;&gt;",
+    ):
         assert text in page.text, text
     assert HOSTILE not in page.text
 
