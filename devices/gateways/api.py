@@ -57,7 +57,7 @@ class ChildQuery(Model):
 class NameQuery(Model):
     """Which name."""
 
-    name: str
+    name: str = ""
 
 
 def add_routes(api: Api, gateways: Gateways, names: Names) -> None:
