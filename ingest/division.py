@@ -75,7 +75,9 @@ class Division:
                 decoded.is_unreadable,
             )
         owners = again.owners if again is not None else {}
-        names = {record.device for record in decoded.records if record.device is not None and record.index not in owners}
+        names = {
+            record.device for record in decoded.records if record.device is not None and record.index not in owners
+        }
         named = self.children.find_named(message.device, names, may_admit=may_admit) if names else Named()
         parts = _sort_out(message.device, decoded, named, owners)
         if again is None and may_admit:
@@ -100,7 +102,7 @@ class Division:
             part.code, part.detail = "rate_limited", wait.in_words()
 
 
-def _sort_out(sender: Known, decoded: Decoded, named: Named, owners: Mapping[int, Known | None]) -> list[Part]:
+def _sort_out(sender: Known, decoded: Decoded, named: Named, owners: Mapping[int | None, Known | None]) -> list[Part]:
     own = Part(sender)
     parts: dict[tuple[str, str], Part] = {(sender.id, ""): own}
     places: dict[int, Part] = {}
