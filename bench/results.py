@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent / "results"
+ELSEWHERE = "BENCH_RESULTS"  # names another folder: short runs are not to be published
 PAGE = FOLDER.parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- from bench/results -->\n", "<!-- end -->\n"
 
@@ -45,10 +46,11 @@ def conditions() -> dict[str, Any]:
 
 def save(name: str, before: dict[str, Any], figures: dict[str, Any], lines: Sequence[Line] = ()) -> None:
     """Write the figures of one script, with the conditions as they were before it ran."""
-    FOLDER.mkdir(exist_ok=True)
+    folder = Path(os.environ.get(ELSEWHERE, FOLDER))
+    folder.mkdir(exist_ok=True)
     kept = {"conditions": before | {"load_after": round(os.getloadavg()[0], 1)}, "figures": figures}
     kept |= {"lines": [line._asdict() for line in lines]}
-    (FOLDER / f"{name}.json").write_text(json.dumps(kept, indent=2) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def table(folder: Path = FOLDER) -> str:
