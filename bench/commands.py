@@ -26,10 +26,11 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import footprint  # noqa: E402
+import load  # noqa: E402
 import paho.mqtt.client as mqtt  # noqa: E402
 import results  # noqa: E402
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
-from registry import PART, TOKEN, Client, new_device  # noqa: E402
+from registry import PART, TOKEN, new_device  # noqa: E402
 
 from devices.database.engine import Database  # noqa: E402
 from devices.database.schema import migrate  # noqa: E402
@@ -77,10 +78,10 @@ def broker(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def registry(folder: Path, mqtt_port: int, workers: int) -> Iterator[tuple[Client, int]]:
+def registry(folder: Path, mqtt_port: int, workers: int) -> Iterator[tuple[load.Caller, int]]:
     """Run the devices service; give a client and the session of its processes."""
     port = footprint.free_port()
-    own = {"DATA": folder, "PORT": port, "PROCESSES": workers, "OPERATOR_TOKEN": TOKEN, "SERVICE_TOKEN": "s",
+    own = {"DATA": folder, "PORT": port, "WORKERS": workers, "OPERATOR_TOKEN": TOKEN, "SERVICE_TOKEN": "s",
            "BROKER": f"127.0.0.1:{mqtt_port}", "BROKER_PASSWORD": "x", "CONTROL_PASSWORD": "x",
            "LOG_LEVEL": "warning"}  # fmt: skip
     environ = os.environ | {f"HEADWATER_{name}": str(value) for name, value in own.items()}
@@ -88,7 +89,7 @@ def registry(folder: Path, mqtt_port: int, workers: int) -> Iterator[tuple[Clien
     process = subprocess.Popen(argv, env=environ, start_new_session=True)
     try:
         footprint.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield Client(f"http://127.0.0.1:{port}"), process.pid
+        yield load.Caller(("127.0.0.1", port), TOKEN), process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
@@ -114,7 +115,7 @@ class Watch:
         return sum(map(footprint.pss_mb, footprint.sessions()[self._session]))
 
 
-def measure(client: Client, fleet: Fleet, devices: int, session: int) -> dict[str, float]:
+def measure(client: load.Caller, fleet: Fleet, devices: int, session: int) -> dict[str, float]:
     """Send one command to all; give seconds and MB."""
     ask = lambda path: json.loads(client.ask("GET", path))  # noqa: E731 - said once
     fleet.come(devices)

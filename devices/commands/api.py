@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from flask import Response, request
 from pydantic import Field
 
 from chassis.bodies import read_body
+from chassis.gathering import Gathering
 from chassis.reach import Reaches
 from chassis.web import Api, Call, answer
 from devices.api import DEVICE, MAX_LIST, who
 from devices.commands import state as life
 from devices.commands.service import CommandVerbs, show, show_down, to_wanted
-from devices.commands.state import Command, CommandFilter
-from devices.control.door import DeviceDoor
+from devices.commands.state import Command, CommandFilter, Reply
+from devices.control.door import Claim, DeviceDoor
 from devices.query.reach import narrowed
 from devices.twins.api import OwnQuery, Wait
 from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView, Withdraw, Withdrawn
 from wire.devices import Model, Text
-from wire.errors import BadRequest
+from wire.errors import BadRequest, HeadwaterError
 
 COMMAND = "/v1/commands/<command_id>"
 WAITS = 4  # operators' waiting requests a process: each holds a thread; the others are answered at once
+TOGETHER = 500  # devices answered by one transaction: others wait for it
 KEY_CHARACTERS = 128
 REPLY = {"type": "object", "description": "state (accepted, succeeded, failed), result, error: as over MQTT"}
 
@@ -48,6 +51,12 @@ class OwnCommandQuery(Model):
     name: Text | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
     cursor: Annotated[int, Field(ge=1, le=2**62)] | None = None
+
+
+class _Said(NamedTuple):
+    claim: Claim
+    command_id: str
+    reply: Reply
 
 
 class CommandWait(Model):
@@ -133,6 +142,9 @@ def _add_one(api: Api, commands: CommandVerbs, reaches: Reaches) -> None:
 
 
 def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
+    handing_out = Gathering(partial(_hand_out, commands, door), TOGETHER)
+    keeping = Gathering(partial(_keep, commands, door), TOGETHER)
+
     @api.route("GET", "/v1/device/commands", "own", query=OwnCommandWait, answers={200: CommandsDown, 204: None})
     def get_own_commands(call: Call) -> Response:
         """Give a device what it has to do; with `wait`, as soon as there is something."""
@@ -140,7 +152,7 @@ def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None
         claim = door.read_claim(call.remote_ip, query.device)
         # For its children a gateway does not wait: they are many, and the places of those who wait are few.
         wait_s = 0 if query.device else query.wait
-        found = commands.await_work(claim.subject, partial(door.authenticate, claim), wait_s)
+        found = commands.await_work(claim.subject, partial(handing_out.ask, claim), wait_s)
         shown = CommandsDown(commands=[show_down(command) for command in found])
         return answer(shown) if found else Response(status=204)
 
@@ -149,9 +161,26 @@ def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None
     )
     def reply_to_command(call: Call) -> CommandView:
         """Take a device's reply to a command."""
-        device = door.authenticate(door.read_claim(call.remote_ip, call.query.device))
-        reply = life.read_reply(read_body(life.MAX_BYTES))
-        return show(commands.answer(device, call.path["command_id"], reply))
+        claim = door.read_claim(call.remote_ip, call.query.device)
+        return show(keeping.ask(_Said(claim, call.path["command_id"], life.read_reply(read_body(life.MAX_BYTES)))))
+
+
+def _hand_out(
+    commands: CommandVerbs, door: DeviceDoor, claims: Sequence[Claim]
+) -> Sequence[list[Command] | HeadwaterError]:
+    """Give those that are let in what they have to do."""
+    let_in = door.authenticate_all(claims)
+    found = iter(commands.hand_out([each for each in let_in if not isinstance(each, HeadwaterError)]))
+    return [each if isinstance(each, HeadwaterError) else next(found) for each in let_in]
+
+
+def _keep(commands: CommandVerbs, door: DeviceDoor, said: Sequence[_Said]) -> Sequence[Command | HeadwaterError]:
+    """Take the replies of those that are let in."""
+    let_in = door.authenticate_all([each.claim for each in said])
+    pairs = zip(let_in, said, strict=True)
+    replies = [(who.id, each.command_id, each.reply) for who, each in pairs if not isinstance(who, HeadwaterError)]
+    kept = iter(commands.answer_all(replies))
+    return [each if isinstance(each, HeadwaterError) else next(kept) for each in let_in]
 
 
 def _key() -> str | None:

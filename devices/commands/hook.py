@@ -12,6 +12,7 @@ from devices.commands.service import CommandVerbs, show_down
 from devices.commands.state import HandedOver, Reply
 from wire.control import CommandReply
 from wire.devices import DeviceId, Model, Text
+from wire.errors import HeadwaterError
 
 MAX_CLAIM = 500
 MAX_ROUTED = 5_000
@@ -73,7 +74,7 @@ def add_routes(api: Api, commands: CommandVerbs) -> None:
         unknown = commands.note_handed_over(left, call.body.protocol)
         told = [each for each in given if not each.is_sent]
         outcomes = commands.answer_all([(each.device, each.id, _reply(each)) for each in told])
-        unknown += [each.id for each, error in zip(told, outcomes, strict=True) if error is not None]
+        unknown += [each.id for each, got in zip(told, outcomes, strict=True) if isinstance(got, HeadwaterError)]
         return {"unknown": unknown}
 
 

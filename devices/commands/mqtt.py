@@ -63,7 +63,9 @@ class CommandTraffic:
             except HeadwaterError as error:
                 refused.append((message, error))
         outcomes = self._commands.answer_all(replies) if replies else []
-        refused += [(message, error) for message, error in zip(sources, outcomes, strict=True) if error is not None]
+        for message, outcome in zip(sources, outcomes, strict=True):
+            if isinstance(outcome, HeadwaterError):
+                refused.append((message, outcome))
         return refused
 
     def outgoing(self) -> Sequence[Outbound]:

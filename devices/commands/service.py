@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from chassis import parking
 from chassis.metrics import Counter
 from devices.commands import state as life
 from devices.commands.state import Command, CommandFilter, HandedOver, Reply, Wanted, unknown
@@ -35,7 +36,7 @@ class Commands(Protocol):
     def change(
         self, ids: Sequence[str], change: Callable[[Command, int], Command], who: Who | None = None
     ) -> dict[str, Command]: ...
-    def take(self, tenant: str, device: str, via: str) -> list[Command]: ...
+    def take(self, tenant: str, devices: Sequence[str], via: str) -> list[Command]: ...
     def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Command]: ...
     def route(self, protocol: str, devices: Sequence[str]) -> int: ...
 
@@ -85,7 +86,7 @@ class CommandVerbs:
         found = self.find(tenant, command_id)
 
         def look() -> Command | None:
-            command = self._store.find(tenant, found.id)
+            command = parking.aside(self._store.find, tenant, found.id)
             return None if command.active else command
 
         return self._bell.wait(found.device, look, wait_s) or self._store.find(tenant, found.id)
@@ -129,8 +130,8 @@ class CommandVerbs:
         """Note that nobody listened."""
         self._change(ids, life.unheard)
 
-    def answer_all(self, replies: Sequence[tuple[str, str, Reply]]) -> list[HeadwaterError | None]:
-        """Take replies (device, command, reply) in their order; for each give why it was refused, or None."""
+    def answer_all(self, replies: Sequence[tuple[str, str, Reply]]) -> list[Command | HeadwaterError]:
+        """Take replies (device, command, reply) in their order; for each give the command, or why it was refused."""
         by_id: dict[str, list[tuple[str, Reply]]] = {}
         for device, command_id, reply in replies:
             by_id.setdefault(_plain(command_id), []).append((device, reply))
@@ -141,35 +142,28 @@ class CommandVerbs:
             return command
 
         found = self._change(list(by_id), judge)
-        return [
-            None if _plain(key) in found and found[_plain(key)].device == device else unknown(key)
-            for device, key, _ in replies
-        ]
+        commands = [(device, found.get(_plain(key)), key) for device, key, _ in replies]
+        return [command if command and command.device == device else unknown(key) for device, command, key in commands]
 
-    def answer(self, device: DeviceIdentity, command_id: str, reply: Reply) -> Command:
-        """Take a device's reply.
+    def await_work(self, device_id: str, take: Callable[[], list[Command]], wait_s: float) -> list[Command]:
+        """Give what a device has to do, as soon as there is something; nothing when the time is over.
 
-        Raises:
-            NotFound: the device has no such command.
+        `take` hands it out (`hand_out`), after it has checked the device's credential: one that is disabled meanwhile
+        is sent away at once.
         """
-        error = self.answer_all([(device.id, command_id, reply)])[0]
-        if error is not None:
-            raise error
-        return self._store.find(device.tenant, command_id)
+        return self._bell.wait(device_id, lambda: take() or None, wait_s, is_own=True) or []
 
-    def await_work(self, device_id: str, let_in: Callable[[], DeviceIdentity], wait_s: float) -> list[Command]:
-        """Hand out what a device has to do, as soon as there is something; nothing when the time is over.
-
-        `let_in` checks its credential: a device that is disabled meanwhile is sent away at once.
-        """
-
-        def look() -> list[Command] | None:
-            device = let_in()
-            return self._store.take(device.tenant, device.id, "http") or None
-
-        found = self._bell.wait(device_id, look, wait_s, is_own=True) or []
-        SENT.labels("http").inc(len(found))
-        return found
+    def hand_out(self, devices: Sequence[DeviceIdentity]) -> list[list[Command]]:
+        """Hand out to devices what each has to do now, by HTTP; in one transaction for those of one tenant."""
+        mine: dict[str, set[str]] = {}
+        for device in devices:
+            mine.setdefault(device.tenant, set()).add(device.id)
+        found: dict[str, list[Command]] = {}
+        for tenant, ids in mine.items():
+            for command in self._store.take(tenant, sorted(ids), "http"):
+                found.setdefault(command.device, []).append(command)
+        SENT.labels("http").inc(sum(map(len, found.values())))
+        return [found.pop(device.id, []) for device in devices]  # of two requests of one device the first has them
 
     def route(self, protocol: str, devices: Sequence[str]) -> int:
         """Let a protocol's service send the commands of these devices; give how many are registered."""
@@ -180,7 +174,7 @@ class CommandVerbs:
         lease_ns = int(LEASE_S * NS_PER_S)
 
         def look() -> list[Command] | None:
-            return self._store.claim(protocol, limit, lease_ns) or None
+            return parking.aside(self._store.claim, protocol, limit, lease_ns) or None
 
         return self._bell.wait(ANY, look, wait_s) or []
 

@@ -17,7 +17,7 @@ from chassis.guessing import DeviceGuesses
 from chassis.tokens import hash_token
 from wire import clock, topics
 from wire.devices import CredentialRecord, DeviceIdentity, LookupResult, parse_bearer
-from wire.errors import Forbidden, Unauthorized
+from wire.errors import Forbidden, HeadwaterError, Unauthorized
 
 FLUSH_S = 1.0
 CERTIFICATE = "X-Client-Certificate"  # escaped PEM, set or taken away by the gateway
@@ -97,25 +97,41 @@ class DeviceDoor:
             TooManyRequests: the same, and there were too many of them.
             Forbidden: the device or the child is not active, or it is no child of it.
         """
-        device_id, now_ns = claim.device_id, clock.now_ns()
-        found = self._lookups.lookup([device_id]).devices if topics.is_device_id(device_id) else []
-        for device in found:
-            credential = _fitting(device.credentials, claim, now_ns)
-            if credential is None:
-                continue
-            if device.state != "active":
-                raise Forbidden(f"{device_id} is {device.state}", code="device_disabled")
-            with self._lock:
-                self._seen[device_id] = self._used[credential] = now_ns
-            return self._find_child(device, claim.child) if claim.child else device
-        self._guesses.wrong(device_id if found else "", claim.remote_ip)
-        raise Unauthorized("the device id or its credential is wrong")
+        outcome = self.authenticate_all([claim])[0]
+        if isinstance(outcome, HeadwaterError):
+            raise outcome
+        return outcome
 
-    def _find_child(self, gateway: DeviceIdentity, child_id: str) -> DeviceIdentity:
-        found = self._lookups.lookup([child_id]).devices if topics.is_device_id(child_id) else []
+    def authenticate_all(self, claims: Sequence[Claim]) -> list[DeviceIdentity | HeadwaterError]:
+        """Do so with many, by one look at the database; for each give the device, or why it was not let in."""
+        named = {each for claim in claims for each in (claim.device_id, claim.child) if topics.is_device_id(each)}
+        known = {device.id: device for device in self._lookups.lookup(sorted(named)).devices} if named else {}
+        outcomes: list[DeviceIdentity | HeadwaterError] = []
+        for claim in claims:
+            try:
+                outcomes.append(self._judge(claim, known))
+            except HeadwaterError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _judge(self, claim: Claim, known: Mapping[str, DeviceIdentity]) -> DeviceIdentity:
+        device, now_ns = known.get(claim.device_id), clock.now_ns()
+        credential = None if device is None else _fitting(device.credentials, claim, now_ns)
+        if device is None or credential is None:
+            self._guesses.wrong("" if device is None else device.id, claim.remote_ip)
+            raise Unauthorized("the device id or its credential is wrong")
+        if device.state != "active":
+            raise Forbidden(f"{device.id} is {device.state}", code="device_disabled")
+        with self._lock:
+            self._seen[device.id] = self._used[credential] = now_ns
+        return self._find_child(device, claim.child, known) if claim.child else device
+
+    def _find_child(
+        self, gateway: DeviceIdentity, child_id: str, known: Mapping[str, DeviceIdentity]
+    ) -> DeviceIdentity:
         is_allowed = not gateway.prefixes or child_id.startswith(tuple(gateway.prefixes))
-        child = next((each for each in found if each.parent == gateway.id and is_allowed), None)
-        if child is None:
+        child = known.get(child_id)
+        if child is None or child.parent != gateway.id or not is_allowed:
             text = f"gateway {gateway.id} does not speak for {child_id[:80]!r}"
             raise Forbidden(text, code="identity_mismatch", fields=["device"])
         if child.state != "active":

@@ -127,7 +127,7 @@ class Bell:
 
         Args:
             device: its id, or ANY.
-            look: asks the database; it runs in a thread when this is on an event loop.
+            look: asks the database. On an event loop it must not block: it asks in a thread, or a `Gathering`.
             wait_s: how long, in seconds.
             is_own: the device itself waits. Of one device OF_ONE_DEVICE do: the oldest goes when one more comes.
 
@@ -138,7 +138,7 @@ class Bell:
         with self._seat(device, is_own=is_own) as seat:
             while True:
                 seat.waiter = parking.waiter()  # before the look: news after it are not missed
-                found = parking.aside(look)
+                found = look()
                 left_s = deadline_s - time.monotonic()
                 if found is not None or left_s <= 0 or self._is_closed or seat.is_given_up:
                     return found

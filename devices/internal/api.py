@@ -7,6 +7,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
+from chassis import parking
 from chassis.web import Api, Call
 from devices.control.news import ANY, Waiting
 from devices.people.invitations import Invitations
@@ -79,7 +80,7 @@ def add_lookups(api: Api, lookups: Lookups, news: Waiting) -> None:
             found = lookups.changes(since)
             return found if found.reset or found.revision != since else None
 
-        return news.wait(ANY, look, call.query.wait) or Changes(revision=since)
+        return news.wait(ANY, lambda: parking.aside(look), call.query.wait) or Changes(revision=since)
 
     @api.route("GET", "/internal/directory", "service", callers=("dashboard",), query=DirectoryQuery)
     def directory(call: Call) -> dict[str, Any]:

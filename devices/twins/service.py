@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from chassis import parking
 from chassis.metrics import Counter
 from devices.control.news import Bell
 from devices.rows import Who
@@ -101,7 +102,7 @@ class TwinVerbs:
             twin = self._store.find(device.tenant, device.id)
             return twin if twin.desired_version != since else None
 
-        return self._bell.wait(device_id, look, wait_s, is_own=True)
+        return self._bell.wait(device_id, lambda: parking.aside(look), wait_s, is_own=True)
 
     def history(self, tenant: str, device: str, part: Part | None, cursor: str, limit: int) -> list[TwinChange]:
         """Give changes of a twin, newest first, after the place that a cursor names.
