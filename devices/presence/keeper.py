@@ -18,6 +18,7 @@ OVERDUE_S = 2.0  # how often connected devices are looked at that their types ex
 TRUSTED_GAP_NS = 14 * NS_PER_S  # 20 s less a beat and a margin
 RETURN_NS = 60 * NS_PER_S  # how long devices may take to come back after the platform was away
 SHORT_NS = 10 * NS_PER_S  # a bridge that is away for less delays what it carries and hides nothing
+LEFT_NS = 600 * NS_PER_S  # one that is away for longer may have been taken away: it excuses no silence any more
 
 
 class Marks(Protocol):
@@ -46,11 +47,14 @@ class Keeper:
         self._on_connect = on_connect
         self._beat_at_s = self._overdue_at_s = 0.0
         self._bridges_away: dict[str, int] = {}  # since when
+        self._carried_ns = 0  # newest message that a bridge carried, as far as this process was told
         self.arrived: Callable[[Sequence[str]], None] = lambda _ids: None  # told who came to the broker
 
     def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None:
         """Take arrival times of telemetry; `by_mqtt` = all of it came through the bridge."""
         now_ns = clock.now_ns()
+        if by_mqtt:
+            self._carried_ns = max([self._carried_ns, *seen_ns.values()])
         kind: presence.Kind = "seen_mqtt" if by_mqtt else "seen"
         self.apply([Evidence(kind, device, min(at_ns, now_ns)) for device, at_ns in seen_ns.items() if at_ns > 0])
 
@@ -93,13 +97,20 @@ class Keeper:
         self._marks.disconnect_all(lambda key, mark: presence.judge(mark, Evidence("disconnected", key, now_ns)))
 
     def note_bridge(self, name: str, at_ns: int, *, is_here: bool) -> None:
-        """Take the news that a bridge came to the broker or went: meanwhile no device can say much."""
+        """Take the news that a bridge came to the broker or went: meanwhile no device can say much.
+
+        One that was taken away and is set up again much later excuses nothing, if others carried on without it.
+        """
         if not is_here:
             self._bridges_away.setdefault(name, at_ns)
             return
         gone_ns = self._bridges_away.pop(name, at_ns)
-        if at_ns - gone_ns > SHORT_NS:
+        was_missed = at_ns - gone_ns <= LEFT_NS or self._carried_ns <= gone_ns + presence.MQTT_GRACE_NS
+        if at_ns - gone_ns > SHORT_NS and was_missed:
             self._excuse(gone_ns)
+
+    def _misses_a_bridge(self, now_ns: int) -> bool:
+        return any(now_ns - gone_ns <= LEFT_NS for gone_ns in self._bridges_away.values())
 
     def _excuse(self, start_ns: int) -> None:
         if 0 < start_ns < clock.now_ns():
@@ -111,7 +122,7 @@ class Keeper:
         self._marks.silence(lambda interval_s: presence.silence_limit_s(interval_s, self._silence_s), now_ns)
         if time.monotonic() >= self._overdue_at_s:
             self._overdue_at_s = time.monotonic() + OVERDUE_S
-            if hears and not self._bridges_away:
+            if hears and not self._misses_a_bridge(now_ns):
                 self._marks.overdue(lambda interval_s: presence.silence_limit_s(interval_s, math.inf), now_ns)
             self._count()
         if hears and time.monotonic() - self._beat_at_s >= BEAT_S:

@@ -312,10 +312,12 @@ def test_bridge_that_is_away_makes_nobody_stale() -> None:
         def silence(self, limit_s, now_ns) -> int:
             return 0
 
-    def look(*bridges: tuple[str, float, bool]) -> tuple[int, list[float]]:
-        marks, begun_ns = Marks(), time.time_ns() - 60 * NS_PER_S
+    def look(*bridges: tuple[str, float, bool], ago_s: int = 60, carried_s: int = 0) -> tuple[int, list[float]]:
+        marks, begun_ns = Marks(), time.time_ns() - ago_s * NS_PER_S
         keeper = Keeper(marks, 300.0)
         for name, at_s, is_here in bridges:
+            if is_here and carried_s:
+                keeper.see({"d1": begun_ns + carried_s * NS_PER_S}, by_mqtt=True)
             keeper.note_bridge(name, begun_ns + int(at_s * NS_PER_S), is_here=is_here)
         keeper.look(hears=True)
         return marks.looked, [(at_ns - begun_ns) / NS_PER_S for at_ns in marks.excused]
@@ -324,3 +326,9 @@ def test_bridge_that_is_away_makes_nobody_stale() -> None:
     assert look(("_bridge", 0, False)) == (0, [])
     assert look(("_bridge", 0, False), ("_bridge", 9, True)) == (1, [])  # so short an absence hides nothing
     assert look(("_bridge", 5, False), ("_bridge-2", 6, True), ("_bridge", 30, True)) == (1, [5])
+
+    left = ("_bridge-2", 0, False)
+    assert look(left, ago_s=590) == (0, [])
+    assert look(left, ago_s=610) == (1, [])  # it is not waited for any longer
+    assert look(left, ("_bridge-2", 3_600, True), ago_s=4_000) == (1, [0])  # meanwhile nothing was heard at all
+    assert look(left, ("_bridge-2", 3_600, True), ago_s=4_000, carried_s=60) == (1, [])  # others carried on
