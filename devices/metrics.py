@@ -18,4 +18,5 @@ PASSWD_SECONDS = Histogram(
 )
 ENROLLED = Counter("headwater_devices_enrolled", "Devices that registered themselves", ["by"])
 ENROLMENT_FAILURES = Counter("headwater_enrolment_failures", "Enrolments with a wrong secret")
+COMMANDS_ENDED = Counter("headwater_commands_ended", "Commands that ended, by how", ["state"])
 LOGIN_FAILURES = Counter("headwater_login_failures", "Log-ins with a wrong name or password")

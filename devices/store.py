@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
 
+from devices.commands.withdrawal import withdraw
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
@@ -94,7 +95,7 @@ class DeviceStore:
         return new.model_copy(update={"updated": values["updated_ns"], "fw": values.get("fw", old.fw)})
 
     def retire(self, device_id: str, who: Who) -> DeviceView:
-        """Mark a device retired and delete its credentials; done before, it changes nothing.
+        """Mark a device retired, delete its credentials and cancel its commands; done before, it changes nothing.
 
         Raises:
             NotFound: no such device.
@@ -103,21 +104,23 @@ class DeviceStore:
             row = _demand(transaction.connection, who.tenant, device_id)
             if row["state"] == "retired":
                 return _to_view(row)
+            cancelled = withdraw(transaction, who, device_id, "device_retired")
             values = {"state": "retired", "broker_credential": None, "updated_ns": transaction.now_ns}
             transaction.execute(update(DEVICES).where(_is(who.tenant, device_id)).values(**values))
             gone = transaction.execute(delete(CREDENTIALS).where(_owned(CREDENTIALS, who.tenant, device_id))).rowcount
             transaction.changed("device", [device_id])
-            transaction.audit([Deed(who, "device.retire", device_id, {"credentials": gone})])
+            transaction.audit([*cancelled, Deed(who, "device.retire", device_id, {"credentials": gone})])
             return _to_view(dict(row) | values)
 
     def remove(self, device_id: str, who: Who) -> None:
-        """Delete a device with its credentials and presence. Raises NotFound: no such device."""
+        """Delete a device with its credentials, commands and presence. Raises NotFound: no such device."""
         with self._database.write() as transaction:
+            cancelled = withdraw(transaction, who, device_id, "device_gone")
             forget(transaction, who.tenant, device_id)
             if not transaction.execute(delete(DEVICES).where(_is(who.tenant, device_id))).rowcount:
                 raise NotFound(f"no device {device_id!r}", code="device_not_found")
             transaction.changed("device", [device_id])
-            transaction.audit([Deed(who, "device.delete", device_id)])
+            transaction.audit([*cancelled, Deed(who, "device.delete", device_id)])
 
 
 class CredentialStore:

@@ -13,14 +13,15 @@ from chassis.metrics import Counter
 from devices.commands import state as life
 from devices.commands.state import Command, CommandFilter, HandedOver, Reply, Wanted, unknown
 from devices.control.news import ANY, Bell
+from devices.metrics import COMMANDS_ENDED
 from devices.rows import Who
+from wire import clock
 from wire.clock import NS_PER_S
 from wire.control import CommandCreate, CommandDown, CommandView, Withdrawn
 from wire.devices import DeviceIdentity
 from wire.errors import HeadwaterError, NotFound
 from wire.topics import is_device_id
 
-ENDED = Counter("headwater_commands_ended", "Commands that ended, by how", ["state"])
 SENT = Counter("headwater_commands_sent", "Commands handed out, by the way", ["via"])
 AT_ONCE = 1_000  # cancelled in one transaction: others wait for it
 LEASE_S = 30.0  # how long a protocol's service has to report what it claimed
@@ -82,14 +83,23 @@ class CommandVerbs:
         return self._store.search(wanted)
 
     def await_end(self, tenant: str, command_id: str, wait_s: float) -> Command:
-        """Give a command when it has ended, or as it is when the time is over. Raises as `find`."""
+        """Give a command when it has ended, or as it is when the time is over. Raises as `find`.
+
+        One that goes with its device meanwhile has ended: it is cancelled.
+        """
         found = self.find(tenant, command_id)
 
+        def read() -> Command:
+            try:
+                return self._store.find(tenant, found.id)
+            except NotFound:
+                return life.withdrawn(found, clock.now_ns(), "device_gone")
+
         def look() -> Command | None:
-            command = parking.aside(self._store.find, tenant, found.id)
+            command = parking.aside(read)
             return None if command.active else command
 
-        return self._bell.wait(found.device, look, wait_s) or self._store.find(tenant, found.id)
+        return self._bell.wait(found.device, look, wait_s) or read()
 
     def cancel(self, tenant: str, command_id: str, who: Who) -> Command:
         """End a command that nobody wants any more; one that has ended stays as it is. Raises as `find`."""
@@ -191,7 +201,7 @@ class CommandVerbs:
 
         found = self._store.change(ids, noting, who) if ids else {}
         for name in ended:
-            ENDED.labels(name).inc()
+            COMMANDS_ENDED.labels(name).inc()
         self._bell.ring()
         return found
 

@@ -185,6 +185,11 @@ def cancelled(command: Command, now_ns: int) -> Command:
     return _end(command, "cancelled", now_ns) if command.active else command
 
 
+def withdrawn(command: Command, now_ns: int, reason: str) -> Command:
+    """Its device went for good."""
+    return replace(cancelled(command, now_ns), error=reason) if command.active else command
+
+
 def unknown(command_id: str) -> NotFound:
     """Say that there is no such command."""
     return NotFound(f"no command {command_id[:80]!r}", code="command_not_found")

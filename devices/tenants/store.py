@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
-from devices.control.news import next_revision
+from devices.commands.withdrawal import withdraw
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, OPERATORS, TENANTS, TOKENS
 from devices.database.tables_control import COMMANDS, TWIN_HISTORY
@@ -151,14 +151,10 @@ def _part(transaction: Write, tenant: str, device_id: str) -> None:
 
 def _forget_orders(transaction: Write, who: Who, device_id: str) -> list[Deed]:
     """Delete commands and the twin's history, which name people of the old tenant; give what to audit there."""
-    next_revision(transaction)  # wakes who waits for one of them
-    mine = and_(COMMANDS.c.tenant == who.tenant, COMMANDS.c.device == device_id)
-    is_open = and_(mine, COMMANDS.c.active.is_(True))
-    ids = transaction.execute(select(COMMANDS.c.id).where(is_open).order_by(COMMANDS.c.seq)).scalars().all()
-    transaction.execute(delete(COMMANDS).where(mine))
-    history = and_(TWIN_HISTORY.c.tenant == who.tenant, TWIN_HISTORY.c.device == device_id)
-    transaction.execute(delete(TWIN_HISTORY).where(history))
-    return [Deed(who, "command.cancel", device_id, {"id": id_}) for id_ in ids]
+    cancelled = withdraw(transaction, who, device_id, "device_gone")
+    for table in (COMMANDS, TWIN_HISTORY):
+        transaction.execute(delete(table).where(table.c.tenant == who.tenant, table.c.device == device_id))
+    return cancelled
 
 
 def demand_room(transaction: Write, tenant: str, devices: int) -> None:
