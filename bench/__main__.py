@@ -44,6 +44,7 @@ RUNS = {
     "registry": "registry.py sqlite",
     "registry_postgresql": "registry.py postgresql",
     "commands": "commands.py",
+    "polls": "polls.py",
     "enrolment": "enrolment.py",
     "cutoff": "cutoff.py --rounds 20",
     "rows": "growth.py --only-rows --rows 10000000 50000000",

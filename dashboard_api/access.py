@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,6 +16,7 @@ from wire.errors import HeadwaterError, Unprocessable
 
 PAGE = "/devices/<device_id>/access"
 CHILDREN = 100  # a page of them
+SHOWN_LEFT_OUT = 10
 STATES = ("enable", "disable", "retire")
 
 
@@ -51,6 +52,7 @@ class _Page:
         self._devices = devices
 
     def show(self, call: Call, made: Any = None, fault: str = "", status: int = 200) -> Response:
+        """Show the page; `made` is a new credential, or the word to give of what was done."""
         path = _path(call)
         device = self._ask("GET", path)
         rules, children, parent = None, {}, None
@@ -62,7 +64,7 @@ class _Page:
             parent = self._ask("GET", f"{path}/parent")["gateway"]
         page = render_template(
             "access.html", operator=call.actor, here="devices", device=device, rules=rules, children=children,
-            parent=parent, after=after, made=made, fault=fault, may_change=allows(call.actor.role, "operator"),
+            parent=parent, after=after, fault=fault, **_shown(made), may_change=allows(call.actor.role, "operator"),
         )  # fmt: skip
         return Response(page, status)
 
@@ -100,7 +102,7 @@ class _Page:
         label = form.get("label", "").strip()
         return self._ask("POST", path, {"label": label} if label else {})
 
-    def change_gateway(self, call: Call) -> None:
+    def change_gateway(self, call: Call) -> str | None:
         path, form = _path(call), request.form
         if form.get("verb") == "move":
             self._ask("PUT", f"{path}/parent", {"gateway": form.get("gateway", "").strip()})
@@ -113,10 +115,23 @@ class _Page:
                 "prefixes": form.get("prefixes", "").split(),
             }
             given |= {"child_type": form.get("child_type", "").strip() or None}
-            self._ask("PUT", f"{path}/gateway", rules | given)
+            return _left_out(self._ask("PUT", f"{path}/gateway", rules | given))
+        return None
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         return self._devices.call(method, path, body, token=web.presented_token()[0])
+
+
+def _left_out(changed: Mapping[str, Any]) -> str | None:
+    if not changed["left_out"]:
+        return None
+    named = ", ".join(changed["left_out_children"][:SHOWN_LEFT_OUT])
+    more = ", ..." if changed["left_out"] > SHOWN_LEFT_OUT else ""
+    return f"Saved. It does not speak for {changed['left_out']} of its children any more: {named}{more}"
+
+
+def _shown(made: Any) -> dict[str, Any]:
+    return {"notice": made, "made": None} if isinstance(made, str) else {"notice": "", "made": made}
 
 
 def _id(call: Call) -> str:

@@ -21,6 +21,7 @@ READINGS = 8  # devices whose newest values the overview shows
 MAX_FIELDS = 256
 MAX_CHARTS = 12
 DEVICE_QUARANTINE = 5
+CHILDREN = 10  # of a gateway, on its page
 TYPES_FRESH_S = 30.0
 MAX_TYPES = 1_000
 DISABLED = "disabled"
@@ -86,6 +87,7 @@ class DevicePage:
     charts: list[Shown] = field(default_factory=list)
     delivery: Mapping[str, Any] | None = None  # its ledger; None: the ingest service does not answer
     groups: list[str] = field(default_factory=list)
+    children: list[Mapping[str, Any]] | None = None  # the first of a gateway's; None: none may be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ class Views:
         fields = self._fields(Asker(token, tenant), row.type, row.id, points)
         charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
         quarantine, delivery = self._quarantine_of(token, row.id), self._delivery_of(token, row.id)
-        return DevicePage(row, details, fields, quarantine, charts, delivery, self._groups_of(token, row.id))
+        groups, children = self._groups_of(token, row.id), self._children_of(token, row)
+        return DevicePage(row, details, fields, quarantine, charts, delivery, groups, children)
 
     def quarantine(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Give a page of quarantined messages."""
@@ -167,6 +170,16 @@ class Views:
 
     def _groups_of(self, token: str, device_id: str) -> list[str]:
         found: list[str] = self._devices.call("GET", f"/v1/devices/{device_id}/groups", token=token)["items"]
+        return found
+
+    def _children_of(self, token: str, row: Row) -> list[Mapping[str, Any]] | None:
+        if not row.is_gateway:
+            return None
+        path = f"/v1/devices/{row.id}/children?limit={CHILDREN + 1}"
+        try:
+            found: list[Mapping[str, Any]] = self._devices.call("GET", path, token=token)["items"]
+        except HeadwaterError:  # a token for some devices may not see them
+            return None
         return found
 
     def _row(self, item: Mapping[str, Any]) -> Row:

@@ -49,6 +49,7 @@ class CredentialRows(Protocol):
 class NameRows(Protocol):
     """Where external names are kept; see `devices.gateways.names.NameStore`."""
 
+    def parent(self, tenant: str, device: str) -> str | None: ...
     def list(self, tenant: str, device: str) -> list[str]: ...
 
 
@@ -72,14 +73,15 @@ class Registry:
         return DeviceCreated(**dict(self._devices.find(who.tenant, wanted.id)), credential=issued)
 
     def find(self, tenant: str, device_id: str) -> DeviceDetail:
-        """Give a device with its credentials.
+        """Give a device with its credentials and its gateway.
 
         Raises:
             NotFound: no such device.
         """
         device = self._find(tenant, device_id)
-        names = self._names.list(tenant, device_id)
-        return DeviceDetail(**dict(device), credentials=self._credentials.list(tenant, device_id), names=names)
+        parent, names = self._names.parent(tenant, device_id), self._names.list(tenant, device_id)
+        held = self._credentials.list(tenant, device_id)
+        return DeviceDetail(**dict(device), parent=parent, credentials=held, names=names)
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""

@@ -11,6 +11,7 @@ from devices.database.engine import Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_control import TWINS
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
+from devices.database.tables_gateways import CHILDREN
 from devices.query.values import fw_of, fw_values
 
 Rows = list[dict[str, Any]]
@@ -30,6 +31,7 @@ CREDENTIALS_OF = (
     .where(CREDENTIALS.c.tenant == _OF_TENANT, CREDENTIALS.c.device == _OF_DEVICE)
     .order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
 )
+PARENT_OF = select(CHILDREN.c.gateway).where(CHILDREN.c.tenant == _OF_TENANT, CHILDREN.c.device == _OF_DEVICE)
 _REPORTED = select(TWINS.c.reported).where(TWINS.c.tenant == _OF_TENANT, TWINS.c.device == _OF_DEVICE)
 _DELETE_KEY = {
     table: delete(table).where(table.c.tenant == _OF_TENANT, table.c.device == _OF_DEVICE, table.c.key == _OF_KEY)

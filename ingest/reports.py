@@ -28,6 +28,7 @@ SPENT = ("messages", "points", "bytes")
 USAGE_TURNS = 5  # usage is told each fifth time, every 10 s: a write of the registry's database
 MAX_TENANTS_PER_CALL = 1_000
 SAME_AUDIT_S = 60.0  # the same attempt again within this time is not told again
+OF_ONE_AUDIT = 20  # attempts of one device within it that are told: a flood must not fill the audit
 MAX_TEXT = 256
 
 _ODD = re.compile(r"[^\x20-\x7e]")  # names come from strangers
@@ -56,7 +57,7 @@ class Reports:
         self._mqtt: dict[str, int] = {}
         self._credentials: dict[str, int] = {}
         self._audit: list[AuditEntry] = []
-        self._told: dict[tuple[str, str, str], float] = {}  # attempt -> monotonic time it was noted
+        self._told: dict[str, dict[tuple[str, str], float]] = {}  # actor -> attempt -> monotonic time it was noted
 
     def note_seen(self, device_id: str, received_ns: int, credential_id: str | None = None) -> None:
         """Note that a device sent something: over HTTP with a credential, else over MQTT (the broker checked)."""
@@ -80,14 +81,16 @@ class Reports:
             self._put(entry)
 
     def note_attempt(self, entry: AuditEntry) -> None:
-        """Note an attempt for the audit; repeated ones within a minute once."""
-        key, now_s = (entry.actor, entry.action, entry.object), time.monotonic()
+        """Note an attempt for the audit; within a minute repeated ones once, and of one device a few."""
+        key, now_s = (entry.action, entry.object), time.monotonic()
         with self._lock:
-            if now_s - self._told.get(key, -SAME_AUDIT_S) < SAME_AUDIT_S:
-                return
-            if len(self._told) >= MAX_AUDIT:
+            if entry.actor not in self._told and len(self._told) >= MAX_AUDIT:
                 self._told.clear()
-            self._told[key] = now_s
+            told = {each: at_s for each, at_s in self._told.get(entry.actor, {}).items() if now_s - at_s < SAME_AUDIT_S}
+            self._told[entry.actor] = told
+            if key in told or len(told) >= OF_ONE_AUDIT:
+                return
+            told[key] = now_s
             self._put(entry)
 
     def send(self) -> None:

@@ -37,6 +37,13 @@ class GatewayRules(Model):
     max_children: Annotated[int, Field(ge=0, le=MAX_CHILDREN)] = 1_000
 
 
+class RulesChanged(GatewayRules):
+    """A gateway's rules as they are now, and which of its children they leave out: it does not speak for those."""
+
+    left_out: int  # how many
+    left_out_children: list[str]  # the first of them
+
+
 class ChildView(BaseModel):
     """A device that is seen through a gateway."""
 
@@ -47,6 +54,7 @@ class ChildView(BaseModel):
     online: bool
     last_seen: TimeNs | None
     since: TimeNs
+    outside: bool  # of the gateway's prefixes: it does not speak for it
     names: list[str] = []  # external ones
 
 

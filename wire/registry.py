@@ -143,8 +143,9 @@ class DeviceCreated(DeviceView):
 
 
 class DeviceDetail(DeviceView):
-    """A device with its credentials, without secrets, and its external names."""
+    """A device with its credentials, without secrets, its external names, and the gateway that it is seen through."""
 
+    parent: str | None
     credentials: list[CredentialView]
     names: list[str] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, get_args
 from urllib.parse import urlencode
 
@@ -11,7 +12,7 @@ from compose.client import add_group, connect, finish, pages, path
 from compose.commands.finding import to_tags
 from wire.gateways import GatewayRules
 
-COLUMNS = ("id", "type", "state", "online", "last_seen", "since", "tags", "names")
+COLUMNS = ("id", "type", "state", "online", "last_seen", "since", "outside", "tags", "names")
 POLICIES = get_args(GatewayRules.model_fields["children"].annotation)
 
 
@@ -63,7 +64,13 @@ def _set(given: argparse.Namespace) -> int:
         "max_children": given.max_children,
     }
     rules |= {name: value for name, value in wanted.items() if value is not None}
-    return _print(given, peer.call("PUT", path("devices", given.id, "gateway"), rules))
+    changed = peer.call("PUT", path("devices", given.id, "gateway"), rules)
+    if changed["left_out"]:
+        named = changed["left_out_children"]
+        more = ", ..." if changed["left_out"] > len(named) else ""
+        told = f"{given.id} does not speak for {changed['left_out']} of its children any more"
+        print(f"headwater: {told}: {', '.join(named)}{more}", file=sys.stderr)
+    return _print(given, changed)
 
 
 def _list(given: argparse.Namespace) -> int:

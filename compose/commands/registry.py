@@ -172,8 +172,9 @@ def _show_device(given: argparse.Namespace, device: dict[str, Any]) -> int:
     if given.json:
         tables.show_json(device)
         return 0
-    for name, value in device.items():
-        if name != "credentials":
+    first = {"id": device["id"]} | ({"parent": device["parent"]} if device.get("parent") else {})
+    for name, value in (first | device).items():
+        if name in first or name not in ("credentials", "parent"):
             print(f"{name:<10} {tables.cell(value)}")
     if device.get("credentials"):
         print()

@@ -329,7 +329,7 @@ def _to_due(row: Any) -> Due:
     may_send = row["device_state"] == "active" and row["protocol"] is None
     if ways.is_here(row):
         return Due(command, may_send)
-    gateway = ways.gateway_of(row, command.device) if ways.is_here(row, "gateway_") else None
+    gateway = ways.gateway_of(row) if ways.is_here(row, "gateway_") else None
     return Due(command, may_send and gateway is not None, gateway)
 
 

@@ -69,6 +69,7 @@ class DeviceDoor:
         self._lookups = lookups
         self._sightings = sightings
         self._uses = uses
+        self.trespassed: Callable[[str, str, str], None] = lambda *_: None  # told gateway, whom it named, from where
         self._guesses = DeviceGuesses()
         self._lock = threading.Lock()  # guards the three below
         self._spoke: set[str] = set()
@@ -124,14 +125,14 @@ class DeviceDoor:
             raise Forbidden(f"{device.id} is {device.state}", code="device_disabled")
         with self._lock:
             self._seen[device.id] = self._used[credential] = now_ns
-        return self._find_child(device, claim.child, known) if claim.child else device
+        return self._find_child(device, claim, known) if claim.child else device
 
-    def _find_child(
-        self, gateway: DeviceIdentity, child_id: str, known: Mapping[str, DeviceIdentity]
-    ) -> DeviceIdentity:
+    def _find_child(self, gateway: DeviceIdentity, claim: Claim, known: Mapping[str, DeviceIdentity]) -> DeviceIdentity:
+        child_id = claim.child
         is_allowed = not gateway.prefixes or child_id.startswith(tuple(gateway.prefixes))
         child = known.get(child_id)
         if child is None or child.parent != gateway.id or not is_allowed:
+            self.trespassed(gateway.id, child_id, claim.remote_ip)
             text = f"gateway {gateway.id} does not speak for {child_id[:80]!r}"
             raise Forbidden(text, code="identity_mismatch", fields=["device"])
         if child.state != "active":

@@ -11,7 +11,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import paho.mqtt.client as mqtt
@@ -47,7 +47,25 @@ ALL_NOTICES = 500
 FORESEEN_BY_NOBODY = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)  # in content
 
 _NOBODY = "identity_mismatch"  # the child's id is none
-Trespass = Callable[[AbstractSet[tuple[str, str]]], Mapping[tuple[str, str], str]]
+
+
+class Rights(Protocol):
+    """Who may speak for whom; see `devices.gateways.ways.Ways`."""
+
+    def trespass(self, pairs: AbstractSet[tuple[str, str]]) -> Mapping[tuple[str, str], str]: ...
+    def note(self, gateway: str, named: str) -> None: ...
+
+
+class Everybody:
+    """A Rights without any limit."""
+
+    def trespass(self, pairs: AbstractSet[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """See Rights."""
+        del pairs
+        return {}
+
+    def note(self, gateway: str, named: str) -> None:
+        """See Rights."""
 
 
 class BrokerLink:
@@ -59,7 +77,7 @@ class BrokerLink:
         credential: tuple[str, str],
         traffic: Sequence[Traffic],
         heard: Callable[[Iterable[str]], None] = lambda _ids: None,
-        trespass: Trespass = lambda _pairs: {},
+        rights: Rights | None = None,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -68,13 +86,13 @@ class BrokerLink:
             credential: user name, which is the client id too, and password.
             traffic: what it carries.
             heard: told of each batch's devices.
-            trespass: tells which of these pairs of gateway and child are none, or none in service, by the code.
+            rights: tells which pairs of gateway and child are none, or none in service, and is told who tried.
         """
         self._address = split_address(broker, topics.MQTT_PORT)
         self._credential = credential
         self._traffic = traffic
         self._heard = heard
-        self._trespass = trespass
+        self._rights = rights or Everybody()
         self._rung = threading.Event()
         self._is_away = False
         self._told: Tally[str] = Tally()
@@ -207,13 +225,15 @@ class BrokerLink:
     def _admit(self, client: mqtt.Client, messages: list[Inbound]) -> list[Inbound]:
         """Give those whose senders may say it: a gateway's rights end at its children."""
         pairs = {(message.gateway, message.topic.device_id) for message in messages if message.gateway}
-        codes = self._trespass(pairs) if pairs else {}
+        codes = self._rights.trespass(pairs) if pairs else {}
         admitted = []
         for message in messages:
             code = _NOBODY if message.topic.channel == "children" else codes.get((message.sender, message.topic[0]))
             if code is None:
                 admitted.append(message)
             else:
+                if code == _NOBODY:
+                    self._rights.note(message.sender, _named(message))
                 text = f"{message.sender} does not speak for such a child, or not now"
                 self._refuse(client, message, Forbidden(text, code=code))
         return admitted
@@ -257,6 +277,11 @@ class BrokerLink:
         if not self._is_away:
             log.warning("control_away", reason=reason)
         self._is_away = True
+
+
+def _named(message: Inbound) -> str:
+    """Give the child that a message names, also when that can be none."""
+    return message.topic.device_id if message.gateway else message.topic.rest.partition("/")[0]
 
 
 def _inbound(topic: DeviceTopic, payload: bytes) -> Inbound:

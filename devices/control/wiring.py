@@ -20,6 +20,7 @@ from devices.control.door import FLUSH_S, DeviceDoor
 from devices.control.link import BrokerLink
 from devices.control.news import Bell, NewsStore
 from devices.database.engine import Database
+from devices.gateways.attempts import Attempts
 from devices.gateways.ways import Ways
 from devices.internal.lookups import LookupStore
 from devices.jobs.kinds import Job, Step
@@ -56,7 +57,9 @@ class Control:
         self._queue = CommandQueue(database, config.command_window)
         self._commands = CommandVerbs(CommandStore(database, config.command_window, config.command_queue), self._bell)
         self._journal = PresenceJournal(database)
-        self._ways = Ways(database)
+        self._attempts = Attempts(database)
+        self._door.trespassed = self._attempts.note
+        self._ways = Ways(database, self._attempts.note)
         self._revision = LookupStore(database).revision
         self._reaches = QueryReaches(Finder(database))
 
@@ -71,6 +74,7 @@ class Control:
         """Start the threads of every process; stopping the workers ends them."""
         self._bell.start(workers)
         workers.every("device-visits", FLUSH_S, self._door.flush)
+        workers.every("refused-attempts", FLUSH_S, self._attempts.flush)
 
     def deeds(self) -> More:
         """Name what bulk actions can do with commands and twins."""
@@ -114,7 +118,7 @@ class Control:
         credential = (config.control_username, config.control_password)
         twins = TwinTraffic(self._twins, self._desired, self._revision)
         both = (twins, CommandTraffic(self._commands, self._queue))
-        link = BrokerLink(config.broker, credential, both, self._door.note_spoke, self._ways.trespass)
+        link = BrokerLink(config.broker, credential, both, self._door.note_spoke, self._ways)
         self._bell.also = link.ring
         link.run(stopping)
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    false,
+)
 
 from devices.database.tables import METADATA
 
@@ -30,6 +41,8 @@ CHILDREN = Table(
     Column("device", String(64), nullable=False),
     Column("gateway", String(64), nullable=False),
     Column("since_ns", BigInteger, nullable=False),
+    # It is outside the gateway's prefixes, which so does not speak for it.
+    Column("outside", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("tenant", "device"),
     _of_device("device"),
     _of_device("gateway"),

@@ -24,6 +24,7 @@ from wire.gateways import (
     NamesWanted,
     Parent,
     ParentView,
+    RulesChanged,
 )
 from wire.topics import is_device_id
 
@@ -32,7 +33,7 @@ class Gateways(Protocol):
     """Gateways and children; see `devices.gateways.store.GatewayStore`."""
 
     def rules(self, tenant: str, gateway: str) -> GatewayRules: ...
-    def put_rules(self, tenant: str, gateway: str, rules: GatewayRules, who: Who) -> None: ...
+    def put_rules(self, tenant: str, gateway: str, rules: GatewayRules, who: Who) -> list[str]: ...
     def children(self, tenant: str, gateway: str, after: str, limit: int) -> list[ChildView]: ...
     def parent(self, tenant: str, device: str) -> str | None: ...
     def set_parent(self, tenant: str, device: str, gateway: str | None, who: Who) -> None: ...
@@ -45,6 +46,9 @@ class Names(Protocol):
     def add(self, tenant: str, device: str, name: str, who: Who) -> list[str]: ...
     def remove(self, tenant: str, device: str, name: str, who: Who) -> None: ...
     def tell(self, device: str, after: str) -> NamesTold: ...
+
+
+NAMED = 100  # of the children that new rules leave out
 
 
 class ChildQuery(Model):
@@ -83,11 +87,11 @@ def _add_rules(api: Api, gateways: Gateways) -> None:
         """Show a gateway's rules for the devices that are seen through it."""
         return gateways.rules(call.actor.tenant, _id(call))
 
-    @api.route("PUT", DEVICE + "/gateway", "operator", body=GatewayRules, answers={200: GatewayRules}, reach="refused")
-    def put_rules(call: Call) -> GatewayRules:
-        """Replace a gateway's rules; the children it has stay."""
-        gateways.put_rules(call.actor.tenant, _id(call), call.body, who(call))
-        return gateways.rules(call.actor.tenant, _id(call))
+    @api.route("PUT", DEVICE + "/gateway", "operator", body=GatewayRules, answers={200: RulesChanged}, reach="refused")
+    def put_rules(call: Call) -> RulesChanged:
+        """Replace a gateway's rules; the children it has stay, and those outside its prefixes are named."""
+        outside = gateways.put_rules(call.actor.tenant, _id(call), call.body, who(call))
+        return RulesChanged(**dict(call.body), left_out=len(outside), left_out_children=outside[:NAMED])
 
     @api.route("GET", DEVICE + "/children", "viewer", query=ChildQuery, answers={200: ChildPage}, reach="refused")
     def list_children(call: Call) -> ChildPage:

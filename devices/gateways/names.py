@@ -15,6 +15,7 @@ from devices.database.engine import Database, Write
 from devices.database.tables import COUNTERS, DEVICES
 from devices.database.tables_gateways import CHILDREN, NAMES
 from devices.rows import Deed, Who
+from devices.statements import PARENT_OF
 from wire.errors import Conflict, NotFound
 from wire.external import DIGITS, plain_name, to_device_id
 from wire.gateways import MAX_NAMES, NAMES_PAGE, NamesTold
@@ -64,6 +65,12 @@ class NameStore:
         """Give a device's names in order."""
         with self._database.look() as connection:
             return names_of(connection, tenant, [device]).get(device, [])
+
+    def parent(self, tenant: str, device: str) -> str | None:
+        """Give the gateway that a device is seen through."""
+        with self._database.look() as connection:
+            found: str | None = connection.execute(PARENT_OF, {"of_tenant": tenant, "of_device": device}).scalar()
+            return found
 
     def tell(self, device: str, after: str) -> NamesTold:
         """Give what a sender may call devices, in order of the names: its children and itself, or itself only."""

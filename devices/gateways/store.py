@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, PRESENCE
@@ -14,7 +14,7 @@ from devices.database.tables_enrolment import ORIGINS
 from devices.database.tables_gateways import CHILDREN, GATEWAYS
 from devices.gateways.adoption import adopt, read_rooms
 from devices.gateways.names import add_names, find_named, find_verbatim, follow, make_ids, names_of
-from devices.gateways.rules import Room, judge
+from devices.gateways.rules import Room, judge, speaks_for
 from devices.rows import Deed, NewDevice, Who
 from devices.store import add_devices
 from wire.errors import Conflict, NotFound
@@ -38,15 +38,21 @@ class GatewayStore:
             _demand_gateway(connection, tenant, gateway)
             return _read_rules(connection, tenant, gateway)
 
-    def put_rules(self, tenant: str, gateway: str, rules: GatewayRules, who: Who) -> None:
-        """Replace a gateway's rules; the children it has stay. Raises as `rules`."""
+    def put_rules(self, tenant: str, gateway: str, rules: GatewayRules, who: Who) -> list[str]:
+        """Replace a gateway's rules; the children it has stay. Give those that it does not speak for any more.
+
+        Raises as `rules`.
+        """
         with self._database.write() as transaction:
             _demand_gateway(transaction, tenant, gateway)
             transaction.execute(delete(GATEWAYS).where(_of(GATEWAYS, tenant, gateway)))
             row = {"tenant": tenant, "device": gateway, "rules": rules.model_dump_json()}
             transaction.execute(insert(GATEWAYS).values(**row))
+            outside = _divide(transaction, tenant, gateway, rules)
             transaction.changed("device", [gateway])
-            transaction.audit([Deed(who, "gateway.rules", gateway, rules.model_dump())])
+            left_out = {"left_out": len(outside)} if outside else {}
+            transaction.audit([Deed(who, "gateway.rules", gateway, rules.model_dump() | left_out)])
+        return outside
 
     def children(self, tenant: str, gateway: str, after: str, limit: int) -> list[ChildView]:
         """List a gateway's children in order of their ids; none of a device that is no gateway.
@@ -56,7 +62,7 @@ class GatewayStore:
         """
         present = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
         owned = and_(CHILDREN.c.tenant == DEVICES.c.tenant, CHILDREN.c.device == DEVICES.c.id)
-        columns = select(DEVICES, CHILDREN.c.since_ns, PRESENCE.c.online, PRESENCE.c.last_seen_ns)
+        columns = select(DEVICES, CHILDREN.c.since_ns, CHILDREN.c.outside, PRESENCE.c.online, PRESENCE.c.last_seen_ns)
         query = columns.select_from(CHILDREN.join(DEVICES, owned).outerjoin(PRESENCE, present))
         mine = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == gateway, CHILDREN.c.device > after)
         with self._database.read() as connection:
@@ -148,6 +154,23 @@ def _who(gateway: str, tenant: str) -> Who:
     return Who(f"device:{gateway}", tenant=tenant)
 
 
+def _divide(transaction: Write, tenant: str, gateway: str, rules: GatewayRules) -> list[str]:
+    """Note which children of a gateway are outside its prefixes; give them in order of their ids."""
+    mine = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == gateway)
+    query = select(CHILDREN.c.device, CHILDREN.c.outside).where(mine).order_by(CHILDREN.c.device)
+    found = [(child, was, not speaks_for(rules, child)) for child, was in transaction.execute(query)]
+    turned = [{"t": tenant, "d": child, "now_outside": now} for child, was, now in found if was != now]
+    transaction.execute(_TURN, turned)
+    return [child for child, _, is_outside in found if is_outside]
+
+
+_TURN = (
+    update(CHILDREN)
+    .where(CHILDREN.c.tenant == bindparam("t"), CHILDREN.c.device == bindparam("d"))
+    .values(outside=bindparam("now_outside"))
+)
+
+
 def _register(transaction: Write, tenant: str, gateway: str, devices: list[NewDevice]) -> None:
     add_devices(transaction, devices, _who(gateway, tenant), "device.found")
     origin = {"tenant": tenant, "source": f"gateway:{gateway}", "nonce": None, "hardware": "{}"}
@@ -197,4 +220,5 @@ def _to_view(row: Any) -> ChildView:
         online=bool(row["online"]),
         last_seen=row["last_seen_ns"] or None,
         since=row["since_ns"],
+        outside=row["outside"],
     )

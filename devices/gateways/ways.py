@@ -6,7 +6,7 @@ goes down to them and for what they answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -14,16 +14,14 @@ from sqlalchemy import and_, select
 
 from devices.database.engine import Database
 from devices.database.tables import DEVICES, PRESENCE
-from devices.database.tables_gateways import CHILDREN, GATEWAYS
-from devices.gateways.rules import speaks_for
+from devices.database.tables_gateways import CHILDREN
 from devices.store import PARAMETERS
-from wire.gateways import GatewayRules
 
 _GATEWAY = DEVICES.alias("gateway_row")
 _PRESENT = PRESENCE.alias("gateway_presence")
 COLUMNS = (
     CHILDREN.c.gateway,
-    GATEWAYS.c.rules,
+    CHILDREN.c.outside,
     _GATEWAY.c.state.label("gateway_state"),
     _PRESENT.c.connected.label("gateway_connected"),
     _PRESENT.c.online.label("gateway_online"),
@@ -34,15 +32,13 @@ COLUMNS = (
 def join(rows: Any, tenant: Any, device: Any) -> Any:
     """Join the way to each row's device; without a gateway its COLUMNS are null."""
     rows = rows.outerjoin(CHILDREN, and_(CHILDREN.c.tenant == tenant, CHILDREN.c.device == device))
-    return rows.outerjoin(_GATEWAY, _of(_GATEWAY)).outerjoin(_PRESENT, _of(_PRESENT)).outerjoin(GATEWAYS, _of(GATEWAYS))
+    return rows.outerjoin(_GATEWAY, _of(_GATEWAY)).outerjoin(_PRESENT, _of(_PRESENT))
 
 
-def gateway_of(row: Any, device: str) -> str | None:
+def gateway_of(row: Any) -> str | None:
     """Give the gateway in service that speaks for a device, by a row with COLUMNS."""
-    if row["gateway"] is None or row["gateway_state"] != "active":
-        return None
-    rules = GatewayRules() if row["rules"] is None else GatewayRules.model_validate_json(row["rules"])
-    return str(row["gateway"]) if speaks_for(rules, device) else None
+    is_spoken_for = row["gateway"] is not None and not row["outside"] and row["gateway_state"] == "active"
+    return str(row["gateway"]) if is_spoken_for else None
 
 
 def is_here(row: Any, prefix: str = "") -> bool:
@@ -51,10 +47,12 @@ def is_here(row: Any, prefix: str = "") -> bool:
 
 
 class Ways:
-    """Tells who may speak for whom; thread-safe."""
+    """Tells who may speak for whom, and notes who tried it without; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, note: Callable[[str, str], None] = lambda _gateway, _named: None) -> None:
+        """`note` takes the attempts: the gateway, and the device that it named."""
         self._database = database
+        self.note = note
 
     def trespass(self, pairs: AbstractSet[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
         """Give the code of those pairs of gateway and child where the one may not speak for the other now."""
@@ -70,7 +68,7 @@ class Ways:
         query = select(DEVICES.c.id, DEVICES.c.state, *COLUMNS).select_from(rows).where(DEVICES.c.id.in_(children))
         with self._database.read() as connection:
             for row in connection.execute(query).mappings():
-                gateway = gateway_of(row, row["id"])
+                gateway = gateway_of(row)
                 if gateway is not None:
                     states[gateway, row["id"]] = row["state"]
 

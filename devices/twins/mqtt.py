@@ -16,7 +16,7 @@ from wire import clock, topics
 from wire.errors import BadRequest, HeadwaterError
 
 AT_ONCE = 500  # desired parts on their way to the broker
-LOOK_S = 0.5  # least time between two looks for devices that are gone
+LOOK_S = 0.5
 
 
 class Desired(Protocol):
@@ -35,13 +35,14 @@ class TwinTraffic:
     found: Sequence[str] = (topics.TWIN_DESIRED, topics.CHILD_TWIN_DESIRED)
     channels: tuple[str, ...] = ("twin",)
 
-    def __init__(self, twins: TwinVerbs, desired: Desired, revision: Callable[[], int]) -> None:
+    def __init__(self, twins: TwinVerbs, desired: Desired, revision: Callable[[], int], look_s: float = LOOK_S) -> None:
         """Prepare.
 
         Args:
             twins: takes what devices report.
             desired: tells what must go down.
             revision: number of the newest change of any device: whether one may be gone, or moved.
+            look_s: least time between two looks for devices that are gone.
         """
         self._twins = twins
         self._desired = desired
@@ -49,6 +50,7 @@ class TwinTraffic:
         self._on_way: dict[Way, int] = {}  # version; 0 = is being cleared
         self._seen_revision = -1
         self._since = -1  # revision before the oldest of those on their way were read
+        self._look_s = look_s
         self._look_at_s = 0.0
 
     def begin(self, retained: Mapping[Way, bytes]) -> None:
@@ -105,7 +107,7 @@ class TwinTraffic:
     def _gone(self) -> list[Way]:
         if time.monotonic() < self._look_at_s:
             return []
-        self._look_at_s = time.monotonic() + LOOK_S
+        self._look_at_s = time.monotonic() + self._look_s
         revision = self._revision()
         if revision == self._seen_revision:
             return []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, false, func, insert, select, tuple_, update
 
 from devices.control.news import COUNTER, next_revision
 from devices.control.traffic import Way
@@ -136,16 +136,19 @@ class DesiredStore:
 
     def pending(self, limit: int) -> list[tuple[Way, Twin]]:
         """Give twins whose newest desired part the broker does not hold yet, and where it is to be."""
-        query = _twins(_SEEN_THROUGH, _GATEWAY).where(TWINS.c.pending.is_(True), DEVICES.c.state != "retired")
+        query = _twins(_SEEN_THROUGH, _GATEWAY).where(TWINS.c.pending.is_(True), *_HAS_PLACE)
         with self._database.read() as connection:
             rows = connection.execute(query.limit(limit)).mappings()
             return [(Way(row["id"], row["gateway"]), _to_twin(row)) for row in rows]
 
     def orphans(self, limit: int) -> list[Way]:
-        """Give places where the broker holds what is not to be there: the device is gone, retired, or has moved."""
+        """Give places where the broker holds what is not to be there: the device is gone, retired, or has moved.
+
+        Or the prefixes of its gateway leave it out now: then there is no place for it.
+        """
         mine = and_(TWINS.c.tenant == DEVICES.c.tenant, TWINS.c.device == DEVICES.c.id, TWINS.c.desired_version > 0)
         homes = DEVICES.join(TWINS, mine).outerjoin(CHILDREN, _SEEN_THROUGH)
-        there = and_(DEVICES.c.id == _R.device, DEVICES.c.state != "retired", _R.gateway == _GATEWAY)
+        there = and_(DEVICES.c.id == _R.device, _R.gateway == _GATEWAY, *_HAS_PLACE)
         alive = select(DEVICES.c.id).select_from(homes).where(there).exists()
         query = select(_R.device, _R.gateway).where(~alive).limit(limit)
         with self._database.read() as connection:
@@ -193,6 +196,7 @@ class DesiredStore:
 
 _R = TWIN_RETAINED.c
 _GATEWAY = func.coalesce(CHILDREN.c.gateway, "").label("gateway")
+_HAS_PLACE = (DEVICES.c.state != "retired", func.coalesce(CHILDREN.c.outside, false()).is_(False))
 _SEEN_THROUGH = and_(CHILDREN.c.tenant == DEVICES.c.tenant, CHILDREN.c.device == DEVICES.c.id)
 _CLEAR = delete(TWIN_RETAINED).where(_R.device == bindparam("key"), _R.gateway == bindparam("at"))
 _PEND = update(TWINS).where(TWINS.c.device == bindparam("key")).values(pending=True)

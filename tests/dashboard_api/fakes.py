@@ -140,6 +140,7 @@ class Platform:
     replays: list[Any] = field(default_factory=list)
     held: list[dict[str, Any]] = field(default_factory=list)
     children: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # children that new rules do not allow
     ways: list[dict[str, Any]] = field(default_factory=list)
     authorities: list[dict[str, Any]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)  # "devices", "ingest"
@@ -209,6 +210,8 @@ class Platform:
                 "child_tags": {},
                 "prefixes": ["a-"],
                 "max_children": 5,
+                "left_out": len(self.left_out),
+                "left_out_children": self.left_out,
             },
             "children": {"items": self.children, "next": None},
             "parent": {"gateway": "gw-7"},

@@ -117,3 +117,29 @@ def test_rules_are_saved_and_a_child_is_moved(client, platform) -> None:
 
     assert ("PUT", "/v1/devices/gw-1/gateway", "operator-token") in platform.calls
     assert ("PUT", "/v1/devices/a-1/parent", "operator-token") in platform.calls
+
+
+def test_saved_rules_say_which_children_they_leave_out(client, platform) -> None:
+    platform.left_out = [HOSTILE, *(f"b-{number}" for number in range(11))]
+
+    page = client.post(f"{URL}/gateway", data={"verb": "rules", "prefixes": "a-"}, headers=OPERATOR)
+
+    assert page.status_code == 200
+    assert "does not speak for 12 of its children any more" in page.text
+    assert "b-8, ..." in page.text
+    assert HOSTILE not in page.text
+
+
+def test_device_page_names_its_gateway_and_a_gateways_its_children(client, platform) -> None:
+    platform.devices["a-1"]["parent"] = "gw-7"
+    platform.children = [CHILD | {"id": f"a-{number}", "outside": number == 3} for number in range(11)]
+
+    child = client.get("/devices/a-1", headers=OPERATOR).text
+    gateway = client.get("/devices/gw-1", headers=OPERATOR).text
+
+    assert 'through gateway <a class="break" href="/devices/gw-7">gw-7</a>' in child
+    assert "Children" not in child
+    assert 'href="/devices/a-9"' in gateway
+    assert 'href="/devices/a-10"' not in gateway
+    assert gateway.count("outside its prefixes") == 1
+    assert 'href="/devices/gw-1/access#children"' in gateway

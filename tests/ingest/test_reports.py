@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.reports import MAX_AUDIT, AuditEntry, Reports
+from ingest.reports import MAX_AUDIT, OF_ONE_AUDIT, AuditEntry, Reports
 from tests.ingest.intake_support import FakeRegistry
 
 
@@ -25,6 +25,18 @@ def test_same_attempt_is_told_once_a_minute() -> None:
     reports.send()
 
     assert len(registry.audit) == 1
+
+
+def test_flood_of_one_device_leaves_few_entries_and_hides_no_other_device() -> None:
+    registry = FakeRegistry()
+    reports = Reports(registry)
+    for number in range(10 * OF_ONE_AUDIT):
+        reports.note_attempt(attempt(object=f"device:c{number}"))
+    reports.note_attempt(attempt(1))
+    reports.send()
+
+    actors = [entry["actor"] for entry in registry.audit]
+    assert actors == ["device:d0"] * OF_ONE_AUDIT + ["device:d1"]
 
 
 def test_names_of_strangers_become_single_lines() -> None:

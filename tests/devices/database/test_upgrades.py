@@ -40,6 +40,34 @@ def test_types_in_force_become_first_kept_versions(empty_config) -> None:
     assert [(each.version, each.state) for each in kept] == [(7, "active")]
 
 
+def test_children_that_prefixes_leave_out_are_known_after(empty_config) -> None:
+    database = old_database(empty_config, "0019")
+    with database.engine.begin() as connection:
+        device = "INSERT INTO devices (tenant, id, gateway, state, tags, search, created_ns, updated_ns, attributes)"
+        for id_ in ("g1", "g2", "a-1", "b-1", "b-2"):
+            of_device = {"id": id_, "no": False}
+            connection.execute(
+                text(f"{device} VALUES ('default', :id, :no, 'active', '{{}}', '', 1, 1, '{{}}')"), of_device
+            )
+        for gateway, prefixes in (("g1", '["a-"]'), ("g2", "[]")):
+            rules = {"gateway": gateway, "rules": f'{{"prefixes":{prefixes}}}'}
+            connection.execute(text("INSERT INTO gateways VALUES ('default', :gateway, :rules)"), rules)
+        for child, gateway in (("a-1", "g1"), ("b-1", "g1"), ("b-2", "g2")):
+            row = {"child": child, "gateway": gateway}
+            connection.execute(text("INSERT INTO children VALUES ('default', :child, :gateway, 1)"), row)
+
+    migrate(database, empty_config.data)
+
+    with database.read() as connection:
+        found = connection.execute(text("SELECT device, outside FROM children ORDER BY device")).all()
+    database.close()
+    assert [(device, bool(is_outside)) for device, is_outside in found] == [
+        ("a-1", False),
+        ("b-1", True),
+        ("b-2", False),
+    ]
+
+
 def test_versions_that_devices_reported_before_are_found_after(empty_config) -> None:
     database = old_database(empty_config, "0012")
     with database.engine.begin() as connection:

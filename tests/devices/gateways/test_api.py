@@ -169,3 +169,23 @@ def test_child_that_moves_to_another_tenant_leaves_its_gateway_which_moves_alone
         "c1": ("acme", None), "g1": ("acme", None),
     }  # fmt: skip
     assert admit(gateway, "x9") == {"x9": "identity_mismatch"}  # its rules went with it
+
+
+def test_rules_name_the_children_that_they_leave_out(gateway) -> None:
+    admit(gateway, "a-1", "b-1", "b-2")
+
+    changed = gateway.admin("PUT", "/v1/devices/g1/gateway", {"prefixes": ["a-"]}).json
+    listed = gateway.admin("GET", "/v1/devices/g1/children").json["items"]
+    [entry] = gateway.admin("GET", "/v1/audit?action=gateway.rules").json["items"]
+    back = gateway.admin("PUT", "/v1/devices/g1/gateway", {"prefixes": ["a-", "b-1"]}).json
+
+    assert (changed["left_out"], changed["left_out_children"], changed["prefixes"]) == (2, ["b-1", "b-2"], ["a-"])
+    assert [(each["id"], each["outside"]) for each in listed] == [("a-1", False), ("b-1", True), ("b-2", True)]
+    assert (entry["detail"]["left_out"], back["left_out_children"]) == (2, ["b-2"])
+
+
+def test_device_names_its_parent(gateway) -> None:
+    admit(gateway, "c1")
+
+    assert gateway.admin("GET", "/v1/devices/c1").json["parent"] == "g1"
+    assert gateway.admin("GET", "/v1/devices/g1").json["parent"] is None

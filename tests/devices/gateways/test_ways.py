@@ -103,6 +103,13 @@ def test_rights_of_a_gateway_over_commands_end_with_its_rules_and_the_childs_sta
     told = [content["code"] for topic, content, _ in heard if topic.endswith("errors")]
     assert told == ["identity_mismatch", "device_disabled", "identity_mismatch"]
     assert state(connected_service, sent) == "sent"
+    audited = "/v1/audit?action=control.identity_mismatch"
+    wait_until(lambda: len(connected_service.admin("GET", audited).json["items"]) == 2)
+    entries = connected_service.admin("GET", audited).json["items"]
+    assert {(entry["actor"], entry["object"]) for entry in entries} == {
+        ("device:g1", "device:c1"),
+        ("device:g1", "device:not an id"),
+    }
 
 
 def wish(service, patch) -> None:
@@ -158,6 +165,21 @@ def test_wish_of_a_child_whose_gateway_is_deleted_comes_to_itself(connected_serv
     connected_service.admin("DELETE", "/v1/devices/g1")
 
     wait_until(lambda: wishes(heard) == [(1, False)])
+
+
+def test_wish_is_taken_away_from_a_gateway_whose_prefixes_leave_the_child_out(connected_service, dial) -> None:
+    gateway = dial("g1", connected_service.register("g1", gateway=True))
+    heard = gateway.listen(DESIRED.format("g1"))
+    add_child(connected_service)
+    wish(connected_service, {"a": 1})
+    wait_until(lambda: wishes(heard) == [(1, False)])
+
+    connected_service.admin("PUT", "/v1/devices/g1/gateway", {"prefixes": ["line-"]})
+    wait_until(lambda: wishes(heard) == [(1, False), (0, False)])
+    wish(connected_service, {"a": 2})
+    connected_service.admin("PUT", "/v1/devices/g1/gateway", {"prefixes": ["line-", "c"]})
+
+    wait_until(lambda: wishes(heard) == [(1, False), (0, False), (2, False)])
 
 
 def test_registry_that_starts_again_finds_the_wishes_of_children(broker, config, connected_service, dial) -> None:
