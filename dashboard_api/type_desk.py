@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,9 @@ from chassis.peers import HttpPeer, Peer
 from wire.errors import HeadwaterError, NotFound
 
 TYPES = "/v1/device-types"
+JOBS = "/v1/jobs"
+DRY_RUN = "type.dry-run"
+RECENT = 100  # dry runs of all types that are looked through for those of one
 COUNTED = ("name", "version", "version_id")
 CHECK_S = 25.0  # a dry run reads through hours of data
 
@@ -79,13 +83,44 @@ class TypeDesk:
         spec = _parse(editing)
         if spec is None:
             return False
-        hours = float(editing.hours) if editing.hours.replace(".", "", 1).isdecimal() else 24.0
         try:
-            body = {"spec": spec, "hours": min(hours, 744.0)}
+            body = {"spec": spec, "hours": _hours(editing)}
             editing.report = self._patient.call("POST", f"{_path(editing.name)}:check", body, token=token)
         except HeadwaterError as error:
             editing.faults = _faults(error, "spec.")
         return editing.report is not None
+
+    def try_all(self, token: str, editing: Editing) -> str | None:
+        """Have all readings judged by what is edited; give the job, None when something is wrong."""
+        spec = _parse(editing)
+        if spec is None:
+            return None
+        try:
+            body = {"spec": spec, "hours": _hours(editing) or 24.0}
+            return str(self._ask(token, "POST", f"{_path(editing.name)}:dry-run", body)["id"])
+        except HeadwaterError as error:
+            editing.faults = _faults(error, "spec.")
+            return None
+
+    def dry_runs(self, token: str, name: str, job_id: str) -> dict[str, Any]:
+        """Give the dry runs of a type, newest first, and one of them, else the newest.
+
+        Raises:
+            NotFound: no such run of this type.
+        """
+        recent = self._ask(token, "GET", f"{JOBS}?kind={DRY_RUN}&limit={RECENT}")["items"]
+        runs = [each for each in recent if each["spec"].get("type") == name]
+        shown = runs[0] if runs else None
+        if job_id:
+            shown = self._ask(token, "GET", f"{JOBS}/{quote(job_id, safe='')}")
+            if shown["kind"] != DRY_RUN or shown["spec"].get("type") != name:
+                raise NotFound(f"no dry run {job_id[:80]!r} of {name}", code="job_not_found")
+        return {"name": name, "runs": runs, "job": shown}
+
+    def cancel(self, token: str, job_id: str) -> None:
+        """Ask a dry run to end; one that is over stays as it is."""
+        with suppress(HeadwaterError):
+            self._ask(token, "POST", f"{JOBS}/{quote(job_id, safe='')}:cancel")
 
     def save(self, token: str, editing: Editing, *, activate: bool) -> int | None:
         """Write what is edited down, in force at once or not; give its number, None when something is wrong with it."""
@@ -113,6 +148,11 @@ class TypeDesk:
 
     def _ask(self, token: str, method: str, path: str, body: Any = None) -> Any:
         return self._devices.call(method, path, body, token=token)
+
+
+def _hours(editing: Editing) -> float:
+    hours = float(editing.hours) if editing.hours.replace(".", "", 1).isdecimal() else 24.0
+    return min(hours, 744.0)
 
 
 def _path(name: str) -> str:

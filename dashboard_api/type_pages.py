@@ -24,6 +24,7 @@ def add_routes(api: Api, desk: TypeDesk) -> None:
     _add_list(api, desk)
     _add_type(api, desk)
     _add_editor(api, desk)
+    _add_dry_runs(api, desk)
 
 
 def _add_list(api: Api, desk: TypeDesk) -> None:
@@ -108,11 +109,32 @@ def _add_editor(api: Api, desk: TypeDesk) -> None:
         if deed == "check":
             desk.check(_token(), editing)
             return _edit_page(call, editing)
+        if deed == "dry-run":
+            job = desk.try_all(_token(), editing)
+            return _edit_page(call, editing) if job is None else _to_run(editing.name, job)
         version = desk.save(_token(), editing, activate=deed == "activate")
         if version is None:
             return _edit_page(call, editing)
         state = "in force" if deed == "activate" else "a draft"
         return _to_type(editing.name, done=f"Version {version} is {state}.")
+
+
+def _add_dry_runs(api: Api, desk: TypeDesk) -> None:
+    @api.route("GET", "/types/<name>/dry-runs", "viewer")
+    def dry_runs(call: Call) -> Response:
+        """The dry runs of a type, and what one of them found so far."""
+        return _page("type_runs.html", call, **desk.dry_runs(_token(), call.path["name"], request.args.get("job", "")))
+
+    @api.route("POST", "/types/<name>/dry-runs", "operator")
+    def cancel_run(call: Call) -> Response:
+        """End a dry run."""
+        job_id = request.form.get("job", "")
+        desk.cancel(_token(), job_id)
+        return _to_run(call.path["name"], job_id)
+
+
+def _to_run(name: str, job_id: str) -> Response:
+    return _to(f"/types/{quote(name, safe='')}/dry-runs?{urlencode({'job': job_id})}")
 
 
 _DONE = {

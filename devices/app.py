@@ -9,7 +9,6 @@ from pathlib import Path
 from flask import Flask
 
 from chassis import logs, parking, settings
-from chassis.peers import HttpPeer
 from chassis.services import Services
 from chassis.web import Api, Edge
 from chassis.web import create_app as create_web_app
@@ -76,8 +75,9 @@ from devices.tenants.service import Tenants
 from devices.tenants.store import TenantStore
 from devices.tenants.usage import UsageStore
 from devices.types import schedule
-from devices.types import wiring as types
+from devices.types.dry_run import JOB_KIND as DRY_RUN_KIND
 from devices.types.store import TypeStore
+from devices.types.wiring import Types
 from devices.x509 import api as x509_api
 from devices.x509.revocations import Revocations, SocketCutter
 from devices.x509.service import Authorities
@@ -102,13 +102,14 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     x509_api.add_routes(routes, authorities, door)
     control = Control(database, config, door)
     keeper.arrived = control.arrive
-    runner = _add_registry(routes, database, Registry(devices, credentials, NameStore(database)), control.deeds())
+    registry, types = Registry(devices, credentials, NameStore(database)), Types(config, database)
+    runner = _add_registry(routes, database, (registry, control.deeds(), types))
     hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
 
     _add_topics(routes, config, database, seal)
     _add_people(routes, database, tokens, operators)
-    audit_api.add_routes(routes, audit)
     internal_api.add_lookups(routes, lookups, control.bell)
+    audit_api.add_routes(routes, audit)
     internal_api.add_signs(routes, keeper, credentials, audit)
     control.add_routes(routes)
 
@@ -141,8 +142,9 @@ def _start(*threaded: Control | Hosted) -> Workers:
     return workers
 
 
-def _add_registry(routes: Api, database: Database, registry: Registry, deeds: More) -> Runner:
+def _add_registry(routes: Api, database: Database, verbs: tuple[Registry, More, Types]) -> Runner:
     """Add the routes of devices and of long work about them; give what does it."""
+    registry, deeds, types = verbs
     api.add_routes(routes, registry)
     rows = JobStore(database)
     importer = Importer(DeviceStore(database), GatewayStore(database), rows)
@@ -152,8 +154,9 @@ def _add_registry(routes: Api, database: Database, registry: Registry, deeds: Mo
     rotation = Rotation(rotations, rows)
     kinds = {JOB_KIND: importer.kind(), BULK_KIND: bulk.kind(), ROTATION_KIND: rotation.kind()}
     erasures = Erasures(registry, rows)
-    kinds[ERASE_KIND] = erasures.kind()
+    kinds |= {ERASE_KIND: erasures.kind(), DRY_RUN_KIND: types.dry_runs.kind()}
     jobs = Jobs(rows, kinds)
+    types.add_routes(routes, jobs)
     jobs_api.add_routes(routes, jobs)
     onboarding_api.add_routes(routes, importer, jobs)
     groups_api.add_routes(routes, groups)
@@ -180,7 +183,6 @@ def _add_people(routes: Api, database: Database, tokens: Tokens, operators: Oper
 
 def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Seal) -> None:
     """Add the routes of topics that need little but the database."""
-    types.add_routes(routes, database, HttpPeer(config.ingest_url, config.service_token, timeout_s=types.TRIAL_S))
     oidc.add_routes(routes, config, database, seal)
     tenants_api.add_routes(routes, Tenants(TenantStore(database)), UsageStore(database))
     gateways_api.add_routes(routes, GatewayStore(database), NameStore(database))

@@ -23,6 +23,7 @@ from ingest import api as device_api
 from ingest import quarantine_api, trials_api
 from ingest.config import IngestConfig
 from ingest.division import Division
+from ingest.dry_run import DryRuns
 from ingest.field_types import FieldTypes
 from ingest.gate import AWAY_S, PAUSE_S, WAIT_S, Gate
 from ingest.held import HeldData
@@ -89,7 +90,9 @@ def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Por
                     partial(read_counters, config.data), partial(read_boots, config.data))  # fmt: skip
     replayer = Replayer(ports, PROTOCOLS)
     quarantine_api.add_routes(api, ports, replayer, ledger)
-    trials_api.add_routes(api, Trials(ports, PROTOCOLS, partial(series.open_reader, config.store, config.data)))
+    open_reader = partial(series.open_reader, config.store, config.data)
+    trials_api.add_routes(api, Trials(ports, PROTOCOLS, open_reader))
+    trials_api.add_dry_runs(api, DryRuns(ports, PROTOCOLS, open_reader))
     _start_pruning(workers, config, ports.quarantine)
     held = HeldData(ports, replayer, config.data / "held.lock")
     workers.start("held-data", lambda: held.run(workers.stopping))

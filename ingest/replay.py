@@ -158,15 +158,14 @@ class Replayer:
             self._stops[selection] = before
         return total._replace(more=True)
 
-    def rehearse(self, selection: Selection) -> Iterator[Rehearsed]:
-        """Tell what a replay would do to what waits, newest first; nothing is kept, stop any time.
+    def rehearse(self, selection: Selection, before: int | None = None) -> Iterator[Rehearsed]:
+        """Tell what a replay would do to what waits (below a number), newest first; nothing is kept, stop any time.
 
         Of held devices and of those nobody registered it is told as if they were accepted.
 
         Raises:
             PeerUnavailable: a device is not known here and the registry is away.
         """
-        before: int | None = None
         while page := self._ports.quarantine.page(selection, before=before, limit=REHEARSED):
             found = self._ports.gate.find(_named_in(page))
             if found.unanswered:

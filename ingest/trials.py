@@ -16,7 +16,7 @@ from ingest.gate import Known
 from ingest.ports import Ports
 from ingest.protocols import Protocol
 from ingest.quarantine import Selection
-from ingest.replay import Replayer
+from ingest.replay import Rehearsed, Replayer
 from ingest.validation import TypeChecker
 from series.port import RangeQuery, SeriesReader
 from wire import clock
@@ -41,6 +41,8 @@ TIME_S = 4.0  # of each half of a trial
 PAGE = 2_000
 FIRST_SLICE_S = 60.0  # the newest data is looked at first; each older slice is twice as long
 HOUR_NS = 3600 * clock.NS_PER_S
+EXAMPLES_OF_CODE = 5  # so that one reason does not hide the others
+Fault = tuple[str, str, str]  # field, code, detail
 REST_S = 0.001  # between pages, for those who wait for an answer
 
 
@@ -80,19 +82,11 @@ class Trials:
         return tally.tell(is_complete=is_complete)
 
     def _judge_waiting(self, checker: TypeChecker, asked: TryRequest) -> QuarantineReport:
-        ports = replace(self._ports, intake=self._ports.intake.rehearsal())
-        judge: Callable[[Known], TypeChecker | None] = lambda _device: checker  # noqa: E731 - one line says it
-        # Those of the type now, whatever judged them then: a replay goes by the type that a device has.
-        these = Selection(devices=tuple(asked.devices), tenant=asked.tenant)
-        kind = Selection(type=asked.spec.name, tenant=asked.tenant)
         report, deadline_s = _Waiting(), time.monotonic() + TIME_S
-        for each in Replayer(ports, self._protocols, judge).rehearse(these if asked.devices else kind):
+        for each in rehearse(self._ports, self._protocols, checker, (asked.tenant, asked.devices, None)):
             if report.entries >= MAX_ENTRIES or time.monotonic() > deadline_s:
                 return report.tell(is_complete=False)
-            report.add(Example(
-                device=each.entry.device, time=each.entry.received_ns, field=each.entry.field, code=each.code or "",
-                detail=each.detail or each.entry.detail, entry=str(each.entry.id),
-            ))  # fmt: skip
+            report.add(to_example(each))
         return report.tell(is_complete=True)
 
     def _walk(self, devices: Sequence[str], tenant: str, hours: float, take: Callable[[Sequence[Point]], None]) -> bool:
@@ -130,6 +124,44 @@ def _slices(end_ns: int, span_ns: int) -> Iterator[tuple[int, int]]:
         end_ns, length_ns = start_ns, length_ns * 2
 
 
+def rehearse(
+    ports: Ports,
+    protocols: dict[str, Protocol],
+    checker: TypeChecker,
+    which: tuple[str, Sequence[str], int | None],
+) -> Iterator[Rehearsed]:
+    """Judge what waits of a tenant's devices (of none: what the type refused), newest first, below an entry's number.
+
+    Raises:
+        PeerUnavailable: devices are not known here and the registry is away.
+    """
+    tenant, devices, before = which
+    # Those of the type now, whatever judged them then: a replay goes by the type that a device has.
+    these = Selection(devices=tuple(devices), tenant=tenant)
+    kind = Selection(type=checker.spec.name, tenant=tenant)
+    judge: Callable[[Known], TypeChecker | None] = lambda _device: checker  # noqa: E731 - one line says it
+    replayer = Replayer(replace(ports, intake=ports.intake.rehearsal()), protocols, judge)
+    return replayer.rehearse(these if devices else kind, before)
+
+
+def to_example(each: Rehearsed) -> Example:
+    """Show an entry of the quarantine with what would become of it; one without a code would pass."""
+    return Example(
+        device=each.entry.device, time=each.entry.received_ns, field=each.entry.field, code=each.code or "",
+        detail=each.detail or each.entry.detail, entry=str(each.entry.id),
+    )  # fmt: skip
+
+
+def judge_point(checker: TypeChecker, point: Point) -> tuple[list[Fault], int]:
+    """Give what is wrong with a stored point (field, code, detail), and how many fields would be dropped."""
+    verdict = checker.check(dict(point.fields))
+    faults = [verdict.missing] if verdict.missing is not None else list(verdict.faults)
+    for name, value in verdict.fields.items():
+        if type(point.fields.get(name)) is int and type(value) is float:
+            faults.append((name, "type_conflict", f"{name}: the store keeps the type its series has, int"))
+    return faults, verdict.dropped
+
+
 @dataclass(slots=True)
 class _Tally:
     """Stored points against a checker."""
@@ -162,19 +194,15 @@ class _Tally:
         )  # fmt: skip
 
     def _judge(self, point: Point) -> None:
-        verdict = self.checker.check(dict(point.fields))
-        faults = [verdict.missing] if verdict.missing is not None else list(verdict.faults)
-        self.lost += verdict.dropped
-        for name, value in verdict.fields.items():
-            if type(point.fields.get(name)) is int and type(value) is float:
-                faults.append((name, "type_conflict", f"{name}: the store keeps the type its series has, int"))
+        faults, dropped = judge_point(self.checker, point)
+        self.lost += dropped
         if not faults:
             return
         self.refused += 1
         self.at_fault.add(point.device)
         for name, code, detail in faults:
             self.codes[code] += 1
-            if len(self.examples) < MAX_EXAMPLES:
+            if len(self.examples) < MAX_EXAMPLES and self.codes[code] <= EXAMPLES_OF_CODE:
                 self.examples.append(
                     Example(device=point.device, time=point.time_ns, field=name, code=code, detail=detail)
                 )

@@ -182,6 +182,10 @@ class SeriesReader(Protocol):
         """Give a page of points. Raises BadRequest for a cursor that is not one of ours."""
         ...
 
+    def count(self, query: RangeQuery) -> int:
+        """Count the points of a range; `fields`, `limit` and `cursor` are ignored."""
+        ...
+
     def aggregate(self, query: AggregateQuery) -> list[AggregateRow]:
         """Give the aggregates, ordered by time, then group; strings only count, first and last.
 

@@ -55,13 +55,13 @@ class Checks:
             Unprocessable: both a spec and a version are given, or none; or the spec contradicts itself.
         """
         name = demand_name(name)
-        spec, number = self._spec_of(tenant, name, wanted)
+        spec = self._types.one_of(tenant, name, wanted.spec, wanted.version)
         demand_sound(spec)
         before_number, before = self._before(tenant, name, wanted.against)
         changes = compare(before, spec)
         dry_run, note = self._try(tenant, name, spec, wanted)
         return CheckReport(
-            name=name, before=before_number, after=number, compatible=is_compatible(changes), changes=changes,
+            name=name, before=before_number, after=wanted.version, compatible=is_compatible(changes), changes=changes,
             traffic=dry_run.traffic, quarantine=dry_run.quarantine, note=note,
         )  # fmt: skip
 
@@ -82,14 +82,6 @@ class Checks:
         draft = TypeDraft(spec=propose(seen), note=wanted.note)
         made = self._types.draft(tenant, name, draft, who, origin="learned")
         return Learned(draft=made, readings=seen.readings, devices=seen.devices, complete=seen.complete)
-
-    def _spec_of(self, tenant: str, name: str, wanted: CheckRequest) -> tuple[DeviceTypeSpec, int | None]:
-        if (wanted.spec is None) == (wanted.version is None):
-            raise Unprocessable("give either spec or version", fields=["spec", "version"])
-        if wanted.spec is not None:
-            return wanted.spec, None
-        assert wanted.version is not None
-        return self._types.version(tenant, name, wanted.version).spec, wanted.version
 
     def _before(self, tenant: str, name: str, against: int | None) -> tuple[int | None, DeviceTypeSpec]:
         """Give what is compared with; a type that is not in force yet is compared with no rules at all."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from chassis.web import Api, Call
+from flask import Response
+
+from chassis.web import Api, Call, answer
 from devices.api import who
 from devices.types.api import TYPE
 from devices.types.checks import Checks
+from devices.types.dry_run import DryRuns, Queue
+from wire.dry_runs import DryRunRequest
+from wire.jobs import JobView
 from wire.schemas import CheckReport, CheckRequest, Learned, LearnRequest
 
 
-def add_routes(api: Api, checks: Checks) -> None:
+def add_routes(api: Api, checks: Checks, dry_runs: DryRuns, queue: Queue) -> None:
     """Declare the routes."""
 
     @api.route("POST", TYPE + ":check", "viewer", body=CheckRequest, answers={200: CheckReport})
@@ -21,3 +26,9 @@ def add_routes(api: Api, checks: Checks) -> None:
     def learn_type(call: Call) -> Learned:
         """Propose a version from what devices sent, as a draft."""
         return checks.learn(call.actor.tenant, call.path["name"], call.body, who(call))
+
+    @api.route("POST", TYPE + ":dry-run", "operator", body=DryRunRequest, answers={202: JobView})
+    def try_type(call: Call) -> Response:
+        """Try a version on all readings of the last hours, as a job; it changes nothing."""
+        by = call.actor.tenant, who(call)
+        return answer(dry_runs.start(queue, call.path["name"], call.body, by), 202)

@@ -69,6 +69,20 @@ class DeviceTypes:
         """
         return self._types.version(tenant, demand_name(name), number)
 
+    def one_of(self, tenant: str, name: str, spec: DeviceTypeSpec | None, number: int | None) -> DeviceTypeSpec:
+        """Give the spec itself, or that of the version with this number.
+
+        Raises:
+            NotFound: no such version.
+            Unprocessable: both are given, or none.
+        """
+        if (spec is None) == (number is None):
+            raise Unprocessable("give either spec or version", fields=["spec", "version"])
+        if spec is not None:
+            return spec
+        assert number is not None
+        return self.version(tenant, name, number).spec
+
     def diff(self, tenant: str, name: str, before: int | None, after: int) -> TypeDiff:
         """Compare two versions; `before` None is the version in force.
 

@@ -214,9 +214,9 @@ class TypeStore:
             transaction.changed("type", [type_key(tenant, name)])
             transaction.audit([Deed(who, "type.delete", name)])
 
-    def devices_of(self, tenant: str, name: str, limit: int) -> Sequence[str]:
-        """Give ids of devices of a type, at most so many."""
-        mine = and_(DEVICES.c.tenant == tenant, DEVICES.c.type == name)
+    def devices_of(self, tenant: str, name: str, limit: int, after: str = "") -> Sequence[str]:
+        """Give ids of devices of a type in order, at most so many, from behind one on."""
+        mine = and_(DEVICES.c.tenant == tenant, DEVICES.c.type == name, DEVICES.c.id > after)
         with self._database.read() as connection:
             return list(
                 connection.execute(select(DEVICES.c.id).where(mine).order_by(DEVICES.c.id).limit(limit)).scalars()

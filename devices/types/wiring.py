@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from chassis.peers import Peer
+from chassis.peers import HttpPeer
 from chassis.web import Api
+from devices.config import DevicesConfig
 from devices.database.engine import Database
+from devices.jobs.store import JobStore
 from devices.types import api, checks_api, exchange_api
 from devices.types.checks import Checks
+from devices.types.dry_run import DryRuns, Queue
 from devices.types.exchange import Exchange
 from devices.types.service import DeviceTypes
 from devices.types.store import TypeStore
@@ -14,10 +17,18 @@ from devices.types.store import TypeStore
 TRIAL_S = 20.0  # for an answer of ingestion that reads through hours of data
 
 
-def add_routes(routes: Api, database: Database, ingest: Peer) -> None:
-    """Declare all routes of device types; `ingest` tries new versions on real data."""
-    rows = TypeStore(database)
-    types = DeviceTypes(rows)
-    api.add_routes(routes, types, rows)
-    checks_api.add_routes(routes, Checks(types, rows, ingest))
-    exchange_api.add_routes(routes, Exchange(types))
+class Types:
+    """Device types of a registry; ingestion tries new versions on real data."""
+
+    def __init__(self, config: DevicesConfig, database: Database) -> None:
+        ingest = HttpPeer(config.ingest_url, config.service_token, timeout_s=TRIAL_S)
+        self._rows = TypeStore(database)
+        self._types = DeviceTypes(self._rows)
+        self._checks = Checks(self._types, self._rows, ingest)
+        self.dry_runs = DryRuns(self._types, self._rows, JobStore(database), ingest)
+
+    def add_routes(self, routes: Api, queue: Queue) -> None:
+        """Declare all routes of device types; long dry runs are queued."""
+        api.add_routes(routes, self._types, self._rows)
+        checks_api.add_routes(routes, self._checks, self.dry_runs, queue)
+        exchange_api.add_routes(routes, Exchange(self._types))

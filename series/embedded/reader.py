@@ -9,6 +9,7 @@ from pathlib import Path
 from series.embedded import catalog
 from series.embedded import cursor as cursors
 from series.embedded.aggregate import read_aggregate
+from series.embedded.count import count_points
 from series.embedded.directory import decode_tags, walk_latest
 from series.embedded.files import Files
 from series.embedded.latest import Group
@@ -65,6 +66,10 @@ class EmbeddedReader:
     def range(self, query: RangeQuery) -> Page:
         """Give a page of points, by time, device, measurement, tags."""
         return read_page(self._files, self._folder, self._catalog, query)
+
+    def count(self, query: RangeQuery) -> int:
+        """Count points, those of a series with the same time being one."""
+        return count_points(self._files, self._folder, self._catalog, query)
 
     def aggregate(self, query: AggregateQuery) -> list[AggregateRow]:
         """Give aggregates; no fields means all."""

@@ -13,6 +13,6 @@ def select(connection: apsw.Connection, sql: str, bindings: Any = ()) -> Iterato
     return cast("Iterator[tuple[Any, ...]]", connection.execute(sql, bindings))
 
 
-def number(connection: apsw.Connection, sql: str) -> int:
+def number(connection: apsw.Connection, sql: str, bindings: Any = ()) -> int:
     """Run a query that gives one integer."""
-    return int(next(select(connection, sql))[0])
+    return int(next(select(connection, sql, bindings))[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -15,6 +16,15 @@ TRAFFIC = {
     "examples": [{"device": "d1", "time": "2026-01-02T03:04:05Z", "field": "p", "code": "out_of_range", "detail": "p: 9 is above 6"}],
 }  # fmt: skip
 CHANGE = {"path": "fields.p.max", "level": "refuses", "before": 10, "after": 6, "detail": "values outside of it"}
+JOB = {
+    "id": "j1", "kind": "type.dry-run", "state": "done", "done": 900000, "failed": 0, "total": 900000, "error": None,
+    "download": "/v1/jobs/j1/result",
+    "result": {
+        "stored": 900000, "sample": 1, "readings": 900000, "devices": 40, "refused_readings": 7, "refused_devices": 2,
+        "lost_fields": 0, "codes": {"out_of_range": 8}, "code_devices": {"out_of_range": 2}, "waiting": 0,
+        "would_pass": 0, "examples": TRAFFIC["examples"], "worst": [],
+    },
+}  # fmt: skip
 REPORT = {"name": "pump", "compatible": False, "changes": [CHANGE], "traffic": TRAFFIC, "quarantine": None, "note": ""}
 
 
@@ -31,6 +41,49 @@ def test_check_prints_what_would_be_refused_and_ends_with_3(gateway: Gateway, tm
     printed = capsys.readouterr().out
     assert "Of 9 stored readings of 2 devices, 3 of 1 devices would be refused" in printed
     assert "p: 9 is above 6" in printed
+
+
+def test_check_of_more_than_fits_at_once_follows_a_job_and_prints_what_it_found(gateway, tmp_path, capsys) -> None:
+    gateway.answers["POST /v1/device-types/pump:check"] = REPORT | {"traffic": TRAFFIC | {"complete": False}}
+    gateway.answers["POST /v1/device-types/pump:dry-run"] = JOB
+    gateway.answers["GET /v1/jobs/j1"] = JOB
+    gateway.answers["GET /v1/jobs/j1/result"] = '{"device":"d1"}\n'
+    (tmp_path / "pump.json").write_text("{}")
+
+    code = run(gateway, "type", "check", str(tmp_path / "pump.json"), "--result", str(tmp_path / "devices.ndjson"))
+
+    printed = capsys.readouterr().out
+    assert code == 3
+    assert "900000 of 900000 stored readings were judged, of 40 devices; 7 of 2 devices would be refused" in printed
+    assert "Of 9 stored readings" not in printed
+    assert re.search(r"out_of_range +8 +2", printed)
+    assert (tmp_path / "devices.ndjson").read_text() == '{"device":"d1"}\n'
+
+
+def test_sample_goes_to_a_job_and_quick_check_to_none(gateway, tmp_path, capsys) -> None:
+    gateway.answers["POST /v1/device-types/pump:check"] = REPORT | {"traffic": TRAFFIC | {"complete": False}}
+    (tmp_path / "pump.json").write_text("{}")
+
+    quick = run(gateway, "type", "check", str(tmp_path / "pump.json"), "--quick")
+    gateway.answers |= {"POST /v1/device-types/pump:dry-run": JOB, "GET /v1/jobs/j1": JOB | {"state": "cancelled"}}
+    cancelled = run(gateway, "type", "check", str(tmp_path / "pump.json"), "--sample", "0.1", "--hours", "5")
+
+    assert (quick, cancelled) == (3, 1)
+    started = next(json.loads(body) for what, body, _ in gateway.asked if what.endswith(":dry-run"))
+    assert started == {"spec": {}, "hours": 5.0, "sample": 0.1}
+    assert "cancelled" in capsys.readouterr().out
+
+
+def test_viewer_is_told_that_only_the_newest_were_judged(gateway, tmp_path, capsys) -> None:
+    gateway.answers["POST /v1/device-types/pump:check"] = REPORT | {"traffic": TRAFFIC | {"complete": False}}
+    refused = {"code": "forbidden", "status": 403, "detail": "operators only"}
+    gateway.problems["POST /v1/device-types/pump:dry-run"] = (403, refused)
+    (tmp_path / "pump.json").write_text("{}")
+
+    assert run(gateway, "type", "check", str(tmp_path / "pump.json")) == 3
+    told = capsys.readouterr()
+    assert "a viewer sees the newest" in told.err
+    assert "Of 9 stored readings" in told.out
 
 
 def test_check_of_what_changes_nothing_ends_with_0(gateway: Gateway, tmp_path, capsys) -> None:

@@ -61,6 +61,9 @@ class MemoryReader:
         more = str(start + query.limit) if len(found) > query.limit else None
         return Page(found[: query.limit], more)
 
+    def count(self, query: RangeQuery) -> int:
+        return len(self._within(query))
+
     def aggregate(self, query: AggregateQuery) -> list[AggregateRow]:
         buckets: dict[tuple[int, str], dict[str, list[FieldValue]]] = {}
         for point in self._within(query):

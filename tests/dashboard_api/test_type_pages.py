@@ -128,6 +128,49 @@ def test_check_shows_what_would_be_refused_and_keeps_the_text(client, registry, 
     assert len(registry.admin("GET", PUMP + "/versions").json["items"]) == 1
 
 
+def test_all_readings_are_judged_in_a_job_that_its_page_follows_and_cancels(client, registry, peer) -> None:
+    registry.register("d1", type="pump")
+    report = registry.admin("POST", PUMP + ":check", {"spec": {}, "hours": 0}).json
+    peer.overlay["POST /v1/device-types/pump:check"] = report | {"traffic": TRAFFIC, "quarantine": WAITING, "note": ""}
+
+    checked = post(client, "/types/pump/edit", text='{"fields":{"p":{"max":6}}}', hours="3", deed="check")
+    started = post(client, "/types/pump/edit", text='{"fields":{"p":{"max":6}}}', hours="3", deed="dry-run")
+    job_id = re.search(r'data-run="(\w+)"', started.text)[1]
+    cancelled = post(client, "/types/pump/dry-runs", job=job_id)
+    _, listed = get(client, "/types/pump/dry-runs")
+
+    assert 'value="dry-run"' in checked.text
+    assert "on the last 3.0 hours" in started.text
+    assert registry.admin("GET", f"/v1/jobs/{job_id}").json["cancelling"] or "data-run" not in cancelled.text
+    assert "readings, by" in listed
+    assert get(client, "/types/tank/dry-runs", job=job_id)[0].status_code == 404
+
+
+def test_report_of_a_dry_run_tells_of_how_many_which_and_why(client, registry, peer) -> None:
+    worst = {"device": HOSTILE, "readings": 9, "refused": 7, "codes": {}, "waiting": 2, "would_pass": 1}
+    result = {
+        "stored": 90000, "sample": 0.1, "readings": 9000, "devices": 4, "refused_readings": 7, "refused_devices": 1,
+        "lost_fields": 2, "codes": {"out_of_range": 8}, "code_devices": {}, "waiting": 2, "would_pass": 1,
+        "examples": TRAFFIC["examples"], "worst": [worst],
+    }  # fmt: skip
+    job = {
+        "id": "j1", "kind": "type.dry-run", "state": "failed", "error": "no such store", "done": 9000, "total": 9000,
+        "spec": {"type": "pump", "version": 4, "hours": 24, "sample": 0.1}, "result": result, "by": "token:a",
+        "download": "/v1/jobs/j1/result", "created": "2026-01-02T03:04:05Z",
+    }  # fmt: skip
+    peer.overlay["GET /v1/jobs?kind=type.dry-run&limit=100"] = {"items": [job]}
+
+    page, shown = get(client, "/types/pump/dry-runs")
+
+    assert "7 of 9,000 readings would be refused, of 1 of 4 devices" in shown
+    assert "9,000 of 90,000 stored readings were judged , a sample" in shown or "judged, a sample" in shown
+    assert "no such store" in shown
+    assert "p: 9 is above 6" in shown
+    assert "Of 2 entries in the quarantine, 1 would pass" in shown
+    assert "/v1/jobs/j1/result" in page.text
+    assert "<script>alert" not in page.text
+
+
 def test_check_without_ingestion_says_so(client, registry) -> None:
     page = post(client, "/types/pump/edit", text='{"fields":{"p":{}}}', deed="check")
 

@@ -71,6 +71,9 @@ class Store:
     def page(self, **query: object) -> Page:
         return self.reader.range(RangeQuery(**{**ALL_TIME, **query}))  # type: ignore[arg-type]
 
+    def count(self, **query: object) -> int:
+        return self.reader.count(RangeQuery(**{**ALL_TIME, **query}))  # type: ignore[arg-type]
+
     def latest(self, device: str = "d1", tenant: str = "default") -> dict[str, tuple[int, FieldValue]]:
         points = self.reader.latest([device], tenant=tenant).points
         return {name: (point.time_ns, value) for point in points for name, value in point.fields.items()}

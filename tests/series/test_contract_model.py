@@ -104,6 +104,7 @@ def test_any_history_agrees_with_the_model(kind, history, limit, every_ns):
 
 
 def _compare_ranges(store, model, limit):
+    assert store.count() == len(model.rows)
     expected = [(key, repr(sorted(fields.items()))) for key, fields in sorted(model.rows.items())]
     found, cursor = [], None
     while True:

@@ -181,6 +181,16 @@ def test_export_gives_everything_in_order(store):
     assert list(store.reader.export(_range_query(limit=3))) == points
 
 
+def test_count_is_of_the_points_in_a_range(store):
+    points = [Point(f"d{at % 7}", "m", T + at * 60 * S, {"v": float(at)}) for at in range(3_000)]
+    store.take(*points, *points[:5], Point("d1", "m", T, {"v": 1.0}, tenant="other"))
+
+    assert store.count() == 3_000
+    assert store.count(start_ns=T + 60 * S, end_ns=T + 2_000 * 60 * S, devices=("d1", "d2")) == 572
+    assert store.count(devices=("unknown",)) == 0
+    assert store.count(tenant="other") == 1
+
+
 def test_latest_pages_by_series(store):
     points = [Point(f"d{at:04}", "m", T + at, {"v": float(at)}) for at in range(2_500)]
     store.take(*points)
