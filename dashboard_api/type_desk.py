@@ -106,19 +106,26 @@ class TypeDesk:
         """Give the dry runs of a type, newest first, and one of them, else the newest.
 
         Raises:
-            NotFound: no such run of this type.
+            NotFound: no such type, or no such run of it.
         """
         recent = self._ask(token, "GET", f"{JOBS}?kind={DRY_RUN}&limit={RECENT}")["items"]
         runs = [each for each in recent if each["spec"].get("type") == name]
         shown = runs[0] if runs else None
+        if not runs:
+            self._ask(token, "GET", f"{_path(name)}/versions")  # there is such a type
         if job_id:
             shown = self._ask(token, "GET", f"{JOBS}/{quote(job_id, safe='')}")
             if shown["kind"] != DRY_RUN or shown["spec"].get("type") != name:
                 raise NotFound(f"no dry run {job_id[:80]!r} of {name}", code="job_not_found")
         return {"name": name, "runs": runs, "job": shown}
 
-    def cancel(self, token: str, job_id: str) -> None:
-        """Ask a dry run to end; one that is over stays as it is."""
+    def cancel(self, token: str, name: str, job_id: str) -> None:
+        """Ask a dry run to end; one that is over stays as it is.
+
+        Raises:
+            NotFound: no such type, or no such run of it.
+        """
+        self.dry_runs(token, name, job_id)
         with suppress(HeadwaterError):
             self._ask(token, "POST", f"{JOBS}/{quote(job_id, safe='')}:cancel")
 

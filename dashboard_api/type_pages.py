@@ -129,7 +129,7 @@ def _add_dry_runs(api: Api, desk: TypeDesk) -> None:
     def cancel_run(call: Call) -> Response:
         """End a dry run."""
         job_id = request.form.get("job", "")
-        desk.cancel(_token(), job_id)
+        desk.cancel(_token(), call.path["name"], job_id)
         return _to_run(call.path["name"], job_id)
 
 

@@ -102,8 +102,8 @@ def show_dry_run(job: dict[str, Any] | None) -> None:
         return
     share = f" (a sample of {found['sample']:g})" if found["sample"] < 1 else ""
     print(f"\n{found['readings']} of {found['stored']} stored readings were judged{share}, "
-          f"of {found['devices']} devices; {found['refused_readings']} of {found['refused_devices']} devices would be refused; "
-          f"{found['lost_fields']} fields would be dropped")  # fmt: skip
+          f"of {found['devices']} devices; {found['refused_readings']} of {found['refused_devices']} devices "
+          f"would be refused; {found['lost_fields']} fields would be dropped")  # fmt: skip
     if found["codes"]:
         tables.show([{"code": code, "faults": count, "devices": found["code_devices"].get(code)}
                      for code, count in found["codes"].items()], ("code", "faults", "devices"))  # fmt: skip

@@ -143,7 +143,10 @@ def test_all_readings_are_judged_in_a_job_that_its_page_follows_and_cancels(clie
     assert "on the last 3.0 hours" in started.text
     assert registry.admin("GET", f"/v1/jobs/{job_id}").json["cancelling"] or "data-run" not in cancelled.text
     assert "readings, by" in listed
+    registry.admin("PUT", "/v1/device-types/tank", {})
     assert get(client, "/types/tank/dry-runs", job=job_id)[0].status_code == 404
+    assert get(client, "/types/tank/dry-runs")[0].status_code == 200
+    assert get(client, "/types/nothing/dry-runs")[0].status_code == 404
 
 
 def test_report_of_a_dry_run_tells_of_how_many_which_and_why(client, registry, peer) -> None:

@@ -57,6 +57,9 @@ def filled(installation: Installation) -> Installation:
     installation.post(gateway, b'{"temp":"warm"}')
     installation.post(gateway, b'{"temp":')
     wait_until(lambda: installation.points(GATEWAY), 10)
+    wanted = {"spec": {"fields": {"temp": {"max": -1}}}, "devices": [GATEWAY]}
+    job = installation.call("POST", f"/v1/device-types/{TYPE}:dry-run", wanted).body["id"]
+    wait_until(lambda: installation.get(f"/v1/jobs/{job}")["state"] == "done", 10)
     return installation
 
 
