@@ -46,6 +46,7 @@ RUNS = {
     "commands": "commands.py",
     "polls": "polls.py",
     "enrolment": "enrolment.py",
+    "dry_run": "dry_run.py",
     "cutoff": "cutoff.py --rounds 20",
     "rows": "growth.py --only-rows --rows 10000000 50000000",
 }

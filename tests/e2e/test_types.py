@@ -48,6 +48,8 @@ def test_type_changes_while_its_device_publishes(installation: Installation, tmp
     assert (report["compatible"], report["traffic"]["codes"]) == (False, {"out_of_range": 3})
     assert len(judged(installation, boiler)) == 8  # nothing has changed
 
+    check_all_of_it(installation, tmp_path)
+
     installation.run("type", "put", str(tmp_path / "boiler.json"), "--draft", check=True)
     installation.run("type", "activate", "boiler", "2", check=True)
 
@@ -62,6 +64,17 @@ def test_type_changes_while_its_device_publishes(installation: Installation, tmp
     assert {(each["code"], each["type"], each["type_version"]) for each in entries} == {("out_of_range", "boiler", 2)}
     assert {version for value, version in judged(installation, boiler) if value in (7, 8, 9)} == {1}
     roll_back_and_replay(installation, boiler, len(entries))
+
+
+def check_all_of_it(installation: Installation, folder: Path) -> None:
+    devices = folder / "devices.ndjson"
+    checked = installation.run("type", "check", str(folder / "boiler.json"), "--result", str(devices))
+
+    assert checked.returncode == 3, checked.stderr
+    assert "8 of 8 stored readings were judged, of 1 devices; 3 of 1 devices would be refused" in checked.stdout
+    assert [json.loads(line) for line in devices.read_text().splitlines()] == [
+        {"device": "boiler-1", "readings": 8, "refused": 3, "codes": {"out_of_range": 3}, "waiting": 0, "would_pass": 0}
+    ]
 
 
 def roll_back_and_replay(installation: Installation, boiler: Device, waiting: int) -> None:
