@@ -23,6 +23,7 @@ def configure(actions: Any) -> None:
     taking.add_argument("file", type=Path, metavar="FILE.json", help="the schema; - is standard input")
     taking.add_argument("--name", help="of the type (default: the file's name)")
     taking.add_argument("--activate", action="store_true", help="in force at once")
+    taking.add_argument("--partial", action="store_true", help="leave out what can be no field, instead of refusing it")
     finish(taking, _import)
     finish(actions.add_parser("ready", help="list the device types that come with the platform"), _ready)
     install = actions.add_parser("install", help="put device types that come with the platform in force")
@@ -37,7 +38,7 @@ def _export(given: argparse.Namespace) -> int:
 
 def _import(given: argparse.Namespace) -> int:
     name = given.name or given.file.stem
-    query = {"activate": "true"} if given.activate else {}
+    query = {name: "true" for name in ("activate", "partial") if getattr(given, name)}
     found = connect(given).call("POST", path(TYPES, f"{name}:import", **query), read_json(given.file))
     if given.json:
         tables.show_json(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from devices.rows import Who
 from devices.types import ready
@@ -10,6 +10,13 @@ from devices.types.json_schema import from_schema, to_schema
 from devices.types.service import DeviceTypes
 from wire.errors import Conflict, NotFound
 from wire.schemas import Imported, Installed, ReadyType, TypeDraft
+
+
+class Schema(NamedTuple):
+    """A JSON Schema to import; `is_partial`: what can be no field of it is left out, not refused."""
+
+    content: dict[str, Any]
+    is_partial: bool = False
 
 
 class Exchange:
@@ -28,14 +35,14 @@ class Exchange:
             number = self._types.find(tenant, name).version
         return to_schema(name, number, self._types.version(tenant, name, number).spec)
 
-    def take(self, tenant: str, name: str, schema: dict[str, Any], who: Who, *, activate: bool) -> Imported:
+    def take(self, tenant: str, name: str, schema: Schema, who: Who, *, activate: bool) -> Imported:
         """Make a version of a JSON Schema, a draft unless it is to be in force at once.
 
         Raises:
             NotFound: the name is not legal.
             Unprocessable: no type can be made of it.
         """
-        spec, ignored = from_schema(schema)
+        spec, ignored = from_schema(schema.content, is_partial=schema.is_partial)
         made = self._types.draft(tenant, name, TypeDraft(spec=spec), who, origin="imported")
         if activate:
             self._types.activate(tenant, name, made.version, who)

@@ -10,7 +10,7 @@ from pydantic import Field
 from chassis.web import Api, Call, dump_json
 from devices.api import who
 from devices.types.api import TYPE, TYPES
-from devices.types.exchange import Exchange
+from devices.types.exchange import Exchange, Schema
 from wire.devices import Model
 from wire.schemas import Imported, Install, Installed, ReadyTypeList
 
@@ -24,9 +24,10 @@ class ExportQuery(Model):
 
 
 class ImportQuery(Model):
-    """Whether the version is in force at once."""
+    """Whether the version is in force at once; whether values that can be no field are left out."""
 
     activate: bool = False
+    partial: bool = False
 
 
 def add_routes(api: Api, exchange: Exchange) -> None:
@@ -42,7 +43,8 @@ def add_routes(api: Api, exchange: Exchange) -> None:
     def import_type(call: Call) -> Imported:
         """Make a version of a JSON Schema, and list what of it is not understood."""
         tenant, name = call.actor.tenant, call.path["name"]
-        return exchange.take(tenant, name, call.body, who(call), activate=call.query.activate)
+        schema = Schema(call.body, call.query.partial)
+        return exchange.take(tenant, name, schema, who(call), activate=call.query.activate)
 
     @api.route("GET", TYPES + ":ready", "viewer", reach="any", answers={200: ReadyTypeList})
     def list_ready(call: Call) -> ReadyTypeList:

@@ -15,11 +15,13 @@ from pydantic import ValidationError
 
 from devices.types.rules import demand_sound
 from devices.types.schema_reading import REQUIRED, TO_JSON, TYPE, UNIT, Reading
+from devices.types.schema_values import MAX_ELEMENTS
 from wire.devices import DeviceTypeSpec, FieldSpec
 from wire.errors import Unprocessable, in_words
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _OURS = "urn:headwater:device-type:"  # how the `$id` of what we export begins
+_OF_GROUPS = ("type", "properties", "required", "additionalProperties")
 _WORDS = {
     "min": "minimum", "max": "maximum", "choices": "enum", "max_length": "maxLength", "unit": UNIT,
 }  # fmt: skip
@@ -44,18 +46,25 @@ def to_schema(name: str, version: int, spec: DeviceTypeSpec) -> dict[str, Any]:
         if tuple(parts) in groups:  # a field may have the name of a group of others, and be less required than these
             leaf |= {"type": [TO_JSON[each.type], "object"], REQUIRED: each.required}
         _place(root, parts, leaf, is_required=each.required)
+    root["properties"] = {name: _with_arrays(each) for name, each in root["properties"].items()}
     rest = spec.model_dump(mode="json", exclude={"fields", "description"}, exclude_defaults=True)
     return root | ({TYPE: rest} if rest else {})
 
 
-def from_schema(schema: dict[str, Any]) -> tuple[DeviceTypeSpec, list[str]]:
+def from_schema(schema: dict[str, Any], *, is_partial: bool = False) -> tuple[DeviceTypeSpec, list[str]]:
     """Read a JSON Schema of a reading; give also what of it means nothing here.
 
+    Values that can be no field are left out and listed too when `is_partial`.
+
     Raises:
-        Unprocessable: it describes no object, or gives no type that can be one of ours; `fields` are places in it.
+        Unprocessable: it describes no object, or values that can be no field, or gives no type that can be one of
+            ours; `fields` are places in it.
     """
     reading = Reading(schema, keeps_times=str(schema.get("$id", "")).startswith(_OURS))
     target = reading.start()
+    if reading.refused and not is_partial:
+        sentence = "; ".join(f"{place}: {why}" for place, why in list(reading.refused.items())[:5])
+        raise Unprocessable(sentence, fields=list(reading.refused)[:20])
     own = schema.get(TYPE)
     members: dict[str, Any] = dict(own) if isinstance(own, dict) else {}
     if target.get("additionalProperties") is False:
@@ -72,7 +81,7 @@ def from_schema(schema: dict[str, Any]) -> tuple[DeviceTypeSpec, list[str]]:
         raise Unprocessable(sentence, fields=[place for place, _ in faults]) from None
     except Unprocessable as error:
         raise _at_places(reading.places, error) from None
-    return spec, reading.ignored
+    return spec, reading.ignored + [f"{place}: {why}" for place, why in reading.refused.items()]
 
 
 def _at_places(places: dict[str, str], error: Unprocessable) -> Unprocessable:
@@ -116,6 +125,28 @@ def _place(root: dict[str, Any], parts: list[str], leaf: dict[str, Any], *, is_r
     at["properties"].setdefault(last, {}).update(leaf)
     if is_required and last not in at.setdefault("required", []):
         at["required"].append(last)
+
+
+def _with_arrays(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write groups whose members are 0, 1, 2... as arrays: that is what ingestion makes these names of."""
+    members = schema.get("properties")
+    if members is None:
+        return schema
+    members = {name: _with_arrays(each) for name, each in members.items()}
+    numbers = [str(at) for at in range(len(members))]
+    if len(members) > MAX_ELEMENTS or members.keys() != set(numbers):
+        return schema | {"properties": members}
+    required = [int(name) for name in schema.get("required", ())]
+    rest = {name: value for name, value in schema.items() if name not in _OF_GROUPS}
+    kinds = schema["type"]
+    rest["type"] = [*kinds[:-1], "array"] if isinstance(kinds, list) else "array"
+    if required:
+        rest["minItems"] = max(required) + 1
+    for at in range(max(required, default=-1) + 1):
+        if at not in required and "properties" not in members[str(at)] and "prefixItems" not in members[str(at)]:
+            members[str(at)] = {REQUIRED: False} | members[str(at)]
+    rest["prefixItems"] = [members[name] for name in numbers]
+    return rest if schema["additionalProperties"] else rest | {"items": False}
 
 
 def _leaf(spec: FieldSpec) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Reading JSON Schemas that other people wrote: which fields they name, and what of them means nothing here. Pure.
 
 Understood are the drafts from 4 to 2020-12 and the dialect of OpenAPI 3.0 (`nullable`), as far as they say something
-that a device type can say. Everything else is listed with its place.
+that a device type can say. A value that can be no field is refused with its place; what says less is listed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from devices.types.schema_values import (
+    ARRAY_WORDS,
+    Elements,
+    elements_of,
+    guess_kind,
+    join_choices,
+    numbers_named,
+    texts,
+)
 from wire.errors import Unprocessable
 
 UNIT, TYPE, REQUIRED = "x-headwater-unit", "x-headwater-type", "x-headwater-required"
@@ -31,7 +40,7 @@ _OF_KIND = {
     "bool": (),
 }
 _OF_OBJECTS = frozenset(("properties", "required", "additionalProperties"))
-_CHOICES = ("anyOf", "oneOf")
+CHOICES = ("anyOf", "oneOf")
 
 
 @dataclass(slots=True)
@@ -43,6 +52,7 @@ class Reading:
     fields: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)  # by the name of the field
     ignored: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)  # place -> why the value there can be no field
     looked_at: int = 0
 
     def start(self) -> dict[str, Any]:
@@ -53,7 +63,7 @@ class Reading:
         """
         target = self.resolve(self.root, "")
         if target.get("type", "object") != "object" or not isinstance(target.get("properties"), dict):
-            choice = next((word for word in (*_CHOICES, "type", "properties", "$ref") if word in target), "type")
+            choice = next((word for word in (*CHOICES, "type", "properties", "$ref") if word in target), "type")
             why = f"{choice}: the schema must describe one object with properties"
             raise Unprocessable("; ".join((why, *self.ignored[:3])), fields=[choice])
         self.walk(target, (), "", is_required=True)
@@ -107,7 +117,7 @@ class Reading:
         return joined
 
     def _without_null(self, schema: dict[str, Any], where: str) -> dict[str, Any]:
-        for word in _CHOICES:
+        for word in CHOICES:
             kinds = schema.get(word)
             real = [each for each in kinds if each != {"type": "null"}] if isinstance(kinds, list) else []
             if len(real) == 1 and isinstance(real[0], dict):
@@ -115,6 +125,12 @@ class Reading:
                 rest = {name: value for name, value in schema.items() if name != word}
                 found = self.resolve(real[0] | rest, where)
                 return found | {"nullable": True} if isinstance(kinds, list) and len(kinds) > 1 else found
+            if real and all(isinstance(each, dict) for each in real):
+                self._count(where)
+                joined = join_choices([self.resolve(each, where) for each in real], is_one=word == "oneOf")
+                if joined is not None:
+                    rest = {name: value for name, value in schema.items() if name != word}
+                    return joined | rest | ({"nullable": True} if len(real) < len(kinds or ()) else {})
         return schema
 
     def _take(self, value: dict[str, Any], parts: tuple[str, ...], where: str, *, is_required: bool) -> None:
@@ -129,24 +145,55 @@ class Reading:
             self._note(value, where, {*_OF_OBJECTS, *(word for kind in listed for word in _words_of(kind))})
             if not listed:
                 return
+        elif "array" in listed or (listed == [None] and not ARRAY_WORDS.isdisjoint(value)):
+            listed = [kind for kind in listed if kind not in (None, "array")]
+            self._take_array(value, parts, where, is_required=is_required)
+            self._note(value, where, {*ARRAY_WORDS, *(word for kind in listed for word in _words_of(kind))})
+            if not listed:
+                return
         self._take_field(value, listed, parts, where, is_required=is_required)
 
     def _take_field(
         self, value: dict[str, Any], listed: list[Any], parts: tuple[str, ...], where: str, *, is_required: bool
     ) -> None:
+        kinds = value.get("type")
         kind = listed[0] if len(listed) == 1 else "number" if set(map(str, listed)) == {"integer", "number"} else None
-        ours = _FROM_JSON.get(str(kind)) or _guess(value)
+        ours = _FROM_JSON.get(str(kind)) or guess_kind(value)
         if ours is None:
-            choice = next((word for word in _CHOICES if word in value), None)
-            why = f"{kind or 'no single type'} is not taken for a field"
-            self._ignore(f"{where}.{choice}" if choice else where, why)
+            self._refuse(value, listed, where)
             return
         name = ".".join(part.replace(".", "\\.") for part in parts)
         own = value.get(REQUIRED)
         needed = own if isinstance(own, bool) else is_required
         self.fields[name] = dict(self._members(value, ours, where)) | {"type": ours, "required": needed}
         self.places[name] = where
-        self._note(value, where, {*_OF_KIND[ours], "unit", *(_OF_OBJECTS if "properties" in value else ())})
+        named = ("enum", "const") if ours in ("float", "int") and numbers_named(value, ours) else ()
+        others = _OF_OBJECTS if "properties" in value else ARRAY_WORDS if "array" in (kinds or ()) else ()
+        self._note(value, where, {*_OF_KIND[ours], "unit", *named, *others})
+
+    def _refuse(self, value: dict[str, Any], listed: list[Any], where: str) -> None:
+        """Note a value that can be no field; one of which nothing is said is an unknown field, as if not named."""
+        choice = next((word for word in (*CHOICES, "enum", "const") if word in value), None)
+        if listed in ([], ["null"], ["object"]) or (listed == [None] and choice is None):
+            self._ignore(where, "says nothing about a value that could be a field")
+            return
+        told = " or ".join(map(str, listed)) if listed != [None] else "no single type"
+        place = f"{where}.{choice}" if choice in CHOICES else where
+        self.refused[place] = f"{told} is not taken for a field: a field has one type"
+
+    def _take_array(self, value: dict[str, Any], parts: tuple[str, ...], where: str, *, is_required: bool) -> None:
+        """Take the elements of an array in, each by its number."""
+        found = elements_of(value)
+        if not isinstance(found, Elements):
+            self.refused[where] = found
+            return
+        deepest = MAX_OWN_DEPTH if self.keeps_times else MAX_DEPTH
+        if len(parts) >= deepest:
+            self._ignore(where, f"lies deeper than {deepest}")
+            return
+        for index, (place, element) in enumerate(found.schemas):
+            needed = is_required and index < found.least
+            self._take(element, (*parts, str(index)), f"{where}.{place}", is_required=needed)
 
     def _members(self, value: dict[str, Any], kind: str, where: str) -> Iterator[tuple[str, Any]]:
         unit, text = value.get(UNIT, value.get("unit")), value.get("description") or value.get("title")
@@ -155,11 +202,14 @@ class Reading:
         if isinstance(text, str):
             yield "description", text[:256]
         if kind == "string":
-            yield from _texts(value)
+            yield from texts(value)
         elif kind in ("float", "int"):
             yield from self._bounds(value, kind, where)
 
     def _bounds(self, value: dict[str, Any], kind: str, where: str) -> Iterator[tuple[str, float]]:
+        if span := numbers_named(value, kind):
+            yield from zip(("min", "max"), span, strict=True)
+            return
         for word, ours, step in (("inimum", "min", 1), ("aximum", "max", -1)):
             limit, beyond = value.get(f"m{word}"), value.get(f"exclusiveM{word}")
             if beyond is True:  # draft 4: it is said of the other member
@@ -209,23 +259,3 @@ def _may_be_null(value: dict[str, Any]) -> bool:
 def _words_of(kind: object) -> tuple[str, ...]:
     ours = _FROM_JSON.get(str(kind))
     return (*_OF_KIND[ours], "unit") if ours else ()
-
-
-def _texts(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    choices = [value["const"]] if "const" in value else value.get("enum")
-    if isinstance(choices, list):
-        choices = [each for each in choices if each is not None]  # null is no value
-        if all(isinstance(each, str) for each in choices):
-            yield "choices", choices
-    if isinstance(value.get("maxLength"), int):
-        yield "max_length", value["maxLength"]
-
-
-def _guess(value: dict[str, Any]) -> str | None:
-    """Give the type that the named values have, where a schema names values but no type."""
-    named = [value["const"]] if "const" in value else value.get("enum")
-    if not isinstance(named, list) or not named or "type" in value:
-        return None
-    named = [each for each in named if each is not None]
-    kinds = {"bool" if isinstance(each, bool) else "string" if isinstance(each, str) else None for each in named}
-    return kinds.pop() if len(kinds) == 1 else None

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.types.json_schema import from_schema, to_schema
+from ingest.protocols.flatten import flatten
 from wire.devices import DeviceTypeSpec
 from wire.errors import Unprocessable
 
@@ -51,7 +52,9 @@ def test_what_was_exported_is_imported_alike() -> None:
 
 TEXT = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=12)
 NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=4)
-PARTS = st.one_of(NAMES, st.sampled_from(["a", "b", "ts", "time", "seq", "properties", "required", "type", "$ref", ""]))
+PARTS = st.one_of(
+    NAMES, st.sampled_from(["a", "b", "0", "1", "2", "ts", "time", "seq", "properties", "required", "type", "$ref", ""])
+)
 BOUND = st.one_of(st.none(), st.integers(-9, 9).map(float), st.floats(allow_nan=False, allow_infinity=False))
 
 
@@ -118,7 +121,7 @@ STRANGE = {
 
 
 def test_schemas_of_other_people_are_read_as_far_as_they_go() -> None:
-    spec, ignored = from_schema(STRANGE)
+    spec, ignored = from_schema(STRANGE, is_partial=True)
 
     assert spec.description == "Weather station"
     found = {name: field.model_dump(exclude_defaults=True) for name, field in spec.fields.items()}
@@ -166,7 +169,7 @@ OPENAPI = {
 
 
 def test_newer_drafts_and_openapi_are_read_and_null_is_no_value() -> None:
-    spec, ignored = from_schema(OPENAPI)
+    spec, ignored = from_schema(OPENAPI, is_partial=True)
 
     found = {name: field.model_dump(exclude_defaults=True) for name, field in spec.fields.items()}
     assert found == {
@@ -178,12 +181,110 @@ def test_newer_drafts_and_openapi_are_read_and_null_is_no_value() -> None:
         "l5": {"type": "int", "min": 2, "required": True},
     }
     assert ignored == [
-        "properties.l6.oneOf: no single type is not taken for a field",
-        "properties.at.properties.x.oneOf: no single type is not taken for a field",
+        "properties.l6.oneOf: no single type is not taken for a field: a field has one type",
+        "properties.at.properties.x.oneOf: no single type is not taken for a field: a field has one type",
     ]
 
 
 NUMBER = {"type": "number"}
+PHASES = {
+    "type": "object",
+    "required": ["volts", "pairs"],
+    "properties": {
+        "volts": {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 3},
+        "pairs": {
+            "type": "array",
+            "minItems": 1,
+            "prefixItems": [{"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}, NUMBER],
+        },
+        "old": {"items": [{"type": "string"}, {"type": "integer"}], "additionalItems": False},
+        "state": {"anyOf": [{"const": "on"}, {"enum": ["off", "auto"]}, {"type": "null"}]},
+        "level": {"enum": [3, 1, 2]},
+        "fixed": {"type": "number", "const": 2.5},
+        "any": {"anyOf": [{"type": "integer"}, {"type": "number"}]},
+        "sparse": {"type": "integer", "enum": [1, 5]},
+    },
+}
+
+
+def test_arrays_are_the_fields_that_ingestion_makes_of_them() -> None:
+    spec, ignored = from_schema(PHASES)
+
+    found = {name: field.model_dump(exclude_defaults=True) for name, field in spec.fields.items()}
+    assert found == {
+        "volts.0": {"min": 0, "required": True},
+        "volts.1": {"min": 0, "required": True},
+        "volts.2": {"min": 0},
+        "pairs.0.on": {"type": "bool", "required": True},
+        "pairs.1": {},
+        "old.0": {"type": "string"},
+        "old.1": {"type": "int"},
+        "state": {"type": "string", "choices": ["on", "off", "auto"]},
+        "level": {"type": "int", "min": 1, "max": 3},
+        "fixed": {"min": 2.5, "max": 2.5},
+        "any": {},
+        "sparse": {"type": "int"},
+    }
+    assert ignored == ["properties.sparse.enum: is not understood"]
+    sent, _ = flatten({"volts": [1, 2, 3], "pairs": [{"on": True}, 5], "old": ["a", 1]})
+    assert sent.keys() <= found.keys()
+
+
+def test_numbered_names_are_written_as_arrays() -> None:
+    fields = {"v.0": {"required": True}, "v.1": {}, "v.2": {"required": True}, "w.1": {}, "x.0.y": {}, "x": {}}
+    spec = DeviceTypeSpec.model_validate({"fields": fields, "unknown_fields": "quarantine"})
+
+    properties = to_schema("t", 1, spec)["properties"]
+
+    assert properties["v"] == {
+        "type": "array", "minItems": 3, "items": False,
+        "prefixItems": [NUMBER, NUMBER | {"x-headwater-required": False}, NUMBER],
+    }  # fmt: skip
+    assert properties["w"]["type"] == "object"
+    assert properties["x"]["type"] == ["number", "array"]
+    assert from_schema(to_schema("t", 1, spec)) == (spec, [])
+
+
+TEN = {"type": "array", "items": NUMBER}
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (TEN, "maxItems"),
+        (TEN | {"maxItems": 33}, "more than 32 elements"),
+        ({"type": "array"}, "says nothing of its elements"),
+        ({"type": ["integer", "string"]}, "integer or string is not taken"),
+        ({"type": ["number", "null", "boolean"]}, "number or boolean is not taken"),
+        ({"oneOf": [{"const": "a"}, {"enum": ["a", "b"]}]}, "no single type"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "no single type"),
+        ({"anyOf": [{"type": "number", "maximum": 1}, {"type": "number", "minimum": 5}]}, "no single type"),
+        ({"enum": [1, 2.5]}, "no single type"),
+        ({"enum": ["a", 1]}, "no single type"),
+    ],
+)
+def test_value_that_can_be_no_field_is_refused_unless_it_may_be_left_out(value, why) -> None:
+    schema = {"properties": {"good": NUMBER, "group": {"properties": {"bad": value}}}}
+
+    with pytest.raises(Unprocessable) as refusal:
+        from_schema(schema)
+    spec, ignored = from_schema(schema, is_partial=True)
+
+    assert [place.partition(".bad")[0] for place in refusal.value.fields] == ["properties.group.properties"]
+    assert why in refusal.value.detail
+    assert list(spec.fields) == ["good"]
+    assert ignored == [refusal.value.detail]
+
+
+def test_arrays_within_themselves_end() -> None:
+    schema = {
+        "properties": {"a": {"$ref": "#/$defs/a"}},
+        "$defs": {"a": {"items": {"$ref": "#/$defs/a"}, "maxItems": 1}},
+    }
+
+    spec, ignored = from_schema(schema)
+
+    assert (spec.fields, len(ignored)) == ({}, 1)
 
 
 @pytest.mark.parametrize(
