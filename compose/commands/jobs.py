@@ -72,16 +72,25 @@ def _look(peer: Peer, job_id: str) -> dict[str, Any]:
 
 
 def save_result(given: argparse.Namespace, job: dict[str, Any], file: Path) -> bool:
-    """Write a job's result to a private file, whole and durably; tell whether there was one."""
+    """Write a job's result to a private file, whole and durably; tell whether there was one.
+
+    Raises:
+        StartError: it cannot be written; the result can be fetched again.
+    """
     if job["download"] is None:
         return False
     part = file.with_name(file.name + ".part")
-    with _open_private(part) as out:
-        for chunk in stream(given, job["download"]):
-            out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(file)
+    try:
+        with _open_private(part) as out:
+            for chunk in stream(given, job["download"]):
+                out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        again = f"headwater job wait {job['id']} --result FILE"
+        raise StartError(f"{file} cannot be written: {error.strerror}; fetch it again: {again}") from None
     return True
 
 

@@ -180,6 +180,9 @@ def chain(last_hash: str, row: dict[str, Any]) -> str:
     return hashlib.sha256(last_hash.encode() + orjson.dumps([row[name] for name in names])).hexdigest()
 
 
+_FULL = ("database or disk is full", "No space left on device")  # SQLite's words, and PostgreSQL's
+
+
 class _Turns:
     """Lets the writers of this process wait for each other, so that they do not all wait on connections."""
 
@@ -279,4 +282,6 @@ def _translated() -> Iterator[None]:
     except exc.DataError as error:  # NUL, of which PostgreSQL takes none
         raise Unprocessable("a text holds what the registry cannot keep") from error
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        if any(words in str(error) for words in _FULL):
+            raise Unavailable("the registry's disk is full", code="registry_full") from error
         raise Unavailable("the registry's database does not answer", code="registry_unavailable") from error
