@@ -19,6 +19,7 @@ from wire.errors import HeadwaterError, NotFound
 
 FAULTS = (400, 403, 404, 409, 422)  # what was typed is at fault: said on the page
 PAGE = 100
+USAGE_DAYS = 30
 AUDIT_FILTERS = ("object", "actor", "action", "start", "end")
 
 
@@ -27,6 +28,7 @@ def add_routes(api: Api, devices: Peer) -> None:
     _add_people(api, _Page(devices, "/people", _people))
     _add_tenants(api, _Page(devices, "/tenants", _tenants), devices)
     _add_audit(api, devices)
+    _add_usage(api, devices)
 
 
 def _add_people(api: Api, page: _Page) -> None:
@@ -54,6 +56,16 @@ def _add_people(api: Api, page: _Page) -> None:
         if kind not in paths or not name:
             raise NotFound("no such kind")
         return page.after(call, "DELETE", f"/v1/{paths[kind]}")
+
+
+def _add_usage(api: Api, devices: Peer) -> None:
+    @api.route("GET", "/usage", "viewer")
+    def usage(call: Call) -> Response:
+        """What the own tenant uses, and its limits; each of the last days."""
+        token = web.presented_token()[0]
+        used = devices.call("GET", "/v1/usage", token=token)
+        days = devices.call("GET", f"/v1/usage/days?days={USAGE_DAYS}", token=token)["items"]
+        return Response(render_template("usage.html", operator=call.actor, here="usage", used=used, days=days))
 
 
 def _add_tenants(api: Api, page: _Page, devices: Peer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
@@ -70,6 +71,18 @@ class Used(BaseModel):
     connections: int = 0  # devices connected to the broker now
     today: Spent = Spent()
     month: Spent = Spent()  # 30 days, today among them
+
+
+class UsageDay(Spent):
+    """What a tenant used on one day, of UTC."""
+
+    day: date
+
+
+class UsageDays(BaseModel):
+    """What a tenant used day by day, today first; days without use are there too."""
+
+    items: list[UsageDay]
 
 
 class TenantUsage(TenantView, Used):

@@ -48,7 +48,9 @@ def configure(commands: Any) -> None:
     move.add_argument("device")
     move.add_argument("--to", required=True, metavar="TENANT")
     finish(move, _move)
-    finish(commands.add_parser("usage", help="show what the own tenant uses, and its limits"), _usage)
+    usage = commands.add_parser("usage", help="show what the own tenant uses, and its limits")
+    usage.add_argument("--days", type=at_least_one, metavar="N", help="day by day, today first (at most 400)")
+    finish(usage, _usage)
 
 
 def _limit(text: str) -> int | str:
@@ -66,6 +68,10 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _usage(given: argparse.Namespace) -> int:
+    if given.days is not None:
+        days = connect(given).call("GET", path("usage", "days", days=given.days))["items"]
+        tables.show(days, ("day", *SPENT), as_json=given.json)
+        return 0
     tenant = connect(given).call("GET", path("usage"))
     if given.json:
         tables.show_json(tenant)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Protocol
+
+from pydantic import Field
 
 from chassis.web import Api, Call
 from devices.api import DEVICE, who
 from devices.tenants.service import Tenants
+from devices.tenants.usage import KEPT_DAYS
 from wire import clock
+from wire.devices import Model
 from wire.tenants import (
     DeviceMove,
     Spent,
@@ -17,6 +21,8 @@ from wire.tenants import (
     TenantPatch,
     TenantUsage,
     TenantView,
+    UsageDay,
+    UsageDays,
     UsageReport,
     Used,
 )
@@ -24,11 +30,18 @@ from wire.tenants import (
 ONE = "/v1/tenants/<tenant>"
 
 
+class DaysQuery(Model):
+    """How many days, today among them."""
+
+    days: Annotated[int, Field(ge=1, le=KEPT_DAYS)] = 30
+
+
 class Usage(Protocol):
     """What tenants used; see `devices.tenants.usage.UsageStore`."""
 
     def add(self, spent: Mapping[str, Spent]) -> None: ...
     def used(self, now_ns: int, tenant: str | None = None) -> Mapping[str, Used]: ...
+    def days(self, now_ns: int, tenant: str, count: int) -> Sequence[UsageDay]: ...
 
 
 def add_routes(api: Api, tenants: Tenants, usage: Usage) -> None:
@@ -57,6 +70,11 @@ def _add_usage(api: Api, tenants: Tenants, usage: Usage) -> None:
     def show_usage(call: Call) -> TenantUsage:
         """Show the own tenant: its limits, how many devices and people it has, and what it used."""
         return with_usage(tenants.find(call.actor.tenant))
+
+    @api.route("GET", "/v1/usage/days", "viewer", query=DaysQuery, answers={200: UsageDays})
+    def show_days(call: Call) -> UsageDays:
+        """Show what the own tenant used, day by day."""
+        return UsageDays(items=list(usage.days(clock.now_ns(), call.actor.tenant, call.query.days)))
 
     @api.route("POST", "/internal/usage", "service", callers=("ingest", "dashboard"), body=UsageReport)
     def note_usage(call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import date, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, select, true, update
@@ -12,11 +13,12 @@ from devices.database.engine import Database, Write
 from devices.database.tables import PRESENCE
 from devices.database.tables_usage import USAGE
 from wire.clock import NS_PER_S
-from wire.tenants import Spent, Used
+from wire.tenants import Spent, UsageDay, Used
 
 DAY_NS = 86_400 * NS_PER_S
 MONTH_DAYS = 30
 KEPT_DAYS = 400
+EPOCH = date(1970, 1, 1)
 _SUMS = ("messages", "points", "bytes")
 
 
@@ -45,6 +47,18 @@ class UsageStore:
             for id_, count in connection.execute(connected.group_by(PRESENCE.c.tenant)):
                 found[id_].connections = count
         return found
+
+    def days(self, now_ns: int, tenant: str, count: int) -> list[UsageDay]:
+        """Give what a tenant used on each of the last days, today first."""
+        today = now_ns // DAY_NS
+        columns = [USAGE.c.day, *(USAGE.c[name] for name in (*_SUMS, "feed_readers"))]
+        mine = and_(USAGE.c.tenant == tenant, USAGE.c.day > today - count)
+        with self._database.read() as connection:
+            known = {row["day"]: dict(row) for row in connection.execute(select(*columns).where(mine)).mappings()}
+        return [
+            UsageDay.model_validate(known.get(day, {}) | {"day": EPOCH + timedelta(days=day)})
+            for day in range(today, today - count, -1)
+        ]
 
 
 def _of(table: Any, tenant: str | None) -> Any:

@@ -177,6 +177,17 @@ def test_tenant_update_sends_only_the_limit_that_was_said(
     assert gateway.body() == {"limits": limits}
 
 
+def test_usage_of_days_is_a_line_each(gateway: Gateway, capsys) -> None:
+    day = {"day": "2026-11-23", "messages": 4, "points": 10, "bytes": 600, "feed_readers": 3}
+    gateway.answers["GET /v1/usage/days?days=2"] = {"items": [day, day | {"day": "2026-11-22", "feed_readers": 0}]}
+
+    assert run(gateway, "usage", "--days", "2") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[-2:]] == [
+        ["2026-11-23", "4", "10", "600", "3"],
+        ["2026-11-22", "4", "10", "600", "0"],
+    ]
+
+
 def test_usage_is_a_table_with_limits_beside(gateway: Gateway, capsys) -> None:
     spent = {"messages": 7, "points": 9, "bytes": 300, "feed_readers": 2}
     limits = {"devices": 10, "rate_limit": "5:1", "feed_readers": 4}

@@ -98,6 +98,18 @@ def test_page_of_tenants_says_what_each_uses(registry, browser) -> None:
     assert "at most 3 of 4 feed readers" in page
 
 
+def test_page_of_usage_is_of_the_own_tenant_day_by_day(registry, browser) -> None:
+    spent = {"messages": 1_234, "points": 5_678, "bytes": 91_000, "feed_readers": 3}
+    registry.admin("POST", "/v1/tenants", {"id": "acme"})
+    registry.internal("POST", "/internal/usage", {"tenants": {"acme": {"messages": 77_777}, "default": spent}})
+
+    page = browser.get("/usage").text
+
+    assert page.count("<time datetime=") == 30
+    assert page.count("5,678") == 2
+    assert "77,777" not in page
+
+
 def test_audit_is_narrowed_and_says_what_is_wrong_with_a_filter(registry, browser) -> None:
     registry.register("d1", tags={"note": "<script>alert(1)</script>"})
     registry.register("another-pump")

@@ -48,6 +48,23 @@ def test_usage_is_that_of_the_own_tenant(tenants: Service) -> None:
     assert [(each["id"], each["today"]["points"]) for each in viewer.values()] == [("acme", 5), ("other", 0)]
 
 
+def test_each_of_the_last_days_is_told_to_its_tenant_only(tenants: Service) -> None:
+    database = Database(tenants.config.registry, tenants.config.data)
+    UsageStore(database).add({"acme": Spent(**FIRST, feed_readers=2)})
+    acme, other = Caller(tenants.app, f"{ADMIN}@acme"), Caller(tenants.app, f"{ADMIN}@other")
+
+    days = acme("GET", "/v1/usage/days?days=3").json["items"]
+    others = other("GET", "/v1/usage/days").json["items"]
+    later = UsageStore(database).days(time.time_ns() + DAY_NS, "acme", 2)
+    database.close()
+
+    assert [each["points"] for each in days] == [5, 0, 0]
+    assert days[0] == FIRST | {"feed_readers": 2, "day": time.strftime("%Y-%m-%d", time.gmtime())}
+    assert (len(others), {each["points"] for each in others}) == (30, {0})
+    assert [each.points for each in later] == [0, 5]
+    assert acme("GET", "/v1/usage/days?days=401").status_code == 400
+
+
 @pytest.mark.parametrize("spent", [{"messages": -1}, {"messages": 1.5}, {"fee": 1}])
 def test_odd_report_is_refused(tenants: Service, spent: dict[str, float]) -> None:
     assert tenants.internal("POST", "/internal/usage", {"tenants": {"acme": spent}}).status_code == 422
