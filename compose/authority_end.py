@@ -1,4 +1,4 @@
-"""When this installation's own certificate authority ends: nothing renews it, so somebody must be told in time."""
+"""When this installation's own certificate authority ends: somebody must be told in time, and renew it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import datetime as dt
 from compose.folder import Folder
 from wire import clock
 
-WARN_DAYS = 365  # every device must get to know another authority before
+WARN_DAYS = 365  # every device must get to know the next one before
 
 
 def end_of(folder: Folder) -> dt.datetime | None:
-    """Give when it ends; None without one.
+    """Give when it ends, of two the newer one; None without one.
 
     Raises:
         OSError: its certificate cannot be read.
@@ -22,7 +22,7 @@ def end_of(folder: Folder) -> dt.datetime | None:
     from cryptography import x509  # 0.1 s, only where there is something to read
 
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+        return max(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(path.read_bytes()))
     except ValueError:
         raise OSError(f"{path} is no certificate") from None
 
@@ -32,4 +32,5 @@ def warning(end: dt.datetime) -> str | None:
     days = (end - dt.datetime.fromtimestamp(clock.now_ns() / clock.NS_PER_S, dt.UTC)).days
     if days >= WARN_DAYS:
         return None
-    return f"the certificate authority of this installation {'ended' if days < 0 else 'ends'} on {end:%Y-%m-%d}"
+    told = f"the certificate authority of this installation {'ended' if days < 0 else 'ends'} on {end:%Y-%m-%d}"
+    return f"{told}: headwater ca renew"

@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from compose.child import python
 from compose.config import LOOPBACK, UpConfig
@@ -82,6 +83,24 @@ def rereading(folder: Folder) -> Tend:
     return look
 
 
+def restarting(folder: Folder) -> Tend:
+    """Give what is to be done now and then with the pid of the broker: end it when it is to trust another authority.
+
+    mosquitto reads the authorities it trusts only when it starts; it saves its sessions before it ends.
+    """
+    path = folder.broker / "ca.pem"
+    known = _content_of(path)
+
+    def look(pid: int) -> None:
+        nonlocal known
+        now = _content_of(path)
+        before, known = known, now
+        if before and now and now != before:
+            os.kill(pid, signal.SIGTERM)
+
+    return look
+
+
 def together(*tends: Tend) -> Tend:
     """Make one of several."""
 
@@ -124,6 +143,13 @@ def _environment(folder: Folder, config: UpConfig, environ: Mapping[str, str]) -
     hidden = {f"HEADWATER_{name.removesuffix('_FILE')}{end}" for name in own for end in ("", "_FILE")}
     kept = {name: value for name, value in environ.items() if name not in hidden}
     return kept | {f"HEADWATER_{name}": value for name, value in own.items()}
+
+
+def _content_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _written_ns(folder: Folder) -> int:

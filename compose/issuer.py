@@ -28,13 +28,15 @@ RENEW_DAYS = 30  # before its end
 
 def issue(folder: Folder, authorities: Authorities, names: list[str]) -> bool:
     """Make a certificate for these names unless a good one is there; tell whether it was made."""
-    authority = authorities.ensure_own()
+    authority = authorities.ensure_own(DAYS)
+    trusted = folder.tls_cert.with_name("ca.pem")
+    folder.tls_cert.parent.mkdir(mode=0o700, exist_ok=True)
+    if _read(trusted).decode() != authorities.bundle():
+        write_private(trusted, authorities.bundle())
     if pki.serves(_read(folder.tls_cert), _read(folder.tls_key), authority, names, RENEW_DAYS):
         return False
     csr, key = pki.make_request(names[0][:64])
     made = authorities.sign_server(csr, names, DAYS)
-    folder.tls_cert.parent.mkdir(mode=0o700, exist_ok=True)
-    write_private(folder.tls_cert.with_name("ca.pem"), made.authority)
     write_private(folder.tls_key, key.decode())
     write_private(folder.tls_cert, made.certificate)  # last: who watches it finds all three
     return True

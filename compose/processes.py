@@ -166,6 +166,7 @@ def _on_demand(plan: Plan, name: str) -> Spec:
 def _broker(plan: Plan) -> Spec:
     path = broker.write(plan.folder, plan.config, plan.ports["mqtt"])
     tend = autosave.tend(path, broker.state_file(plan.folder), plan.config.broker_autosave)
+    tend = certificate.together(tend, certificate.restarting(plan.folder))
     return Spec(
         "broker",
         [find_program("mosquitto"), "-c", str(path)],

@@ -20,6 +20,8 @@ def configure(commands: Any) -> None:
     actions = add_group(commands, "ca", "certificates of devices: our own authority, or a customer's")
     init = actions.add_parser("init", help="make this installation's own authority")
     finish(init, _init)
+    renew = actions.add_parser("renew", help="make a new authority; the old one is trusted beside it until it ends")
+    finish(renew, _renew)
     _add_customers(actions)
     _add_signing(actions)
     finish(actions.add_parser("list", help="list the authorities"), _list)
@@ -67,6 +69,12 @@ def _add_signing(actions: Any) -> None:
 
 def _init(given: argparse.Namespace) -> int:
     made = connect(given).call("POST", path(ROUTE), {"name": "own"})
+    tables.show([made], ("name", "expires"), as_json=given.json)
+    return 0
+
+
+def _renew(given: argparse.Namespace) -> int:
+    made = connect(given).call("POST", path(f"{ROUTE}:renew"))
     tables.show([made], ("name", "expires"), as_json=given.json)
     return 0
 

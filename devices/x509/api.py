@@ -46,6 +46,11 @@ def _add_authorities(api: Api, authorities: Authorities) -> None:
         """Make our own authority, or register a customer's by its certificate."""
         return authorities.create(call.actor.tenant, call.body, who(call))
 
+    @api.route("POST", AUTHORITIES + ":renew", "platform", answers={201: AuthorityView})
+    def renew_authority(call: Call) -> AuthorityView:
+        """Make a new authority of our own; the old one is trusted beside it until it ends."""
+        return authorities.renew(who(call))
+
     @api.route("POST", AUTHORITIES + "/<name>:prove", "admin", body=AuthorityProof, answers={204: None})
     def prove_authority(call: Call) -> None:
         """Prove to hold an authority's key, by a certificate whose CN is the challenge."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -22,6 +23,7 @@ CRL_DAYS = 7  # the list is written anew long before; a broker that is cut off f
 BACK_S = 300  # clocks of devices are late
 MIN_RSA_BITS = 2_048
 _DAY = dt.timedelta(days=1)
+_END_OF_LIST = b"-----END X509 CRL-----"
 _SUBJECT = {
     "CN": NameOID.COMMON_NAME,
     "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
@@ -182,11 +184,12 @@ def make_list(authority: tuple[str, bytes], serials: list[str], number: int) -> 
 
 
 def serials_of(crl_pem: bytes) -> set[str]:
-    """Give the serials on a revocation list; none of one that cannot be read."""
-    try:
-        return {f"{entry.serial_number:x}" for entry in x509.load_pem_x509_crl(crl_pem)}
-    except ValueError:
-        return set()
+    """Give the serials on revocation lists, one after another; none of one that cannot be read."""
+    found: set[str] = set()
+    for part in crl_pem.split(_END_OF_LIST)[:-1]:
+        with suppress(ValueError):
+            found |= {f"{each.serial_number:x}" for each in x509.load_pem_x509_crl(part + _END_OF_LIST)}
+    return found
 
 
 def make_request(name: str) -> tuple[str, bytes]:

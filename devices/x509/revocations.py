@@ -34,12 +34,13 @@ class Revocations:
         self._crl_path = crl_path
         self._cut = cut
         self._written: dict[str, str] | None = None  # serial -> device
+        self._trusted = ""  # our own authorities
         self._number = 0
 
     def write(self) -> list[str] | None:
         """Write the list when it changed; give the devices newly on it, or None when it did not."""
-        revoked = self._authorities.revoked()
-        if revoked is None or (self._written == dict(revoked) and not self.is_due()):
+        known = self._authorities.revoked()
+        if known is None or (known == (self._trusted, self._written) and not self.is_due()):
             return None
         now_s = _now_s()
         self._number = now_s if self._number > now_s + AHEAD_S else max(now_s, self._number + 1)
@@ -47,7 +48,7 @@ class Revocations:
         if found is None:
             return None
         certificate, crl, revoked = found
-        before, self._written = self._before(), dict(revoked)
+        before, self._written, self._trusted = self._before(), dict(revoked), certificate
         write_whole(self._ca_path, certificate.encode())
         write_whole(self._crl_path, crl.encode())
         return [device for serial, device in revoked if serial not in before]

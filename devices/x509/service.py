@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from devices.x509.pki import Presented
 
 CHALLENGE_BYTES = 16
+DAY_NS = 86_400 * clock.NS_PER_S
+MAX_BASE = 56  # of a name to which a number is put
+NONE_YET = "there is no authority of our own yet: headwater ca init"
 MAX_CN = 64  # RFC 5280, ub-common-name
 
 
@@ -40,9 +43,9 @@ class AuthorityRows(Protocol):
     """Where authorities are kept; see `devices.x509.store.AuthorityStore`."""
 
     def of_tenant(self, tenant: str) -> list[AuthorityRow]: ...
-    def own(self) -> AuthorityRow | None: ...
+    def own(self) -> list[AuthorityRow]: ...
     def proved(self) -> list[AuthorityRow]: ...
-    def add(self, new: AuthorityRow, who: Who) -> None: ...
+    def add(self, new: AuthorityRow, who: Who, *, renews: bool = False) -> None: ...
     def prove(self, tenant: str, name: str, who: Who) -> None: ...
     def remove(self, tenant: str, name: str, who: Who) -> None: ...
     def add_certificate(self, row: CertificateRow, credential: CredentialRow, who: Who) -> None: ...
@@ -91,6 +94,39 @@ class Authorities:
         self._rows.add(row, who)
         return _view(row)
 
+    def renew(self, who: Who) -> AuthorityView:
+        """Make a new authority of our own beside the old one: both are trusted until the old one ends.
+
+        It signs devices' certificates from now on, and listeners' when the old one lasts too short for them.
+
+        Raises:
+            Forbidden: this is for the platform's administrator.
+            NotFound: no authority of our own yet.
+            Conflict: two of our own are trusted already.
+            Unavailable: its key cannot be sealed.
+        """
+        from devices.x509 import pki
+
+        if not allows(who.role, "platform"):
+            raise Forbidden("the authority of our own is renewed by the platform's administrator")
+        every, lasting = self._rows.own(), self._lasting()
+        if not every:
+            raise NotFound(NONE_YET, code="authority_not_found")
+        if len(lasting) > 1:
+            raise Conflict("two authorities of our own are trusted already", code="authority_exists")
+        row_id, name = "a" + secrets.token_hex(8), f"{every[0].name[:MAX_BASE]}-{len(every) + 1}"
+        certificate, private = pki.make_authority(f"Headwater {name}")
+        key, terms = self._seal.close(private, row_id), every[0].terms
+        row = AuthorityRow(
+            row_id, every[0].tenant, name, certificate, key, terms, every[0].id_from, None, clock.now_ns()
+        )
+        self._rows.add(row, who, renews=True)
+        return _view(row)
+
+    def bundle(self) -> str:
+        """Give the certificates of our own authorities that are trusted, the newest first."""
+        return "".join(row.certificate for row in reversed(self._lasting()))
+
     def prove(self, tenant: str, name: str, proof_pem: str, who: Who) -> None:
         """Trust a customer's authority from now on, when the proof is signed by it and says its challenge.
 
@@ -127,8 +163,8 @@ class Authorities:
 
         if not is_device_id(device_id) or self._rows.tenant_of(device_id) != tenant:
             raise NotFound(f"no device {device_id[:80]!r}", code="device_not_found")
-        own, opened = self._own()
-        certificate = pki.sign(opened, wanted.csr, device_id, wanted.days)
+        own = self._own()
+        certificate = pki.sign(self._opened(own), wanted.csr, device_id, wanted.days)
         made = pki.read(certificate)
         credential = _credential(device_id, made.fingerprint, made.start_ns, made.end_ns)
         row = CertificateRow(made.fingerprint, own.id, tenant, device_id, made.serial, made.end_ns)
@@ -136,20 +172,18 @@ class Authorities:
         return CertificateIssued(
             credential=credential.id,
             certificate=certificate,
-            authority=own.certificate,
+            authority=self.bundle(),
             fingerprint=made.fingerprint,
             serial=made.serial,
             expires=made.end_ns,
         )
 
-    def ensure_own(self) -> str:
-        """Make our own authority where there is none; give its certificate."""
-        own = self._rows.own()
-        if own is None:
+    def ensure_own(self, days: int) -> str:
+        """Make our own authority where there is none; give the certificate of that which signs listeners now."""
+        if not self._rows.own():
             with suppress(Conflict):  # made by somebody else at the same time
                 self.create(TENANT, AuthorityCreate(name="own"), Who("system", "", TENANT, "platform"))
-            own = self._own()[0]
-        return own.certificate
+        return self._for_listeners(days).certificate
 
     def sign_server(self, csr: str, hosts: Sequence[str], days: int) -> CertificateIssued:
         """Sign the request of a listener, for names and addresses of which the first becomes CN.
@@ -161,33 +195,34 @@ class Authorities:
         """
         from devices.x509 import pki
 
-        own, opened = self._own()
+        opened = self._opened(self._for_listeners(days))
         certificate = pki.sign(opened, csr, hosts[0][:MAX_CN], days, hosts)
         made = pki.read(certificate)
         return CertificateIssued(
             credential=None,
             certificate=certificate,
-            authority=own.certificate,
+            authority=self.bundle(),
             fingerprint=made.fingerprint,
             serial=made.serial,
             expires=made.end_ns,
         )
 
     def revocations(self, number: int) -> tuple[str, str, list[tuple[str, str]]] | None:
-        """Give our own certificate, its revocation list of this number, and serials and devices on it."""
+        """Give our own certificates, their revocation lists of this number, and serials and devices on them."""
         from devices.x509 import pki
 
-        own = self._rows.own()
-        if own is None:
-            return None
-        revoked = self._rows.revoked(own.id, clock.now_ns())
-        crl = pki.make_list(self._opened(own), [serial for serial, _ in revoked], number)
-        return own.certificate, crl, revoked
+        lists, every, now_ns = [], [], clock.now_ns()
+        for own in reversed(self._lasting()):
+            revoked = self._rows.revoked(own.id, now_ns)
+            lists.append(pki.make_list(self._opened(own), [serial for serial, _ in revoked], number))
+            every += revoked
+        return (self.bundle(), "".join(lists), every) if lists else None
 
-    def revoked(self) -> list[tuple[str, str]] | None:
-        """Give what is on our revocation list: serials and devices."""
-        own = self._rows.own()
-        return None if own is None else self._rows.revoked(own.id, clock.now_ns())
+    def revoked(self) -> tuple[str, dict[str, str]] | None:
+        """Give our own certificates, and what is on their revocation lists: devices by serial; None without any."""
+        lasting, now_ns = self._lasting(), clock.now_ns()
+        every = [each for own in lasting for each in self._rows.revoked(own.id, now_ns)]
+        return (self.bundle(), dict(every)) if lasting else None
 
     def resolve(self, certificate_pem: str, remote_ip: str) -> str | None:
         """Tell whose a certificate is; one that a customer's authority signed registers its device at first sight.
@@ -253,18 +288,33 @@ class Authorities:
                 return row
         raise NotFound(f"no authority {name[:80]!r}", code="authority_not_found")
 
-    def _own(self) -> tuple[AuthorityRow, tuple[str, bytes]]:
-        from devices.x509 import pki
-
+    def _own(self) -> AuthorityRow:
+        """Give that of our own authorities which signs: the newest."""
         own = self._rows.own()
-        if own is None:
-            raise NotFound("there is no authority of our own yet: headwater ca init", code="authority_not_found")
-        if pki.read(own.certificate).end_ns <= clock.now_ns():
+        if not own:
+            raise NotFound(NONE_YET, code="authority_not_found")
+        if _end_ns(own[-1]) <= clock.now_ns():
             raise Conflict("the authority of our own is over; it signs nothing any more", code="authority_expired")
-        return own, self._opened(own)
+        return own[-1]
+
+    def _lasting(self) -> list[AuthorityRow]:
+        """Give our own authorities that are trusted, the oldest first; when all are over, the newest."""
+        own = self._rows.own()
+        return [row for row in own if _end_ns(row) > clock.now_ns()] or own[-1:]
+
+    def _for_listeners(self, days: int) -> AuthorityRow:
+        """Give that which signs a listener for so many days: the oldest, for that is what all devices trust."""
+        newest, end_ns = self._own(), clock.now_ns() + days * DAY_NS
+        return next((row for row in self._lasting() if _end_ns(row) > end_ns), newest)
 
     def _opened(self, own: AuthorityRow) -> tuple[str, bytes]:
         return own.certificate, self._seal.open(own.key or "", own.id)
+
+
+def _end_ns(own: AuthorityRow) -> int:
+    from devices.x509 import pki
+
+    return pki.read(own.certificate).end_ns
 
 
 def _credential(device_id: str, fingerprint: str, start_ns: int, end_ns: int) -> CredentialRow:

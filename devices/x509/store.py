@@ -62,17 +62,16 @@ class AuthorityStore:
         """Give a tenant's authorities and our own, in order of their names."""
         return self._read(or_(AUTHORITIES.c.tenant == tenant, AUTHORITIES.c.key.is_not(None)))
 
-    def own(self) -> AuthorityRow | None:
-        """Give our own authority; an installation has one, for all tenants."""
-        found = self._read(AUTHORITIES.c.key.is_not(None))
-        return found[0] if found else None
+    def own(self) -> list[AuthorityRow]:
+        """Give our own authorities, the oldest first; an installation has one for all tenants, two while it changes."""
+        return sorted(self._read(AUTHORITIES.c.key.is_not(None)), key=lambda row: row.created_ns)
 
     def proved(self) -> list[AuthorityRow]:
         """Give the customers' authorities whose owner has proved to hold the key."""
         return self._read(and_(AUTHORITIES.c.key.is_(None), AUTHORITIES.c.challenge.is_(None)))
 
-    def add(self, new: AuthorityRow, who: Who) -> None:
-        """Add an authority.
+    def add(self, new: AuthorityRow, who: Who, *, renews: bool = False) -> None:
+        """Add an authority; one of our own stands beside another only when it renews it.
 
         Raises:
             Conflict: the name is taken, there is one of our own already, or there are too many.
@@ -81,7 +80,7 @@ class AuthorityStore:
             mine = select(AUTHORITIES.c.name).where(AUTHORITIES.c.tenant == new.tenant)
             names = transaction.execute(mine).scalars().all()
             own = select(AUTHORITIES.c.id).where(AUTHORITIES.c.key.is_not(None))
-            has_own = new.is_own and transaction.execute(own).first() is not None
+            has_own = new.is_own and not renews and transaction.execute(own).first() is not None
             if new.name in names or has_own or len(names) >= MAX_AUTHORITIES:
                 what = "an authority of our own exists" if has_own else f"authority {new.name} exists, or too many do"
                 raise Conflict(what, code="authority_exists", fields=["name"])

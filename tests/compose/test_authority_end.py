@@ -37,6 +37,17 @@ def test_end_of_the_authority_is_told_a_year_before(
     assert " ended on 20" in str(said[3][1])
 
 
+def test_renewed_authority_is_the_one_that_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broker").mkdir()
+    newer = pki.make_authority("own-2")[0]
+    monkeypatch.setattr(pki, "CA_DAYS", 20)
+    (tmp_path / "broker/ca.pem").write_text(newer + pki.make_authority("own")[0])
+
+    assert findings(tmp_path, capsys) == ("ok", None)
+
+
 def test_authority_that_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broker").mkdir()
     (tmp_path / "broker/ca.pem").write_text("no certificate")

@@ -150,3 +150,25 @@ def request(keys: Path, name: str, subject: str) -> None:
 
 def openssl(keys: Path, command: str) -> None:
     subprocess.run(["openssl", *command.split()], cwd=keys, capture_output=True, timeout=20, check=True)
+
+
+def test_old_and_new_authority_are_trusted_at_both_doors_after_a_renewal(secured, keys) -> None:
+    for name in ("c-old", "c-new"):
+        secured.run("device", "add", name, check=True)
+    secured.run("ca", "issue", "c-old", "--out", str(keys), check=True)
+    only_old = (keys / "ca.pem").read_bytes()
+
+    secured.run("ca", "renew", check=True)
+    secured.run("ca", "issue", "c-new", "--out", str(keys), check=True)
+
+    assert (keys / "ca.pem").read_bytes().count(b"BEGIN CERTIFICATE") == 2
+    wait_until(lambda: publish(secured, keys, "c-new", "c-new") == 0, 20, what="the broker trusts the new authority")
+    assert post(secured, keys, "c-new") == "202"
+    (keys / "ca.pem").write_bytes(only_old)  # a device that has not heard of the new one
+    assert publish(secured, keys, "c-old", "c-old") == 0
+    assert post(secured, keys, "c-old") == "202"
+
+    for name in ("c-old", "c-new"):
+        secured.run("device", "disable", name, check=True)
+    for name in ("c-old", "c-new"):
+        wait_until(lambda name=name: publish(secured, keys, name, name) != 0, 10, what=f"{name} is revoked")

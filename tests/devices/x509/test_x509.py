@@ -308,6 +308,60 @@ def test_revocation_list_is_written_anew_daily_and_when_the_clock_leaps(sqlite_c
     database.close()
 
 
+def test_renewed_authority_signs_and_the_old_one_is_trusted_until_it_ends(service) -> None:
+    make_own(service)
+    for name in ("d1", "d2"):
+        service.register(name)
+    old = sign(service, "d1").json
+
+    renewed = service.admin("POST", f"{AUTHORITIES}:renew")
+    new = sign(service, "d2").json
+
+    assert (renewed.status_code, renewed.json["name"], renewed.json["is_own"]) == (201, "own-2", True)
+    assert pki.is_signed_by(pki.read(old["certificate"]), old["authority"])
+    assert pki.is_signed_by(pki.read(new["certificate"]), renewed.json["certificate"])
+    assert new["authority"] == renewed.json["certificate"] + old["authority"]
+    assert [resolve(service, each["certificate"]) for each in (old, new)] == ["d1", "d2"]
+    assert service.admin("POST", f"{AUTHORITIES}:renew").json["code"] == "authority_exists"
+    for name, made in (("d1", old), ("d2", new)):
+        service.admin("DELETE", f"/v1/devices/{name}/credentials/{made['credential']}")
+    assert revoked(service) == {old["serial"], new["serial"]}
+
+
+def test_listeners_are_signed_by_the_old_authority_while_it_lasts_long_enough(service, monkeypatch) -> None:
+    monkeypatch.setattr(pki, "CA_DAYS", 100)
+    make_own(service)
+    first = service.admin("GET", AUTHORITIES).json["items"][0]["certificate"]
+    monkeypatch.undo()
+    second = service.admin("POST", f"{AUTHORITIES}:renew").json["certificate"]
+
+    signers = []
+    for days in (90, 101):
+        body = {"csr": pki.make_request("gw")[0], "host": "gw.example.org", "days": days}
+        made = pki.read(service.admin("POST", f"{AUTHORITIES}:sign-server", body).json["certificate"])
+        signers.append(next(each for each in (first, second) if pki.is_signed_by(made, each)))
+
+    assert signers == [first, second]
+
+
+def test_ended_authority_is_trusted_no_more_beside_its_successor(service, monkeypatch) -> None:
+    monkeypatch.setattr(pki, "CA_DAYS", 0)
+    make_own(service)
+    monkeypatch.undo()
+
+    renewed = service.admin("POST", f"{AUTHORITIES}:renew").json
+
+    service.register("d1")
+    assert sign(service, "d1").json["authority"] == renewed["certificate"]
+    assert service.admin("POST", f"{AUTHORITIES}:renew").json["name"] == "own-3"
+
+
+def test_there_is_nothing_to_renew_before_the_first_and_only_the_platform_may(service) -> None:
+    assert service.admin("POST", f"{AUTHORITIES}:renew").status_code == 404
+    make_own(service)
+    assert service.caller("admin")("POST", f"{AUTHORITIES}:renew").status_code == 403
+
+
 def test_our_own_authority_is_the_platforms_affair(service) -> None:
     admin, request = service.caller("admin"), pki.make_request("gw.example.org")[0]
 
