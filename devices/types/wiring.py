@@ -15,6 +15,7 @@ from devices.types.service import DeviceTypes
 from devices.types.store import TypeStore
 
 TRIAL_S = 20.0  # for an answer of ingestion that reads through hours of data
+SLICE_S = 8.0  # for one that looks at a moment's worth of it: other jobs wait meanwhile
 
 
 class Types:
@@ -25,7 +26,7 @@ class Types:
         self._rows = TypeStore(database)
         self._types = DeviceTypes(self._rows)
         self._checks = Checks(self._types, self._rows, ingest)
-        self.dry_runs = DryRuns(self._types, self._rows, JobStore(database), ingest)
+        self.dry_runs = DryRuns(self._types, self._rows, JobStore(database), ingest.with_timeout(SLICE_S))
 
     def add_routes(self, routes: Api, queue: Queue) -> None:
         """Declare all routes of device types; long dry runs are queued."""
