@@ -102,9 +102,10 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     x509_api.add_routes(routes, authorities, door)
     control = Control(database, config, door)
     keeper.arrived = control.arrive
-    registry, types = Registry(devices, credentials, NameStore(database)), Types(config, database)
-    runner = _add_registry(routes, database, (registry, control.deeds(), types))
-    hosted = Hosted(config, keeper, access, _chores(database, runner) | control.chores())
+    verbs = Registry(devices, credentials, NameStore(database)), control.deeds(), Types(config, database)
+    hosted = Hosted(
+        config, keeper, access, _chores(database, _add_registry(routes, database, verbs)) | control.chores()
+    )
 
     _add_topics(routes, config, database, seal)
     _add_people(routes, database, tokens, operators)
