@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 MAX_ELEMENTS = 32  # ingestion names so many elements of an array; a longer one becomes one text
 ARRAY_WORDS = frozenset(("items", "prefixItems", "additionalItems", "minItems", "maxItems"))
@@ -61,9 +61,9 @@ def numbers_named(schema: dict[str, Any], kind: str) -> tuple[float, float] | No
     if not named or not all(_is_number(each) for each in named):
         return None
     low, high = min(named), max(named)
-    for word, is_within in (("minimum", lambda limit: limit <= low), ("maximum", lambda limit: limit >= high)):
-        if word in schema and not (_is_number(schema[word]) and is_within(schema[word])):
-            return None
+    least, most = schema.get("minimum", low), schema.get("maximum", high)
+    if not (_is_number(least) and _is_number(most) and least <= low <= high <= most):
+        return None
     is_whole = kind == "int" and all(float(each).is_integer() for each in named)
     has_all = low == high or (is_whole and len(set(named)) == high - low + 1)
     return (low, high) if has_all and (kind == "float" or is_whole) else None
@@ -108,9 +108,9 @@ def _named(schema: dict[str, Any]) -> list[Any] | None:
     return named if isinstance(named, list) else None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
