@@ -25,6 +25,8 @@ def message(protocol: str, count: int) -> bytes:
     """Give a message of that many values, half of them floats, as its devices would send it."""
     values = {f"channel_{n}": 20.5 + n * 0.37 if n % 2 == 0 else n for n in range(count)}
     reading: dict[str, Any] = {"ts": clock.now_ns() // clock.NS_PER_MS, "values": values}
+    if protocol == "tasmota":
+        return orjson.dumps({"Epoch": reading["ts"] // 1_000, "ESP32": values})
     encode = FORMATS[protocol].encode if protocol in FORMATS else None
     return encode(reading) if encode is not None else orjson.dumps(reading)
 

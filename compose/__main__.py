@@ -18,6 +18,7 @@ MODULES = {
     "registry": ("device",),
     "types": ("type",),
     "gateways": ("gateway",),
+    "topics": ("topic",),
     "jobs": ("job",),
     "rotations": ("rotation",),
     "finding": ("group",),

@@ -8,6 +8,7 @@ from pathlib import Path
 from compose import autosave
 from compose.config import UpConfig
 from compose.folder import Folder, StartError, write_private
+from devices.broker.access_list import kept_of
 
 TEMPLATE = Path(__file__).with_name("broker.conf")
 ACL = Path(__file__).with_name("broker.acl")
@@ -43,7 +44,7 @@ def write(folder: Folder, config: UpConfig, mqtt_port: int) -> Path:
         "LISTENERS": "\n".join(listeners),
         "AUTOSAVE": str(autosave.interval(config.broker_autosave, autosave.state_bytes(state_file(folder)))),
     }
-    write_private(folder.broker / "devices.acl", _access(bridges(folder, config)))
+    _write_access(folder, _access(bridges(folder, config)))
     path = folder.broker / "mosquitto.conf"
     write_private(path, fill(TEMPLATE.read_text(), values))
     return path
@@ -59,6 +60,13 @@ def bridges(folder: Folder, config: UpConfig) -> list[str]:
     known = [path.stem for path in folder.broker.glob("bridge-*.session")]
     last = max([config.bridges, *(int(name[7:]) for name in known if name[7:].isdecimal())])
     return ["bridge", *(f"bridge-{number}" for number in range(2, last + 1))]
+
+
+def _write_access(folder: Folder, text: str) -> None:
+    """Write the head of the access list, and the list as the broker reads it until the registry writes it anew."""
+    write_private(folder.broker / "services.acl", text)
+    path = folder.broker / "devices.acl"
+    write_private(path, text + kept_of(path.read_text() if path.exists() else ""))
 
 
 def _access(names: list[str]) -> str:

@@ -121,6 +121,8 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
     if name == "devices":
         return pid_file | {
             "BROKER_PASSWD_FILE": str(plan.folder.broker / "devices.passwd"),
+            "BROKER_ACL_FILE": str(plan.folder.broker / "devices.acl"),
+            "BROKER_SERVICES_ACL_FILE": str(plan.folder.broker / "services.acl"),
             "BROKER_CA_FILE": str(plan.folder.broker / "ca.pem"),
             "BROKER_CRL_FILE": str(plan.folder.broker / "crl.pem"),
             "BROKER_SOCKET": str(plan.folder.run / "broker.sock"),
@@ -135,6 +137,7 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
     if name.startswith("bridge"):
         return pid_file | {
             "BROKER_SESSION_FILE": str(plan.folder.broker / f"{name}.session"),
+            "BRIDGE_TOPICS_FILE": str(plan.folder.broker / f"{name}.topics"),
             "BRIDGES": str(plan.config.bridges),
             "BRIDGE_NUMBER": name[7:] or "1",
             "INGEST_URLS": ",".join(f"{each[7:]}={plan.inner_url(each)}" for each in ON_DEMAND),

@@ -1,4 +1,4 @@
-"""The page of a device's life: its state, its credentials, its gateway or children. Server-rendered, no script."""
+"""The page of a device's life: state, credentials, gateway or children, claimed topics. Server-rendered, no script."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flask import Response, redirect, render_template, request
 from chassis import web
 from chassis.peers import Peer
 from chassis.web import Api, Call
+from wire.claims import FAMILIES
 from wire.devices import allows
 from wire.errors import HeadwaterError, Unprocessable
 
@@ -26,7 +27,7 @@ def add_routes(api: Api, devices: Peer) -> None:
 
     @api.route("GET", PAGE, "viewer")
     def access(call: Call) -> Response:
-        """A device's state, credentials, gateway or children."""
+        """A device's state, credentials, claimed topics, gateway or children."""
         return page.show(call)
 
     @api.route("POST", PAGE + "/state", "operator")
@@ -38,6 +39,11 @@ def add_routes(api: Api, devices: Peer) -> None:
     def credential(call: Call) -> Response:
         """Issue, rotate or revoke a credential; a new secret is on the answer only."""
         return page.after(call, page.change_credential)
+
+    @api.route("POST", PAGE + "/topics", "operator")
+    def topics(call: Call) -> Response:
+        """Claim or release topics of another system."""
+        return page.after(call, page.change_topics)
 
     @api.route("POST", PAGE + "/gateway", "operator")
     def gateway(call: Call) -> Response:
@@ -65,6 +71,7 @@ class _Page:
         page = render_template(
             "access.html", operator=call.actor, here="devices", device=device, rules=rules, children=children,
             parent=parent, after=after, fault=fault, **_shown(made), may_change=allows(call.actor.role, "operator"),
+            topics=self._ask("GET", f"{path}/topics")["items"], families=FAMILIES,
         )  # fmt: skip
         return Response(page, status)
 
@@ -101,6 +108,14 @@ class _Page:
             return self._ask("POST", f"{path}:rotate", {"overlap_s": form.get("overlap_s") or "3600"})
         label = form.get("label", "").strip()
         return self._ask("POST", path, {"label": label} if label else {})
+
+    def change_topics(self, call: Call) -> None:
+        path, form = f"{_path(call)}/topics", request.form
+        given = form.get("filter", "").strip()
+        if form.get("verb") == "release":
+            self._ask("DELETE", f"{path}?{urlencode({'filter': given})}")
+        else:
+            self._ask("POST", path, {"filter": given, "protocol": form.get("protocol", "")})
 
     def change_gateway(self, call: Call) -> str | None:
         path, form = _path(call), request.form

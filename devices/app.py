@@ -18,6 +18,7 @@ from devices.audit import api as audit_api
 from devices.audit.store import AuditStore
 from devices.broker import hooks_api, management
 from devices.broker.access import BrokerAccess, BrokerAuth, NoBroker, Pick, choose, every
+from devices.broker.access_list import AccessList
 from devices.broker.connections import Connections
 from devices.broker.dynsec import DynamicSecurity
 from devices.broker.hooks import BrokerHooks
@@ -26,6 +27,8 @@ from devices.broker.mosquitto_file import MosquittoFile
 from devices.bulk import api as bulk_api
 from devices.bulk.service import JOB_KIND as BULK_KIND
 from devices.bulk.service import Bulk, More
+from devices.claims import api as claims_api
+from devices.claims.store import ClaimStore
 from devices.config import DevicesConfig
 from devices.control.door import DeviceDoor
 from devices.control.wiring import QUICK_PATHS, Control
@@ -96,7 +99,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     routes, lookups, marks = Api(), LookupStore(database), PresenceStore(database)
     tokens, operators = _open_access(config, database)
     authorities = Authorities(AuthorityStore(database), seal)
-    access = BrokerAccess(lookups, marks, *_open_broker(config, seal, authorities))
+    access = BrokerAccess(lookups, marks, *_open_broker(config, seal, authorities), ClaimStore(database).in_force)
     keeper = Keeper(marks, config.silence_s, Connections(credentials, access).note)
     door = DeviceDoor(lookups, keeper, credentials, authorities.resolve)
     x509_api.add_routes(routes, authorities, door)
@@ -187,11 +190,14 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     oidc.add_routes(routes, config, database, seal)
     tenants_api.add_routes(routes, Tenants(TenantStore(database)), UsageStore(database))
     gateways_api.add_routes(routes, GatewayStore(database), NameStore(database))
+    claims = ClaimStore(database)
+    claims_api.add_routes(routes, claims)
     ways = EnrolmentStore(database)
     door = Door(ways, seal)
     enrolment_api.add_routes(routes, Enrolments(ways, seal), door, HoldStore(database))
     if config.broker_auth == "http-hooks":
-        hooks_api.add_routes(routes, BrokerHooks(LookupStore(database), door.admit), config.broker_hook_token)
+        hooks = BrokerHooks(LookupStore(database), door.admit, claims.in_force)
+        hooks_api.add_routes(routes, hooks, config.broker_hook_token)
 
 
 def _form_for_broker(config: DevicesConfig, seal: Seal) -> BrokerForm | None:
@@ -214,11 +220,17 @@ def _open_broker(config: DevicesConfig, seal: Seal, authorities: Authorities) ->
 
 def _open_list(config: DevicesConfig, seal: Seal, authorities: Authorities) -> BrokerAuth:
     if config.broker_auth == "dynsec":
-        credential = (config.broker_username, config.broker_password)
-        return DynamicSecurity(config.broker, credential, lambda form: seal.reveal(form, "broker"))
+        credential, control = (config.broker_username, config.broker_password), config.control_username
+        return DynamicSecurity(config.broker, credential, lambda form: seal.reveal(form, "broker"), control)
     if config.broker_auth == "http-hooks" or not config.broker_passwd_file:
         return NoBroker()
     revocations = _revocations(config, authorities) if config.broker_crl_file else None
     services = Path(config.broker_services_file) if config.broker_services_file else None
     pid_path = Path(config.broker_pid_file) if config.broker_pid_file else None
-    return MosquittoFile(Path(config.broker_passwd_file), services, pid_path, revocations)
+    return MosquittoFile(Path(config.broker_passwd_file), services, pid_path, revocations, _access_list(config))
+
+
+def _access_list(config: DevicesConfig) -> AccessList | None:
+    if not config.broker_acl_file or not config.broker_services_acl_file:
+        return None
+    return AccessList(Path(config.broker_acl_file), Path(config.broker_services_acl_file), config.control_username)

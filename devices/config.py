@@ -42,6 +42,8 @@ class DevicesConfig(OidcSettings):
     broker_crl_file: str = ""  # its revocation list
     broker_socket: str = ""  # of a mosquitto here: standing connections of revoked certificates are cut by it
     broker_services_file: str = ""  # password lines of the platform's own services, copied to its head
+    broker_acl_file: str = ""  # its access list, where the topics that devices claim are written; empty: nowhere
+    broker_services_acl_file: str = ""  # what is copied to its head: the rights of services and of any device
     broker_pid_file: str = ""  # pid of the broker that reads the file again on SIGHUP
     operator_token: str = ""  # becomes the admin token `bootstrap`
     admin_hash: str = ""  # werkzeug hash of the first operator's password

@@ -84,7 +84,7 @@ class BatchSorting:
         rates, checker_of = self._ports.rates, self._ports.gate.checker_of
         for index, delivery in enumerate(deliveries):
             device_id, topic = delivery.device, delivery.topic
-            named, protocol_name, child = route(topic)
+            named, protocol_name, child = _route_of(delivery) if delivery.protocol else route(topic)
             device = children.get((device_id, child)) if child else known.get(device_id)
             protocol = protocols.get(protocol_name)
             size = len(delivery.payload)
@@ -96,7 +96,7 @@ class BatchSorting:
                 continue
             message = Message(
                 device, protocol, delivery.payload, delivery.received_ns, "mqtt", topic,
-                delivery.mid, delivery.dup, delivery.retain, bridge,
+                delivery.mid, delivery.dup, delivery.retain and not topic.endswith(protocol.states), bridge,
             )  # fmt: skip
             checker = checker_of(device)
             rate = checker.rate if checker is not None else None
@@ -195,9 +195,9 @@ class BatchSorting:
         """Say why a message is not sorted."""
         if not delivery.payload:
             return  # a deleted retained message: no reading was sent
-        named, protocol, child = route(delivery.topic)
+        named, protocol, child = _route_of(delivery)
         if not named:
-            self._hold_unknown(index, delivery, "", "bad_topic", "not a telemetry topic")
+            self._hold_unknown(index, delivery, "", "bad_topic", "neither a telemetry topic nor one that is claimed")
         elif named != delivery.device:
             self._refuse_stranger(index, delivery, named)
         elif delivery.device in self._found.unanswered:
@@ -246,6 +246,10 @@ class BatchSorting:
 def not_kept(item: Item) -> Item:
     """Give what a device is told of data that is refused because its share of the quarantine is full."""
     return item._replace(code="quarantine_full", detail=f"{item.code}: {item.detail}; {DEVICE_FULL}")
+
+
+def _route_of(delivery: Delivery) -> tuple[str, str, str]:
+    return (delivery.device, delivery.protocol, "") if delivery.protocol else route(delivery.topic)
 
 
 @lru_cache(maxsize=MAX_TOPICS)

@@ -18,6 +18,7 @@ class Delivery(msgspec.Struct, array_like=True, frozen=True, gc=False):
     dup: bool = False
     retain: bool = False
     is_surplus: bool = False  # of a device over its rate, and the bridge has no room to let it wait
+    protocol: str = ""  # of a topic that `device` has claimed; empty: the topic is the device's own and tells it
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):

@@ -25,6 +25,7 @@ from wire.points import FUTURE, HISTORICAL, REDELIVERED, RETAINED, SERVER_TIME, 
 
 log = logs.get(__name__)
 TIMES = Counter("headwater_ingest_times", "Readings whose time is not like the others'", ["judged"])
+EVENTS = Counter("headwater_ingest_events", "Messages that rightly hold no reading", ["protocol"])
 DROPPED = Counter("headwater_ingest_fields_dropped", "Fields dropped because the device type says so", ["type"])
 
 
@@ -156,7 +157,9 @@ class _Sorting:
         self._sorted.is_readable = not decoded.is_unreadable
         for record in decoded.records:
             self._take(record, by_record.get(record.index, ()) if by_record else ())
-        if not self._sorted.readings and not self._sorted.items:
+        if decoded.is_event and self._counts:
+            EVENTS.labels(self._message.protocol.name).inc()
+        if not self._sorted.readings and not self._sorted.items and not decoded.is_event:
             self._sorted.items.append(Item(None, "no_values", "no reading in it"))
         return self._sorted
 

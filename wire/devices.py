@@ -210,6 +210,7 @@ class Changes(Model):
     types: list[str] = []
     tenants: list[str] = []
     tokens: bool = False
+    topics: bool = False  # claims of topics
 
 
 class Principal(Model):

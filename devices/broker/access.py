@@ -25,6 +25,7 @@ from chassis import logs
 from devices import metrics
 from devices.rows import BrokerCredential
 from wire import clock
+from wire.claims import Claim
 from wire.devices import Changes
 
 log = logs.get(__name__)
@@ -41,6 +42,10 @@ Pick = Callable[[Sequence[BrokerCredential]], list[tuple[str, str]]]
 
 class BrokerAuth(Protocol):
     """A broker's list of devices."""
+
+    def grant(self, claims: Sequence[Claim]) -> None:
+        """Let devices use the topics that they have claimed, beside their own branch; `replace` may finish it."""
+        ...
 
     def replace(self, users: Sequence[tuple[str, str]]) -> None:
         """Make the broker accept exactly these users, each with one hash, beside the platform's services."""
@@ -75,9 +80,26 @@ class Turner(Protocol):
 class BrokerAccess:
     """Keeps a broker's list equal to the registry, within a second of a change."""
 
-    def __init__(self, source: Source, turner: Turner, auth: BrokerAuth, pick: Pick | None = None) -> None:
-        """`pick` makes the list of the valid credentials: `choose`, unless the broker takes all of them (`every`)."""
+    def __init__(
+        self,
+        source: Source,
+        turner: Turner,
+        auth: BrokerAuth,
+        pick: Pick | None = None,
+        claims: Callable[[], Sequence[Claim]] = lambda: (),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            source: where credentials come from.
+            turner: turns devices to their next credential.
+            auth: the broker's list.
+            pick: makes the list of the valid credentials: `choose`, unless the broker takes all of them (`every`).
+            claims: gives the claims of all devices that may use the broker.
+        """
         self._pick = pick or choose
+        self._claims = claims
+        self._granted: Sequence[Claim] | None = None
         self._source = source
         self._turner = turner
         self._auth = auth
@@ -122,11 +144,16 @@ class BrokerAccess:
         revision, ids = self._concerned()
         self._revision = -1  # a fault below leaves all of the list stale
         valid, edge_ns = self._source.broker_credentials(clock.now_ns(), ids)
-        if self._take(dict(self._pick(valid)), ids) or ids is None:
+        claims = self._claims()
+        is_granted, self._granted = self._granted == claims, None
+        if not is_granted:
+            self._auth.grant(claims)
+        if self._take(dict(self._pick(valid)), ids) or ids is None or not is_granted:
             self._auth.replace(sorted(self._users.items()))
             metrics.PASSWD_WRITES.inc()
         else:
             self._auth.review()
+        self._granted = claims
         edges = [edge for edge in (edge_ns, self._next_edge_ns if ids is not None else None) if edge is not None]
         self._next_edge_ns = min(edges, default=None)
         self._revision = revision
@@ -203,6 +230,9 @@ def every(valid: Sequence[BrokerCredential]) -> list[tuple[str, str]]:
 
 class NoBroker:
     """A BrokerAuth where the broker's list is kept by somebody else."""
+
+    def grant(self, claims: Sequence[Claim]) -> None:
+        """See BrokerAuth."""
 
     def replace(self, users: Sequence[tuple[str, str]]) -> None:
         """See BrokerAuth."""

@@ -15,8 +15,9 @@ import queue
 import secrets
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 import paho.mqtt.client as mqtt
@@ -27,6 +28,7 @@ from chassis.metrics import Gauge
 from chassis.settings import split_address
 from devices.broker.rights import READS, WRITES, topics_of
 from wire import topics
+from wire.claims import Claim, heard, reached
 from wire.errors import Unavailable
 
 log = logs.get(__name__)
@@ -36,6 +38,7 @@ REST_S = 0.1  # between two batches
 ANSWER_S = 10.0
 PAGE = 1_000
 ROLE = "device-"
+HEARS, SPEAKS, BRIDGE = "claimed-topics-heard", "claimed-topics-reached", "_bridge"
 UNSET = Gauge(
     "headwater_broker_access_unset", "Devices whose secret is not known to be set", multiprocess_mode="mostrecent"
 )
@@ -45,17 +48,26 @@ Command = dict[str, Any]
 class DynamicSecurity:
     """A BrokerAuth for mosquitto's plugin. All its methods but the constructor run in one thread."""
 
-    def __init__(self, broker: str, credential: tuple[str, str], reveal: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, broker: str, credential: tuple[str, str], reveal: Callable[[str], str | None], control: str = "_control"
+    ) -> None:
         """Prepare; nothing is connected yet.
 
         Args:
             broker: host:port.
             credential: user name and password of a client with the role `admin`.
             reveal: gives the plain secret of what the registry holds for the broker; None when only a hash is there.
+            control: user name of the client that speaks to devices.
         """
         self._address = split_address(broker, topics.MQTT_PORT)
         self._credential = credential
         self._reveal = reveal
+        self._control = control
+        self._claims: Sequence[Claim] = ()
+
+    def grant(self, claims: Sequence[Claim]) -> None:
+        """See BrokerAuth."""
+        self._claims = claims
 
     def replace(self, users: Sequence[tuple[str, str]]) -> None:
         """See BrokerAuth.
@@ -63,19 +75,22 @@ class DynamicSecurity:
         Raises:
             Unavailable: the broker does not answer; the next call goes on where this one stopped.
         """
+        claimed: defaultdict[str, list[str]] = defaultdict(list)
+        for claim in self._claims:
+            claimed[claim.device].append(claim.filter)
         with _Control(self._address, self._credential) as control:
             held = control.devices()
-            wanted = dict(users)
+            wanted = {name: _Wanted(form, claimed[name]) for name, form in users}
             control.run([_forget(name) for name in held if name not in wanted])
-            changed = [(name, form) for name, form in wanted.items() if held.get(name) != _digest(form)]
+            changed = [(name, each) for name, each in wanted.items() if held.get(name) != each.digest]
             commands, unset = [], 0
-            for name, form in changed:
-                secret = self._reveal(form)
+            for name, each in changed:
+                secret = self._reveal(each.form)
                 if secret is None:
                     unset += 1
                 else:
-                    commands.append(_set(name, secret, _digest(form), is_new=name not in held))
-            control.run(commands)
+                    commands.append(_set(name, secret, each, is_new=name not in held))
+            control.run([*_families(self._claims, self._control, control.role), *commands])
         UNSET.set(unset)
         if unset:
             log.warning("broker_secrets_unknown", devices=unset)
@@ -131,6 +146,11 @@ class _Control:
         # Others than devices (the platform's services, an administrator) are no business of ours.
         return {name: digest for name, digest in found.items() if digest.startswith(ROLE)}
 
+    def role(self, name: str) -> str:
+        """Give the digest of what is set of a role; empty when there is none."""
+        [answer] = self._ask([{"command": "getRole", "rolename": name}])
+        return str(answer.get("data", {}).get("role", {}).get("textname", ""))
+
     def run(self, changes: Sequence[Sequence[Command]]) -> None:
         """Make changes, a bounded number at a time."""
         commands = [command for change in changes for command in change]
@@ -156,15 +176,23 @@ class _Control:
                 return responses
 
 
-def _digest(form: str) -> str:
-    """Name what is set of a device: its secret and the rights of its role."""
-    return ROLE + hashlib.sha256("\n".join((form, *WRITES, *READS)).encode()).hexdigest()[:32]
+class _Wanted(NamedTuple):
+    """What is to be set of a device: what the registry holds of its secret, and the topics it has claimed."""
+
+    form: str
+    claimed: list[str]
+
+    @property
+    def digest(self) -> str:
+        """Name all of it, and the rights of all devices."""
+        told = "\n".join((self.form, *WRITES, *READS, *self.claimed))
+        return ROLE + hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def _set(name: str, secret: str, digest: str, *, is_new: bool) -> list[Command]:
-    role = ROLE + name
-    rules = [_rule("publishClientSend", topic) for topic in topics_of(name, "publish")]
-    rules += [_rule("subscribePattern", topic) for topic in topics_of(name, "subscribe")]
+def _set(name: str, secret: str, wanted: _Wanted, *, is_new: bool) -> list[Command]:
+    role, digest = ROLE + name, wanted.digest
+    rules = [_rule("publishClientSend", topic) for topic in topics_of(name, "publish", wanted.claimed)]
+    rules += [_rule("subscribePattern", topic) for topic in topics_of(name, "subscribe", wanted.claimed)]
     if not is_new:
         return [
             {"command": "modifyRole", "rolename": role, "acls": rules},
@@ -174,6 +202,28 @@ def _set(name: str, secret: str, digest: str, *, is_new: bool) -> list[Command]:
     return [
         {"command": "createRole", "rolename": role, "acls": rules},
         {"command": "createClient", **client, "roles": [{"rolename": role}]},
+    ]
+
+
+def _families(claims: Sequence[Claim], control: str, held: Callable[[str], str]) -> list[list[Command]]:
+    """Set the roles by which the bridge hears what is claimed and the registry speaks there, where they are other ones.
+
+    Setting a role cuts the connections of its clients, so it is not done without need.
+    """
+    hears = [_rule("subscribePattern", topic) for topic in heard(claims)]
+    speaks = [_rule("publishClientSend", topic) for topic in reached(claims)]
+    return [
+        _role(name, digest, rules, client)
+        for name, rules, client in ((HEARS, hears, BRIDGE), (SPEAKS, speaks, control))
+        if held(name) != (digest := hashlib.sha256(orjson.dumps(rules)).hexdigest()[:32]) and (rules or held(name))
+    ]
+
+
+def _role(name: str, digest: str, rules: list[Command], client: str) -> list[Command]:
+    return [
+        {"command": "createRole", "rolename": name},
+        {"command": "modifyRole", "rolename": name, "textname": digest, "acls": rules},
+        {"command": "addClientRole", "username": client, "rolename": name},
     ]
 
 
@@ -187,4 +237,6 @@ def _rule(kind: str, topic: str) -> Command:
 
 def _is_harmless(error: str) -> bool:
     """Tell whether a refusal says only that the work was done before, by a call that broke off."""
-    return error in ("Role already exists", "Client not found", "Role not found")
+    return error in (
+        "Role already exists", "Client not found", "Role not found", "Client is already in this role",
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Protocol
 from chassis.tokens import hash_token
 from devices.broker.rights import Action, may
 from wire import clock
+from wire.claims import Claim
 from wire.devices import CredentialRecord, DeviceIdentity, LookupResult
 from wire.group_keys import may_be_derived
 from wire.topics import is_device_id
@@ -29,10 +30,22 @@ class Identities(Protocol):
 class BrokerHooks:
     """Answers for devices; thread-safe."""
 
-    def __init__(self, identities: Identities, admit: Callable[[str, str, str], bool]) -> None:
-        """`admit` registers a device nobody knows: id, hash of what it presents, address; tells whether it did."""
+    def __init__(
+        self,
+        identities: Identities,
+        admit: Callable[[str, str, str], bool],
+        claims_of: Callable[[str], Sequence[Claim]] = lambda _device: (),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            identities: where devices are known.
+            admit: registers a device nobody knows: id, hash of what it presents, address; tells whether it did.
+            claims_of: gives the topics that a device has claimed.
+        """
         self._identities = identities
         self._admit = admit
+        self._claims_of = claims_of
 
     def credential_of(self, username: str, password: str, remote_ip: str) -> CredentialRecord | None:
         """Give the credential a device has proved itself by; None refuses it."""
@@ -55,7 +68,11 @@ class BrokerHooks:
 
     def may(self, username: str, action: Action, topic: str) -> bool:
         """Tell whether a device may publish on a topic, or subscribe to a filter."""
-        return self.is_admitted(username) and may(username, action, topic)
+        return self.is_admitted(username) and may(username, action, topic, self.claimed(username))
+
+    def claimed(self, username: str) -> list[str]:
+        """Give the filters that a device has claimed."""
+        return [claim.filter for claim in self._claims_of(username)]
 
     def _find(self, device_id: str) -> DeviceIdentity | None:
         if not is_device_id(device_id):

@@ -56,8 +56,9 @@ def _tell_emqx(hooks: BrokerHooks, call: Call) -> dict[str, Any]:
     if credential is None:
         return DENY_EMQX
     rules: list[dict[str, str]] = []
+    claimed = hooks.claimed(username)
     for action in ("publish", "subscribe"):
-        topics = topics_of(username, action)
+        topics = topics_of(username, action, claimed)
         rules += [{"permission": "allow", "action": action, "topic": topic} for topic in topics]
     rules.append({"permission": "deny", "action": "all", "topic": "#"})
     told = {"result": "allow", "is_superuser": False, "acl": rules}

@@ -1,7 +1,8 @@
 """Cuts standing connections at a broker that asks by HTTP hooks: through its own management API.
 
-Such a broker asks only at CONNECT (RabbitMQ: also at each new topic). So when a device may not come any more, or one of
-its credentials is gone, its connections are ended by name; if it may still come, it comes again with what is left.
+Such a broker asks only at CONNECT (RabbitMQ: also at each new topic). So when a device may not come any more, one of
+its credentials is gone, or it claims other topics than before, its connections are ended by name; if it may still come,
+it comes again with what is left.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 import urllib3
 
 from chassis import logs
+from wire.claims import Claim
 from wire.errors import HeadwaterError
 
 log = logs.get(__name__)
@@ -47,18 +50,33 @@ class Management:
         self._headers = urllib3.make_headers(basic_auth=api.credential)
         self._http = urllib3.PoolManager(retries=False, timeout=TIMEOUT_S)
         self._admitted: Mapping[str, str] | None = None
+        self._claimed: Mapping[str, frozenset[str]] | None = None
         self._waiting: list[tuple[float, str]] = []  # a heap: when, whom
         self._resting_until_s = 0.0
 
+    def grant(self, claims: Sequence[Claim]) -> None:
+        """See BrokerAuth: what a standing connection may do was told when it began, so it is ended."""
+        by_device = groupby(sorted(claims, key=_device_of), key=_device_of)
+        now = {device: frozenset(claim.filter for claim in mine) for device, mine in by_device}
+        before = now if self._claimed is None else self._claimed
+        for device in sorted(before.keys() | now.keys()):
+            if before.get(device) != now.get(device):
+                self._mark(device)
+        self._claimed = now
+
     def replace(self, users: Sequence[tuple[str, str]]) -> None:
         """See BrokerAuth. What stands beside a device are all its valid credentials, with spaces between."""
-        now, now_s = dict(users), time.monotonic()
+        now = dict(users)
         for device, held in (self._admitted or {}).items():
             if held != now.get(device) and not set(held.split()) <= set(now.get(device, "").split()):
-                for when_s in (now_s, now_s + AGAIN_S):
-                    heapq.heappush(self._waiting, (when_s, device))
+                self._mark(device)
         self._admitted = now
         self.settle()
+
+    def _mark(self, device: str) -> None:
+        now_s = time.monotonic()
+        for when_s in (now_s, now_s + AGAIN_S):
+            heapq.heappush(self._waiting, (when_s, device))
 
     def review(self) -> None:
         """See BrokerAuth."""
@@ -84,6 +102,10 @@ class Management:
         answer = self._http.request("DELETE", self._api.path(device), headers=self._headers)
         if answer.status >= FIRST_ERROR and answer.status != NOT_FOUND:  # not found: it is not connected
             raise HeadwaterError(f"the broker's management API answered {answer.status}")
+
+
+def _device_of(claim: Claim) -> str:
+    return claim.device
 
 
 def read(text: str, credential: str) -> Api:

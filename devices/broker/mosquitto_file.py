@@ -1,4 +1,4 @@
-"""Access by mosquitto's files: a password file that is replaced whole, and SIGHUP to read it again."""
+"""Access by mosquitto's files: those of passwords and of rights are replaced whole, and SIGHUP has them read again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from chassis import logs
+from devices.broker.access_list import AccessList
+from devices.broker.whole_file import holds, write_whole
+from wire.claims import Claim
 
 
 class Revocations(Protocol):
@@ -19,12 +21,11 @@ class Revocations(Protocol):
     def cut(self, devices: list[str]) -> None: ...
 
 
-log = logs.get(__name__)
 BROKER_NAME = "mosquitto"
 
 
 class MosquittoFile:
-    """A BrokerAuth for mosquitto on this machine: its password file, and SIGHUP to read it again."""
+    """A BrokerAuth for mosquitto on this machine: its password file, its access list, and SIGHUP to read them again."""
 
     def __init__(
         self,
@@ -32,7 +33,9 @@ class MosquittoFile:
         services_path: Path | None,
         pid_path: Path | None,
         revocations: Revocations | None = None,
+        access_list: AccessList | None = None,
     ) -> None:
+        self._access_list = access_list
         self._passwd_path = passwd_path
         self._services_path = services_path
         self._pid_path = pid_path
@@ -40,13 +43,18 @@ class MosquittoFile:
         self._must_signal = False
         self._to_cut: list[str] = []
 
+    def grant(self, claims: Sequence[Claim]) -> None:
+        """See BrokerAuth."""
+        if self._access_list is not None and self._access_list.write(claims):
+            self._must_signal = True
+
     def replace(self, users: Sequence[tuple[str, str]]) -> None:
         """See BrokerAuth. A file that would not change is left alone."""
         services = self._services_path.read_text() if self._services_path else ""
         if services and not services.endswith("\n"):
             services += "\n"
         content = (services + "".join(f"{name}:{digest}\n" for name, digest in users)).encode()
-        if not _holds(self._passwd_path, content):
+        if not holds(self._passwd_path, content):
             write_whole(self._passwd_path, content)
             self._must_signal = True
         self.review()
@@ -77,43 +85,6 @@ class MosquittoFile:
         if revoked is not None:
             self._must_signal = True
             self._to_cut += revoked
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return path.read_bytes() == content
-    except FileNotFoundError:
-        return False
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a new file in the place of the old one: a reader sees all of one or of the other, also after a crash."""
-    fresh = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        _like(file.fileno(), path)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _like(descriptor: int, path: Path) -> None:
-    """Give owner and mode of the old file to the new one: a broker that gave up root must be able to read it."""
-    try:
-        old = path.stat()
-    except FileNotFoundError:
-        return
-    os.fchmod(descriptor, old.st_mode & 0o777)
-    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-        try:
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-        except PermissionError:
-            log.warning("broker_file_owner_kept", path=str(path))
 
 
 def _read_pid(path: Path | None) -> int | None:

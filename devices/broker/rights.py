@@ -1,8 +1,14 @@
-"""What a device may do at a broker: its own branch, nothing else. `compose/broker.acl` says the same to mosquitto."""
+"""What a device may do at a broker: its own branch, and the topics it has claimed. Nothing else.
+
+`compose/broker.acl` says the first to mosquitto, `devices.broker.access_list` the second.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
+
+from wire.filters import covers
 
 Action = Literal["publish", "subscribe"]
 WRITES: Final = (
@@ -27,18 +33,11 @@ READS: Final = (
 _OF: Final = {"publish": WRITES, "subscribe": READS}
 
 
-def topics_of(device_id: str, action: Action) -> list[str]:
-    """Give the topics, or filters, that a device may use."""
-    return [pattern.replace("{id}", device_id) for pattern in _OF[action]]
+def topics_of(device_id: str, action: Action, claimed: Sequence[str] = ()) -> list[str]:
+    """Give the topics, or filters, that a device may use; `claimed` are filters of which all topics are its own."""
+    return [*(pattern.replace("{id}", device_id) for pattern in _OF[action]), *claimed]
 
 
-def may(device_id: str, action: Action, topic: str) -> bool:
+def may(device_id: str, action: Action, topic: str, claimed: Sequence[str] = ()) -> bool:
     """Tell whether a device may publish on a topic, or subscribe to a filter."""
-    return any(_covers(pattern.split("/"), topic.split("/")) for pattern in topics_of(device_id, action))
-
-
-def _covers(pattern: list[str], asked: list[str]) -> bool:
-    """Tell whether all that a filter asks for is in a pattern, whose `+` is one level, asked by `+` or by name."""
-    if len(pattern) != len(asked) or "#" in asked:
-        return False
-    return all(mine in ("+", theirs) for mine, theirs in zip(pattern, asked, strict=True))
+    return any(covers(mine, topic) for mine in topics_of(device_id, action, claimed))

@@ -60,7 +60,7 @@ class Write:
         return None if parameters == [] else self.connection.execute(statement, parameters)
 
     def changed(self, kind: str, keys: Iterable[str]) -> None:
-        """Tell the readers of `/internal/changes` about devices (ids), types (`type_key`), tenants or tokens."""
+        """Tell the readers of `/internal/changes` of devices (ids), types (`type_key`), tenants, tokens or topics."""
         self._changes.extend((kind, key) for key in keys)
 
     def audit(self, deeds: Iterable[Deed]) -> None:

@@ -197,7 +197,7 @@ CHANGES = Table(
     "changes",
     METADATA,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", String(16), nullable=False),  # device, type, token
+    Column("kind", String(16), nullable=False),  # device, type, tenant, token, topic
     Column("key", String(160), nullable=False),
 )
 

@@ -52,7 +52,7 @@ class LookupStore:
                 return Changes(revision=revision, reset=True)
             query = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.revision > since).order_by(CHANGES.c.revision)
             rows = [tuple(row) for row in connection.execute(query)]
-        kinds = ("device", "type", "tenant", "token")
+        kinds = ("device", "type", "tenant", "token", "topic")
         named = {kind: list(dict.fromkeys(key for k, key in rows if k == kind)) for kind in kinds}
         return Changes(
             revision=revision,
@@ -60,6 +60,7 @@ class LookupStore:
             types=named["type"],
             tenants=named["tenant"],
             tokens=bool(named["token"]),
+            topics=bool(named["topic"]),
         )
 
     def directory(self, after: str, limit: int) -> tuple[list[dict[str, Any]], int]:

@@ -14,7 +14,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from chassis import logs
-from devices.broker.mosquitto_file import write_whole
+from devices.broker.whole_file import write_whole
 from devices.x509.service import Authorities
 from wire import clock
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from ingest.bridge.claims import Claims
 from ingest.framing import Delivery
 from wire import clock
 
@@ -16,7 +19,7 @@ class Arrivals:
     """One connection's messages. Not thread-safe.
 
     `notices` (of `$SYS/`) and `retained` (topics on which the broker keeps a message that nobody should keep) are
-    emptied by the caller.
+    emptied by the caller, and `unclaimed` (a count of messages of nobody) is set back.
 
     Args:
         number: which of `bridges` this is, from 1. Each has time slots of its own, so that two of them never give the
@@ -37,11 +40,18 @@ class Arrivals:
     ) -> None:
         self.notices: list[tuple[str, bytes]] = []
         self.retained: set[str] = set()
+        self.unclaimed, self.unclaimed_topic = 0, ""
+        self._claims = Claims()
         self._shows_retained = shows_retained
         self._held = {} if held is None else held
         self._number, self._bridges = number % bridges, bridges
         self._last_ns = 0
-        self._routes: dict[bytes, tuple[str, str]] = {}
+        self._routes: dict[bytes, tuple[str, str, str]] = {}
+
+    def learn(self, claims: Claims) -> None:
+        """Go by these claims of topics from now on."""
+        self._claims = claims
+        self._routes.clear()
 
     def begin(self) -> None:
         """Look at the clock: what is taken next was received now."""
@@ -54,24 +64,26 @@ class Arrivals:
 
     def take(self, name: bytes, payload: bytes, mid: int, first: int) -> Delivery | None:
         """Give the delivery of one PUBLISH (`first`: its first byte), None when it is no device's message."""
-        device, topic = self._routes.get(name) or self._route(name)
-        if not device and topic.startswith("$SYS/"):
-            self.notices.append((topic, payload))
-            return None
+        device, topic, protocol = self._routes.get(name) or self._route(name)
+        if not device:
+            if topic.startswith("$SYS/"):
+                self.notices.append((topic, payload))
+                return None
+            self.unclaimed, self.unclaimed_topic = self.unclaimed + 1, topic
         received_ns = self._last_ns + 1
         if self._bridges > 1:
             received_ns = self._own_ns(received_ns, len(payload))
         self._last_ns = received_ns + len(payload)
         is_old = bool(first & RETAIN)
-        if is_old and self._shows_retained:
+        if is_old and self._shows_retained and not protocol:
             if not payload and not mid:
                 return None  # our own clearing of a retained message
             if payload and len(self.retained) < MAX_ROUTES:
                 self.retained.add(topic)
             is_old = False
         if first & DUP and self._held:
-            return self._resumed(Delivery(device, topic, payload, received_ns, mid, True, is_old))
-        return Delivery(device, topic, payload, received_ns, mid, bool(first & DUP), is_old)
+            return self._resumed(Delivery(device, topic, payload, received_ns, mid, True, is_old, False, protocol))
+        return Delivery(device, topic, payload, received_ns, mid, bool(first & DUP), is_old, False, protocol)
 
     def _own_ns(self, time_ns: int, size: int) -> int:
         slot = time_ns // SLOT_NS
@@ -84,14 +96,15 @@ class Arrivals:
         before = self._held.pop(delivery.mid, None)
         if before is None or before.topic != delivery.topic or before.payload != delivery.payload:
             return delivery
-        return Delivery(
-            delivery.device, delivery.topic, delivery.payload, before.received_ns, delivery.mid, True, before.retain
-        )
+        return replace(delivery, received_ns=before.received_ns, retain=before.retain)
 
-    def _route(self, name: bytes) -> tuple[str, str]:
+    def _route(self, name: bytes) -> tuple[str, str, str]:
+        """Give the device of a topic, the topic, and the protocol of one that is claimed."""
         topic = name.decode("utf-8", "replace")  # the broker checks UTF-8; what is odd is quarantined by the service
         parts = topic.split("/", 2)
-        route = (parts[1] if len(parts) > 1 and parts[0] == "devices" else "", topic)
+        route = (parts[1] if len(parts) > 1 and parts[0] == "devices" else "", topic, "")
+        if parts[0] != "devices" and (claim := self._claims.find(topic)) is not None:
+            route = (claim.device, topic, claim.protocol)
         if len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
         if len(name) <= ROUTE_BYTES:

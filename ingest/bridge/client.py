@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest.bridge.arrivals import DUP, RETAIN, Arrivals
+from ingest.bridge.claims import Claims
 from ingest.bridge.frames import Frames
 from ingest.framing import Delivery
 
@@ -29,6 +30,7 @@ PUBACK = b"\x40\x02"
 PINGREQ = b"\xc0\x00"
 CONNECT_TIMEOUT_S = 2.0
 SESSION_S = 7 * 24 * 3600  # as the broker's persistent_client_expiration, which bounds a session of MQTT 3.1.1
+ONCE = 1  # retain handling: send retained messages when the subscription is a new one
 NO_OLD_ONES = 2  # retain handling: send no retained messages at subscribing (MQTT 5.0 s. 3.8.3.1)
 Sink = Callable[[list[Delivery]], None]
 
@@ -55,6 +57,7 @@ class Client(paho.Client):
         self.oversized: list[Delivery] = []
         self.read_full = False  # whether the last read filled the buffer: more is waiting then
         self.place = (1, 1)  # number of this bridge, and how many there are
+        self.claims = Claims()
         self.arrivals = Arrivals()
         self._sink = sink
 
@@ -76,18 +79,20 @@ class Client(paho.Client):
         """Connect anew with an empty stream (`held`: see Arrivals); raises OSError when the broker is not there."""
         number, bridges = self.place
         self.arrivals = Arrivals(held, shows_retained=self.is_5, number=number, bridges=bridges)
+        self.arrivals.learn(self.claims)
         self.oversized = []
         self.reconnect()
 
-    def take_in(self, filters: list[tuple[str, int]]) -> None:
-        """Subscribe."""
+    def take_in(self, filters: list[tuple[str, int]], *, claimed: bool = False) -> int:
+        """Subscribe; give the message id. Of `claimed` topics the retained states come too, marked as such."""
         if not self.is_5:
-            self.subscribe(filters)
-            return
+            return self.subscribe(filters)[1] or 0
+        handling = ONCE if claimed else NO_OLD_ONES
         options = [
-            (name, SubscribeOptions(qos, retainAsPublished=True, retainHandling=NO_OLD_ONES)) for name, qos in filters
+            (name, SubscribeOptions(qos, retainAsPublished=not claimed, retainHandling=handling))
+            for name, qos in filters
         ]
-        self.subscribe(options)
+        return self.subscribe(options)[1] or 0
 
     def abandon(self) -> None:
         """Close the connection from this side without a word: the broker keeps what was not acknowledged."""

@@ -28,6 +28,8 @@ class BridgeConfig(BaseModel):
     broker_ca: Path | None = None  # speak TLS with the broker and trust certificates of this authority (PEM) only
     broker_protocol: Literal["5", "3.1.1"] = "5"
     bridge_reader: Literal["batch", "paho"] = "batch"  # how the bridge reads MQTT; paho: its own way, ten times slower
+    bridge_topics_file: Path | None = None  # where the claims of topics are kept, for a start without the registry
+    devices_url: str = "http://127.0.0.1:8101"
     ingest_url: str = "http://127.0.0.1:8102"
     ingest_urls: str = ""  # "senml=http://127.0.0.1:8112,line=http://..": services beside that of json
     service_token: str = ""

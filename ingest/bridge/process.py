@@ -14,6 +14,7 @@ from collections.abc import Callable
 from chassis import ending, logs, probes, settings
 from chassis.peers import HttpPeer, Peer
 from chassis.workers import Workers
+from ingest.bridge.claims import ClaimFeed, Claims
 from ingest.bridge.config import BridgeConfig, Limits, split_urls
 from ingest.bridge.lane import Lane
 from ingest.bridge.mailbox import Mailbox
@@ -23,6 +24,7 @@ from ingest.protocols import SERVICES
 log = logs.get(__name__)
 WATCH_S = 1.0
 STUCK_AFTER_TURNS = 30  # of the watchdog without one of a thread; counted, so that a frozen process is not blamed
+CLAIMS_WAIT_S, CLAIMS_PAUSE_S, CLAIMS_AWAY_S = 0.5, 0.1, 1.0  # a question to the registry, and until the next
 FINISH_S = 3.0  # for the batch in flight at the end
 
 
@@ -38,14 +40,16 @@ class Bridge:
             service: Lane(connect(url), config.broker_username, self._mailbox.post, limits)
             for service, url in urls.items()
         }
-        self.session = session(config, self._lanes, self._mailbox, limits)
-        self._senders, self._network = Workers(), Workers()
+        self._feed = ClaimFeed(connect(config.devices_url), config.bridge_topics_file, self._learn)
+        self.session = session(config, self._lanes, self._mailbox, limits, self._feed.current)
+        self._senders, self._network, self._learner = Workers(), Workers(), Workers()
 
     def start(self) -> None:
         """Start the threads."""
         for service, lane in self._lanes.items():
             self._senders.start(f"send-{service}", lane.run)
         self._network.start("network", self.session.run)
+        self._learner.start("claims", self._follow_claims)
 
     def stop(self) -> None:
         """Finish the batch in flight, acknowledge it, disconnect; the session stays with the broker."""
@@ -54,8 +58,18 @@ class Bridge:
             lane.stop()
         self._senders.stop(FINISH_S)
         self.session.end()
+        self._learner.stopping.set()
         self._network.stop(FINISH_S)
+        self._learner.stop(FINISH_S)
         self._mailbox.close()
+
+    def _learn(self, claims: Claims) -> None:
+        self.session.learn(claims)
+
+    def _follow_claims(self) -> None:
+        while not self._learner.stopping.is_set():
+            has_answered = self._feed.poll(CLAIMS_WAIT_S)
+            self._learner.stopping.wait(CLAIMS_PAUSE_S if has_answered else CLAIMS_AWAY_S)
 
     def checks(self) -> dict[str, str]:
         """Give the readiness checks."""
@@ -71,7 +85,7 @@ class Bridge:
 
     def are_alive(self) -> bool:
         """Tell whether all threads still run."""
-        return self._senders.are_alive() and self._network.are_alive()
+        return self._senders.are_alive() and self._network.are_alive() and self._learner.are_alive()
 
 
 def run(config: BridgeConfig, limits: Limits | None = None) -> int:

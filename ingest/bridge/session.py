@@ -23,6 +23,7 @@ from chassis import logs
 from chassis.backoff import Backoff
 from chassis.settings import split_address
 from ingest.bridge import metrics
+from ingest.bridge.claims import Claims
 from ingest.bridge.client import READERS, Client
 from ingest.bridge.config import BridgeConfig, Limits
 from ingest.bridge.holds import size_of_all
@@ -30,12 +31,13 @@ from ingest.bridge.identity import SessionName
 from ingest.bridge.lane import Lane, Settled
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.notices import Notices
+from ingest.bridge.strays import Strays
+from ingest.bridge.subscriptions import DROPPED, Subscriptions
 from ingest.framing import Delivery, Ending
 from ingest.protocols import SERVICES, service_of
 from wire import topics
 
 log = logs.get(__name__)
-DROPPED = "$SYS/broker/publish/messages/dropped"
 SUBSCRIBE_TIMEOUT_S = 5.0  # from connecting to SUBACK; a frozen broker accepts connections but says nothing
 STEADY_S = 2.0  # a connection that lived so long starts the next back-off anew
 TICK_S = 0.25  # longest sleep: bounds how late a ping or a stop is noticed
@@ -43,13 +45,19 @@ READ_GAP_S = 0.008  # between reads that did not fill the buffer: mosquitto writ
 # each costs 20 us; this saves two thirds of the CPU under load, and a message after a silence does not wait
 # (bench/bridge.py)
 CLEAR_S, CLEARED_AT_ONCE = 1.0, 1000  # retained telemetry: taken away again so often, so many at a time
-SHARE = "$share/headwater/"
 
 
 class Session:
     """Owner of the client. `run` is the network thread; `stop_reading` and `end` are for any thread."""
 
-    def __init__(self, config: BridgeConfig, lanes: Mapping[str, Lane], mailbox: Mailbox, limits: Limits) -> None:
+    def __init__(
+        self,
+        config: BridgeConfig,
+        lanes: Mapping[str, Lane],
+        mailbox: Mailbox,
+        limits: Limits,
+        claims: Claims | None = None,
+    ) -> None:
         self.beats = 0  # turns of the loop; a watchdog sees whether they go on
         self.is_ready = False
         self._limits = limits
@@ -62,7 +70,8 @@ class Session:
         self._client: Client = reader(config.broker_username, self._receive, version=version)
         self._client.username_pw_set(config.broker_username, config.broker_password or None)
         self._client.place = (config.bridge_number, max(config.bridges, config.bridge_number))
-        self._wanted, self._unwanted = choose_filters(config.bridge_number, config.bridges)
+        self._news = self._client.claims = claims or Claims()
+        self._subscriptions = Subscriptions(config.bridge_number, config.bridges, self._news.filters)
         if config.broker_ca is not None:
             self._client.tls_set(str(config.broker_ca))
         self._client.aim(*split_address(config.broker, topics.MQTT_PORT), limits.keepalive_s)
@@ -74,7 +83,7 @@ class Session:
         self._is_new_session = False
         self._held: dict[int, Delivery] = {}
         self._unacked = self._unacked_bytes = 0
-        self._dropped = 0
+        self._dropped, self._strays = 0, Strays()
         self._backoff, self._retry_s = Backoff(limits.retry_first_s, limits.retry_most_s), 0.0
         self._since_s = self._heard_s = self._pinged_s = self._next_read_s = self._next_clear_s = 0.0
         self._is_reading = True
@@ -88,6 +97,11 @@ class Session:
     def end(self) -> None:
         """Acknowledge what is settled, disconnect (the session stays) and leave `run`."""
         self._is_ending = True
+        self._mailbox.wake()
+
+    def learn(self, claims: Claims) -> None:
+        """Go by other claims of topics from now on."""
+        self._news = claims
         self._mailbox.wake()
 
     def run(self) -> None:
@@ -107,12 +121,14 @@ class Session:
             if self._is_connected:
                 self._lose("closed by the broker")
             self._settle_all()
+            self._heed_claims()
             self._reconnect_when_due()
             return
         reads = self._may_read()
         self._work(reads)
         if self._client.socket() is not None:
             self._settle_all()
+            self._heed_claims()
             self._keep_alive(reads)
 
     def _work(self, reads: bool) -> None:
@@ -194,17 +210,19 @@ class Session:
         if self._is_new_session:
             self._held.clear()
             self._name_lanes(self._name.renew())
-        self._client.take_in([*((name, 1) for name in self._wanted), (DROPPED, 0)])
-        self._client.unsubscribe(self._unwanted)  # second: a message in between must have somewhere to go
+        self._subscriptions.begin(self._client)
 
     def _name_lanes(self, name: str) -> None:
         for lane in self._lanes.values():
             lane.name_session(name)
 
     def _on_subscribe(
-        self, _client: Any, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Properties | None
+        self, _client: Any, _userdata: Any, mid: int, codes: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        if any(code.is_failure for code in codes[: len(self._wanted)]):
+        is_granted = self._subscriptions.settle(mid, [code.is_failure for code in codes])
+        if is_granted is None:
+            return
+        if not is_granted:
             log.error("subscription_refused", codes=[str(code) for code in codes])
             return  # and drop the connection after SUBSCRIBE_TIMEOUT_S: a person has to mend the broker's access list
         self.is_ready = True
@@ -239,7 +257,7 @@ class Session:
             lane.put(part)
 
     def _divide(self, deliveries: list[Delivery]) -> list[tuple[Lane, list[Delivery]]]:
-        services = [service_of(delivery.topic) for delivery in deliveries]
+        services = [service_of(delivery.protocol or delivery.topic) for delivery in deliveries]
         if services.count(services[0]) == len(services):  # nearly always
             return [(self._lane_of(services[0]), deliveries)]
         parts: dict[str, list[Delivery]] = {}
@@ -257,7 +275,17 @@ class Session:
             self._refuse(self._client.oversized.pop(0))
         while self._client.arrivals.notices:
             self._note(*self._client.arrivals.notices.pop(0))
+        self._strays.tell(self._client.arrivals)
         self._clear_retained()
+
+    def _heed_claims(self) -> None:
+        claims, client = self._news, self._client
+        if claims is client.claims:
+            return
+        client.claims = claims
+        client.arrivals.learn(claims)
+        is_connected = client.socket() is not None and client.is_connected()
+        self._subscriptions.follow(client, claims.filters, is_connected=is_connected)
 
     def _settle_one(self, settled: Settled) -> None:
         is_current = settled.epoch == self._epoch
@@ -318,7 +346,7 @@ class Session:
 
     def _leave(self) -> None:
         self._settle_all()
-        if not self._wanted and self.is_ready and not self._unacked:
+        if not self._subscriptions.is_wanted and self.is_ready and not self._unacked:
             self._name.forget()
         deadline_s = time.monotonic() + 1.0
         if self._client.socket() is None:
@@ -329,19 +357,6 @@ class Session:
             self._client.loop_write()
         if self._client.socket() is not None:
             self._drop("leaving")
-
-
-def choose_filters(number: int, bridges: int) -> tuple[list[str], list[str]]:
-    """Give what a bridge subscribes to and what it must no longer be subscribed to.
-
-    Several share the messages (MQTT 5.0 s. 4.8.2). One that is no longer needed has a session all the same, and
-    a share in it for ever, unless it gives that up.
-    """
-    alone = [topics.TELEMETRY, topics.TELEMETRY_PROTOCOL, topics.CHILD_TELEMETRY, topics.CHILD_TELEMETRY_PROTOCOL]
-    shared = [SHARE + name for name in alone]
-    if number > bridges:
-        return [], alone + shared
-    return (shared, alone) if bridges > 1 else (alone, shared)
 
 
 def save_session(pid_file: Path | None) -> None:

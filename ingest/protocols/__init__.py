@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wire.claims import FAMILIES
+
 if TYPE_CHECKING:
     from ingest.protocols.base import Decoder
     from wire.errors import HeadwaterError
@@ -36,6 +38,13 @@ class Protocol:
     doors: str = ""  # `module:function` that adds the paths its own clients post to; see ingest.door
     paths: tuple[str, ...] = ()  # those paths, or what they begin with where they end in `/`
     refusal: str = ""  # `module:function` that words an error for one of those paths; else it is a problem document
+    states: tuple[str, ...] = ()  # how its own topics end that hold a state: retained, they are no old data
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Filters of the topics its devices have when nobody configured others; empty: none can be claimed for it."""
+        family = FAMILIES.get(self.name)
+        return family.up + family.down if family else ()
 
     @cached_property
     def decode(self) -> Decoder:
@@ -85,6 +94,7 @@ PROTOCOLS: dict[str, Protocol] = {
             paths=("/api/v2/write", "/write", "/query", "/ping", "/health", "/ready"),
             refusal="line.answers:refusal",
         ),
+        Protocol("tasmota", "tasmota", "tasmota.decoder:decode", states=("/LWT",)),
     )
 }
 SERVICES = tuple(dict.fromkeys(protocol.service for protocol in PROTOCOLS.values()))  # `json` first: it always runs

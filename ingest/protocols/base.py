@@ -54,6 +54,7 @@ class Decoded:
     records: list[Record] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     is_unreadable: bool = False  # the whole message is at fault, not single records of it
+    is_event: bool = False  # rightly without a reading: an answer, a command, a state that is no measurement
 
 
 @dataclass(slots=True, frozen=True)

@@ -19,7 +19,9 @@ from compose import broker, credentials, ports
 from compose.config import UpConfig
 from compose.folder import Folder
 from compose.processes import find_program
+from devices.broker.access_list import AccessList
 from tests.support.waiting import wait_until
+from wire.claims import Claim
 
 SECRET = "s3cret"
 
@@ -245,6 +247,26 @@ def test_several_bridges_have_the_same_rights_and_users_of_their_own(tmp_path: P
     assert one == two
     assert "user _devices\n" in (folder.broker / "devices.acl").read_text()
     assert "_bridge-2:$7$" in (folder.broker / "devices.passwd").read_text()
+
+
+def test_rights_to_claimed_topics_outlive_a_restart_with_other_bridges(tmp_path: Path) -> None:
+    folder, config = Folder(tmp_path / "data"), UpConfig(data=tmp_path / "data")
+    folder.prepare()
+    broker.write(folder, config, 1883)
+    first = (folder.broker / "devices.acl").read_text()
+    listed = AccessList(folder.broker / "devices.acl", folder.broker / "services.acl", "_control")
+    listed.write([Claim("tele/a b/#", "tasmota", "d1")])
+
+    broker.write(folder, UpConfig(data=tmp_path / "data", bridges=2), 1883)
+
+    text = (folder.broker / "devices.acl").read_text()
+    assert first == (folder.broker / "services.acl").read_text().replace(bridge_rights(text, "bridge-2"), "")
+    assert text.endswith("user d1\ntopic readwrite tele/a b/#\n")
+
+
+def bridge_rights(text: str, name: str) -> str:
+    rest = text.partition(f"user _{name}\n")[2]
+    return f"user _{name}\n{rest.partition(chr(10) * 2)[0]}\n\n"
 
 
 def test_bridge_of_an_earlier_start_runs_until_its_session_is_empty(tmp_path: Path) -> None:

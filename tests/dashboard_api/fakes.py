@@ -144,6 +144,7 @@ class Platform:
     held: list[dict[str, Any]] = field(default_factory=list)
     children: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # children that new rules do not allow
+    topics: list[dict[str, Any]] = field(default_factory=list)
     ways: list[dict[str, Any]] = field(default_factory=list)
     authorities: list[dict[str, Any]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)  # "devices", "ingest"
@@ -218,6 +219,7 @@ class Platform:
             },
             "children": {"items": self.children, "next": None},
             "parent": {"gateway": "gw-7"},
+            "topics": {"items": self.topics},
             "credentials": {"credential": {"secret": "secret-shown-once"}},
             "credentials:rotate": {"credential": {"secret": "secret-shown-once"}},
         }

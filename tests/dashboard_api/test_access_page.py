@@ -35,6 +35,7 @@ def platform() -> Platform:
     made.devices["gw-1"] = device("gw-1", gateway=True, credentials=[CREDENTIAL], names=[f"tb:{HOSTILE}"])
     made.devices["a-1"] = device("a-1", credentials=[])
     made.children = [CHILD]
+    made.topics = [{"device": "gw-1", "filter": HOSTILE, "protocol": "tasmota", "since": "2026-01-02T03:04:05Z"}]
     return made
 
 
@@ -50,6 +51,7 @@ def test_page_shows_state_credentials_and_children(client) -> None:
         "held",
         "are held",
         "Retire",
+        "Release",
         "tb:child &lt;b&gt;1",
         "tb:&#34;&gt;",
     ):
@@ -78,13 +80,23 @@ def test_children_beyond_a_page_can_be_reached(tmp_path) -> None:
     assert (shown, path) == (names, "")
 
 
+def test_topics_are_claimed_and_released(client, platform) -> None:
+    client.post(
+        f"{URL}/topics", data={"verb": "claim", "filter": "tele/a b/#", "protocol": "tasmota"}, headers=OPERATOR
+    )
+    client.post(f"{URL}/topics", data={"verb": "release", "filter": "tele/a b/#"}, headers=OPERATOR)
+
+    called = [call[:2] for call in platform.calls if call[1].endswith("/topics") and call[0] != "GET"]
+    assert called == [("POST", "/v1/devices/gw-1/topics"), ("DELETE", "/v1/devices/gw-1/topics")]
+
+
 def test_child_shows_its_gateway(client) -> None:
     assert "gw-7" in client.get("/devices/a-1/access", headers=OPERATOR).text
 
 
 def test_viewer_sees_no_forms_and_may_use_none(client) -> None:
     assert "<button" not in client.get(URL, headers=VIEWER).text.partition('id="state"')[2].partition("</main>")[0]
-    for form in ("state", "credential", "gateway"):
+    for form in ("state", "credential", "gateway", "topics"):
         assert client.post(f"{URL}/{form}", data={}, headers=VIEWER).status_code == 403
 
 

@@ -87,7 +87,8 @@ class Broker(Mosquitto):
             f"persistence_location {folder}/",
         )  # fmt: skip
         super().__init__(folder, *lines)
-        (folder / "acl").write_text(ACL)
+        for name in ("services.acl", "acl"):
+            (folder / name).write_text(ACL)
         users = "".join(f"_{name}:{hash_for_broker(f'{name}-secret')}\n" for name in ("devices", "control"))
         for name in ("services", "passwd"):
             (folder / name).write_text(users)
@@ -99,6 +100,8 @@ class Broker(Mosquitto):
             "control_password": "control-secret",
             "broker_passwd_file": str(self.folder / "passwd"),
             "broker_services_file": str(self.folder / "services"),
+            "broker_acl_file": str(self.folder / "acl"),
+            "broker_services_acl_file": str(self.folder / "services.acl"),
             "broker_pid_file": str(self.pid_file),
         }
 

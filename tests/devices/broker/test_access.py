@@ -13,6 +13,7 @@ from devices.broker.mosquitto_file import MosquittoFile
 from devices.credentials import hash_for_broker
 from devices.rows import BrokerCredential
 from tests.support.waiting import wait_until
+from wire.claims import Claim
 from wire.devices import Changes
 from wire.errors import Unavailable
 
@@ -61,6 +62,10 @@ class NobodyTurns:
 class Collected:
     def __init__(self) -> None:
         self.lists: list[list[tuple[str, str]]] = []
+        self.granted: list[Sequence[Claim]] = []
+
+    def grant(self, claims: Sequence[Claim]) -> None:
+        self.granted.append(claims)
 
     def replace(self, users: list[tuple[str, str]]) -> None:
         self.lists.append(users)
@@ -98,6 +103,29 @@ def test_change_reads_only_what_changed_and_writes_only_what_is_new() -> None:
 
     assert source.asked == [None, ["a"], ["a"]]
     assert collected.lists == [[("a", "hash-c1")], []]
+
+
+def test_claims_are_granted_when_they_are_new_and_after_a_fault() -> None:
+    source, claims = FixedSource(), [Claim("tele/a/#", "tasmota", "a")]
+
+    class Away(Collected):
+        def replace(self, users: list[tuple[str, str]]) -> None:
+            super().replace(users)
+            if len(self.lists) == 2:
+                raise Unavailable("the broker does not answer")
+
+    collected = Away()
+    access = BrokerAccess(source, NobodyTurns(), collected, claims=lambda: list(claims))
+    access.write()
+    access.write()
+
+    claims.clear()
+    with pytest.raises(Unavailable):
+        access.write()
+    access.write()
+    access.write()
+
+    assert collected.granted == [[Claim("tele/a/#", "tasmota", "a")], [], []]
 
 
 def test_list_that_could_not_be_written_is_written_at_the_next_try() -> None:

@@ -123,3 +123,36 @@ def test_device_set_by_an_older_version_gets_the_rights_of_this_one(broker) -> N
     wait_until(lambda: granted)
     assert granted == [True]
     device.close()
+
+
+def test_claimed_topics_are_of_their_device_and_in_roles_of_the_services(broker, service) -> None:
+    add = {"command": "createClient", "username": "_bridge", "password": "b", "clientid": "_bridge"}
+    auth = ["-p", str(broker.port), "-u", "_devices", "-P", "admin-secret", "-q", "1"]
+    topic = ["-t", "$CONTROL/dynamic-security/v1"]
+    subprocess.run(["mosquitto_pub", *auth, *topic, "-m", json.dumps({"commands": [add]})], check=True)
+    first = get_in(broker, "d1", service.register("d1"))
+    second = get_in(broker, "d2", service.register("d2"))
+    service.admin("POST", "/v1/devices/d1/topics", {"filter": "tele/my lamp/#", "protocol": "tasmota"})
+    bridge = get_in(broker, "_bridge", "b")
+    heard: list[str] = []
+    bridge.client.on_message = lambda _client, _data, message: heard.append(message.topic)
+    bridge.client.on_connect = lambda client, *_: client.subscribe("tele/#", 1)
+
+    def arrives() -> bool:
+        bridge.client.subscribe("tele/#", 1)
+        second.client.publish("tele/my lamp/SENSOR/forged", b"{}", 1)
+        first.client.publish("tele/my lamp/SENSOR", b"{}", 1)
+        return "tele/my lamp/SENSOR" in heard
+
+    wait_until(arrives, SOON_S)
+    assert set(heard) == {"tele/my lamp/SENSOR"}
+    service.admin("DELETE", "/v1/devices/d1/topics?filter=tele/my%20lamp/%23")
+
+    def is_cut() -> bool:
+        before = len(heard)
+        first.client.publish("tele/my lamp/SENSOR", b"{}", 1).wait_for_publish(1)
+        return first.is_connected() and len(heard) == before
+
+    wait_until(is_cut, SOON_S)
+    for device in (first, second, bridge):
+        device.close()

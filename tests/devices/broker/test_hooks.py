@@ -154,3 +154,25 @@ def test_id_with_a_dot_stays_out_of_rabbitmq(service) -> None:
     secret = service.register("a.media")
 
     assert ask_rabbitmq(service, "user", username="a.media", password=secret) == "deny"
+
+
+def test_claimed_topics_are_in_what_both_brokers_are_told(service) -> None:
+    secret, _ = service.register("d1"), service.register("d2")
+    body = {"filter": "spBv1.0/Plant A/#", "protocol": "tasmota"}
+    service.admin("POST", "/v1/devices/d1/topics", body)
+
+    told = ask_emqx(service, log_in("d1", secret))["acl"]
+    # RabbitMQ's plugin swaps `/` and `.`, and writes `*` for `+`.
+    key = {"resource": "topic", "name": "amq.topic", "vhost": "/", "routing_key": "spBv1/0.Plant A.NDATA.n"}
+    answers = [
+        ask_rabbitmq(service, "topic", username=name, permission=permission, **key)
+        for name in ("d1", "d2")
+        for permission in ("write", "read")
+    ]
+    beyond = ask_rabbitmq(service, "topic", username="d1", permission="read", **key | {"routing_key": "#"})
+
+    rules = [{"permission": "allow", "action": each, "topic": body["filter"]} for each in ("publish", "subscribe")]
+    assert [rule for rule in told if rule["topic"].startswith("spB")] == rules
+    assert (answers, beyond) == (["allow", "allow", "deny", "deny"], "deny")
+    service.admin("POST", "/v1/devices/d1:disable")
+    assert ask_rabbitmq(service, "topic", username="d1", permission="write", **key) == "deny"

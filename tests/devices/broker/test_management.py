@@ -12,6 +12,7 @@ from devices.broker import management
 from devices.broker.access import every
 from devices.broker.management import Management
 from devices.rows import BrokerCredential
+from wire.claims import Claim
 
 
 class Emqx:
@@ -110,3 +111,15 @@ def test_every_credential_counts() -> None:
 def test_odd_addresses_are_refused(text) -> None:
     with pytest.raises(ValueError, match="emqx"):
         management.read(text, "")
+
+
+def test_device_that_claims_other_topics_is_cut_and_the_start_cuts_nobody(emqx, cutter) -> None:
+    claims = [Claim("tele/a/#", "tasmota", "d1"), Claim("tele/b/#", "tasmota", "d2")]
+    cutter.grant(claims)
+    cutter.settle()
+    assert emqx.paths == []
+
+    cutter.grant([claims[1], Claim("tele/c/#", "tasmota", "d3")])
+    cutter.settle()
+
+    assert emqx.paths == ["/api/v5/clients/d1", "/api/v5/clients/d3"]

@@ -13,12 +13,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.bridge import metrics
-from ingest.bridge import session as session_module
 from ingest.bridge.config import BridgeConfig
 from ingest.bridge.holds import size_of_all
 from ingest.bridge.lane import Settled
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.session import DROPPED, Session
+from ingest.bridge.subscriptions import choose_filters
 from ingest.framing import Delivery
 from tests.ingest.bridge.support import QUICK, Broker, Ingest, config_for, defer_if, running, take_all
 from tests.support.waiting import wait_until
@@ -108,7 +108,7 @@ class CutLane(NamedTuple):
 def test_each_life_of_the_session_has_a_name_of_its_own(session, is_present, is_same):
     names: list[str] = []
     session._lanes = {"json": SimpleNamespace(name_session=names.append)}
-    session._client.take_in = session._client.unsubscribe = lambda wanted: None
+    session._client.take_in = session._client.unsubscribe = lambda _wanted: None
     before = session._name.name
 
     session._on_connect(None, None, ConnectFlags(is_present), ReasonCode(PacketTypes.CONNACK), None)
@@ -118,12 +118,12 @@ def test_each_life_of_the_session_has_a_name_of_its_own(session, is_present, is_
 
 
 def test_filters_are_shared_only_among_several():
-    alone, shared = session_module.choose_filters(1, 1), session_module.choose_filters(2, 2)
+    alone, shared = choose_filters(1, 1), choose_filters(2, 2)
 
     assert alone[0][:2] == ["devices/+/telemetry", "devices/+/telemetry/+"]
     assert shared[0] == [f"$share/headwater/{name}" for name in alone[0]]
     assert (alone[1], shared[1]) == (shared[0], alone[0])
-    assert session_module.choose_filters(3, 2) == ([], alone[0] + shared[0])
+    assert choose_filters(3, 2) == ([], alone[0] + shared[0])
 
 
 def test_rising_count_of_dropped_messages_raises_an_alarm(session, caplog):

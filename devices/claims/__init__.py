@@ -1,0 +1,1 @@
+"""Topics outside the platform's own branch that belong to single devices."""

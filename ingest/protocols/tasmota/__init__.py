@@ -1,0 +1,1 @@
+"""Tasmota's telemetry, on its own topics."""

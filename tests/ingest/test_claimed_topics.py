@@ -1,0 +1,135 @@
+"""Messages of claimed topics as a bridge hands them in, by the cases of their protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.framing import Batch, Delivery
+from ingest.intake import EVENTS
+from ingest.protocols import PROTOCOLS
+from ingest.protocols.base import Context
+from ingest.quarantine import Selection
+from tests.ingest.intake_support import World, case_folders, load_case
+from tests.ingest.test_cases import RECEIVED_NS, shown, values
+from wire import clock
+from wire.claims import FAMILIES
+from wire.devices import DeviceIdentity
+from wire.errors import REASONS
+from wire.points import UNCERTAIN
+
+FOLDERS = case_folders("tasmota")
+TOPIC = "tele/attic/SENSOR"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, PROTOCOLS)
+    made.registry.add("d1")
+    yield made
+    made.close()
+
+
+def said(content: bytes, topic: str = TOPIC, **more: object) -> Delivery:
+    return Delivery("d1", topic, content, RECEIVED_NS, 7, protocol="tasmota", **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_case_gives_what_is_expected(folder: Path, world: World) -> None:
+    content, request, expected = load_case(folder)
+
+    verdict = world.service.accept_batch(Batch("b", [said(content, request["mqtt"]["topic"])]))
+
+    points = [point | {"device": "d1"} for point in expected["points"]]  # the claiming device speaks for itself
+    assert values([shown(reading) for reading in world.commit.readings]) == values(points)
+    assert [ending.code for ending in verdict.endings] == [each["code"] for each in expected.get("quarantined", [])]
+    uncertain = [bool(reading.flags & UNCERTAIN) for reading in world.commit.readings]
+    if "basis" in expected:  # one of the shared fixtures: they tell the quality
+        assert uncertain == ["uncertain" in point.get("quality", []) for point in points]
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [("tele/attic/SENSOR", "attic"), ("home/my attic/tele/STATE", "home/my attic"), ("a/tele/b/SENSOR", "a/tele/b")],
+)
+def test_gateway_speaks_for_the_devices_that_its_topics_name(topic: str, name: str) -> None:
+    decode, content = PROTOCOLS["tasmota"].decode, b'{"A":1}'
+
+    [child] = decode(content, Context(RECEIVED_NS, topic=topic, is_gateway=True)).records
+    [own] = decode(content, Context(RECEIVED_NS, topic=topic)).records
+    [posted] = decode(content, Context(RECEIVED_NS, is_gateway=True)).records
+
+    assert (child.device, own.device, posted.device) == (f"tasmota:{name}", None, None)
+
+
+def test_children_of_a_gateway_that_claims_a_family_get_their_own_readings(world: World) -> None:
+    world.registry.add("gw", gateway=True)
+    topics = ("tele/attic/SENSOR", "tele/roof/SENSOR")
+
+    sent = [Delivery("gw", topic, b'{"A":1}', RECEIVED_NS, 7, protocol="tasmota") for topic in topics]
+    verdict = world.service.accept_batch(Batch("b", sent))
+
+    assert verdict.endings == []
+    assert [reading.device for reading in world.commit.readings] == ["attic", "roof"]
+
+
+def test_every_family_is_of_a_protocol_that_is_there() -> None:
+    assert FAMILIES.keys() <= PROTOCOLS.keys()
+    assert {name for name, protocol in PROTOCOLS.items() if protocol.topics} == FAMILIES.keys()
+
+
+def test_retained_state_is_read_and_old_data_without_a_time_is_not(world: World) -> None:
+    before = EVENTS.labels("tasmota")._value.get()
+
+    verdict = world.service.accept_batch(
+        Batch("b", [said(b"Online", "tele/attic/LWT", retain=True), said(b'{"A":1}', retain=True)])
+    )
+
+    assert [(ending.index, ending.code) for ending in verdict.endings] == [(1, "retained")]
+    assert EVENTS.labels("tasmota")._value.get() == before + 1
+
+
+def test_claiming_device_decides_what_becomes_of_its_messages(world: World) -> None:
+    world.registry.put(DeviceIdentity(id="off", state="disabled"))
+    world.registry.put(DeviceIdentity(id="new", state="held"))
+    content = b'{"A":1}'
+    sent = [Delivery(name, TOPIC, content, RECEIVED_NS, 7, protocol="tasmota") for name in ("off", "new", "gone")]
+    sent.append(Delivery("d1", TOPIC, content, RECEIVED_NS, 7, protocol="of-later"))
+    sent.append(Delivery("", "tele/nobody/SENSOR", content, RECEIVED_NS, 7))
+
+    verdict = world.service.accept_batch(Batch("b", sent))
+
+    codes = {ending.index: (ending.end, ending.code) for ending in verdict.endings}
+    assert codes == {
+        0: ("refused", "device_disabled"),
+        1: ("quarantined", "device_held"),
+        2: ("quarantined", "unknown_device"),
+        3: ("quarantined", "unsupported"),
+        4: ("quarantined", "bad_topic"),
+    }
+
+
+def test_message_that_waited_is_replayed_with_its_topic(world: World) -> None:
+    world.registry.put(DeviceIdentity(id="new", state="held"))
+    state = b'{"Time":"2026-03-04T05:06:07Z","POWER":"ON"}'
+    world.service.accept_batch(
+        Batch("b", [Delivery("new", "tele/new/STATE", state, RECEIVED_NS, 7, protocol="tasmota")])
+    )
+
+    world.registry.put(DeviceIdentity(id="new", state="active"))
+    world.gate.poll()
+    replayed = world.replayer.replay_selection(Selection(device="new"))
+
+    assert (replayed.replayed, world.commit.readings[0].fields) == (1, {"state.POWER": "ON"})
+
+
+@given(st.binary(max_size=200), st.sampled_from(["SENSOR", "STATE", "LWT", "RESULT", ""]))
+def test_no_bytes_break_the_decoder(content: bytes, kind: str) -> None:
+    decoded = PROTOCOLS["tasmota"].decode(content, Context(clock.now_ns(), topic=f"tele/x/{kind}"))
+
+    assert all(fault.code in REASONS for fault in decoded.faults)
+    assert decoded.is_event or decoded.records or decoded.faults
