@@ -5,8 +5,8 @@ Three ways, after what a reading carries:
    exact for ever, but for numbers far behind a very patchy history, which are taken for new.
 2. else, came over MQTT without a time of its own: message id and content of the last WINDOW deliveries. A copy counts
    as one only when the broker itself marked the later of the two as sent again. Kept on disk.
-3. else: the last content of each (tenant, device, measurement, time) in two generations of memory. It only keeps the
-   ledger honest; the store's upsert covers what a restart forgets.
+3. else: the last content of each (tenant, device, measurement, tags, time) in two generations of memory. It only keeps
+   the ledger honest; the store's upsert covers what a restart forgets.
 
 Whoever is unsure says "new": writing a reading twice is harmless, dropping one is not.
 """
@@ -101,7 +101,7 @@ class RecentContents:
         """Tell whether this was the last content of this point; a value that came back after another is new."""
         point = _point_of(reading)
         # Not hash() of the values: -1 and -2 share one, and so do 1, 1.0 and True.
-        content = hash(_encoder.encode((reading.fields, reading.tags)))
+        content = hash(_encoder.encode(reading.fields))
         known = self._young.get(point)
         if known is None:
             known = self._old.get(point)
@@ -124,7 +124,8 @@ class RecentContents:
 
 
 def _point_of(reading: Reading) -> int:
-    return hash((reading.tenant, reading.device, reading.born_ns, reading.measurement, reading.time_ns))
+    tags = frozenset(reading.tags.items()) if reading.tags else None
+    return hash((reading.tenant, reading.device, reading.born_ns, reading.measurement, tags, reading.time_ns))
 
 
 class Dedupe:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Response, request
+from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
 
 from chassis.web import Api, Call, answer
@@ -27,6 +28,24 @@ CREATE = re.compile(r"\s*create\s+(database|retention\s+policy)\b", re.IGNORECAS
 STARTED_NS = clock.now_ns()
 
 
+class InfluxRefusal(BaseModel):
+    """An error as InfluxDB v2 says it; `line` is the first at fault, from 1."""
+
+    code: str
+    message: str
+    line: int | None = None
+
+
+class InfluxRefusalV1(BaseModel):
+    """An error as InfluxDB v1 says it."""
+
+    error: str
+
+
+def _answers(refusal: type[BaseModel], status: int = 204, done: Any = None) -> dict[int, Any]:
+    return {status: done} | dict.fromkeys((400, 401, 403, 405, 413, 415, 429, 503), refusal)
+
+
 def add_doors(api: Api, door: Door, protocol: Protocol) -> None:
     """Declare the paths."""
     _add_probes(api)
@@ -41,21 +60,21 @@ def add_doors(api: Api, door: Door, protocol: Protocol) -> None:
             raise _partial(receipt)
         return Response(status=204, headers=answers.ABOUT)
 
-    @api.route("POST", "/api/v2/write", "own")
+    @api.route("POST", "/api/v2/write", "own", answers=_answers(InfluxRefusal))
     @_in_their_words
     @door.counting
     def post_influx_v2(call: Call) -> Response:
         """Accept line protocol as InfluxDB v2 does: 204, or `{"code","message","line"}`."""
         return take(call, V2_UNITS)
 
-    @api.route("POST", "/write", "own")
+    @api.route("POST", "/write", "own", answers=_answers(InfluxRefusalV1))
     @_in_their_words
     @door.counting
     def post_influx_v1(call: Call) -> Response:
         """Accept line protocol as InfluxDB v1 does: 204, or `{"error"}`."""
         return take(call, tuple(UNITS))
 
-    @api.route("POST", "/query", "own")
+    @api.route("POST", "/query", "own", answers=_answers(InfluxRefusalV1, 200, dict[str, Any]))
     @_in_their_words
     @door.counting
     def post_influx_query(call: Call) -> Response:
@@ -67,20 +86,20 @@ def add_doors(api: Api, door: Door, protocol: Protocol) -> None:
 
 
 def _add_probes(api: Api) -> None:
-    @api.route("GET", "/ping", "public")
+    @api.route("GET", "/ping", "public", answers={204: None, 200: dict[str, str]})
     def get_influx_ping(_call: Call) -> Response:
         """Answer a client that looks whether somebody is there; with `verbose` with a body."""
         if request.args.get("verbose", "false") not in ("", "0", "false"):
             return answer({"version": answers.VERSION}, headers=answers.ABOUT)
         return Response(status=204, headers=answers.ABOUT)
 
-    @api.route("GET", "/health", "public")
+    @api.route("GET", "/health", "public", answers={200: dict[str, Any]})
     def get_influx_health(_call: Call) -> Response:
         """Tell a client of InfluxDB v2 that it can write."""
         state = {"name": "influxdb", "status": "pass", "message": "ready for writes", "version": answers.VERSION}
         return answer(state | {"checks": []}, headers=answers.ABOUT)
 
-    @api.route("GET", "/ready", "public")
+    @api.route("GET", "/ready", "public", answers={200: dict[str, str]})
     def get_influx_ready(_call: Call) -> Response:
         """Tell a client of InfluxDB v2 since when it can write."""
         up_s = (clock.now_ns() - STARTED_NS) // clock.NS_PER_S

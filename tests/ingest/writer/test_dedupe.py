@@ -70,6 +70,14 @@ def test_same_time_with_other_tags_or_device_is_new() -> None:
     assert make().sift([reading(1), other, tagged], 0.0) == [0, 1, 2]
 
 
+def test_batch_of_many_series_that_comes_again_is_all_duplicates() -> None:
+    sifter = make()
+    batch = [reading(1, tags={"cpu": f"cpu{n}"}) for n in range(4)]
+
+    assert sifter.sift(batch, 0.0) == [0, 1, 2, 3]
+    assert sifter.sift(batch, 0.0) == []
+
+
 def test_contents_live_for_two_generations_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dedupe, "GENERATION_ITEMS", 10)
     sifter = make()
