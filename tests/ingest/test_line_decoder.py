@@ -198,3 +198,22 @@ def test_numbers_are_floats_or_integers_as_they_are_written() -> None:
 
     assert [type(value) for value in fields.values()] == [float, int, int, float, float]
     assert math.copysign(1, fields["e"]) == -1
+
+
+@pytest.mark.parametrize(
+    ("tags", "device", "left"),
+    [
+        ("", None, {}),
+        (",room=lab", None, {"room": "lab"}),
+        (",host=a", "line:a", {}),
+        (",device=d\\ 2,host=a,room=lab", "line:d 2", {"host": "a", "room": "lab"}),
+        (",device_id=x,id=y", "line:x", {"id": "y"}),
+        (",id=y", "line:y", {}),
+    ],
+)
+def test_tag_names_whom_a_gateway_speaks_for(tags: str, device: str | None, left: dict[str, str]) -> None:
+    first, second = decode(f"m{tags} a=1\nm{tags} a=2", Context(NOW, is_gateway=True)).records
+    own = only(f"m{tags} a=1")
+
+    assert (first.device, first.tags) == (second.device, second.tags) == (device, left)
+    assert (own.device, len(own.tags)) == (None, tags.count(","))

@@ -20,6 +20,8 @@ UNITS = {  # ns
     "n": 1, "ns": 1, "u": 1_000, "us": 1_000, "\u00b5": 1_000, "ms": clock.NS_PER_MS, "s": clock.NS_PER_S,
     "m": 60 * clock.NS_PER_S, "h": 3_600 * clock.NS_PER_S,
 }  # fmt: skip
+SCHEME = "line:"  # of the names that lines have for devices
+NAMING_TAGS = ("device", "device_id", "host", "id")  # the first of them names whom a gateway speaks for
 MAX_STRING_BYTES = 128 * 1024
 MAX_DIGITS = 20  # of an integer within 64 bits, with its sign
 WORDS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), True) | dict.fromkeys(
@@ -53,6 +55,7 @@ class _Reader:
     def __init__(self, context: Context) -> None:
         self.decoded = Decoded()
         self._received_ns = context.received_ns
+        self._is_gateway = context.is_gateway
         self._unit_ns = _unit_of(context)
         self._policy = times.policy_of(context.type, is_exact=True) if context.type is not None else _EXACT
 
@@ -70,6 +73,8 @@ class _Reader:
         if len(fields) > MAX_FIELDS:
             raise Refused("too_many_fields", f"more than {MAX_FIELDS} fields")
         record = Record(index, {}, measurement=measurement, tags=tags)
+        if self._is_gateway:
+            _name_device(record)
         faults = [fault for field in fields if (fault := _put(record, field))]
         if time:
             place(record, self._to_ns(time), self._received_ns, self._policy)
@@ -90,6 +95,13 @@ def _unit_of(context: Context) -> int:
     if not unit and context.type is not None:
         unit = context.type.time_unit  # `auto` is no unit here: what says none is ns
     return UNITS.get(unit, 1)
+
+
+def _name_device(record: Record) -> None:
+    tag = next((tag for tag in NAMING_TAGS if tag in record.tags), None)
+    if tag is not None:
+        record.tags = dict(record.tags)  # those of a line are shared
+        record.device = SCHEME + record.tags.pop(tag)
 
 
 def _put(record: Record, field: grammar.Field) -> Fault | None:
