@@ -86,7 +86,7 @@ def test_batches_outlive_a_service_that_is_killed(
 
 def service(installation: Installation) -> int:
     """Give the pid of the service, which begins with the first request."""
-    assert installation.call("GET", "/ping").status == 204
+    wait_until(lambda: installation.call("GET", "/ping").status == 204, 10, what="the service")
     listed = installation.status()["processes"]
     return int(next(each["pid"] for each in listed if each["name"] == "ingest-line"))
 
@@ -151,3 +151,22 @@ def test_lines_over_mqtt_are_readings(installation: Installation, device: Device
     assert installation.publish(device, f"devices/{device.id}/telemetry/line", LINES).returncode == 0
 
     assert sorted(rows(installation, device, 2), key=str) == sorted(CPUS, key=str)
+
+
+def test_gateway_speaks_for_the_hosts_its_lines_name(installation: Installation) -> None:
+    gateway = installation.add_device("line-gw", gateway=True)
+    known = installation.add_device("line-known")
+    assert installation.call("PUT", f"/v1/devices/{known.id}/parent", {"gateway": gateway.id}).status < 300
+    body = b"cpu,host=rack\\ 1,room=a t=1\ncpu,host=line-known t=2\ncpu,host=bad t\ncpu,room=b t=3"
+
+    answer = installation.post(None, body, "/api/v2/write", Authorization=f"Token {gateway.bearer}")
+
+    assert (answer.status, answer.body["line"]) == (400, 3)
+    for device_id, tags, value in (
+        ("rack-1", {"room": "a"}, 1.0),
+        (known.id, {}, 2.0),
+        (gateway.id, {"room": "b"}, 3.0),
+    ):
+        sender = Device(device_id, "", "")
+        assert rows(installation, sender, 1) == [("cpu", tags, {"t": value})]
+    assert installation.get("/v1/devices/rack-1")["names"] == ["line:rack 1"]

@@ -119,6 +119,13 @@ def test_measurement_and_tags_go_with_the_reading(post: Post, tmp_path: Path) ->
     assert (reading.fields, reading.time_ns) == ({"t": 1.0, "n": 2, "s": "x", "on": True}, 7)
 
 
+def test_content_type_says_nothing(post: Post, tmp_path: Path) -> None:
+    curl = TOKEN | {"Content-Type": "application/x-www-form-urlencoded"}
+
+    assert post(content="m a=1,b=2 1", headers=curl).status_code == 204
+    assert [reading.fields for reading in spooled(tmp_path)] == [{"a": 1.0, "b": 2.0}]
+
+
 def test_good_lines_are_kept_and_the_first_bad_one_is_named(post: Post, tmp_path: Path) -> None:
     content = 'm a=1 1\nm s="two\nlines" 2\nm bad\nm a=3 3\nm a=4,'
 
