@@ -1,0 +1,71 @@
+"""ChirpStack v4's events in JSON, by HTTP integration (`?event=up`) or MQTT (`application/+/device/+/event/+`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingest.protocols.base import Context, Decoded, Record
+from ingest.protocols.flatten import Refused
+from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, whole
+from wire.points import FieldValue
+
+WITHOUT_READINGS = ("join", "ack", "txack", "log", "integration")
+MAX_PERCENT = 100.0
+
+
+def decode(content: bytes, context: Context) -> Decoded:
+    """Decode one event; which it is tells the end of the topic, or of the path."""
+    events = Events(context, lambda value, is_exact: reader.read(value, is_exact=is_exact))
+    reader = _Reader(events, context.topic)
+    return events.decode(content)
+
+
+class _Reader:
+    def __init__(self, events: Events, topic: str) -> None:
+        self._events = events
+        levels = topic.split("/")
+        self._kind = levels[-1]
+        self._said = levels[3].lower() if levels[0] == "application" and len(levels) == 6 else ""  # noqa: PLR2004
+
+    def read(self, value: dict[str, Any], *, is_exact: bool) -> Record | None:
+        eui = eui_of(member(value, "deviceInfo").get("devEui"))
+        if self._said and self._said != eui:
+            raise Refused("identity_mismatch", f"the topic names device {self._said[:64]}, the event {eui}")
+        if self._kind in WITHOUT_READINGS:
+            return None
+        heard = value.get("rxInfo")
+        gateways = heard if isinstance(heard, list) else []
+        gateway_times = [gateway.get("gwTime") for gateway in gateways if isinstance(gateway, dict)]
+        record = self._events.record(SCHEME + eui, [value.get("time"), *gateway_times])
+        if self._kind == "up":
+            radio: dict[str, FieldValue] = {"dr": whole(value, "dr"), "f_cnt": whole(value, "fCnt")}
+            radio |= {"f_port": whole(value, "fPort")} | best_heard(heard)
+            return self._events.add(record, value.get("object"), value.get("data"), radio, is_exact=is_exact)
+        if self._kind == "status":
+            return self._events.add(record, None, None, _status(value), is_exact=is_exact)
+        if self._kind == "location":
+            return self._events.add(record, {"location": _place(value)}, None, {}, is_exact=is_exact)
+        raise Refused("unsupported", f"event {self._kind[:32]!r}")
+
+
+def _status(value: dict[str, Any]) -> dict[str, FieldValue]:
+    """Give margin (dB) and battery (percent; absent when it is not known or there is none)."""
+    margin, battery = value.get("margin", 0), value.get("batteryLevel")
+    status: dict[str, FieldValue] = {"margin": margin} if type(margin) is int else {}
+    if value.get("externalPowerSource") is True:
+        status["external_power"] = True
+    elif type(battery) in (int, float) and 0 <= battery <= MAX_PERCENT:
+        status["battery"] = float(battery)
+    if not status:
+        raise Refused("no_values", "a status without margin and battery")
+    return status
+
+
+def _place(value: dict[str, Any]) -> dict[str, Any]:
+    place = member(value, "location")
+    found: dict[str, Any] = {
+        name: place[name] for name in ("latitude", "longitude", "altitude", "accuracy") if name in place
+    }
+    if not {"latitude", "longitude"} <= found.keys():
+        raise Refused("no_values", "a location without latitude and longitude")
+    return found

@@ -1,0 +1,71 @@
+"""The Things Stack v3's events, by webhook or MQTT (`v3/{app}@{tenant}/devices/{id}/up`); their kind is in the body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingest.protocols.base import Context, Decoded, Record
+from ingest.protocols.flatten import Refused
+from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, whole
+from wire.points import SIMULATED, UNCERTAIN, FieldValue
+
+WITHOUT_READINGS = (
+    "join_accept", "downlink_ack", "downlink_nack", "downlink_sent", "downlink_failed", "downlink_queued",
+    "downlink_queue_invalidated", "service_data", "uplink_normalized",
+)  # fmt: skip
+
+
+def decode(content: bytes, context: Context) -> Decoded:
+    """Decode one event."""
+    events = Events(context, lambda value, is_exact: reader.read(value, is_exact=is_exact))
+    reader = _Reader(events, context.topic)
+    return events.decode(content)
+
+
+class _Reader:
+    def __init__(self, events: Events, topic: str) -> None:
+        self._events = events
+        levels = topic.split("/")
+        self._said = levels[3] if levels[0] == "v3" and len(levels) > 4 else ""  # noqa: PLR2004 - levels of the form
+
+    def read(self, value: dict[str, Any], *, is_exact: bool) -> Record | None:
+        device = self._device(member(value, "end_device_ids"))
+        if "uplink_message" in value:
+            return self._uplink(device, value, member(value, "uplink_message"), is_exact=is_exact)
+        if "location_solved" in value:
+            return self._location(device, value, member(value, "location_solved"), is_exact=is_exact)
+        if any(kind in value for kind in WITHOUT_READINGS):
+            return None
+        raise Refused("unsupported", "none of the events that are known here")
+
+    def _device(self, ids: dict[str, Any]) -> str:
+        name, application = ids.get("device_id"), member(ids, "application_ids").get("application_id")
+        if not isinstance(name, str) or not name or not isinstance(application, str) or not application:
+            raise Refused("bad_structure", "the event names neither device nor application")
+        if self._said and self._said != name:
+            raise Refused("identity_mismatch", f"the topic names device {self._said[:64]}, the event {name[:64]}")
+        eui = ids.get("dev_eui")
+        return SCHEME + (eui_of(eui) if eui else f"{application}/{name}")
+
+    def _uplink(self, device: str, value: dict[str, Any], uplink: dict[str, Any], *, is_exact: bool) -> Record:
+        tokens = [member(uplink, "settings").get("time"), uplink.get("received_at"), value.get("received_at")]
+        record = self._events.record(device, tokens)
+        radio: dict[str, FieldValue] = {"f_cnt": whole(uplink, "f_cnt"), "f_port": whole(uplink, "f_port")}
+        radio |= best_heard(uplink.get("rx_metadata"))
+        if value.get("simulated") is True:
+            record.flags |= SIMULATED
+        if uplink.get("decoded_payload_warnings"):
+            record.flags |= UNCERTAIN
+        return self._events.add(
+            record, uplink.get("decoded_payload"), uplink.get("frm_payload"), radio, is_exact=is_exact
+        )
+
+    def _location(self, device: str, value: dict[str, Any], solved: dict[str, Any], *, is_exact: bool) -> Record:
+        place = member(solved, "location")
+        found: dict[str, Any] = {
+            name: place[name] for name in ("latitude", "longitude", "altitude", "accuracy") if name in place
+        }
+        if not {"latitude", "longitude"} <= found.keys():
+            raise Refused("no_values", "a location without latitude and longitude")
+        record = self._events.record(device, [value.get("received_at")])
+        return self._events.add(record, {"location": found}, None, {}, is_exact=is_exact)

@@ -1,0 +1,129 @@
+"""What the events of LoRaWAN network servers have in common: one record an uplink, its radio below `lora.`. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ingest.protocols import times
+from ingest.protocols.base import Context, Decoded, Fault, Record
+from ingest.protocols.flatten import FieldFault, Refused, flatten
+from ingest.protocols.json.decoder import place, read_value, unreadable
+from ingest.protocols.parse import Unreadable, trim
+from wire.points import UNCERTAIN, FieldValue
+
+MEASUREMENT = "lorawan"
+RADIO = "lora."
+SCHEME = "lora:"
+EUI = re.compile(r"[0-9a-f]{16}")
+
+Members = Mapping[str, Any]
+Read = Callable[[dict[str, Any], bool], Record | None]
+
+
+class Events:
+    """Reads one event: `read` gives its record, or None where it rightly has none."""
+
+    def __init__(self, context: Context, read: Read) -> None:
+        self._context = context
+        self._read = read
+        self._decoded = Decoded()
+
+    def decode(self, content: bytes) -> Decoded:
+        """Decode one event, a JSON object."""
+        try:
+            read_value(trim(content), self._decoded, self._take)
+        except Unreadable as error:
+            return unreadable(error)
+        return self._decoded
+
+    def _take(self, value: Any, index: int, is_exact: bool) -> None:
+        if type(value) is not dict or index:
+            self._decoded.faults.append(Fault(index, "bad_structure", "an event is one JSON object"))
+            return
+        try:
+            record = self._read(value, is_exact)
+        except Refused as error:
+            self._decoded.faults.append(Fault(index, error.code, error.detail))
+            return
+        if record is None:
+            self._decoded.is_event = True
+        else:
+            self._decoded.records.append(record)
+
+    def fault(self, faults: list[FieldFault]) -> None:
+        """Note fields that cannot be taken."""
+        self._decoded.faults += [Fault(0, fault.code, fault.detail, fault.name) for fault in faults]
+
+    def record(self, device: str, tokens: list[Any]) -> Record:
+        """Begin the record of a device; its time is the first of the tokens that is there.
+
+        Raises:
+            Refused: the time is none, or the device type does not take it.
+        """
+        record = Record(0, {}, measurement=MEASUREMENT, device=device)
+        token = next((token for token in tokens if token), None)
+        if token is None:
+            return record
+        try:
+            time_ns, is_certain = times.read(token)
+        except ValueError as error:
+            raise Refused("bad_time", str(error)) from None
+        place(record, time_ns, self._context.received_ns, times.policy_of(self._context.type))
+        record.flags |= 0 if is_certain else UNCERTAIN
+        return record
+
+    def add(self, record: Record, decoded: Any, raw: Any, radio: dict[str, FieldValue], *, is_exact: bool) -> Record:
+        """Add what the device measured, decoded or else its bytes as they came, and how it was heard.
+
+        Raises:
+            Refused: nothing of it can be taken.
+        """
+        if isinstance(decoded, dict) and decoded:
+            record.fields, faults = flatten(decoded, is_exact=is_exact)
+            self.fault(faults)
+        elif isinstance(raw, str) and raw:
+            record.fields[f"{RADIO}data"] = raw
+        record.fields |= {RADIO + name: value for name, value in radio.items()}
+        return record
+
+
+def eui_of(text: Any) -> str:
+    """Give a DevEUI in lower case, as it is compared. Raises Refused."""
+    eui = text.lower() if isinstance(text, str) else ""
+    if not EUI.fullmatch(eui):
+        raise Refused("bad_structure", "the event names no DevEUI of 16 hexadecimal digits")
+    return eui
+
+
+def member(value: Members, name: str) -> dict[str, Any]:
+    """Give a member that is an object; an empty one where there is none."""
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def whole(value: Members, name: str) -> int:
+    """Give a whole number; absent is zero (protobuf's JSON leaves zeros out). Raises Refused."""
+    found = value.get(name, 0)
+    if type(found) is not int or not 0 <= found < 2**32:
+        raise Refused("bad_value", f"{name} is not a counter of 32 bits")
+    return found
+
+
+def best_heard(heard: Any) -> dict[str, FieldValue]:
+    """Give rssi and snr of the gateway that heard it best, by snr; of none nothing."""
+    entries = [entry for entry in heard if isinstance(entry, dict)] if isinstance(heard, list) else []
+    if not entries:
+        return {}
+    best = max(entries, key=lambda entry: _number(entry.get("snr"), -1e9))
+    radio: dict[str, FieldValue] = {}
+    if type(best.get("rssi")) is int:
+        radio["rssi"] = best["rssi"]
+    if type(best.get("snr", 0.0)) in (int, float):
+        radio["snr"] = float(best.get("snr", 0.0))
+    return radio
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return float(value) if type(value) in (int, float) else otherwise
