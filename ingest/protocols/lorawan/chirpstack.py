@@ -6,7 +6,7 @@ from typing import Any
 
 from ingest.protocols.base import Context, Decoded, Record
 from ingest.protocols.flatten import Refused
-from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, whole
+from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, number, place_of, whole
 from wire.points import FieldValue
 
 WITHOUT_READINGS = ("join", "ack", "txack", "log", "integration")
@@ -44,28 +44,18 @@ class _Reader:
         if self._kind == "status":
             return self._events.add(record, None, None, _status(value), is_exact=is_exact)
         if self._kind == "location":
-            return self._events.add(record, {"location": _place(value)}, None, {}, is_exact=is_exact)
+            return self._events.add(record, {"location": place_of(value)}, None, {}, is_exact=is_exact)
         raise Refused("unsupported", f"event {self._kind[:32]!r}")
 
 
 def _status(value: dict[str, Any]) -> dict[str, FieldValue]:
     """Give margin (dB) and battery (percent; absent when it is not known or there is none)."""
-    margin, battery = value.get("margin", 0), value.get("batteryLevel")
+    margin, battery = value.get("margin", 0), number(value.get("batteryLevel"))
     status: dict[str, FieldValue] = {"margin": margin} if type(margin) is int else {}
     if value.get("externalPowerSource") is True:
         status["external_power"] = True
-    elif type(battery) in (int, float) and 0 <= battery <= MAX_PERCENT:
-        status["battery"] = float(battery)
+    elif battery is not None and 0 <= battery <= MAX_PERCENT:
+        status["battery"] = battery
     if not status:
         raise Refused("no_values", "a status without margin and battery")
     return status
-
-
-def _place(value: dict[str, Any]) -> dict[str, Any]:
-    place = member(value, "location")
-    found: dict[str, Any] = {
-        name: place[name] for name in ("latitude", "longitude", "altitude", "accuracy") if name in place
-    }
-    if not {"latitude", "longitude"} <= found.keys():
-        raise Refused("no_values", "a location without latitude and longitude")
-    return found

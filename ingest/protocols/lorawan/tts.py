@@ -6,7 +6,7 @@ from typing import Any
 
 from ingest.protocols.base import Context, Decoded, Record
 from ingest.protocols.flatten import Refused
-from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, whole
+from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, place_of, whole
 from wire.points import SIMULATED, UNCERTAIN, FieldValue
 
 WITHOUT_READINGS = (
@@ -61,11 +61,5 @@ class _Reader:
         )
 
     def _location(self, device: str, value: dict[str, Any], solved: dict[str, Any], *, is_exact: bool) -> Record:
-        place = member(solved, "location")
-        found: dict[str, Any] = {
-            name: place[name] for name in ("latitude", "longitude", "altitude", "accuracy") if name in place
-        }
-        if not {"latitude", "longitude"} <= found.keys():
-            raise Refused("no_values", "a location without latitude and longitude")
         record = self._events.record(device, [value.get("received_at")])
-        return self._events.add(record, {"location": found}, None, {}, is_exact=is_exact)
+        return self._events.add(record, {"location": place_of(solved)}, None, {}, is_exact=is_exact)

@@ -16,6 +16,7 @@ from wire.points import UNCERTAIN, FieldValue
 MEASUREMENT = "lorawan"
 RADIO = "lora."
 SCHEME = "lora:"
+PLACE = ("latitude", "longitude", "altitude", "accuracy")
 EUI = re.compile(r"[0-9a-f]{16}")
 
 Members = Mapping[str, Any]
@@ -29,9 +30,10 @@ class Events:
         self._context = context
         self._read = read
         self._decoded = Decoded()
+        self._index = 0
 
     def decode(self, content: bytes) -> Decoded:
-        """Decode one event, a JSON object."""
+        """Decode one event, a JSON object, or an array of them."""
         try:
             read_value(trim(content), self._decoded, self._take)
         except Unreadable as error:
@@ -39,8 +41,9 @@ class Events:
         return self._decoded
 
     def _take(self, value: Any, index: int, is_exact: bool) -> None:
-        if type(value) is not dict or index:
-            self._decoded.faults.append(Fault(index, "bad_structure", "an event is one JSON object"))
+        self._index = index
+        if type(value) is not dict:
+            self._decoded.faults.append(Fault(index, "bad_structure", "an event is a JSON object"))
             return
         try:
             record = self._read(value, is_exact)
@@ -54,7 +57,7 @@ class Events:
 
     def fault(self, faults: list[FieldFault]) -> None:
         """Note fields that cannot be taken."""
-        self._decoded.faults += [Fault(0, fault.code, fault.detail, fault.name) for fault in faults]
+        self._decoded.faults += [Fault(self._index, fault.code, fault.detail, fault.name) for fault in faults]
 
     def record(self, device: str, tokens: list[Any]) -> Record:
         """Begin the record of a device; its time is the first of the tokens that is there.
@@ -62,7 +65,7 @@ class Events:
         Raises:
             Refused: the time is none, or the device type does not take it.
         """
-        record = Record(0, {}, measurement=MEASUREMENT, device=device)
+        record = Record(self._index, {}, measurement=MEASUREMENT, device=device)
         token = next((token for token in tokens if token), None)
         if token is None:
             return record
@@ -111,19 +114,26 @@ def whole(value: Members, name: str) -> int:
     return found
 
 
+def place_of(value: Members) -> dict[str, Any]:
+    """Give the fields of a member `location`. Raises Refused."""
+    place = member(value, "location")
+    found: dict[str, Any] = {name: place[name] for name in PLACE if name in place}
+    if not {"latitude", "longitude"} <= found.keys():
+        raise Refused("no_values", "a location without latitude and longitude")
+    return found
+
+
 def best_heard(heard: Any) -> dict[str, FieldValue]:
     """Give rssi and snr of the gateway that heard it best, by snr; of none nothing."""
     entries = [entry for entry in heard if isinstance(entry, dict)] if isinstance(heard, list) else []
     if not entries:
         return {}
-    best = max(entries, key=lambda entry: _number(entry.get("snr"), -1e9))
-    radio: dict[str, FieldValue] = {}
-    if type(best.get("rssi")) is int:
-        radio["rssi"] = best["rssi"]
-    if type(best.get("snr", 0.0)) in (int, float):
-        radio["snr"] = float(best.get("snr", 0.0))
-    return radio
+    best = max(entries, key=lambda entry: number(entry.get("snr", 0.0)) or 0.0)
+    rssi, snr = best.get("rssi"), number(best.get("snr", 0.0))
+    radio: dict[str, FieldValue] = {"rssi": rssi} if type(rssi) is int else {}
+    return radio if snr is None else radio | {"snr": snr}
 
 
-def _number(value: Any, otherwise: float) -> float:
-    return float(value) if type(value) in (int, float) else otherwise
+def number(value: Any) -> float | None:
+    """Give a number as float; None when it is none."""
+    return float(value) if type(value) in (int, float) else None

@@ -122,7 +122,7 @@ def test_a_status_tells_margin_and_battery() -> None:
     ("name", "value", "source", "code"),
     [
         ("chirpstack_v4", {}, "up", "bad_structure"),
-        ("chirpstack_v4", [UP, UP], "up", "bad_structure"),
+        ("chirpstack_v4", [1], "up", "bad_structure"),
         ("chirpstack_v4", UP | {"deviceInfo": {"devEui": "xyz"}}, "up", "bad_structure"),
         ("chirpstack_v4", UP | {"deviceInfo": []}, "up", "bad_structure"),
         ("chirpstack_v4", UP | {"fCnt": -1}, "up", "bad_value"),
