@@ -27,6 +27,11 @@ def message(protocol: str, count: int) -> bytes:
     reading: dict[str, Any] = {"ts": clock.now_ns() // clock.NS_PER_MS, "values": values}
     if protocol == "tasmota":
         return orjson.dumps({"Epoch": reading["ts"] // 1_000, "ESP32": values})
+    if protocol == "chirpstack":
+        return orjson.dumps({"deviceInfo": {"devEui": "a84041000181c061"}, "object": values})
+    if protocol == "tts":
+        ids = {"device_id": "d", "application_ids": {"application_id": "a"}}
+        return orjson.dumps({"end_device_ids": ids, "uplink_message": {"decoded_payload": values}})
     encode = FORMATS[protocol].encode if protocol in FORMATS else None
     return encode(reading) if encode is not None else orjson.dumps(reading)
 

@@ -83,7 +83,7 @@ def _telemetry(ports: Mapping[str, int]) -> str:
     ways = [f"        default telemetry-{SERVICES[0]};"]
     for protocol in PROTOCOLS.values():
         if protocol.service != SERVICES[0]:
-            ways.append(f'        "~^/v1/telemetry/{protocol.name} " telemetry-{protocol.service};')
+            ways.append(f'        "~^/v1/telemetry/{protocol.name}[ /]" telemetry-{protocol.service};')
             types = "|".join(map(re.escape, protocol.media_types))
             ways += [f'        "~*^/v1/telemetry ({types}) *(;|$)" telemetry-{protocol.service};'] if types else []
     return "\n".join([*blocks, '    map "$uri $content_type" $telemetry_service {', *ways, "    }"])

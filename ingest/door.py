@@ -97,7 +97,7 @@ class Door:
 
     def accept(self, device: Known, protocol: Protocol) -> Response:
         """Take the body in and answer for it, as all doors do that no client of another system knocks at."""
-        return _render(self.take(device, protocol))
+        return render(self.take(device, protocol))
 
     def take(self, device: Known, protocol: Protocol, source: str | None = None) -> Receipt:
         """Take the body in, large ones in turn; `source` is what the decoder is told instead of the Content-Type.
@@ -128,8 +128,9 @@ class Quarantined(errors.HeadwaterError):
     """What is at fault in a request is in the quarantine: durable, counted there, and told to the sender."""
 
 
-def _render(receipt: Receipt) -> Response:
-    quarantined = [_shown(item) for item in receipt.quarantined]
+def render(receipt: Receipt) -> Response:
+    """Answer 202 when something is kept, also for a device that is held; else raise what is at fault."""
+    quarantined = [shown(item) for item in receipt.quarantined]
     if receipt.accepted or any(
         item.code == HELD for item in receipt.quarantined
     ):  # held data is kept, and will be stored
@@ -141,9 +142,10 @@ def _render(receipt: Receipt) -> Response:
     raise error
 
 
-def _shown(item: Item) -> dict[str, Any]:
-    shown = {"index": item.record or 0, "code": item.code, "detail": item.detail}
-    return shown | {"field": item.field} if item.field is not None else shown
+def shown(item: Item) -> dict[str, Any]:
+    """Give what a sender is told of an item in the quarantine."""
+    told = {"index": item.record or 0, "code": item.code, "detail": item.detail}
+    return told | {"field": item.field} if item.field is not None else told
 
 
 def credential() -> tuple[str, str] | None:

@@ -33,6 +33,8 @@ class Family(NamedTuple):
 
 FAMILIES: Final[dict[str, Family]] = {
     "tasmota": Family(up=("tele/#", "stat/#"), down=("cmnd/#",)),
+    "chirpstack": Family(up=("application/+/device/+/event/+",), down=("application/+/device/+/command/+",)),
+    "tts": Family(up=("v3/+/devices/#",)),
 }
 
 

@@ -25,7 +25,7 @@ READING = {
     "seq": 7,
     "values": {"t": 21.5, "n": -3, "s": "on", "a": [1, {"b": True}]},
 }
-FAMILY = {"ndjson": "json"}  # whose cases serve it
+FAMILY = {"ndjson": "json", "chirpstack": "chirpstack_v4", "tts": "tts_v3"}  # whose cases serve it
 
 
 def samples(name: str) -> list[bytes]:

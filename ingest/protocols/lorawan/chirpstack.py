@@ -24,7 +24,7 @@ class _Reader:
     def __init__(self, events: Events, topic: str) -> None:
         self._events = events
         levels = topic.split("/")
-        self._kind = levels[-1]
+        self._kind = "up" if levels[0] in ("", "devices") else levels[-1]
         self._said = levels[3].lower() if levels[0] == "application" and len(levels) == 6 else ""  # noqa: PLR2004
 
     def read(self, value: dict[str, Any], *, is_exact: bool) -> Record | None:

@@ -26,9 +26,11 @@ class _Reader:
     def __init__(self, events: Events, topic: str) -> None:
         self._events = events
         levels = topic.split("/")
-        self._said = levels[3] if levels[0] == "v3" and len(levels) > 4 else ""  # noqa: PLR2004 - levels of the form
+        self._is_downlink = levels[-2:] in (["down", "push"], ["down", "replace"])
 
     def read(self, value: dict[str, Any], *, is_exact: bool) -> Record | None:
+        if self._is_downlink:
+            return None
         device = self._device(member(value, "end_device_ids"))
         if "uplink_message" in value:
             return self._uplink(device, value, member(value, "uplink_message"), is_exact=is_exact)
@@ -42,8 +44,6 @@ class _Reader:
         name, application = ids.get("device_id"), member(ids, "application_ids").get("application_id")
         if not isinstance(name, str) or not name or not isinstance(application, str) or not application:
             raise Refused("bad_structure", "the event names neither device nor application")
-        if self._said and self._said != name:
-            raise Refused("identity_mismatch", f"the topic names device {self._said[:64]}, the event {name[:64]}")
         eui = ids.get("dev_eui")
         return SCHEME + (eui_of(eui) if eui else f"{application}/{name}")
 

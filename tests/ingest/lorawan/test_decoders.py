@@ -133,7 +133,6 @@ def test_a_status_tells_margin_and_battery() -> None:
         ("chirpstack_v4", UP | {"location": {"latitude": 1.0}}, "location", "no_values"),
         ("tts_v3", {}, "up", "bad_structure"),
         ("tts_v3", {"end_device_ids": TTS_UP["end_device_ids"]}, "up", "unsupported"),
-        ("tts_v3", TTS_UP, "v3/app1@t/devices/dev2/up", "identity_mismatch"),
         ("tts_v3", TTS_UP | {"end_device_ids": {"device_id": "dev1"}}, "up", "bad_structure"),
     ],
 )
