@@ -95,8 +95,8 @@ PROTOCOLS: dict[str, Protocol] = {
             refusal="line.answers:refusal",
         ),
         Protocol("tasmota", "tasmota", "tasmota.decoder:decode", states=("/LWT",)),
-        Protocol("chirpstack", "lorawan", "lorawan.chirpstack:decode", doors="lorawan.doors:add_chirpstack"),
-        Protocol("tts", "lorawan", "lorawan.tts:decode", doors="lorawan.doors:add_tts"),
+        Protocol("chirpstack", "lorawan", "lorawan.decoder:decode_chirpstack", doors="lorawan.doors:add_chirpstack"),
+        Protocol("tts", "lorawan", "lorawan.decoder:decode_tts", doors="lorawan.doors:add_tts"),
     )
 }
 SERVICES = tuple(dict.fromkeys(protocol.service for protocol in PROTOCOLS.values()))  # `json` first: it always runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingest.protocols.base import Context, Decoded, Record
+from ingest.protocols.base import Record
 from ingest.protocols.flatten import Refused
 from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, number, place_of, whole
 from wire.points import FieldValue
@@ -13,21 +13,17 @@ WITHOUT_READINGS = ("join", "ack", "txack", "log", "integration")
 MAX_PERCENT = 100.0
 
 
-def decode(content: bytes, context: Context) -> Decoded:
-    """Decode one event; which it is tells the end of the topic, or of the path."""
-    events = Events(context, lambda value, is_exact: reader.read(value, is_exact=is_exact))
-    reader = _Reader(events, context.topic)
-    return events.decode(content)
+class ChirpStack:
+    """Reads its events; to be given to `Events`."""
 
-
-class _Reader:
     def __init__(self, events: Events, topic: str) -> None:
         self._events = events
         levels = topic.split("/")
         self._kind = "up" if levels[0] in ("", "devices") else levels[-1]
         self._said = levels[3].lower() if levels[0] == "application" and len(levels) == 6 else ""  # noqa: PLR2004
 
-    def read(self, value: dict[str, Any], *, is_exact: bool) -> Record | None:
+    def read(self, value: dict[str, Any], is_exact: bool) -> Record | None:
+        """Give the record of an event, None where it rightly has none. Raises Refused."""
         eui = eui_of(member(value, "deviceInfo").get("devEui"))
         if self._said and self._said != eui:
             raise Refused("identity_mismatch", f"the topic names device {self._said[:64]}, the event {eui}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingest.protocols.base import Context, Decoded, Record
+from ingest.protocols.base import Record
 from ingest.protocols.flatten import Refused
 from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, place_of, whole
 from wire.points import SIMULATED, UNCERTAIN, FieldValue
@@ -15,20 +15,16 @@ WITHOUT_READINGS = (
 )  # fmt: skip
 
 
-def decode(content: bytes, context: Context) -> Decoded:
-    """Decode one event."""
-    events = Events(context, lambda value, is_exact: reader.read(value, is_exact=is_exact))
-    reader = _Reader(events, context.topic)
-    return events.decode(content)
+class TheThingsStack:
+    """Reads its events; to be given to `Events`."""
 
-
-class _Reader:
     def __init__(self, events: Events, topic: str) -> None:
         self._events = events
         levels = topic.split("/")
         self._is_downlink = levels[-2:] in (["down", "push"], ["down", "replace"])
 
-    def read(self, value: dict[str, Any], *, is_exact: bool) -> Record | None:
+    def read(self, value: dict[str, Any], is_exact: bool) -> Record | None:
+        """Give the record of an event, None where it rightly has none. Raises Refused."""
         if self._is_downlink:
             return None
         device = self._device(member(value, "end_device_ids"))

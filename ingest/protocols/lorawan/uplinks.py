@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ingest.protocols import times
@@ -24,29 +25,28 @@ Read = Callable[[dict[str, Any], bool], Record | None]
 
 
 class Events:
-    """Reads one event: `read` gives its record, or None where it rightly has none."""
+    """Reads what one message holds, by what reads an event: it gives its record, or None where it rightly has none."""
 
-    def __init__(self, context: Context, read: Read) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._read = read
         self._decoded = Decoded()
         self._index = 0
 
-    def decode(self, content: bytes) -> Decoded:
+    def decode(self, content: bytes, read: Read) -> Decoded:
         """Decode one event, a JSON object, or an array of them."""
         try:
-            read_value(trim(content), self._decoded, self._take)
+            read_value(trim(content), self._decoded, partial(self._take, read))
         except Unreadable as error:
             return unreadable(error)
         return self._decoded
 
-    def _take(self, value: Any, index: int, is_exact: bool) -> None:
+    def _take(self, read: Read, value: Any, index: int, is_exact: bool) -> None:
         self._index = index
         if type(value) is not dict:
             self._decoded.faults.append(Fault(index, "bad_structure", "an event is a JSON object"))
             return
         try:
-            record = self._read(value, is_exact)
+            record = read(value, is_exact)
         except Refused as error:
             self._decoded.faults.append(Fault(index, error.code, error.detail))
             return
