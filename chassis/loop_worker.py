@@ -4,7 +4,8 @@ Requests that wait for long (an app names them with their method) belong there t
 
 It is gunicorn's thread worker with one more lane. A request that is here whole after one read, short, and of a path
 that the app names quick, runs at once in the polling thread as a greenlet; while it waits for the disk others run
-(`chassis.parking`). Everything else, also everything odd, goes to the thread pool and through gunicorn's own code.
+(`chassis.parking`). Everything else, also everything odd, goes to the thread pool and through gunicorn's own code, once
+it is there (`chassis.arriving`) and within READ_S: slow senders hold no threads.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from chassis import ending
+from chassis.arriving import IN_ALL_BYTES, missing_bytes
 from chassis.parking import IS_WHOLE, QUICK, LoopWaiter, Request
 from chassis.refusals import Listener, as_problem
 
 READ_BYTES = 64 * 1024
+READ_S = 30.0  # for a whole request to come, from its first byte on
 QUICK_BYTES = 16 * 1024  # of a body: about 1 ms of decoding, for which all others wait
 TURN = 32  # connections looked at before the waiting answers leave: some 10 ms
 SWEEP_S = 0.5  # how often connections and parked requests are looked at for being overdue
@@ -45,6 +48,8 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._prefixes: tuple[bytes, ...] = ()
         self._next_sweep_s = 0.0
+        self._gathered_bytes = 0  # of requests that are not whole yet
+        self._reading: dict[Any, float] = {}  # connections in the pool: until when their requests have to be there
         self._parked: dict[LoopWaiter, float] = {}  # those with a deadline (monotonic)
         self._woken: deque[LoopWaiter] = deque()
         self._soon: deque[Callable[[], None]] = deque()
@@ -124,6 +129,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
     def _take(self, conn: Any) -> None:
         self.nr_conns += 1
         conn.is_busy = False
+        conn.gathered, conn.missing = bytearray(), 0
         conn.set_timeout()
         self.keepalived_conns.append(conn)
         self._watch(conn)
@@ -144,17 +150,52 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         if not received:
             self._end(conn)
             return
-        head = self._quick(received, conn.client)
+        whole = self._gather(conn, received)
+        head = self._quick(whole, conn.client) if whole else None
         if head is None:
-            conn.init()
-            conn.parser.unreader.unread(received)
-            super().on_client_socket_readable(conn, client)
+            self._hand_on(conn, whole)
             return
         conn.is_busy = True
         Request(self._serve, self).switch(conn, head)
 
+    def _gather(self, conn: Any, received: bytes) -> bytes:
+        """Give what has come of a request, if there is nothing to wait for; else keep it, and give nothing."""
+        if not conn.gathered:
+            conn.missing = missing_bytes(received)
+            if not conn.missing:
+                return received
+            conn.missing += len(received)
+            conn.timeout = time.monotonic() + READ_S
+        self._gathered_bytes += len(received)
+        conn.gathered += received
+        conn.missing -= len(received)
+        if conn.missing <= 0:  # looked at only then: a request that comes byte by byte costs no more than another
+            conn.missing = missing_bytes(bytes(conn.gathered))
+        is_waited_for = conn.missing > 0 and self._gathered_bytes < IN_ALL_BYTES
+        return b"" if is_waited_for else self._let_go(conn)
+
+    def _let_go(self, conn: Any) -> bytes:
+        gathered = bytes(conn.gathered)
+        self._gathered_bytes -= len(gathered)
+        conn.gathered.clear()
+        return gathered
+
+    def _hand_on(self, conn: Any, received: bytes) -> None:
+        """Let a thread read on, and answer."""
+        if not received:
+            return
+        conn.init()
+        conn.parser.unreader.unread(received)
+        super().on_client_socket_readable(conn, conn.sock)
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection to the pool, for so long as a request may take to come."""
+        self._reading[conn] = time.monotonic() + READ_S
+        super().enqueue_req(conn)
+
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Take a connection back from the pool."""
+        self._reading.pop(conn, None)
         super().finish_request(conn, fs)
         conn.is_watched = True
 
@@ -173,8 +214,13 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             return
         self._next_sweep_s = now_s + SWEEP_S
         for conn in list(self.keepalived_conns):
-            if force or (not conn.is_busy and conn.timeout <= now_s and not _has_sent(conn.sock)):
+            is_over = not conn.is_busy and conn.timeout <= now_s and (conn.gathered or not _has_sent(conn.sock))
+            if force or is_over:
                 self._end(conn)
+        for conn in [each for each, until_s in self._reading.items() if until_s <= now_s]:
+            del self._reading[conn]
+            with suppress(OSError):  # what was read and is being answered is not touched by it
+                conn.sock.shutdown(socket.SHUT_RD)
         for waiter in [each for each, deadline_s in self._parked.items() if deadline_s <= now_s]:
             del self._parked[waiter]
             waiter.resume()
@@ -243,6 +289,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
     def _end(self, conn: Any) -> None:
         if conn.is_watched:
             self._unwatch(conn)
+        self._let_go(conn)
         self.keepalived_conns.remove(conn)
         self.nr_conns -= 1
         conn.close()

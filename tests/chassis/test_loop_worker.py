@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 APP = """
 import json, os, threading, time
 from pathlib import Path
-from chassis import parking
+from chassis import loop_worker, parking
+loop_worker.READ_S = float(os.environ.get("READ_S", loop_worker.READ_S))
 MARKS = Path(os.environ["MARKS"])
 WAITING = []
 class App:
@@ -248,11 +249,53 @@ def test_expected_100_is_given_and_the_body_taken(connect: Connect) -> None:
 @pytest.mark.parametrize(
     "begun", [b"POST /quick HTTP/1.1\r\nX-", post("/quick", b"a" * 100)[:-50], post("/other", b"a")[:-1]]
 )
-def test_slow_senders_take_the_threads_and_not_the_quick_posts(connect: Connect, begun: bytes) -> None:
-    slow = [connect().send(begun) for _ in range(20)]  # ten times as many as there are threads
+def test_slow_senders_keep_nobody_waiting(connect: Connect, begun: bytes) -> None:
+    slow = [connect().send(begun) for _ in range(50)]  # 25 times as many as there are threads
 
     assert [connect().send(post("/quick", b"%d" % number)).told()["body"] for number in range(5)] == list("01234")
+    assert [connect().send(post("/other", b"%d" % number)).told()["body"] for number in range(5)] == list("01234")
     assert all(client.send(b"a").socket.fileno() > 0 for client in slow)
+
+
+def test_request_that_comes_byte_by_byte_is_answered(connect: Connect) -> None:
+    for request_ in (post("/quick", b"body"), post("/other", b"body")):
+        client = connect()
+        for number in range(len(request_)):
+            client.send(request_[number : number + 1])
+        assert client.told()["body"] == "body"
+        assert client.send(post("/quick", b"next")).told()["body"] == "next"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"POST /other HTTP/1.1\r\nX-",
+        post("/other", b"a" * 99_999)[:-1],
+        chunked("/other", b"a")[:-5],
+        post("/other", b"whole") + b"POST /other HTTP/1.1\r\nX-",
+    ],
+    ids=["head", "long body", "chunked", "behind another"],
+)
+def test_request_that_does_not_come_in_time_is_ended(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setenv("READ_S", "0.2")
+    server = serve()
+    slow = [Client(server.port).send(begun) for _ in range(5)]  # more than there are threads
+
+    other = Client(server.port).send(post("/other", b"a"))
+    assert other.told()["body"] == "a"
+    other.socket.close()
+    assert all(_is_ended(client) for client in slow)
+
+
+def _is_ended(client: Client) -> bool:
+    """Hear of the end: closed, or reset where what was sent last was never read."""
+    with client.socket as heard:
+        try:
+            return not heard.recv(65_536) or not heard.recv(65_536)
+        except ConnectionResetError:
+            return True
 
 
 def test_more_requests_wait_together_than_there_are_threads(connect: Connect) -> None:
