@@ -24,6 +24,7 @@ from devices.broker.dynsec import DynamicSecurity
 from devices.broker.hooks import BrokerHooks
 from devices.broker.management import Management
 from devices.broker.mosquitto_file import MosquittoFile
+from devices.broker.rollcall import RollCall
 from devices.bulk import api as bulk_api
 from devices.bulk.service import JOB_KIND as BULK_KIND
 from devices.bulk.service import Bulk, More
@@ -96,21 +97,20 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     database = Database(config.registry, config.data, _form_for_broker(config, seal))
     migrate(database, config.data)
     devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
-    routes, lookups, marks = Api(), LookupStore(database), PresenceStore(database)
+    routes, lookups, marks = Api(), LookupStore(database, lists_full=not config.is_asked), PresenceStore(database)
     tokens, operators = _open_access(config, database)
     authorities = Authorities(AuthorityStore(database), seal)
     access = BrokerAccess(lookups, marks, *_open_broker(config, seal, authorities), ClaimStore(database).in_force)
-    keeper = Keeper(marks, config.silence_s, Connections(credentials, access).note)
+    keeper = Keeper(marks, config.silence_s, None if config.is_asked else Connections(credentials, access).note)
     door = DeviceDoor(lookups, keeper, credentials, authorities.resolve)
     x509_api.add_routes(routes, authorities, door)
     control = Control(database, config, door)
     keeper.arrived = control.arrive
     verbs = Registry(devices, credentials, NameStore(database)), control.deeds(), Types(config, database)
-    hosted = Hosted(
-        config, keeper, access, _chores(database, _add_registry(routes, database, verbs)) | control.chores()
-    )
+    chores = _chores(config, database, _add_registry(routes, database, verbs), keeper) | control.chores()
+    hosted = Hosted(config, keeper, access, chores)
 
-    _add_topics(routes, config, database, seal)
+    _add_topics(routes, config, database, seal, door)
     _add_people(routes, database, tokens, operators)
     internal_api.add_lookups(routes, lookups, control.bell)
     audit_api.add_routes(routes, audit)
@@ -170,9 +170,12 @@ def _add_registry(routes: Api, database: Database, verbs: tuple[Registry, More, 
     return Runner(rows, kinds)
 
 
-def _chores(database: Database, runner: Runner) -> dict[str, Chore]:
+def _chores(config: DevicesConfig, database: Database, runner: Runner, keeper: Keeper) -> dict[str, Chore]:
     """Name the threads of the host beside presence and the broker's list."""
-    return {
+    api, roll_call = _management(config), dict[str, Chore]()
+    if api is not None:
+        roll_call["roll-call"] = RollCall(api, PresenceStore(database), keeper.apply, LookupStore(database)).run
+    return roll_call | {
         "jobs": runner.run,
         "type-schedule": partial(schedule.run, TypeStore(database)),
         "holds-expiry": partial(holds.expire_until_stopped, HoldStore(database)),
@@ -185,18 +188,19 @@ def _add_people(routes: Api, database: Database, tokens: Tokens, operators: Oper
     internal_api.add_access(routes, tokens, operators, invitations)
 
 
-def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Seal) -> None:
+def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Seal, seen: DeviceDoor) -> None:
     """Add the routes of topics that need little but the database."""
     oidc.add_routes(routes, config, database, seal)
-    tenants_api.add_routes(routes, Tenants(TenantStore(database)), UsageStore(database))
+    is_counted = not config.is_asked or _management(config) is not None
+    tenants_api.add_routes(routes, Tenants(TenantStore(database), is_counted=is_counted), UsageStore(database))
     gateways_api.add_routes(routes, GatewayStore(database), NameStore(database))
     claims = ClaimStore(database)
     claims_api.add_routes(routes, claims)
     ways = EnrolmentStore(database)
     door = Door(ways, seal)
     enrolment_api.add_routes(routes, Enrolments(ways, seal), door, HoldStore(database))
-    if config.broker_auth == "http-hooks":
-        hooks = BrokerHooks(LookupStore(database), door.admit, claims.in_force)
+    if config.is_asked:
+        hooks = BrokerHooks(LookupStore(database), door.admit, claims.in_force, seen.note_connected)
         hooks_api.add_routes(routes, hooks, config.broker_hook_token)
 
 
@@ -213,16 +217,24 @@ def _revocations(config: DevicesConfig, authorities: Authorities) -> Revocations
 
 
 def _open_broker(config: DevicesConfig, seal: Seal, authorities: Authorities) -> tuple[BrokerAuth, Pick]:
-    if config.broker_auth == "http-hooks" and config.broker_management:
-        return Management(management.read(config.broker_management, config.broker_management_token)), every
+    api = _management(config)
+    if api is not None:
+        return Management(api), every
     return _open_list(config, seal, authorities), choose
+
+
+def _management(config: DevicesConfig) -> management.Api | None:
+    """Give the management API of a broker that asks by HTTP hooks, if it is set."""
+    if not config.is_asked or not config.broker_management:
+        return None
+    return management.read(config.broker_management, config.broker_management_token)
 
 
 def _open_list(config: DevicesConfig, seal: Seal, authorities: Authorities) -> BrokerAuth:
     if config.broker_auth == "dynsec":
         credential, control = (config.broker_username, config.broker_password), config.control_username
         return DynamicSecurity(config.broker, credential, lambda form: seal.reveal(form, "broker"), control)
-    if config.broker_auth == "http-hooks" or not config.broker_passwd_file:
+    if config.is_asked or not config.broker_passwd_file:
         return NoBroker()
     revocations = _revocations(config, authorities) if config.broker_crl_file else None
     services = Path(config.broker_services_file) if config.broker_services_file else None

@@ -55,6 +55,11 @@ class DevicesConfig(OidcSettings):
     presence_days: float = Field(default=40.0, gt=0)  # how long its history is kept
     silence_s: float = Field(default=300.0, gt=0)  # an unconnected device unheard for so long is offline
 
+    @property
+    def is_asked(self) -> bool:
+        """Tell whether the broker asks the registry by HTTP hooks."""
+        return self.broker_auth == "http-hooks"
+
     @field_validator("broker_management")
     @classmethod
     def _check_management(cls, text: str) -> str:

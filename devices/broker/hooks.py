@@ -7,7 +7,7 @@ it from its group's, as over HTTP.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from chassis.tokens import hash_token
@@ -25,6 +25,7 @@ class Identities(Protocol):
     """Where devices are known; see `devices.internal.lookups.LookupStore`."""
 
     def lookup(self, ids: Sequence[str]) -> LookupResult: ...
+    def full(self) -> Mapping[str, frozenset[str]]: ...
 
 
 class BrokerHooks:
@@ -35,6 +36,7 @@ class BrokerHooks:
         identities: Identities,
         admit: Callable[[str, str, str], bool],
         claims_of: Callable[[str], Sequence[Claim]] = lambda _device: (),
+        note: Callable[[str, str], None] = lambda _device, _credential: None,
     ) -> None:
         """Prepare.
 
@@ -42,10 +44,12 @@ class BrokerHooks:
             identities: where devices are known.
             admit: registers a device nobody knows: id, hash of what it presents, address; tells whether it did.
             claims_of: gives the topics that a device has claimed.
+            note: is told which device was let in by which of its credentials.
         """
         self._identities = identities
         self._admit = admit
         self._claims_of = claims_of
+        self._note = note
 
     def credential_of(self, username: str, password: str, remote_ip: str) -> CredentialRecord | None:
         """Give the credential a device has proved itself by; None refuses it."""
@@ -59,6 +63,9 @@ class BrokerHooks:
             is_right = credential.kind == "secret" and hmac.compare_digest(credential.sha256, digest)
             if is_right and _is_valid(credential, now_ns):
                 found = credential
+        if found is None or self._is_too_many(device):
+            return None
+        self._note(device.id, found.id)
         return found
 
     def is_admitted(self, username: str) -> bool:
@@ -73,6 +80,10 @@ class BrokerHooks:
     def claimed(self, username: str) -> list[str]:
         """Give the filters that a device has claimed."""
         return [claim.filter for claim in self._claims_of(username)]
+
+    def _is_too_many(self, device: DeviceIdentity) -> bool:
+        staying = self._identities.full().get(device.tenant)
+        return staying is not None and device.id not in staying
 
     def _find(self, device_id: str) -> DeviceIdentity | None:
         if not is_device_id(device_id):

@@ -91,14 +91,19 @@ class Management:
                 return
             device = self._waiting[0][1]
             try:
-                self._cut(device)
+                self.cut(device)
             except (urllib3.exceptions.HTTPError, HeadwaterError) as error:
                 log.warning("connection_not_cut", device=device, reason=str(error)[:200], waiting=len(self._waiting))
                 self._resting_until_s = now_s + RETRY_S
                 return
             heapq.heappop(self._waiting)
 
-    def _cut(self, device: str) -> None:
+    def cut(self, device: str) -> None:
+        """End a device's connections now.
+
+        Raises:
+            HTTPError, HeadwaterError: the API did not do it.
+        """
         answer = self._http.request("DELETE", self._api.path(device), headers=self._headers)
         if answer.status >= FIRST_ERROR and answer.status != NOT_FOUND:  # not found: it is not connected
             raise HeadwaterError(f"the broker's management API answered {answer.status}")

@@ -151,6 +151,11 @@ class DeviceDoor:
             raise Unauthorized("this certificate is no credential of a device")
         return Claim(device_id, fingerprint, "x509")
 
+    def note_connected(self, device_id: str, credential_id: str) -> None:
+        """Note a device that the broker lets in because it showed this credential."""
+        with self._lock:
+            self._seen[device_id] = self._used[credential_id] = clock.now_ns()
+
     def note_spoke(self, devices: Iterable[str]) -> None:
         """Note devices that were let in by the broker, and spoke."""
         with self._lock:

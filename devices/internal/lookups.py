@@ -26,8 +26,10 @@ _OWNS = and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == D
 class LookupStore:
     """Answers for other services; thread-safe, each from one consistent view."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lists_full: bool = True) -> None:
+        """`lists_full` = the broker's list leaves out who of a full tenant may not come."""
         self._database = database
+        self._lists_full = lists_full
 
     def lookup(self, ids: Sequence[str]) -> LookupResult:
         """Give the devices of these ids with their credentials and types; unknown ids are absent."""
@@ -83,6 +85,14 @@ class LookupStore:
         with self._database.look() as connection:
             return _revision(connection)
 
+    def surplus(self) -> list[str]:
+        """Give the devices that are connected beyond what their tenants may have: those that came last."""
+        with self._database.look() as connection:
+            beyond = ((tenant, staying) for tenant, staying in _full(connection).items())
+            here = select(PRESENCE.c.device).where(PRESENCE.c.online.is_(True), PRESENCE.c.connected)
+            found = ((set(connection.execute(here.where(PRESENCE.c.tenant == t)).scalars()), s) for t, s in beyond)
+            return sorted(device for connected, staying in found for device in connected - staying)
+
     def full(self) -> dict[str, frozenset[str]]:
         """Give the tenants with as many devices at the broker as they may have, each with those that may stay.
 
@@ -96,7 +106,8 @@ class LookupStore:
     ) -> tuple[list[BrokerCredential], int | None]:
         """Give the valid credentials of active devices, newest first within a device, and when that next changes.
 
-        With `ids` only of those devices. Of a tenant that is full, only those that may stay have one.
+        With `ids` only of those devices. Of a tenant that is full, only those that may stay have one, unless the broker
+        asks of each by itself.
         """
         columns = select(
             CREDENTIALS.c.device,
@@ -113,7 +124,7 @@ class LookupStore:
         parts = [None] if ids is None else [ids[i : i + PARAMETERS] for i in range(0, len(ids), PARAMETERS)]
         valid, boundaries = [], []
         with self._database.read() as connection:
-            full = _full(connection)
+            full = _full(connection) if self._lists_full else {}
             rows = (
                 row
                 for part in parts

@@ -79,6 +79,12 @@ class PresenceStore:
             values = {"connected": False, "since_ns": transaction.now_ns, "said": said}
             transaction.execute(update(PRESENCE).where(PRESENCE.c.connected).values(**values))
 
+    def connected(self) -> frozenset[str]:
+        """Give the devices that are connected to the broker."""
+        with self._database.look() as connection:  # who is connected is online, and of those there is an index
+            here = select(PRESENCE.c.device).where(PRESENCE.c.online.is_(True), PRESENCE.c.connected)
+            return frozenset(connection.execute(here).scalars())
+
     def disconnect_all(self, judge: Callable[[str, Mark], Mark]) -> None:
         """Replace the marks of all connected devices: the broker was started anew."""
         with self._database.write("presence") as transaction:

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from devices.rows import Who
 from wire.devices import TENANT
-from wire.errors import Conflict
-from wire.tenants import TenantCreate, TenantPatch, TenantView
+from wire.errors import Conflict, Unprocessable
+from wire.tenants import Limits, TenantCreate, TenantPatch, TenantView
 
 
 class TenantRows(Protocol):
@@ -25,8 +25,10 @@ class TenantRows(Protocol):
 class Tenants:
     """Tenants; thread-safe."""
 
-    def __init__(self, rows: TenantRows) -> None:
+    def __init__(self, rows: TenantRows, *, is_counted: bool = True) -> None:
+        """`is_counted` = the broker tells who is connected."""
         self._rows = rows
+        self._is_counted = is_counted
 
     def list(self) -> list[TenantView]:
         """Give all tenants in order of their ids."""
@@ -45,7 +47,9 @@ class Tenants:
 
         Raises:
             Conflict: the id is taken, or was.
+            Unprocessable: a limit that cannot be held.
         """
+        self._demand_countable(wanted.limits)
         self._rows.add(wanted, who)
         return self._rows.find(wanted.id)
 
@@ -54,9 +58,16 @@ class Tenants:
 
         Raises:
             NotFound: no such tenant.
+            Unprocessable: a limit that cannot be held.
         """
+        self._demand_countable(patch.limits)
         self._rows.update(tenant, patch, who)
         return self._rows.find(tenant)
+
+    def _demand_countable(self, limits: Limits | None) -> None:
+        if limits is not None and limits.connections is not None and not self._is_counted:
+            text = "the broker tells nobody who is connected: limits.connections needs HEADWATER_BROKER_MANAGEMENT"
+            raise Unprocessable(text, code="connections_unknown", fields=["limits.connections"])
 
     def suspend(self, tenant: str, who: Who) -> TenantView:
         """Refuse a tenant's devices, people and tokens from now on; nothing is deleted.

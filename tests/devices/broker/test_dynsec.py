@@ -90,6 +90,40 @@ def test_disabled_and_rotated_devices_are_cut_off_and_come_back(broker, service)
     stranger.close()
 
 
+def test_tenant_that_is_full_lets_nobody_else_in(broker, service) -> None:
+    secrets = {name: service.register(name) for name in ("d1", "d2", "d3")}
+    first, second = (get_in(broker, name, secrets[name]) for name in ("d1", "d2"))
+    wait_until(lambda: service.admin("GET", "/v1/usage").json["connections"] == 2)
+    came = list(first.codes)
+
+    assert service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": 2}}).status_code == 200
+    third = get_refused(broker, "d3", secrets["d3"])
+    assert (first.is_connected(), second.is_connected(), first.codes) == (True, True, came)
+
+    second.close()
+    wait_until(third.is_connected, SOON_S)
+    assert service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": 1}}).status_code == 200
+    wait_until(lambda: not third.is_connected(), SOON_S)
+    assert first.codes == came
+    first.close()
+    third.close()
+
+
+def get_refused(broker: Mosquitto, device_id: str, secret: str) -> MqttDevice:
+    """Dial until the broker has the limit, which it gets within a second or two."""
+    dialled: list[MqttDevice] = []
+
+    def is_refused() -> bool:
+        if not dialled or "Success" in dialled[-1].codes:
+            [device.close() for device in dialled[-1:]]
+            dialled.append(MqttDevice(broker, device_id, secret))  # type: ignore[arg-type]
+            wait_until(lambda: dialled[-1].codes)
+        return "Not authorized" in dialled[-1].codes and "Success" not in dialled[-1].codes
+
+    wait_until(is_refused, SOON_S)
+    return dialled[-1]
+
+
 def test_secrets_lie_sealed_in_the_registry(service) -> None:
     secret = service.register("d1")
     with service.app.extensions["headwater.database"].read() as connection:

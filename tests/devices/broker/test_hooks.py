@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.broker.rights import READS, WRITES, may
+from devices.presence.store import PresenceStore
+from devices.rows import Who
+from devices.tenants.store import TenantStore
 from tests.devices.running import Caller, Service
+from tests.support.waiting import wait_until
 from wire.group_keys import derive_key, read_key
+from wire.tenants import Limits, TenantPatch
 
 TOKEN = "hook-token-of-the-tests"
 EMQX = "/internal/broker/emqx"
@@ -176,3 +182,37 @@ def test_claimed_topics_are_in_what_both_brokers_are_told(service) -> None:
     assert (answers, beyond) == (["allow", "allow", "deny", "deny"], "deny")
     service.admin("POST", "/v1/devices/d1:disable")
     assert ask_rabbitmq(service, "topic", username="d1", permission="write", **key) == "deny"
+
+
+def test_device_that_is_let_in_has_used_its_credential(service) -> None:
+    secret = service.register("d1")
+    ask_emqx(service, log_in("d1", "wrong"))
+    ask_emqx(service, log_in("d1", secret))
+
+    def used() -> list[bool]:
+        held = service.admin("GET", "/v1/devices/d1/credentials").json["items"]
+        return [each["last_used"] is not None for each in held]
+
+    wait_until(lambda: used() == [True])
+
+
+def test_devices_of_a_tenant_that_is_full_are_denied(service) -> None:
+    secrets = {name: service.register(name) for name in ("d1", "d2")}
+    database = service.app.extensions["headwater.database"]
+    TenantStore(database).update("default", TenantPatch(limits=Limits(connections=1)), Who("test"))
+    assert ask_emqx(service, log_in("d2", secrets["d2"]))["result"] == "allow"
+
+    PresenceStore(database).change(["d1"], lambda _device, mark: replace(mark, online=True, connected=True))
+
+    assert ask_emqx(service, log_in("d2", secrets["d2"]))["result"] == "deny"
+    assert ask_rabbitmq(service, "user", username="d2", password=secrets["d2"]) == "deny"
+    assert ask_emqx(service, log_in("d1", secrets["d1"]))["result"] == "allow"
+
+
+def test_limit_of_connections_that_nobody_counts_is_refused(service) -> None:
+    limits = {"limits": {"connections": 5}}
+    made = service.admin("POST", "/v1/tenants", {"id": "acme"} | limits)
+    changed = service.admin("PATCH", "/v1/tenants/default", limits)
+
+    assert {(each.status_code, each.json["code"]) for each in (made, changed)} == {(422, "connections_unknown")}
+    assert service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": None}}).status_code == 200

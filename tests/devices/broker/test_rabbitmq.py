@@ -138,3 +138,26 @@ def test_device_gets_in_by_its_secret_and_stays_in_its_branch(rabbit, service) -
     wait_until(lambda: late.codes, what="the answer to a disabled device")
     late.close()
     assert late.codes[0] != "Success"
+
+
+def test_connections_are_counted_and_limited(rabbit, service) -> None:
+    secrets = {name: service.register(name) for name in ("d1", "d2", "d3")}
+    first, second = (MqttDevice(rabbit, name, secrets[name]) for name in ("d1", "d2"))
+    wait_until(lambda: service.admin("GET", "/v1/usage").json["connections"] == 2, 20, what="both are counted")
+    shown = service.admin("GET", "/v1/devices/d1").json
+    used = [each["last_used"] for each in service.admin("GET", "/v1/devices/d1/credentials").json["items"]]
+
+    assert service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": 2}}).status_code == 200
+    third = MqttDevice(rabbit, "d3", secrets["d3"])
+    wait_until(lambda: third.codes, what="the answer to one too many")
+    assert (third.codes[0] != "Success", first.is_connected(), second.is_connected()) == (True, True, True)
+
+    second.close()
+    wait_until(third.is_connected, 20, what="a place is free")
+    assert service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": 1}}).status_code == 200
+    wait_until(lambda: not third.is_connected(), 20, what="who came last is cut off")
+    assert first.is_connected()
+    first.close()
+    third.close()
+    wait_until(lambda: service.admin("GET", "/v1/usage").json["connections"] == 0, 20, what="nobody is connected")
+    assert (shown["presence"], shown["online"], used[0] is not None) == ("online", True, True)
