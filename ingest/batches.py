@@ -16,7 +16,7 @@ from ingest.ports import Ports, report_parts, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_MESSAGE_BYTES
 from ingest.quarantine import WAITS, Item, Kept, RawMessage, Refused
-from ingest.rates import LIMITED, Bands
+from ingest.rates import LIMITED, Bands, closer
 from ingest.readings import Reading
 from ingest.reports import AuditEntry
 from ingest.usage import Use
@@ -99,7 +99,7 @@ class BatchSorting:
                 delivery.mid, delivery.dup, delivery.retain and not topic.endswith(protocol.states), bridge,
             )  # fmt: skip
             checker = checker_of(device)
-            rate = checker.rate if checker is not None else None
+            rate = closer(device.rate, checker.rate if checker is not None else None)
             is_limited = rates.is_on or rate is not None
             if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
                 continue

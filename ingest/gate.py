@@ -22,6 +22,7 @@ from chassis.metrics import Counter, Gauge
 from chassis.peers import Peer
 from chassis.tokens import hash_token
 from ingest.names import NameBook
+from ingest.rates import Bands, to_bands
 from ingest.validation import TypeChecker
 from wire import clock, topics
 from wire.devices import TENANT, Changes, CredentialRecord, DeviceIdentity, LookupResult, type_key
@@ -60,6 +61,7 @@ class Known(NamedTuple):
     parent: str | None = None  # the gateway it is seen through
     prefixes: tuple[str, ...] = ()  # of a gateway: how the ids begin that it speaks for; none: any
     born_ns: int = 0  # when it was registered: it may not be the first of its id
+    rate: Bands | None = None  # what it may send; None: as its type says
 
 
 class Found(NamedTuple):
@@ -382,7 +384,8 @@ def _is_valid(credential: CredentialRecord, now_ns: int) -> bool:
 def _known(device: DeviceIdentity, now_s: float) -> Known:
     credentials = tuple(device.credentials)
     is_active, is_held = device.state in ("active", "held"), device.state == "held"
+    rate = None if device.rate_limit is None else to_bands(device.rate_limit)
     return Known(
         device.id, device.tenant, is_active, device.type, device.gateway, credentials, now_s, is_held,
-        device.parent, tuple(device.prefixes), device.created_ns,
+        device.parent, tuple(device.prefixes), device.created_ns, rate,
     )  # fmt: skip

@@ -45,6 +45,11 @@ def to_bands(notation: str) -> Bands:
     )
 
 
+def closer(of_device: Bands | None, of_type: Bands | None) -> Bands | None:
+    """Give the limit that holds for a device; None: that of the installation."""
+    return of_type if of_device is None else of_device
+
+
 class _Bucket:
     __slots__ = ("at_s", "bands", "levels")
 
@@ -77,7 +82,7 @@ class RateLimits:
     """The buckets of one process. Thread-safe."""
 
     def __init__(self, device: str = "", tenant: str = "", now_s: Callable[[], float] = time.monotonic) -> None:
-        """Set the installation's limits; those that a device type or a tenant has of its own go before them."""
+        """Set the installation's limits; those that a device, its type or a tenant has of its own go before them."""
         self._device, self._tenant = to_bands(device), to_bands(tenant)
         self._own: dict[str, Bands] = {}  # of tenants with a limit of their own
         self.is_on = self._is_on()  # if not, only types of their own limit need be asked about
@@ -102,7 +107,7 @@ class RateLimits:
 
         Args:
             whose: the device that sends.
-            own: the limit of its type; None: that of the installation.
+            own: its own limit, or that of its type; None: that of the installation.
             size: bytes of the message.
             ahead: how many other messages of this device wait for a token too, before this one.
         """

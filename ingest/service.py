@@ -21,7 +21,7 @@ from ingest.message import Message
 from ingest.ports import Ports, report_parts, to_refused
 from ingest.protocols import Protocol
 from ingest.quarantine import WAITS, Item, Kept, Refused
-from ingest.rates import LIMITED
+from ingest.rates import LIMITED, closer
 from ingest.readings import Reading
 from ingest.validation import TypeChecker
 from wire.errors import TooLarge, TooManyRequests, Unavailable
@@ -58,7 +58,8 @@ class IngestService:
             PeerUnavailable: it names devices that are not known here, and the registry is away; nothing was kept.
         """
         checker = self._ports.gate.checker_of(message.device)
-        rates, rate, whose = self._ports.rates, checker.rate if checker else None, message.whose
+        rates, whose = self._ports.rates, message.whose
+        rate = closer(message.device.rate, checker.rate if checker else None)
         if (rates.is_on or rate is not None) and (wait := rates.take(whose, rate, size=len(message.content))).seconds:
             LIMITED.labels(wait.scope, "refused").inc()
             raise TooManyRequests(wait.in_words(), retry_after_s=ceil(wait.seconds))

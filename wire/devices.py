@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
@@ -21,6 +22,7 @@ ROLES: tuple[Role, ...] = ("viewer", "operator", "admin", "platform")
 TENANT = "default"
 MAX_WHOLE = 2**53  # beyond it, doubles miss whole numbers
 MAX_BANDS = 4  # of one unit of a rate limit
+Attribs = TypeVar("Attribs", bound=Mapping[str, Any])
 UNITS = ("readings", "messages", "bytes")  # what rate limits count; a reading becomes a point
 _BAND = re.compile(r"(?:(readings|messages|bytes) )?([1-9]\d{0,11}):([1-9]\d{0,6})", re.ASCII)
 
@@ -86,7 +88,28 @@ AttributeValue = (
     | Annotated[float, BeforeValidator(_check_fraction), Field(strict=True, allow_inf_nan=False)]
     | TagValue
 )
-Attributes = Annotated[dict[TagKey, AttributeValue], Field(max_length=64)]
+OWN_LIMIT = "rate_limit"  # the attribute that limits one device
+
+
+def check_attributes(attributes: Attribs) -> Attribs:
+    """Refuse a rate limit of a device that cannot be read. Raises ValueError."""
+    limit = attributes.get(OWN_LIMIT)
+    if limit is not None and not isinstance(limit, str):
+        raise ValueError(f"the attribute {OWN_LIMIT} is a text such as 20:1,600:60, or empty")
+    read_rate_limit(limit or "")
+    return attributes
+
+
+def own_limit(attributes: Mapping[str, object]) -> str | None:
+    """Give the rate limit that a device has of its own; None: none, or one from before it had a meaning."""
+    limit = attributes.get(OWN_LIMIT)
+    try:
+        return _check_rate_limit(limit) if isinstance(limit, str) else None
+    except ValueError:
+        return None
+
+
+Attributes = Annotated[dict[TagKey, AttributeValue], Field(max_length=64), AfterValidator(check_attributes)]
 
 
 class Model(BaseModel):
@@ -184,6 +207,7 @@ class DeviceIdentity(Model):
     parent: str | None = None  # the gateway it is seen through
     prefixes: list[str] = []  # of a gateway: how the ids begin that it speaks for; none: any
     created_ns: int = 0  # tells it from one that had this id before and was deleted
+    rate_limit: str | None = None  # of its own; None: that of its type, "": none
 
 
 class LookupResult(Model):

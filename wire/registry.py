@@ -23,6 +23,7 @@ from wire.devices import (
     TagValue,
     Text,
     When,
+    check_attributes,
 )
 from wire.passwords import is_guessable
 from wire.points import TimeNs
@@ -60,12 +61,17 @@ class DeviceImport(DeviceCreate):
     parent: DeviceId | None = None
 
 
+AttributesPatch = Annotated[
+    dict[TagKey, AttributeValue | None], Field(max_length=128), AfterValidator(check_attributes)
+]
+
+
 class DevicePatch(Model):
     """Members to change (RFC 7396): a tag or attribute of null goes away, a type of null leaves none."""
 
     type: Name | None = None
     tags: Annotated[dict[TagKey, TagValue | None], Field(max_length=64)] = {}
-    attributes: Annotated[dict[TagKey, AttributeValue | None], Field(max_length=128)] = {}
+    attributes: AttributesPatch = {}
     gateway: bool = False
 
 

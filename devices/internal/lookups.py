@@ -16,7 +16,7 @@ from devices.database.tables_gateways import CHILDREN, GATEWAYS
 from devices.rows import BrokerCredential
 from devices.store import PARAMETERS
 from devices.types.store import select_types, to_type
-from wire.devices import Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult, type_key
+from wire.devices import Changes, CredentialRecord, DeviceIdentity, DeviceType, LookupResult, own_limit, type_key
 from wire.tenants import Limits
 
 _SUSPENDED = select(TENANTS.c.id).where(TENANTS.c.state != "active")
@@ -169,6 +169,7 @@ def _read_identities(connection: Connection, ids: Sequence[str], found: dict[str
             gateway=row["gateway"],
             tags=orjson.loads(row["tags"]),
             created_ns=row["created_ns"],
+            rate_limit=own_limit(orjson.loads(row["attributes"])),
         )
     _read_relations(connection, ids, found)
     owned = select(CREDENTIALS).select_from(CREDENTIALS.join(DEVICES, _OWNS)).where(DEVICES.c.id.in_(ids))

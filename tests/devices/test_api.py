@@ -95,6 +95,24 @@ def test_patch_merges_tags_and_leaves_the_rest(service) -> None:
     assert len(service.admin("GET", "/v1/devices?tag=c:3").json["items"]) == 1
 
 
+def test_rate_limit_of_one_device_is_its_attribute(service) -> None:
+    def told() -> str | None:
+        return service.internal("POST", "/internal/devices:lookup", {"ids": ["d1"]}).json["devices"][0]["rate_limit"]
+
+    service.register("d1", attributes={"rate_limit": "messages 5:1, 20:60"})
+    before, answers = told(), []
+    for limit in ("fast", 20, True):
+        answers.append(service.admin("PATCH", "/v1/devices/d1", {"attributes": {"rate_limit": limit}}).status_code)
+        body = {"id": "d2", "attributes": {"rate_limit": limit}}
+        answers.append(service.admin("POST", "/v1/devices", body).status_code)
+    service.admin("PATCH", "/v1/devices/d1", {"attributes": {"rate_limit": ""}})
+    lifted = told()
+    service.admin("PATCH", "/v1/devices/d1", {"attributes": {"rate_limit": None}})
+
+    assert (before, lifted, told()) == ("messages 5:1,20:60", "", None)
+    assert answers == [422] * 6
+
+
 def test_attributes_are_merged_and_found_by_value(service) -> None:
     service.register("d1", attributes={"floor": 3, "room": "b", "dry": True, "fw": "1.10.0"})
     service.register("d2", attributes={"floor": 2.5, "fw": "1.9"})

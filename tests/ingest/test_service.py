@@ -261,6 +261,23 @@ def test_message_over_the_rate_is_refused_over_http_with_the_time_to_wait(world)
     assert world.service.accept(message(world, b'{"a":1}')).accepted == 1
 
 
+def test_limit_of_one_device_goes_before_that_of_its_type(world) -> None:
+    world.registry.put_type(name="t", rate_limit="5:3600")
+    for name, limit in (("few", "1:3600"), ("free", ""), ("plain", None)):
+        world.registry.add(name, type="t", rate_limit=limit)
+
+    def admitted(name: str) -> int:
+        endings = world.service.accept_batch(Batch("b", [deliver(b'{"a":1}', name) for _ in range(7)])).endings
+        return 7 - len(endings)
+
+    assert [admitted(name) for name in ("few", "free", "plain")] == [1, 7, 5]
+    with pytest.raises(TooManyRequests):
+        world.service.accept(message(world, b'{"a":2}', device="few"))
+    world.registry.add("few", type="t")
+    world.gate.poll()
+    assert world.service.accept(message(world, b'{"a":2}', device="few")).accepted == 1
+
+
 def test_tenant_over_its_own_limit_is_refused_until_the_limit_is_lifted(world) -> None:
     world.registry.limit_tenant("default", "1:3600")
     world.service.accept(message(world, b'{"a":1}'))
