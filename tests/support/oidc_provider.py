@@ -49,6 +49,7 @@ class OidcProvider:
         self.user = ""
         self.tamper: Tamper | None = None
         self.metadata: dict[str, Any] = {}  # put over what discovery tells
+        self.other_keys: list[dict[str, Any]] = []  # in its set, beside the one that it signs with
         self.asked: list[str] = []
         app = Flask("provider")
         self._server = make_server("127.0.0.1", 0, app, threaded=True)
@@ -100,6 +101,7 @@ class OidcProvider:
         provider = self.provider
         app.register_error_handler(OAuthError, lambda error: (jsonify(error=error.oauth_error), 400))
         app.before_request(lambda: self.asked.append(request.path))
+        app.add_url_rule("/moved", view_func=lambda: redirect("/token", 307), methods=["POST"], endpoint="moved")
 
         @app.get("/.well-known/openid-configuration")
         def discovery() -> Response:
@@ -107,7 +109,7 @@ class OidcProvider:
 
         @app.get("/jwks")
         def jwks() -> Response:
-            return jsonify(provider.jwks)
+            return jsonify(keys=[*provider.jwks["keys"], *self.other_keys])
 
         @app.get("/authorize")
         def authorize() -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hmac
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +18,10 @@ from devices.oidc.config import OidcSettings
 from devices.oidc.provider import ANEW_S, LEEWAY_S, Attempt, Client, Provider
 from devices.oidc.service import ATTEMPT_S
 from devices.oidc.service import SignOn as Verbs
-from devices.people.guessing import FREE_OF_ADDRESS
+from devices.people.guessing import CHECKS_OF_ADDRESS, FREE_OF_ADDRESS
 from tests.devices.running import Caller, Service
 from tests.support.oidc_provider import CALLBACK, CLIENT, SECRET, OidcProvider, encode, new_key, sign_shared
-from wire.errors import BadRequest, Unauthorized
+from wire.errors import BadRequest, HeadwaterError, Unauthorized
 from wire.people import OidcBegin, OidcFinish
 
 
@@ -230,6 +232,51 @@ def test_address_that_fails_often_has_to_wait(start) -> None:
     assert elsewhere.status_code == 200
 
 
+def test_provider_that_is_away_costs_nobody_a_wait(start, provider) -> None:
+    provider.metadata = {"token_endpoint": "http://127.0.0.1:9/token"}
+    sign_on = start()
+    begun = sign_on.begin()
+    back = provider.log_in(begun["url"])
+
+    answers = {sign_on.finish(begun, back).json["code"] for _ in range(FREE_OF_ADDRESS + 2)}
+
+    assert answers == {"oidc_unavailable"}
+
+
+def test_log_ins_at_once_are_bounded_for_an_address() -> None:
+    inside, go = threading.Semaphore(0), threading.Event()
+
+    class Slow:
+        def begin(self, attempt):
+            return attempt.state
+
+        def redeem(self, code, issuer, attempt):
+            inside.release()
+            assert go.wait(10)
+            raise Unauthorized("no")
+
+    verbs = Verbs(OidcSettings(), Slow(), None, Seal("k"))
+
+    def finish(remote_ip: str) -> str:
+        begun = verbs.begin(OidcBegin())
+        try:
+            verbs.finish(OidcFinish(attempt=begun.attempt, state=begun.url, code="c", remote_ip=remote_ip))
+        except HeadwaterError as error:
+            return error.code
+        return ""
+
+    with ThreadPoolExecutor(CHECKS_OF_ADDRESS + 1) as pool:
+        waiting = [pool.submit(finish, "192.0.2.1") for _ in range(CHECKS_OF_ADDRESS)]
+        assert all(inside.acquire(timeout=10) for _ in waiting)
+        refused = finish("192.0.2.1")
+        other = pool.submit(finish, "192.0.2.2")
+        assert inside.acquire(timeout=10)
+        go.set()
+
+    assert (refused, other.result()) == ("login_back_off", "unauthorized")
+    assert {each.result() for each in waiting} == {"unauthorized"}
+
+
 def test_attempt_is_over_after_ten_minutes(sqlite_config, start) -> None:
     class Nobody:
         def begin(self, attempt):
@@ -276,6 +323,7 @@ def signed_with_the_public_key(provider, signed) -> str:
 FORGED = {
     "wrong issuer": other(iss="https://elsewhere.example"),
     "wrong audience": other(aud="another-client"),
+    "no audience": without("aud"),
     "wrong audience, in our name": other(aud="another-client", azp=CLIENT),
     "further audience without azp": other(aud=[CLIENT, "another-client"]),
     "made for another party": other(aud=[CLIENT, "another-client"], azp="another-client"),
@@ -308,6 +356,33 @@ def test_forged_tokens_are_refused(start, provider) -> None:
 
     assert found == dict.fromkeys(FORGED, (401, "oidc_refused"))
     assert sign_on.service.admin("GET", "/v1/operators").json["items"] == []
+
+
+def test_key_for_something_else_than_signing_signs_nobody_in(start, provider) -> None:
+    sign_on, other_key = start(), new_key("k8", 2)
+    provider.other_keys = [other_key.serialize() | {"use": "enc"}]
+    provider.tamper = lambda provider, signed: provider.sign(signed, other_key)
+
+    assert sign_on.enter().json["code"] == "oidc_refused"
+
+
+def test_answer_that_should_name_its_provider_has_to(start, provider) -> None:
+    provider.metadata = {"authorization_response_iss_parameter_supported": True}
+    sign_on = start()
+    begun = sign_on.begin()
+    back = provider.log_in(begun["url"])
+
+    assert sign_on.finish(begun, back).json["code"] == "oidc_refused"
+    assert "/token" not in provider.asked
+    assert sign_on.finish(begun, back, iss=provider.issuer).status_code == 200
+
+
+def test_code_does_not_follow_a_redirect(start, provider) -> None:
+    provider.metadata = {"token_endpoint": f"{provider.issuer}/moved"}
+    sign_on = start()
+
+    assert sign_on.enter().json["code"] == "oidc_refused"
+    assert "/token" not in provider.asked
 
 
 def test_clock_may_differ_by_a_minute(start, provider) -> None:
