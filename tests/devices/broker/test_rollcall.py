@@ -27,12 +27,13 @@ class Lists:
         self.asked: list[str] = []
         self.cut: list[str] = []
         self.answer: Any = None
+        self.status = 200
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append(self.path)
-                self._send(200, outer.page(urlsplit(self.path)) if outer.answer is None else outer.answer)
+                self._send(outer.status, outer.page(urlsplit(self.path)) if outer.answer is None else outer.answer)
 
             def do_DELETE(self) -> None:
                 outer.cut.append(self.path)
@@ -135,6 +136,18 @@ def test_an_answer_that_is_none_changes_nothing(lists: Lists, answer: Any) -> No
 
     with pytest.raises((HeadwaterError, ValueError, LookupError, TypeError)):
         call(lists, presence).look()
+
+    assert presence.known == {"d1"}
+
+
+def test_an_api_that_refuses_changes_nothing(lists: Lists) -> None:
+    lists.status, presence = 401, Presence()
+    presence.known = {"d1"}
+    roll_call = call(lists, presence)
+
+    for _ in range(2):
+        with pytest.raises(HeadwaterError, match="401"):
+            roll_call.look()
 
     assert presence.known == {"d1"}
 
