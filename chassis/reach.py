@@ -43,9 +43,9 @@ class PeerReaches:
         return bool(self._registry.call("POST", "/internal/devices:select", asked)["ids"])
 
 
-def by_rule(rule: str) -> Reach:
-    """Give what holds for a route that declares nothing: one about a device is about that one, others refuse."""
-    return "path" if _OF_DEVICE.match(rule) else "refused"
+def by_rule(method: str, rule: str) -> Reach:
+    """Give what holds for a route that declares nothing: what reads of a device is about that one, others refuse."""
+    return "path" if method == "GET" and _OF_DEVICE.match(rule) else "refused"
 
 
 def demand(principal: Principal, rule: str, reach: Reach, reaches: Reaches | None) -> None:

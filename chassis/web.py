@@ -102,7 +102,7 @@ class Operation:
     @property
     def reaches(self) -> Reach:
         """What it does with a token for some devices only."""
-        return self.reach or reaching.by_rule(self.rule)
+        return self.reach or reaching.by_rule(self.method, self.rule)
 
 
 class Api:

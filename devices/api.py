@@ -88,7 +88,7 @@ def _add_devices(api: Api, registry: Registry) -> None:
         """Show a device, its presence and its credentials without secrets."""
         return registry.find(call.actor.tenant, call.path["device_id"])
 
-    @api.route("PATCH", DEVICE, "operator", body=DevicePatch, answers={200: DeviceView})
+    @api.route("PATCH", DEVICE, "operator", body=DevicePatch, answers={200: DeviceView}, reach="path")
     def patch_device(call: Call) -> DeviceView:
         """Change type, tags or gateway mark; members not given stay, null removes."""
         demand_all(call, is_needed="gateway" in call.body.model_fields_set)
@@ -96,17 +96,17 @@ def _add_devices(api: Api, registry: Registry) -> None:
 
 
 def _add_states(api: Api, registry: Registry) -> None:
-    @api.route("POST", DEVICE + ":disable", "operator", answers={200: DeviceView})
+    @api.route("POST", DEVICE + ":disable", "operator", answers={200: DeviceView}, reach="path")
     def disable_device(call: Call) -> DeviceView:
         """Refuse a device from now on; it is cut off and cannot return."""
         return registry.disable(call.path["device_id"], who(call))
 
-    @api.route("POST", DEVICE + ":enable", "operator", answers={200: DeviceView})
+    @api.route("POST", DEVICE + ":enable", "operator", answers={200: DeviceView}, reach="path")
     def enable_device(call: Call) -> DeviceView:
         """Take a disabled device again."""
         return registry.enable(call.path["device_id"], who(call))
 
-    @api.route("POST", DEVICE + ":retire", "operator", answers={200: DeviceView})
+    @api.route("POST", DEVICE + ":retire", "operator", answers={200: DeviceView}, reach="path")
     def retire_device(call: Call) -> DeviceView:
         """Take a device out of service for good: its credentials go, its id and data stay."""
         return registry.retire(call.path["device_id"], who(call))
@@ -118,21 +118,33 @@ def _add_credentials(api: Api, registry: Registry) -> None:
         """List a device's credentials without secrets."""
         return CredentialList(items=registry.list_credentials(call.actor.tenant, call.path["device_id"]))
 
-    @api.route("POST", DEVICE + "/credentials", "operator", body=CredentialCreate, answers={201: CredentialIssued})
+    @api.route(
+        "POST",
+        DEVICE + "/credentials",
+        "operator",
+        body=CredentialCreate,
+        answers={201: CredentialIssued},
+        reach="path",
+    )
     def add_credential(call: Call) -> CredentialIssued:
         """Issue a further credential; its secret is shown once."""
         issued = registry.add_credential(call.path["device_id"], call.body, who(call))
         return CredentialIssued(credential=issued)
 
     @api.route(
-        "POST", DEVICE + "/credentials:rotate", "operator", body=CredentialRotate, answers={201: CredentialIssued}
+        "POST",
+        DEVICE + "/credentials:rotate",
+        "operator",
+        body=CredentialRotate,
+        answers={201: CredentialIssued},
+        reach="path",
     )
     def rotate_credential(call: Call) -> CredentialIssued:
         """Issue a new credential and let the others end after overlap_s."""
         issued = registry.rotate_credential(call.path["device_id"], call.body.overlap_s, who(call))
         return CredentialIssued(credential=issued)
 
-    @api.route("DELETE", DEVICE + "/credentials/<credential_id>", "operator", answers={204: None})
+    @api.route("DELETE", DEVICE + "/credentials/<credential_id>", "operator", answers={204: None}, reach="path")
     def revoke_credential(call: Call) -> None:
         """Revoke a credential."""
         registry.revoke_credential(call.path["device_id"], call.path["credential_id"], who(call))

@@ -78,7 +78,7 @@ def add_routes(api: Api, commands: CommandVerbs, door: DeviceDoor, reaches: Reac
 
 
 def _add_sending(api: Api, commands: CommandVerbs) -> None:
-    @api.route("POST", DEVICE + "/commands", "operator", body=CommandCreate, answers={201: CommandView})
+    @api.route("POST", DEVICE + "/commands", "operator", body=CommandCreate, answers={201: CommandView}, reach="path")
     def send_command(call: Call) -> CommandView:
         """Send a command; with an idempotency key, a repetition gives the same command."""
         wanted = to_wanted(call.path["device_id"], call.body, _key())

@@ -22,7 +22,7 @@ class DeleteQuery(Model):
 def add_routes(api: Api, registry: Registry, erasures: Erasures, queue: Queue) -> None:
     """Declare the routes."""
 
-    @api.route("DELETE", DEVICE, "operator", query=DeleteQuery, answers={204: None, 202: JobView})
+    @api.route("DELETE", DEVICE, "operator", query=DeleteQuery, answers={204: None, 202: JobView}, reach="path")
     def delete_device(call: Call) -> Response:
         """Delete a device and its credentials, and cut it off; with `data` its readings too, as a job."""
         device_id = call.path["device_id"]

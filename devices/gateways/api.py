@@ -87,7 +87,7 @@ def _add_rules(api: Api, gateways: Gateways) -> None:
         """Show a gateway's rules for the devices that are seen through it."""
         return gateways.rules(call.actor.tenant, _id(call))
 
-    @api.route("PUT", DEVICE + "/gateway", "operator", body=GatewayRules, answers={200: RulesChanged}, reach="refused")
+    @api.route("PUT", DEVICE + "/gateway", "operator", body=GatewayRules, answers={200: RulesChanged})
     def put_rules(call: Call) -> RulesChanged:
         """Replace a gateway's rules; the children it has stay, and those outside its prefixes are named."""
         outside = gateways.put_rules(call.actor.tenant, _id(call), call.body, who(call))
@@ -106,13 +106,13 @@ def _add_parents(api: Api, gateways: Gateways) -> None:
         """Tell the gateway that a device is seen through."""
         return ParentView(gateway=gateways.parent(call.actor.tenant, _id(call)))
 
-    @api.route("PUT", DEVICE + "/parent", "operator", body=Parent, answers={200: ParentView}, reach="refused")
+    @api.route("PUT", DEVICE + "/parent", "operator", body=Parent, answers={200: ParentView})
     def put_parent(call: Call) -> ParentView:
         """Move a device to a gateway: from now on it is seen through this one only."""
         gateways.set_parent(call.actor.tenant, _id(call), call.body.gateway, who(call))
         return ParentView(gateway=call.body.gateway)
 
-    @api.route("DELETE", DEVICE + "/parent", "operator", answers={204: None}, reach="refused")
+    @api.route("DELETE", DEVICE + "/parent", "operator", answers={204: None})
     def delete_parent(call: Call) -> None:
         """Take a device away from its gateway; it stays registered."""
         gateways.set_parent(call.actor.tenant, _id(call), None, who(call))

@@ -89,22 +89,22 @@ def _add_writing(api: Api, twins: TwinVerbs) -> None:
         edit = Edit(call.path["device_id"], "desired", patch, by.actor, is_whole, expected_version())
         return twins.desire(call.actor.tenant, edit, by)
 
-    @api.route("PATCH", TWIN, "operator", body=PATCH, answers={200: TwinView})
+    @api.route("PATCH", TWIN, "operator", body=PATCH, answers={200: TwinView}, reach="path")
     def patch_twin(call: Call) -> Response:
         """Change what a device is wanted to be: a merge patch below `desired`."""
         return _show(desire(call, _desired_member(), is_whole=False))
 
-    @api.route("PUT", TWIN, "operator", body=DOCUMENT, answers={200: TwinView})
+    @api.route("PUT", TWIN, "operator", body=DOCUMENT, answers={200: TwinView}, reach="path")
     def put_twin(call: Call) -> Response:
         """Replace what a device is wanted to be: the document below `desired`."""
         return _show(desire(call, _desired_member(), is_whole=True))
 
-    @api.route("PATCH", TWIN + "/desired", "operator", body=PATCH, answers={200: DesiredView})
+    @api.route("PATCH", TWIN + "/desired", "operator", body=PATCH, answers={200: DesiredView}, reach="path")
     def patch_desired(call: Call) -> Response:
         """Change the desired part by a merge patch."""
         return _show_desired(desire(call, _document(), is_whole=False))
 
-    @api.route("PUT", TWIN + "/desired", "operator", body=DOCUMENT, answers={200: DesiredView})
+    @api.route("PUT", TWIN + "/desired", "operator", body=DOCUMENT, answers={200: DesiredView}, reach="path")
     def put_desired(call: Call) -> Response:
         """Replace the desired part."""
         return _show_desired(desire(call, _document(), is_whole=True))

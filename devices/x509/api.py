@@ -71,7 +71,14 @@ def _add_authorities(api: Api, authorities: Authorities) -> None:
 
 
 def _add_signing(api: Api, authorities: Authorities, door: DeviceDoor) -> None:
-    @api.route("POST", DEVICE + "/certificates", "operator", body=CertificateRequest, answers={201: CertificateIssued})
+    @api.route(
+        "POST",
+        DEVICE + "/certificates",
+        "operator",
+        body=CertificateRequest,
+        answers={201: CertificateIssued},
+        reach="path",
+    )
     def sign_certificate(call: Call) -> CertificateIssued:
         """Sign a device's request (CSR) by our own authority; the certificate is a credential at once."""
         return authorities.sign(call.actor.tenant, call.path["device_id"], call.body, who(call))
