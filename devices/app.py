@@ -107,8 +107,10 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     control = Control(database, config, door)
     keeper.arrived = control.arrive
     verbs = Registry(devices, credentials, NameStore(database)), control.deeds(), Types(config, database)
-    chores = _chores(config, database, _add_registry(routes, database, verbs), keeper) | control.chores()
-    hosted = Hosted(config, keeper, access, chores)
+    hosted = Hosted(
+        config, keeper, access,
+        _chores(config, database, _add_registry(routes, database, verbs), keeper) | control.chores(),
+    )  # fmt: skip
 
     _add_topics(routes, config, database, seal, door)
     _add_people(routes, database, tokens, operators)
