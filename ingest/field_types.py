@@ -19,6 +19,7 @@ log = logs.get(__name__)
 MAX_CACHED = 50_000  # devices of a fleet; devices of one shape share one dict, so an entry is small
 MAX_SHAPES = 4_096
 MAX_FIELDS = 1_024  # names one device may use over time: random names must not fill the disk
+MAX_MEASUREMENTS = 1_000  # of one device, likewise
 EXACT_BELOW = 2**53
 
 NAMES: dict[type, str] = {float: "float", int: "int", bool: "bool", str: "string"}
@@ -69,6 +70,7 @@ class FieldTypes:
         self._shapes: OrderedDict[Key, Shape] = OrderedDict()  # series -> types, those of the file
         self._shared: dict[frozenset[tuple[str, type]], Shape] = {}
         self._unsaved: dict[Key, Types] = {}
+        self._measurements: dict[tuple[str, str], int] = {}  # of devices that lately began one: tenant, device -> count
         self._is_saving = False
 
     def shape(self, series: Key) -> Shape:
@@ -97,7 +99,7 @@ class FieldTypes:
     def rehearse(self, series: Key, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
         """Do as `fit` does, but remember nothing: for readings that are only judged, not kept."""
         with self._lock:
-            return _bring(fields, self._load(series), is_typed=is_typed)[0]
+            return self._judge(series, self._load(series), fields, is_typed=is_typed)[0]
 
     def save(self) -> None:
         """Record new types durably.
@@ -125,11 +127,39 @@ class FieldTypes:
                 self._is_saving = False
 
     def _fit(self, series: Key, types: Types, fields: dict[str, FieldValue], *, is_typed: bool) -> list[Conflict]:
-        conflicts, fresh = _bring(fields, types, is_typed=is_typed)
+        conflicts, fresh = self._judge(series, types, fields, is_typed=is_typed)
         if fresh:
+            if not types:
+                self._measurements[series[:2]] += 1  # it was counted just now
             self._remember(series, types | fresh)
             self._unsaved.setdefault(series, {}).update(fresh)
         return conflicts
+
+    def _judge(
+        self, series: Key, types: Types, fields: dict[str, FieldValue], *, is_typed: bool
+    ) -> tuple[list[Conflict], Types]:
+        if types or self._count(series) < MAX_MEASUREMENTS:
+            return _bring(fields, types, is_typed=is_typed)
+        detail = f"more than {MAX_MEASUREMENTS} measurements of one device"
+        conflicts = [Conflict(name, "too_many_fields", detail) for name in fields]
+        fields.clear()
+        return conflicts, {}
+
+    def _count(self, series: Key) -> int:
+        """Count the measurements of a device; other processes may have begun a few more."""
+        device = series[:2]
+        if device not in self._measurements:
+            if len(self._measurements) >= MAX_CACHED:
+                self._measurements.clear()
+            first, last = _column((*device, "")), "\n".join(device) + "\x0b"  # the character behind the line feed
+            sql = "SELECT count(DISTINCT series) FROM field_types WHERE series >= ? AND series < ?"
+            try:
+                ((count,),) = self._database.read(sql, (first, last))
+            except DAMAGED:
+                self._begin_anew()
+                count = 0
+            self._measurements[device] = int(count)
+        return self._measurements[device]
 
     def _load(self, series: Key) -> Types:
         shape = self._shapes.get(series)

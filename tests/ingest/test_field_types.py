@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest import field_types
 from ingest.field_types import MAX_FIELDS, FieldTypes
 
 SERIES = ("default", "d1", "telemetry")
@@ -79,6 +80,26 @@ def test_random_names_do_not_fill_the_disk(tmp_path: Path) -> None:
 
     assert fit(types, {"one_more": 1.0, "n0": 2.0}) == ({"n0": 2.0}, [("one_more", "too_many_fields")])
     types.close()
+
+
+def test_random_measurements_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(field_types, "MAX_MEASUREMENTS", 3)
+    types = FieldTypes(tmp_path / "t.db")
+
+    def begin(measurement: str, device: str = "d1") -> list[str]:
+        conflicts = types.fit(("default", device, measurement), {"a": 1.0}, is_typed=True)
+        types.save()
+        return [each.code for each in conflicts]
+
+    assert [begin(f"m{number}") for number in range(5)] == [[], [], [], ["too_many_fields"], ["too_many_fields"]]
+    types = FieldTypes(tmp_path / "t.db")
+    assert [begin("m0"), begin("m1"), begin("m3"), begin("m3", "d10"), begin("m3", "d")] == [
+        [],
+        [],
+        ["too_many_fields"],
+        [],
+        [],
+    ]
 
 
 def test_damaged_file_is_set_aside_at_the_start(tmp_path: Path) -> None:
