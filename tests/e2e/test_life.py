@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -17,10 +19,12 @@ import simple_websocket
 
 from tests.e2e.platform import Installation
 from tests.support.waiting import wait_until
+from wire.clock import NS_PER_S, parse_time
 
 pytestmark = pytest.mark.e2e
 ID = "life-1"
-PROMISED_S = 10.0  # 2 s are promised (docs/enrolment.md); a crowded machine gets more, and no more than this
+PROMISED_S = 2.0  # how soon a change holds (docs/http.md), by the platform's own times: tools may start later than that
+PATIENCE_S = 10.0  # for what has no promise of its own, and for the tools of a crowded machine
 
 
 class Life:
@@ -66,14 +70,15 @@ class Life:
         ) as it:
             try:
                 if before is not None:
-                    wait_until(lambda: self.state("presence") == "online", PROMISED_S)
+                    wait_until(lambda: self.state("presence") == "online", PATIENCE_S)
                 yield it
             finally:
                 it.kill()
 
     @contextlib.contextmanager
-    def cut_off(self) -> Iterator[None]:
-        """Hold a connection over MQTT and a long poll over HTTP; after the block both must have ended."""
+    def cut_off(self, action: str) -> Iterator[None]:
+        """Hold a connection over MQTT and a long poll over HTTP; after the block, which does what is audited as
+        `action`, both must have ended in time: by the audit's time, the presence's and that of the poll's answer."""
         poll = "/v1/device/commands?wait=50"
         waiting = [
             "curl",
@@ -81,7 +86,7 @@ class Life:
             "-o",
             "/dev/null",
             "-w",
-            "%{http_code}",
+            "%{http_code} %header{date}",
             "-H",
             f"Authorization: Bearer {ID}.{self.secret}",
         ]
@@ -91,10 +96,20 @@ class Life:
         ):
             assert polling.poll() is None
             yield
-            wait_until(lambda: standing.poll() is not None, PROMISED_S, what="the broker cuts the connection")
-            wait_until(lambda: polling.poll() is not None, PROMISED_S, what="the long poll ends")
+            wait_until(lambda: standing.poll() is not None, PATIENCE_S, what="the broker cuts the connection")
+            wait_until(lambda: polling.poll() is not None, PATIENCE_S, what="the long poll ends")
             assert polling.stdout is not None
-            assert polling.stdout.read() in ("401", "403")
+            status, _, date = polling.stdout.read().partition(" ")
+            assert status in ("401", "403")
+        begun_s = _seconds(self.get(f"/v1/audit?object={ID}&action={action}&limit=1")["items"][0]["time"])
+        assert parsedate_to_datetime(date).timestamp() - begun_s <= allowed_s()  # of whole seconds, rounded down
+        wait_until(lambda: self._gone_s() >= begun_s, PATIENCE_S, what="presence tells that it went")
+        assert self._gone_s() - begun_s <= allowed_s()
+
+    def _gone_s(self) -> float:
+        """Give when the broker's news of its last connection's end came."""
+        events = self.get(f"/v1/devices/{ID}/presence")["events"]
+        return max((_seconds(each["time"]) for each in events if each["state"] == "offline"), default=0.0)
 
     def state(self, member: str = "state") -> Any:
         """Give a member of the device in the registry; None: no such device in the operator's tenant."""
@@ -136,6 +151,15 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
+def _seconds(time: str) -> float:
+    return parse_time(time) / NS_PER_S
+
+
+def allowed_s() -> float:
+    """Give how long the promise may take here: where n times as much wants to run as can, n times as long."""
+    return PROMISED_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def test_whole_life_of_a_device(installation: Installation) -> None:
     life = Life(installation)
 
@@ -164,22 +188,22 @@ def _enrol(life: Life) -> None:
 
 def _publish(life: Life) -> None:
     with life.watching() as seen:
-        wait_until(lambda: life.pub("telemetry", {"value": 1}), PROMISED_S, what="the broker knows the device")
+        wait_until(lambda: life.pub("telemetry", {"value": 1}), PATIENCE_S, what="the broker knows the device")
         assert life.post(2) == 202
 
-        wait_until(lambda: {1.0, 2.0} <= set(seen()), PROMISED_S, what="the feed shows both")
-    wait_until(lambda: sorted(life.values()) == [1.0, 2.0], PROMISED_S)
-    wait_until(lambda: life.state() == "active", PROMISED_S)
+        wait_until(lambda: {1.0, 2.0} <= set(seen()), PATIENCE_S, what="the feed shows both")
+    wait_until(lambda: sorted(life.values()) == [1.0, 2.0], PATIENCE_S)
+    wait_until(lambda: life.state() == "active", PATIENCE_S)
     assert life.post(-1, "wrong") == 401
     assert not life.pub("telemetry", {"value": -1}, "wrong")
 
 
 def _follow_twin_and_commands(life: Life) -> None:
     assert life.curl("PATCH", f"/v1/devices/{ID}/twin/desired", {"interval": 5})[0] == 200
-    wait_until(lambda: _run(life.sub("twin/desired", "-C", "1", "-W", "1")).stdout, PROMISED_S, what="retained")
+    wait_until(lambda: _run(life.sub("twin/desired", "-C", "1", "-W", "1")).stdout, PATIENCE_S, what="retained")
     assert json.loads(_run(life.sub("twin/desired", "-C", "1", "-W", "5")).stdout)["desired"] == {"interval": 5}
     assert life.pub("twin/reported", {"interval": 5})
-    wait_until(lambda: life.get(f"/v1/devices/{ID}/twin")["reported"] == {"interval": 5}, PROMISED_S)
+    wait_until(lambda: life.get(f"/v1/devices/{ID}/twin")["reported"] == {"interval": 5}, PATIENCE_S)
     assert life.get(f"/v1/devices/{ID}/twin")["delta"] == {}
 
     with life.listening("commands/+", "-C", "1") as listening:
@@ -194,20 +218,20 @@ def _follow_twin_and_commands(life: Life) -> None:
 
 def _rotate(life: Life) -> None:
     old = life.secret
-    with life.cut_off():
+    with life.cut_off("credential.rotate"):
         status, made = life.curl("POST", f"/v1/devices/{ID}/credentials:rotate", {"overlap_s": 0})
         assert status == 201
     life.secret = made["credential"]["secret"]
 
-    wait_until(lambda: life.is_out(old), PROMISED_S)
-    wait_until(lambda: life.pub("telemetry", {"value": 3}), PROMISED_S)
+    wait_until(lambda: life.is_out(old), PATIENCE_S)
+    wait_until(lambda: life.pub("telemetry", {"value": 3}), PATIENCE_S)
     assert life.post(4) == 202
     assert len(life.get(f"/v1/devices/{ID}/credentials")["items"]) == 1
 
 
 def _move(life: Life) -> Life:
     assert life.curl("POST", "/v1/tenants", {"id": "life-b", "title": "the other"})[0] == 201
-    wait_until(lambda: sorted(life.values()) == [1.0, 2.0, 3.0, 4.0], PROMISED_S)
+    wait_until(lambda: sorted(life.values()) == [1.0, 2.0, 3.0, 4.0], PATIENCE_S)
 
     assert life.curl("POST", f"/v1/devices/{ID}:move", {"tenant": "life-b"})[0] == 204
 
@@ -215,35 +239,35 @@ def _move(life: Life) -> Life:
     other.operator, other.secret = f"{life.operator}@life-b", life.secret
     assert (life.state(), other.state()) == (None, "active")
     with life.watching() as seen_before, other.watching() as seen:
-        wait_until(lambda: other.post(5) == 202 and 5.0 in seen(), PROMISED_S, what="the new owner's feed")
+        wait_until(lambda: other.post(5) == 202 and 5.0 in seen(), PATIENCE_S, what="the new owner's feed")
         assert other.pub("telemetry", {"value": 6})
-        wait_until(lambda: 6.0 in seen(), PROMISED_S)
+        wait_until(lambda: 6.0 in seen(), PATIENCE_S)
         assert 6.0 not in seen_before()
-    wait_until(lambda: 6.0 in other.values(), PROMISED_S)
+    wait_until(lambda: 6.0 in other.values(), PATIENCE_S)
     assert {1.0, 2.0, 3.0, 4.0}.isdisjoint(other.values())
     assert 6.0 not in life.values()
     return other
 
 
 def _disable_and_enable(life: Life) -> None:
-    with life.cut_off():
+    with life.cut_off("device.disable"):
         assert life.curl("POST", f"/v1/devices/{ID}:disable")[0] == 200
-    wait_until(life.is_out, PROMISED_S)
+    wait_until(life.is_out, PATIENCE_S)
     assert life.state() == "disabled"
     assert -1.0 not in life.values()
 
     assert life.curl("POST", f"/v1/devices/{ID}:enable")[0] == 200
     with life.watching() as seen:
-        wait_until(lambda: life.post(7) == 202, PROMISED_S)
-        wait_until(lambda: life.pub("telemetry", {"value": 8}), PROMISED_S)
-        wait_until(lambda: {7.0, 8.0} <= set(seen()), PROMISED_S)
+        wait_until(lambda: life.post(7) == 202, PATIENCE_S)
+        wait_until(lambda: life.pub("telemetry", {"value": 8}), PATIENCE_S)
+        wait_until(lambda: {7.0, 8.0} <= set(seen()), PATIENCE_S)
 
 
 def _retire(life: Life) -> None:
-    with life.cut_off():
+    with life.cut_off("device.retire"):
         assert life.curl("POST", f"/v1/devices/{ID}:retire")[0] == 200
 
-    wait_until(life.is_out, PROMISED_S)
+    wait_until(life.is_out, PATIENCE_S)
     assert life.state() == "retired"
     assert life.get(f"/v1/devices/{ID}/credentials")["items"] == []
     assert 8.0 in life.values()
