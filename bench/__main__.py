@@ -71,6 +71,7 @@ SHORT = {  # arguments that come behind the others, and so go before them
     "registry": "--devices 2000 --rate 100 --seconds 3",
     "registry_postgresql": "--devices 2000 --rate 100 --seconds 3",
     "commands": "--devices 300",
+    "polls": "--devices 20 100",
     "enrolment": "--devices 2000 --rate 500 --seconds 3",
     "cutoff": "--rounds 2",
     "rows": "--rows 50000",

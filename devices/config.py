@@ -52,6 +52,7 @@ class DevicesConfig(OidcSettings):
     command_window: int = Field(default=1, ge=1, le=100)  # commands of a device that are on their way at once
     command_queue: int = Field(default=100, ge=1, le=10_000)  # that have not ended
     command_days: float = Field(default=30.0, gt=0)  # how long those that ended are listed
+    most_waiting: int = Field(default=5_000, ge=1, le=5_000)  # devices at once for commands and twins, in a process
     presence_days: float = Field(default=40.0, gt=0)  # how long its history is kept
     silence_s: float = Field(default=300.0, gt=0)  # an unconnected device unheard for so long is offline
 

@@ -37,7 +37,7 @@ class Commands(Protocol):
     def change(
         self, ids: Sequence[str], change: Callable[[Command, int], Command], who: Who | None = None
     ) -> dict[str, Command]: ...
-    def take(self, tenant: str, devices: Sequence[str], via: str) -> list[Command]: ...
+    def take(self, tenant: str, devices: Sequence[str], via: str, at_most: int | None) -> list[Command]: ...
     def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Command]: ...
     def route(self, protocol: str, devices: Sequence[str]) -> int: ...
 
@@ -163,16 +163,24 @@ class CommandVerbs:
         """
         return self._bell.wait(device_id, lambda: take() or None, wait_s, is_own=True) or []
 
-    def hand_out(self, devices: Sequence[DeviceIdentity]) -> list[list[Command]]:
-        """Hand out to devices what each has to do now, by HTTP; in one transaction for those of one tenant."""
+    def hand_out(
+        self, devices: Sequence[DeviceIdentity], via: str = "http", at_most: int | None = None
+    ) -> list[list[Command]]:
+        """Hand out to devices what each has to do now; in one transaction for those of one tenant.
+
+        Args:
+            devices: those that ask.
+            via: how they get it.
+            at_most: commands of all of them; None: as many as may be on their way.
+        """
         mine: dict[str, set[str]] = {}
         for device in devices:
             mine.setdefault(device.tenant, set()).add(device.id)
         found: dict[str, list[Command]] = {}
         for tenant, ids in mine.items():
-            for command in self._store.take(tenant, sorted(ids), "http"):
+            for command in self._store.take(tenant, sorted(ids), via, at_most):
                 found.setdefault(command.device, []).append(command)
-        SENT.labels("http").inc(sum(map(len, found.values())))
+        SENT.labels(via).inc(sum(map(len, found.values())))
         return [found.pop(device.id, []) for device in devices]  # of two requests of one device the first has them
 
     def route(self, protocol: str, devices: Sequence[str]) -> int:

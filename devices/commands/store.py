@@ -138,14 +138,14 @@ class CommandStore:
                 transaction.audit(Deed(who, "command.cancel", each.device, {"id": each.id}) for each in ended)
         return new
 
-    def take(self, tenant: str, devices: Sequence[str], via: str) -> list[Command]:
+    def take(self, tenant: str, devices: Sequence[str], via: str, at_most: int | None = None) -> list[Command]:
         """Hand out to devices what they have to do now: their first commands that were not sent, or not answered."""
         mine = and_(_C.tenant == tenant, _C.device.in_(devices))
         if not self._has_ready(mine):
             return []
         with self._database.write(COUNTER) as transaction:
             ready = and_(mine, self._is_ready(transaction.now_ns))
-            found = _read_where(transaction, ready, self._window * len(devices))
+            found = _read_where(transaction, ready, at_most or self._window * len(devices))
             new = {key: life.sent(command, transaction.now_ns, via) for key, command in found.items()}
             self._write(transaction, found, new)
         return list(found.values())

@@ -87,8 +87,18 @@ class DeviceDoor:
         escaped = request.headers.get(CERTIFICATE, "")
         if escaped and "Authorization" not in request.headers:
             return parking.aside(self._read_certificate, unquote(escaped), remote_ip)._replace(child=child or "")
-        device_id, secret = _presented()
-        return Claim(device_id, hash_token(secret), remote_ip=remote_ip, child=child or "")
+        return self.to_claim(_presented(), remote_ip, child or "")
+
+    def to_claim(self, presented: tuple[str, str] | None, remote_ip: str, child: str = "") -> Claim:
+        """Make a claim of a device id and a secret, wherever in the request they were.
+
+        Raises:
+            Unauthorized: there are none.
+        """
+        if presented is None:
+            raise Unauthorized("a device presents Authorization: Bearer {device_id}.{secret}, Basic, or a certificate")
+        device_id, secret = presented
+        return Claim(device_id, hash_token(secret), remote_ip=remote_ip, child=child)
 
     def authenticate(self, claim: Claim) -> DeviceIdentity:
         """Let a device in, and give it or the child that it speaks for; it asks the database.
@@ -173,17 +183,13 @@ class DeviceDoor:
             self._sightings.see(seen)
 
 
-def _presented() -> tuple[str, str]:
+def _presented() -> tuple[str, str] | None:
     header = request.headers.get("Authorization", "")
     if header[: len(_BEARER)].lower() == _BEARER:
-        pair = parse_bearer(header[len(_BEARER) :].strip())
-    else:
-        basic = request.authorization
-        is_whole = basic is not None and basic.type == "basic" and basic.username and basic.password
-        pair = (str(basic.username), str(basic.password)) if basic is not None and is_whole else None
-    if pair is None:
-        raise Unauthorized("a device presents Authorization: Bearer {device_id}.{secret}, Basic, or a certificate")
-    return pair
+        return parse_bearer(header[len(_BEARER) :].strip())
+    basic = request.authorization
+    is_whole = basic is not None and basic.type == "basic" and basic.username and basic.password
+    return (str(basic.username), str(basic.password)) if basic is not None and is_whole else None
 
 
 def _fitting(credentials: Sequence[CredentialRecord], claim: Claim, now_ns: int) -> str | None:

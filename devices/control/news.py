@@ -101,10 +101,10 @@ class _Seat:
 class Bell:
     """Wakes who waits for news of a device. Thread-safe."""
 
-    def __init__(self, news: News, most: int | None = None) -> None:
-        """`most` may wait at once for their devices; when absent, as many as leave connections for others."""
+    def __init__(self, news: News, most: int = MOST_WAIT) -> None:
+        """`most` devices may wait at once, or fewer: as many as leave connections for others."""
         self._news = news
-        self._most = _most_waiting() if most is None else most
+        self._most = min(most, _most_waiting())
         self._lock = threading.Lock()  # guards the two below
         self._seats: dict[str, list[_Seat]] = {}  # of a device, oldest first
         self._taken = 0

@@ -28,6 +28,7 @@ from devices.presence import api as presence_api
 from devices.presence.journal import PresenceJournal
 from devices.query.reach import QueryReaches
 from devices.query.store import Finder
+from devices.thingsboard import api as thingsboard
 from devices.twins import api as twins_api
 from devices.twins import merge
 from devices.twins.edit import Edit
@@ -39,7 +40,13 @@ from wire.clock import NS_PER_S
 from wire.finding import Desire, SendCommand
 
 # Who waits is parked on the event loop; and those who come together are answered together there.
-QUICK_PATHS = ("GET /v1/device/", "/v1/device/commands/", "GET /internal/changes", "/internal/commands:claim")
+QUICK_PATHS = (
+    "GET /v1/device/",
+    "GET /api/v1/",
+    "/v1/device/commands/",
+    "GET /internal/changes",
+    "/internal/commands:claim",
+)
 SWEEP_S = 600.0  # how often old history is deleted
 _DAY_NS = 86_400 * NS_PER_S
 
@@ -50,7 +57,7 @@ class Control:
     def __init__(self, database: Database, config: DevicesConfig, door: DeviceDoor) -> None:
         self._config = config
         self._door = door
-        self.bell = self._bell = Bell(NewsStore(database))
+        self.bell = self._bell = Bell(NewsStore(database), config.most_waiting)
         self._twin_rows = TwinStore(database, config.twin_history)
         self._twins = TwinVerbs(self._twin_rows, self._bell)
         self._desired = DesiredStore(database)
@@ -69,6 +76,7 @@ class Control:
         commands_api.add_routes(api, self._commands, self._door, self._reaches)
         hook.add_routes(api, self._commands)
         presence_api.add_routes(api, self._journal)
+        thingsboard.add_routes(api, self._twins, self._commands, self._door)
 
     def start(self, workers: Workers) -> None:
         """Start the threads of every process; stopping the workers ends them."""
