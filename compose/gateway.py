@@ -19,6 +19,7 @@ TEMPLATE = Path(__file__).with_name("gateway.conf")
 IN_FLIGHT = 256  # telemetry requests in the service at once: a third of a second's worth on a small, busy machine
 KEPT_OPEN = IN_FLIGHT  # connections to the service of most devices, when they are idle
 OF_ONE_DEVICE = 8  # of these: a device that sends without measure must not take the places of the others
+_SECRET = re.compile(r"(/api/v1/|[?&](?:p|%70)=)[^/?&\s\"]+", re.IGNORECASE)
 RETRY_AFTER_S = 1  # a restarted service is back sooner than this on any machine
 LOG_LEVELS = {"debug": "info", "info": "error", "warning": "crit", "error": "crit"}  # `error` is a line per request
 
@@ -47,6 +48,11 @@ def write(folder: Folder, config: UpConfig, ports: Mapping[str, int]) -> Path:
 def shed_file(folder: Folder) -> Path:
     """Give the file that gets a line for each telemetry request the gateway refused, from the start on."""
     return folder.gateway / "shed.log"
+
+
+def hide_secrets(line: str) -> str:
+    """Take out of a line of nginx what devices may have to say in a path or query; it quotes requests that fail."""
+    return _SECRET.sub(r"\1...", line)
 
 
 def near_url(config: UpConfig, ports: Mapping[str, int]) -> str:

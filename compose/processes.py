@@ -195,6 +195,7 @@ def _gateway(plan: Plan) -> Spec:
         ready=f"{plan.near_url}/livez",
         after=("dashboard", "devices", "ingest-json"),
         stage=GATEWAY_STAGE,
+        filter=gateway.hide_secrets,
         tend=tend,
     )
 

@@ -384,6 +384,19 @@ def test_gateway_writes_nothing_outside_its_folder(door: Door) -> None:
     assert not [path for path in opened if path.startswith(("/var", "/usr", "/etc"))]
 
 
+@pytest.mark.parametrize(
+    "path", ["/write?db=b&u=d1&p=%s&precision=s", "/write?p=%s", "/api/v1/d1.%s/telemetry", "/ping?%%70=%s"]
+)
+def test_secrets_of_devices_in_a_request_are_not_logged(path: str) -> None:
+    request = path % "SeCreT-_1"
+    line = f'[error] client intended to send too large body, request: "POST {request} HTTP/1.1", upstream: "http://127.0.0.1:1{request}"'
+
+    hidden = gateway.hide_secrets(line)
+
+    assert "SeCreT" not in hidden
+    assert hidden.startswith("[error] client intended") and hidden.endswith('"')  # noqa: PT018
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_generated_configuration_is_legal(tmp_path: Path, tls: bool) -> None:
     folder = Folder(tmp_path / "data")
