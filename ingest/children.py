@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from chassis import parking
 from ingest.gate import LOOKUP_IDS, Gate, Known
 from wire import topics
 from wire.errors import PeerUnavailable
-from wire.external import is_external_name
+from wire.external import is_external_name, plain_name
 from wire.gateways import ChildrenAdmitted
 
 REFUSED_S = 2.0  # how long a refusal is not asked for again: changed rules hold within that
@@ -49,16 +49,25 @@ class Named:
 class SenderNames:
     """The names a sender may use, for its decoder: `in` tells. Read when the first is asked for."""
 
-    __slots__ = ("_gate", "_others", "_sender")
+    __slots__ = ("_book", "_gate", "_others", "_sender")
 
-    def __init__(self, gate: Gate, sender: Known, others: Collection[str] = ()) -> None:
+    def __init__(self, gate: Gate, sender: Known, others: Iterable[Known] = ()) -> None:
         """`others`: devices whose names count, too."""
-        self._gate, self._sender, self._others = gate, sender.id, others
+        self._gate, self._sender, self._others = gate, sender, others
+        self._book: Collection[str] | None = None
 
     def __contains__(self, name: object) -> bool:
         """Raises PeerUnavailable: they are not cached and the registry is away."""
-        books = self._gate.names
-        return name in books.of(self._sender) or any(name in books.of(other) for other in self._others)
+        if self._book is None:
+            others = {name for other in self._others for name in other.names}
+            book = book_of(self._gate, self._sender)
+            self._book = {*book, *others} if others else book
+        return name in self._book or (isinstance(name, str) and plain_name(name) == self._sender.id)
+
+
+def book_of(gate: Gate, sender: Known) -> Mapping[str, str]:
+    """Give the ids of devices by the names that a sender may call them: a gateway's, else its own. Raises as above."""
+    return gate.names.of(sender.id) if sender.is_gateway else dict.fromkeys(sender.names, sender.id)
 
 
 class Children:
@@ -101,7 +110,7 @@ class Children:
         Raises:
             PeerUnavailable: what a name stands for is not cached and the registry is away.
         """
-        book = self._gate.names.of(sender.id)
+        book = book_of(self._gate, sender)
         found = self._gate.find({book[name] for name in names if name in book})
         named, unknown = Named(), list[str]()
         for name in names:
@@ -112,6 +121,8 @@ class Children:
                 named.stopped[name] = Stop("bad_name")
             elif device_id in found.known:
                 _judge(sender, name, found.known[device_id], named)
+            elif plain_name(name) == sender.id:
+                named.known[name] = sender
             elif (stop := _stop_unknown(sender, may_admit=may_admit)) is not None:
                 named.stopped[name] = stop
             else:

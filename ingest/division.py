@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ingest.children import Children, Named, SenderNames, Stop
 from ingest.gate import Gate, Known
 from ingest.message import Message
 from ingest.protocols.base import Decoded, Record
 from ingest.quarantine import HELD, WAITS
-from ingest.rates import LIMITED, RateLimits
+from ingest.rates import LIMITED, RateLimits, closer
 from ingest.validation import TypeChecker
 from wire.external import MAX_NAME_BYTES
 
@@ -59,7 +59,7 @@ class Division:
 
     def names(self, sender: Known, again: Again | None) -> SenderNames:
         """Give the names that a sender may use; sorted once more, also those of devices that its records went to."""
-        others = {owner.id for owner in again.owners.values() if owner is not None} if again is not None else ()
+        others = [owner for owner in again.owners.values() if owner is not None] if again is not None else ()
         return SenderNames(self._gate, sender, others)
 
     def divide(self, message: Message, decoded: Decoded, again: Again | None, *, may_admit: bool) -> list[Part]:
@@ -69,10 +69,10 @@ class Division:
             PeerUnavailable: what a name stands for is not known here and the registry is away.
         """
         if again is not None and again.records is not None:
-            decoded = Decoded(
-                [record for record in decoded.records if record.index in again.records],
-                [fault for fault in decoded.faults if fault.index in again.records],
-                decoded.is_unreadable,
+            decoded = replace(
+                decoded,
+                records=[record for record in decoded.records if record.index in again.records],
+                faults=[fault for fault in decoded.faults if fault.index in again.records],
             )
         owners = again.owners if again is not None else {}
         names = {
@@ -92,11 +92,13 @@ class Division:
     def _limit(self, part: Part) -> None:
         """Stop a part of a device that is over its rate: its neighbours must not wait for it."""
         checker = self._gate.checker_of(part.device)
-        rate = checker.rate if checker is not None else None
+        rate = closer(part.device.rate, checker.rate if checker is not None else None)
         if part.code is not None or not (self._rates.is_on or rate is not None):
             return
         whose = part.device.tenant, part.device.id
-        wait = self._rates.take_part(whose, rate, len(part.decoded.records))
+        records = part.decoded.records
+        times = {(record.measurement, record.time_ns) for record in records} if part.decoded.joins else records
+        wait = self._rates.take_part(whose, rate, len(times))
         if wait.seconds:
             LIMITED.labels(wait.scope, "quarantined").inc()
             part.code, part.detail = "rate_limited", wait.in_words()
@@ -119,6 +121,8 @@ def _sort_out(sender: Known, decoded: Decoded, named: Named, owners: Mapping[int
         part = places.get(fault.index, own) if fault.field is not None else own
         part.decoded.faults.append(fault)
     own.decoded.is_unreadable = decoded.is_unreadable
+    for part in parts.values():
+        part.decoded.joins = decoded.joins
     return list(parts.values())
 
 

@@ -62,6 +62,7 @@ class Known(NamedTuple):
     prefixes: tuple[str, ...] = ()  # of a gateway: how the ids begin that it speaks for; none: any
     born_ns: int = 0  # when it was registered: it may not be the first of its id
     rate: Bands | None = None  # what it may send; None: as its type says
+    names: tuple[str, ...] = ()  # external ones
 
 
 class Found(NamedTuple):
@@ -387,5 +388,5 @@ def _known(device: DeviceIdentity, now_s: float) -> Known:
     rate = None if device.rate_limit is None else to_bands(device.rate_limit)
     return Known(
         device.id, device.tenant, is_active, device.type, device.gateway, credentials, now_s, is_held,
-        device.parent, tuple(device.prefixes), device.created_ns, rate,
+        device.parent, tuple(device.prefixes), device.created_ns, rate, tuple(device.names),
     )  # fmt: skip

@@ -5,6 +5,7 @@ Knows no transport and no store; what it gives is not yet kept anywhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,7 +16,7 @@ from ingest import quick
 from ingest.division import Again, Division, Part
 from ingest.field_types import FieldTypes
 from ingest.message import Message
-from ingest.protocols.base import Context, Decoded, Fault, Record
+from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Fault, Record
 from ingest.quarantine import Item
 from ingest.readings import Reading
 from ingest.validation import TypeChecker
@@ -39,6 +40,7 @@ class Sorted:
     is_readable: bool = True
     devices: frozenset[str] = frozenset()  # those that the sender spoke for
     trespasses: frozenset[str] = frozenset()  # names that it may not use
+    joined: Mapping[int, int] | None = None  # records that became part of another one's reading -> that record
 
     @property
     def count(self) -> int:
@@ -106,6 +108,7 @@ class Intake:
             found = _Sorting(theirs, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(part.decoded)
             merged.readings += found.readings
             merged.records += found.records
+            merged.joined = {**(merged.joined or {}), **found.joined} if found.joined else merged.joined
             is_own = part.device.id == message.device.id
             merged.items += found.items if is_own else [item._replace(device=part.device.id) for item in found.items]
             merged.devices |= frozenset() if is_own else {part.device.id}
@@ -155,7 +158,12 @@ class _Sorting:
             else:
                 by_record.setdefault(fault.index, []).append(fault)
         self._sorted.is_readable = not decoded.is_unreadable
-        for record in decoded.records:
+        records = decoded.records
+        if decoded.joins:
+            records, self._sorted.joined = join(records)
+            for index, first in self._sorted.joined.items():
+                by_record.setdefault(first, []).extend(by_record.pop(index, ()))
+        for record in records:
             self._take(record, by_record.get(record.index, ()) if by_record else ())
         if decoded.is_event and self._counts:
             EVENTS.labels(self._message.protocol.name).inc()
@@ -167,7 +175,7 @@ class _Sorting:
         if self._message.is_retained and record.time_ns is None:
             self._sorted.items.append(Item(record.index, "retained", "an old message without a time of its own"))
             return
-        items = [Item(record.index, fault.code, fault.detail, fault.field, is_whole=False) for fault in faults]
+        items = [Item(fault.index, fault.code, fault.detail, fault.field, is_whole=False) for fault in faults]
         fields = record.fields
         if self._checker is not None:
             fields = self._check(self._checker, record, items)
@@ -221,8 +229,8 @@ class _Sorting:
         if time_ns is None:
             # Records of one message without a time stay apart: the same time would make them one point.
             time_ns, flags = message.received_ns + record.index, flags | SERVER_TIME
-            if message.mid > 0 and (record.seq is None or record.boot_id is None):
-                content = self._hash_content()
+        if (flags & SERVER_TIME or record.is_relative) and message.mid > 0 and not _is_numbered(record):
+            content = self._hash_content()
         return Reading(
             device.id, record.measurement, time_ns, message.received_ns, fields, record.tags, flags,
             record.boot_id, record.seq, message.protocol.name, device.tenant, message.delivery, content,
@@ -233,6 +241,32 @@ class _Sorting:
         if self._content is None:
             self._content = self._message.hash_content()
         return self._content
+
+
+def join(records: Sequence[Record]) -> tuple[list[Record], dict[int, int]]:
+    """Make one record of those of one measurement, time and tags; of a field sent twice the last value holds.
+
+    Returns:
+        The records, and for each that became part of one before it, that one's index.
+    """
+    found: list[Record] = []
+    places: dict[tuple[object, ...], Record] = {}
+    joined: dict[int, int] = {}
+    for record in records:
+        tags = tuple(sorted(record.tags.items())) if record.tags else ()
+        key = (record.measurement, record.time_ns, record.flags, tags, record.boot_id, record.seq)
+        first = places.get(key)
+        if first is None or len(first.fields) + len(record.fields) > MAX_FIELDS:
+            places[key] = record
+            found.append(record)
+        else:
+            first.fields.update(record.fields)
+            joined[record.index] = first.index
+    return found, joined
+
+
+def _is_numbered(record: Record) -> bool:
+    return record.seq is not None and record.boot_id is not None
 
 
 def _count_time(record: Record) -> None:

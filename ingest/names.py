@@ -1,7 +1,8 @@
-"""What senders may call devices, cached over the registry so that it outlives it, as devices do.
+"""What gateways may call devices, cached over the registry so that it outlives it, as devices do.
 
-A sender's names are read whole at the first of its messages that names anything, and again when the registry tells of
-a change: whoever looks for the longest known beginning of a name must know all of them.
+A gateway's names are read whole at the first of its messages that names anything, and again when the registry tells of
+a change: whoever looks for the longest known beginning of a name must know all of them. Other devices have few names,
+which come with them.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from chassis import parking
 from chassis.metrics import Gauge
 from wire.gateways import NamesTold
 
-MAX_NAMES = 200_000  # of all senders together; about 250 bytes each
+MAX_NAMES = 200_000  # of all gateways together, one more for each; about 250 bytes each
 CACHED = Gauge("headwater_ingest_names_cached", "External names in the cache", multiprocess_mode="livesum")
 
 Ask = Callable[[str, str, Any], Any]
 
 
 class NameBook:
-    """The names of each sender that used some lately. Thread-safe; `renew` is called by one thread."""
+    """The names of each gateway that used some lately. Thread-safe; `renew` is called by one thread."""
 
     def __init__(self, ask: Ask, revision: Callable[[], int]) -> None:
         """`ask` asks the registry; `revision`: the newest change heard of."""
@@ -32,33 +33,33 @@ class NameBook:
         self._books: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._count = 0
 
-    def of(self, sender: str) -> Mapping[str, str]:
-        """Give the ids of devices by the names that a sender may call them.
+    def of(self, gateway: str) -> Mapping[str, str]:
+        """Give the ids of devices by the names that a gateway may call them.
 
         Raises:
             PeerUnavailable: they are not cached and the registry is away.
         """
         with self._lock:
-            book = self._books.get(sender)
+            book = self._books.get(gateway)
             if book is not None:
-                self._books.move_to_end(sender)
+                self._books.move_to_end(gateway)
                 return book
-        return parking.aside(self._read, sender)
+        return parking.aside(self._read, gateway)
 
-    def learn(self, sender: str, book: Mapping[str, str], named: Mapping[str, str]) -> None:
+    def learn(self, gateway: str, book: Mapping[str, str], named: Mapping[str, str]) -> None:
         """Add names that the registry gave just now, unless the book has been read anew since."""
         with self._lock:
-            if self._books.get(sender) is book:
+            if self._books.get(gateway) is book:
                 self._count += len(named.keys() - book.keys())
-                self._books[sender].update(named)  # whoever reads it meanwhile sees either
+                self._books[gateway].update(named)  # whoever reads it meanwhile sees either
         self._bound()
 
-    def renew(self, senders: Iterable[str]) -> None:
+    def renew(self, gateways: Iterable[str]) -> None:
         """Read the books of these anew, where they are cached. Raises PeerUnavailable: the old ones stay."""
         with self._lock:
-            cached = [sender for sender in senders if sender in self._books]
-        for sender in cached:
-            self._read(sender)
+            cached = [gateway for gateway in gateways if gateway in self._books]
+        for gateway in cached:
+            self._read(gateway)
 
     def forget(self) -> None:
         """Forget all."""
@@ -67,24 +68,24 @@ class NameBook:
             self._count = 0
         CACHED.set(0)
 
-    def _read(self, sender: str) -> dict[str, str]:
+    def _read(self, gateway: str) -> dict[str, str]:
         book: dict[str, str] = {}
         after: str | None = ""
         revision: int | None = None
         while after is not None:
-            asked = {"device": sender, "after": after}
+            asked = {"device": gateway, "after": after}
             told = NamesTold.model_validate(self._ask("POST", "/internal/names:list", asked))
             book |= told.names
             after, revision = told.next, told.revision if revision is None else revision
         with self._lock:
             if revision is not None and revision >= self._revision():  # else it may lack what was told since
-                self._count += len(book) - len(self._books.get(sender, ()))
-                self._books[sender] = book
+                self._count += len(book) - (len(self._books[gateway]) if gateway in self._books else -1)
+                self._books[gateway] = book
         self._bound()
         return book
 
     def _bound(self) -> None:
         with self._lock:
             while self._count > MAX_NAMES and len(self._books) > 1:
-                self._count -= len(self._books.popitem(last=False)[1])
+                self._count -= 1 + len(self._books.popitem(last=False)[1])
             CACHED.set(self._count)

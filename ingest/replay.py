@@ -226,11 +226,17 @@ class Replayer:
             entries, sender = foreign, Known(whole.sender, whole.tenant, True, None, True, (), 0.0)
         owners = {entry.record: judge(known.get(entry.device), entry) for entry in foreign}
         records = {entry.record for entry in entries}
-        again = Again(owners, None if None in records else records, self._checker_of)
+        is_by_record = None not in records and all(entry.is_whole for entry in entries)
+        again = Again(owners, records if is_by_record else None, self._checker_of)
         found = self._sort(whole, sender, again)
         parts = found if isinstance(found, Failure) else _Parts(found)
+        given: set[int] = set()
         for entry in entries:
-            yield entry.id, _choose(replace(entry, raw=whole.raw), parts)
+            chosen = _choose(replace(entry, raw=whole.raw), parts)
+            ids = {id(reading) for reading in chosen.readings} if entry.is_whole else set()
+            # A reading that was joined of several records comes with the first of them.
+            yield entry.id, _Again([]) if ids and ids <= given else chosen
+            given |= ids
 
     def _commit(self, total: Replayed, batch: _Batch) -> Replayed:
         self._keep(batch.again)
@@ -331,8 +337,9 @@ class _Parts:
         """Give what belongs to the entry's record; all, when it stands for the whole message."""
         if entry.record is None or _is_of_the_store(entry):
             return self._all.readings, self._all.items
-        readings = self._readings.get(entry.record, [])
-        return readings, [*self._items.get(entry.record, []), *self._items.get(None, [])]
+        first = (self._all.joined or {}).get(entry.record, entry.record)
+        places = dict.fromkeys((entry.record, first, None))
+        return self._readings.get(first, []), [item for place in places for item in self._items.get(place, ())]
 
 
 def _choose(entry: Entry, found: _Parts | Failure) -> _Again:

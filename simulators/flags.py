@@ -99,9 +99,7 @@ def _add_messages(group: argparse._ArgumentGroup) -> None:
 
 def _add_target(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--transport", choices=["mqtt", "http"], default="mqtt", help="mqtt or http (mqtt)")
-    group.add_argument(
-        "--protocol", choices=sorted(FORMATS), default="json", help="payloads in cbor, json, line or msgpack (json)"
-    )
+    group.add_argument("--protocol", choices=sorted(FORMATS), default="json", help="the payloads' (json)")
     group.add_argument("-q", "--qos", type=int, choices=[0, 1], default=1, help="0 or 1; mqtt only (1)")
     group.add_argument(
         "-V", "--version", choices=sorted(VERSIONS), default="4", help="MQTT version: 4 (= 3.1.1) or 5 (4)"

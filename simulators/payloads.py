@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -51,11 +52,31 @@ def _value(value: Any) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def to_pack(reading: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give a reading as a SenML pack: a record for each value, under the sender's own names; lists become texts."""
+    pack = [{"n": _SENML_ODD.sub("_", name), **_senml(value)} for name, value in reading["values"].items()]
+    seconds = reading["ts"] / (1_000 if reading["ts"] < MILLIS_BELOW else 1_000_000)
+    return [{"bt": seconds} | pack[0], *pack[1:]] if pack else []
+
+
+def _senml(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"vb": value}
+    if isinstance(value, int | float):
+        return {"v": value}
+    return {"vs": value if isinstance(value, str) else orjson.dumps(value).decode()}
+
+
+_SENML_ODD = re.compile(r"[^A-Za-z0-9_-]")
+
+
 FORMATS = {
     "json": Format("application/json"),
     "cbor": Format("application/cbor", cbor2.dumps),
     "line": Format("text/plain", encode_line, "/api/v2/write?org=sim&bucket=sim&precision=ns"),
     "msgpack": Format("application/msgpack", msgpack.packb),
+    "senml": Format("application/senml+json", lambda reading: orjson.dumps(to_pack(reading))),
+    "senml-cbor": Format("application/senml+cbor", lambda reading: cbor2.dumps(to_pack(reading))),
 }
 
 

@@ -208,6 +208,7 @@ class DeviceIdentity(Model):
     prefixes: list[str] = []  # of a gateway: how the ids begin that it speaks for; none: any
     created_ns: int = 0  # tells it from one that had this id before and was deleted
     rate_limit: str | None = None  # of its own; None: that of its type, "": none
+    names: list[str] = []  # external ones
 
 
 class LookupResult(Model):

@@ -154,6 +154,8 @@ REASONS: dict[str, int] = {
     "bad_value": 422,
     "no_values": 422,
     "bad_time": 422,
+    "version": 422,
+    "must_understand": 422,
     "too_old": 422,
     "too_new": 422,
     "out_of_range": 422,
@@ -224,6 +226,8 @@ TITLES: dict[str, str] = {
     "bad_topic": "Not a topic of ours",
     "trailing_data": "Bytes after the value",
     "unsupported": "Unsupported",
+    "version": "A newer version",
+    "must_understand": "Something that must be understood",
     "retained": "Retained message",
     "store_refused": "Refused by the store",
 }

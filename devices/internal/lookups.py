@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, func, select
 from devices.credentials import CERTIFICATE
 from devices.database.engine import Database
 from devices.database.tables import CHANGES, COUNTERS, CREDENTIALS, DEVICE_TYPES, DEVICES, PRESENCE, TENANTS
-from devices.database.tables_gateways import CHILDREN, GATEWAYS
+from devices.database.tables_gateways import CHILDREN, GATEWAYS, NAMES
 from devices.rows import BrokerCredential
 from devices.store import PARAMETERS
 from devices.types.store import select_types, to_type
@@ -198,6 +198,8 @@ def _read_relations(connection: Connection, ids: Sequence[str], found: dict[str,
     parents = select(CHILDREN.c.device, CHILDREN.c.gateway).where(CHILDREN.c.device.in_(ids))
     for device, gateway in connection.execute(parents):
         found[device].parent = gateway
+    for device, name in connection.execute(select(NAMES.c.device, NAMES.c.name).where(NAMES.c.device.in_(ids))):
+        found[device].names.append(name)
     rules = select(GATEWAYS.c.device, GATEWAYS.c.rules).where(GATEWAYS.c.device.in_(ids))
     for device, text in connection.execute(rules):
         found[device].prefixes = orjson.loads(text)["prefixes"]

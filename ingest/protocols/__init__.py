@@ -85,6 +85,8 @@ PROTOCOLS: dict[str, Protocol] = {
             doors="thingsboard.doors:add_doors",
             paths=("/api/v1/",),
         ),
+        Protocol("senml", "senml", "senml.decoder:decode", ("application/senml+json",)),
+        Protocol("senml-cbor", "senml", "senml.decoder:decode_cbor", ("application/senml+cbor",)),
         Protocol(
             "line",
             "line",

@@ -45,6 +45,7 @@ class Record:
     boot_id: str | None = None
     seq: int | None = None
     device: str | None = None  # external name with its scheme (`wire.external`), as sent; None: the sender itself
+    is_relative: bool = False  # its time was counted from the arrival: sent again, it has another
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Decoded:
     faults: list[Fault] = field(default_factory=list)
     is_unreadable: bool = False  # the whole message is at fault, not single records of it
     is_event: bool = False  # rightly without a reading: an answer, a command, a state that is no measurement
+    joins: bool = False  # records of one device, measurement and time are one reading: its values came one by one
 
 
 @dataclass(slots=True, frozen=True)

@@ -122,7 +122,11 @@ class FakeRegistry:
 
     def name(self, name: str, device: str, gateway: str | None = None) -> None:
         self.names[gateway or device, name] = device
-        self._change("devices", gateway or device)
+        if device in self.devices:
+            names = sorted({*self.devices[device].names, name})
+            self.devices[device] = self.devices[device].model_copy(update={"names": names})
+        for changed in {gateway or device, device}:
+            self._change("devices", changed)
 
     def _names_list(self, path: str, body: Any) -> Any:
         mine = {name: device for (gateway, name), device in self.names.items() if body["device"] in (gateway, device)}

@@ -17,6 +17,7 @@ from ingest.protocols import PROTOCOLS
 from ingest.readings import Reading
 from tests.ingest.intake_support import World, case_folders, load_case
 from wire import clock
+from wire.devices import DeviceIdentity
 from wire.errors import REASONS
 from wire.external import to_device_id
 
@@ -26,7 +27,7 @@ LATER = (
     "attributes", "gateway_connect", "gateway_telemetry",  # twin and MQTT front door: not served yet
     "benchmark_two_records",  # device types do not say yet where in a message the records are
 )  # fmt: skip
-NAMES = ("json", "cbor", "msgpack", "thingsboard", "line")
+NAMES = ("json", "cbor", "msgpack", "thingsboard", "line", "senml")
 MEDIA = {media: protocol.name for protocol in PROTOCOLS.values() for media in protocol.media_types}
 OF_PATHS = ("thingsboard", "line")  # told by the path alone
 FOLDERS = [folder for name in NAMES for folder in case_folders(name) if folder.name not in LATER]
@@ -48,7 +49,11 @@ def values(points: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
 
 
 def where(point: dict[str, Any]) -> tuple[Any, ...]:
-    at = "received" if point["time"] == "received" else clock.parse_rfc3339(point["time"])[0]
+    time = point["time"]
+    if time.startswith("received") and time != "received":  # received-5s
+        at: Any = RECEIVED_NS + int(time.removeprefix("received").removesuffix("s")) * clock.NS_PER_S
+    else:
+        at = time if time == "received" else clock.parse_rfc3339(time)[0]
     device = to_device_id(point["device"]) if ":" in point["device"] else point["device"]
     return device, point["measurement"], at, tuple(sorted(point["tags"].items()))
 
@@ -85,9 +90,13 @@ def check(world: World, expected: dict[str, Any]) -> None:
 
 
 def add_device(world: World, expected: dict[str, Any]) -> None:
-    context = expected.get("context", {})
-    if any(":" in point["device"] for point in expected["points"]):
+    context = dict(expected.get("context", {}))
+    external = context.pop("external_ids", [])
+    if external or any(":" in point["device"] for point in expected["points"]):
         world.registry.add("d1", gateway=True)
+        for name in external:
+            world.registry.put(DeviceIdentity(id=to_device_id(name), parent="d1"))
+            world.registry.name(name, to_device_id(name), "d1")
         return
     if context:
         world.registry.put_type(name="case", **context)

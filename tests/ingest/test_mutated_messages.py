@@ -25,13 +25,20 @@ READING = {
     "seq": 7,
     "values": {"t": 21.5, "n": -3, "s": "on", "a": [1, {"b": True}]},
 }
-FAMILY = {"ndjson": "json", "chirpstack": "chirpstack_v4", "tts": "tts_v3"}  # whose cases serve it
+FAMILY = {
+    "ndjson": "json",
+    "senml-cbor": "senml",
+    "chirpstack": "chirpstack_v4",
+    "tts": "tts_v3",
+}  # whose cases serve it
+INPUTS = {"senml": "input.json", "senml-cbor": "input.cbor"}  # where a family's cases are not all of one protocol
 
 
 def samples(name: str) -> list[bytes]:
     folders = case_folders(FAMILY.get(name, name))
     encode = FORMATS[name].encode if name in FORMATS else None
-    return [next(folder.glob("input.*")).read_bytes() for folder in folders] + ([encode(READING)] if encode else [])
+    files = [path for folder in folders for path in folder.glob(INPUTS.get(name, "input.*"))]
+    return [path.read_bytes() for path in files] + ([encode(READING)] if encode else [])
 
 
 def damaged(samples: list[bytes], dice: random.Random, count: int) -> Iterator[bytes]:

@@ -180,6 +180,21 @@ def read_line(content: bytes) -> Any:
     return {"ts": time, "boot_id": record.boot_id, "seq": record.seq, "values": record.fields}
 
 
+@pytest.mark.parametrize("protocol", ["senml", "senml-cbor"])
+@pytest.mark.parametrize("size", [0, 500])
+def test_senml_says_values_and_time(protocol: str, size: int) -> None:
+    bench, plain = Bench(protocol=protocol, size=size), Bench()
+
+    bench.fire()
+    plain.fire()
+
+    content, said = bench.basket.kept[0].payload, plain.bodies()[0]
+    decoded = PROTOCOLS[protocol].decode(content, Context(NOW_NS))
+    fields = {name: value for record in decoded.records for name, value in record.fields.items() if name != "pad"}
+    assert ({record.time_ns for record in decoded.records}, fields) == ({said["ts"] * MS}, said["values"])
+    assert len(content) >= size
+
+
 @pytest.mark.parametrize(
     ("protocol", "read"),
     [("json", json.loads), ("cbor", cbor2.loads), ("line", read_line), ("msgpack", msgpack.unpackb)],

@@ -30,10 +30,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def decode(content: bytes, context: Context) -> Decoded:
     """Decode one object or an array of objects."""
-    return read(content, context, _parse, _convert)
+    return read(content, context, parse, _convert)
 
 
-def _parse(content: bytes) -> Any:
+def parse(content: bytes) -> Any:
     """Parse one data item, the whole of it.
 
     Raises:

@@ -151,6 +151,8 @@ def test_names_move_along_and_stay_when_the_gateway_goes(gateway) -> None:
     gateway.admin("DELETE", "/v1/devices/g2")
     assert gateway.admin("GET", f"/v1/devices/{child}").json["names"] == [PUMP]
     assert told(gateway, child) == {PUMP: child}
+    [known] = gateway.internal("POST", "/internal/devices:lookup", {"ids": [child]}).json["devices"]
+    assert known["names"] == [PUMP]
     gateway.admin("PUT", f"/v1/devices/{child}/parent", {"gateway": "g1"})
     assert told(gateway, "g1") == {PUMP: child}
 
