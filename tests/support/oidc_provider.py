@@ -48,7 +48,7 @@ class OidcProvider:
         self.people: dict[str, dict[str, Any]] = {}
         self.user = ""
         self.tamper: Tamper | None = None
-        self.metadata: dict[str, Any] = {}  # put over what discovery tells
+        self.metadata: dict[str, Any] = {}  # put over what discovery tells; None: it tells nothing of it
         self.other_keys: list[dict[str, Any]] = []  # in its set, beside the one that it signs with
         self.asked: list[str] = []
         app = Flask("provider")
@@ -105,7 +105,8 @@ class OidcProvider:
 
         @app.get("/.well-known/openid-configuration")
         def discovery() -> Response:
-            return jsonify(provider.provider_configuration.to_dict() | self.metadata)
+            told = provider.provider_configuration.to_dict() | self.metadata
+            return jsonify({name: value for name, value in told.items() if value is not None})
 
         @app.get("/jwks")
         def jwks() -> Response:

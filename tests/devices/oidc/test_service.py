@@ -358,6 +358,15 @@ def test_forged_tokens_are_refused(start, provider) -> None:
     assert sign_on.service.admin("GET", "/v1/operators").json["items"] == []
 
 
+def test_token_that_names_nobody_is_refused_without_userinfo_too(start, provider) -> None:
+    provider.metadata = {"userinfo_endpoint": None}
+    sign_on = start()
+    nameless = sign_on.enter().json["code"]
+    provider.tamper = other(sub="")
+
+    assert (nameless, sign_on.enter().json["code"]) == ("oidc_no_name", "oidc_refused")
+
+
 def test_key_for_something_else_than_signing_signs_nobody_in(start, provider) -> None:
     sign_on, other_key = start(), new_key("k8", 2)
     provider.other_keys = [other_key.serialize() | {"use": "enc"}]
