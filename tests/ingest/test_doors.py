@@ -53,6 +53,13 @@ def test_thingsboard_answers_an_empty_200(open_service: Open) -> None:
     assert (answer.status_code, answer.data) == (200, b"")
 
 
+def test_thingsboard_client_that_tries_its_token_is_let_in(open_service: Open) -> None:
+    client, path = open_service("thingsboard"), f"/api/v1/d1.{SECRET}/telemetry"
+
+    assert [client.post(path, data=tried).status_code for tried in (b"{}", b"[]", b"12")] == [200, 422, 400]
+    assert client.post("/api/v1/d1.wrong/telemetry", data=b"{}").status_code == 401
+
+
 def test_thingsboard_is_named_by_path_too(open_service: Open) -> None:
     headers = {"Authorization": f"Bearer d1.{SECRET}"}
 
