@@ -37,6 +37,7 @@ class Result:
     cpu_s: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     ack_ms: list[float] = field(default_factory=list)
+    of_kind: dict[str, list[float]] = field(default_factory=dict)  # the same by kind of request
 
     def percentile(self, share: float) -> float:
         ordered = sorted(self.ack_ms)
@@ -230,6 +231,58 @@ def post(address: tuple[str, int], logins: list[Login], seconds: float, boot: st
     result.seconds = time.monotonic() - began_s
     for key in list(selector.get_map().values()):
         key.data.socket.close()
+    return result
+
+
+class _Asker:
+    """One connection that is kept; it costs a quarter of http.client."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.due_s = 0.0
+        self.kind = ""
+        self._answer = b""
+
+    def read(self) -> bool:
+        """Read what is there; tell whether the answer is whole. Any but a good one ends the run."""
+        chunk = self.socket.recv(262_144)
+        self._answer += chunk
+        head, end, body = self._answer.partition(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+        if chunk and (not end or len(body) < int(length or 0)):
+            return False
+        if not head.startswith(b"HTTP/1.1 2"):
+            raise SystemExit(f"{self.kind}: {self._answer[:400]!r}")
+        self._answer = b""
+        return True
+
+
+def ask(address: tuple[str, int], requests: list[tuple[str, bytes]], rate: float, connections: int) -> Result:
+    """Send requests (kind, bytes) when they are due; times count from then, whether a connection is free or not."""
+    result, selector = Result(), selectors.DefaultSelector()
+    askers = [_Asker(address) for _ in range(connections)]
+    for each in askers:
+        selector.register(each.socket, selectors.EVENT_READ, each)
+    free, began_s = deque(askers), time.monotonic() + 0.1
+    while result.acked < len(requests):
+        due_s = began_s + result.sent / rate
+        while free and result.sent < len(requests) and due_s <= time.monotonic():
+            asker = free.popleft()
+            asker.due_s, (asker.kind, content) = due_s, requests[result.sent]
+            asker.socket.sendall(content)
+            result.sent += 1
+            due_s = began_s + result.sent / rate
+        is_next = free and result.sent < len(requests)
+        for key, _ in selector.select(max(0.0, due_s - time.monotonic()) if is_next else None):
+            if key.data.read():
+                free.append(key.data)
+                result.acked += 1
+                result.of_kind.setdefault(key.data.kind, []).append(1e3 * (time.monotonic() - key.data.due_s))
+    result.seconds = time.monotonic() - began_s
+    result.ack_ms = [each for several in result.of_kind.values() for each in several]
+    for each in askers:
+        each.socket.close()
     return result
 
 

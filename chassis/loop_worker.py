@@ -29,7 +29,7 @@ from gunicorn.http.wsgi import create
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from chassis import ending
+from chassis import ending, parking
 from chassis.arriving import IN_ALL_BYTES, missing_bytes
 from chassis.parking import IS_WHOLE, QUICK, LoopWaiter, Request
 from chassis.refusals import Listener, as_problem
@@ -38,6 +38,7 @@ READ_BYTES = 64 * 1024
 READ_S = 30.0  # for a whole request to come, from its first byte on
 QUICK_BYTES = 16 * 1024  # of a body: about 1 ms of decoding, for which all others wait
 TURN = 32  # connections looked at before the waiting answers leave: some 10 ms
+SEND_S = 60.0  # for the rest of a long answer, while a thread waits
 SWEEP_S = 0.5  # how often connections and parked requests are looked at for being overdue
 
 
@@ -248,7 +249,9 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             answer = Listener()  # so that it leaves in one write
             is_kept = self._call(conn, head, answer)
             whole = b"".join(answer.parts)
-            is_kept = conn.sock.send(whole) == len(whole) and is_kept  # a few hundred bytes fit, or nobody reads
+            sent = conn.sock.send(whole)
+            if sent < len(whole):
+                parking.aside(_send_all, conn.sock, whole[sent:])
         except OSError:
             is_kept = False
         except Exception as error:
@@ -293,6 +296,13 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         self.keepalived_conns.remove(conn)
         self.nr_conns -= 1
         conn.close()
+
+
+def _send_all(sock: Any, rest: bytes) -> None:
+    """Send what did not fit into the kernel's memory; nobody else uses the socket meanwhile."""
+    sock.settimeout(SEND_S)
+    sock.sendall(rest)
+    sock.setblocking(False)
 
 
 def _has_sent(sock: Any) -> bool:

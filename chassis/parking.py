@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-QUICK = "headwater.quick"  # in app.extensions: what may run on a loop: prefixes of paths of posts, or `GET /path`
+QUICK = "headwater.quick"  # in app.extensions: what runs on a loop if short: prefixes of paths of posts, or `GET /path`
 IS_WHOLE = "headwater.is_whole"  # in a WSGI environ: the body is in memory, with nothing unread behind it
 
 P = ParamSpec("P")

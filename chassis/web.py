@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from flask import Flask, Response, request
 from pydantic import BaseModel, TypeAdapter
 from werkzeug.exceptions import HTTPException
 
-from chassis import bodies, ending, logs, metrics, openapi
+from chassis import bodies, ending, logs, metrics, openapi, parking
 from chassis import reach as reaching
 from chassis.guessing import TokenGuesses
 from chassis.parking import IS_WHOLE
@@ -92,6 +93,7 @@ class Operation:
     media_type: str = "application/json"
     callers: tuple[str, ...] = ()  # of `service` routes: the kinds of services that need it
     reach: Reach | None = None  # with a token for some devices only; None: as its path says
+    is_on_loop: bool = False  # where the request runs on an event loop: it blocks nowhere, so it needs no thread
 
     @property
     def area(self) -> str:
@@ -187,6 +189,7 @@ def _dump_model(value: Any) -> Any:
 def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
     is_parsed = operation.body is not None and operation.access != "own" and not isinstance(operation.body, dict)
     body = TypeAdapter(operation.body) if is_parsed else None
+    respond = partial(_respond, operation)
     lists = {
         name
         for name, info in (operation.query.model_fields if operation.query else {}).items()
@@ -206,13 +209,19 @@ def _view(edge: Edge, operation: Operation) -> Callable[..., Response]:
             principal,
             request.remote_addr or "",
         )
-        result = operation.handler(call)
-        if isinstance(result, Response):
-            return result
-        status = min(operation.answers, default=200)
-        return Response(status=204) if result is None else answer(result, status)
+        if operation.is_on_loop:
+            return respond(call)
+        return parking.aside(copy_context().run, respond, call)  # the request is still its own in the thread
 
     return view
+
+
+def _respond(operation: Operation, call: Call) -> Response:
+    result = operation.handler(call)
+    if isinstance(result, Response):
+        return result
+    status = min(operation.answers, default=200)
+    return Response(status=204) if result is None else answer(result, status)
 
 
 def _authorize(edge: Edge, operation: Operation) -> Principal | None:

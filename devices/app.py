@@ -32,7 +32,7 @@ from devices.claims import api as claims_api
 from devices.claims.store import ClaimStore
 from devices.config import DevicesConfig
 from devices.control.door import DeviceDoor
-from devices.control.wiring import QUICK_PATHS, Control
+from devices.control.wiring import Control
 from devices.database.engine import BrokerForm, Database
 from devices.database.schema import migrate
 from devices.enrolment import api as enrolment_api
@@ -86,6 +86,10 @@ from devices.x509 import api as x509_api
 from devices.x509.revocations import Revocations, SocketCutter
 from devices.x509.service import Authorities
 from devices.x509.store import AuthorityStore
+
+# Where requests are short and many, or wait for long. No answer there is a stream.
+_PATHS = ("/v1/device", "/v1/commands", "/internal/")
+QUICK_PATHS = tuple(f"{method} {path}" for method in ("GET", "POST", "PATCH", "PUT", "DELETE") for path in _PATHS)
 
 
 def create_app(config: DevicesConfig | None = None) -> Flask:

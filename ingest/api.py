@@ -42,14 +42,14 @@ def add_routes(api: Api, service: IngestService, gate: Gate, reports: Reports) -
     door = Door(service, gate, reports)
     answers = {202: ReceiptModel}
 
-    @api.route("POST", "/v1/telemetry", "own", answers=answers)
+    @api.route("POST", "/v1/telemetry", "own", answers=answers, is_on_loop=True)
     @door.counting
     def post_telemetry(call: Call) -> Response:
         """Accept telemetry; the protocol is told by Content-Type."""
         device = door.authenticate(credential(), call)
         return door.accept(device, _protocol_of_media(service.protocols))
 
-    @api.route("POST", "/v1/telemetry/<protocol>", "own", answers=answers)
+    @api.route("POST", "/v1/telemetry/<protocol>", "own", answers=answers, is_on_loop=True)
     @door.counting
     def post_protocol_telemetry(call: Call) -> Response:
         """Accept telemetry of the protocol named by the path."""

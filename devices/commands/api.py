@@ -145,7 +145,14 @@ def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None
     handing_out = Gathering(partial(_hand_out, commands, door), TOGETHER)
     keeping = Gathering(partial(_keep, commands, door), TOGETHER)
 
-    @api.route("GET", "/v1/device/commands", "own", query=OwnCommandWait, answers={200: CommandsDown, 204: None})
+    @api.route(
+        "GET",
+        "/v1/device/commands",
+        "own",
+        query=OwnCommandWait,
+        answers={200: CommandsDown, 204: None},
+        is_on_loop=True,
+    )
     def get_own_commands(call: Call) -> Response:
         """Give a device what it has to do; with `wait`, as soon as there is something."""
         query = call.query
@@ -157,7 +164,13 @@ def _add_devices_own(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None
         return answer(shown) if found else Response(status=204)
 
     @api.route(
-        "POST", "/v1/device/commands/<command_id>/reply", "own", body=REPLY, query=OwnQuery, answers={200: CommandView}
+        "POST",
+        "/v1/device/commands/<command_id>/reply",
+        "own",
+        body=REPLY,
+        query=OwnQuery,
+        answers={200: CommandView},
+        is_on_loop=True,
     )
     def reply_to_command(call: Call) -> CommandView:
         """Take a device's reply to a command."""

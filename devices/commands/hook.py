@@ -60,7 +60,7 @@ def add_routes(api: Api, commands: CommandVerbs) -> None:
         """Note that a protocol's service sends the commands of these devices."""
         return {"routed": commands.route(call.body.protocol, call.body.devices)}
 
-    @api.route("POST", "/internal/commands:claim", "service", callers=("ingest",), body=Claim)
+    @api.route("POST", "/internal/commands:claim", "service", callers=("ingest",), body=Claim, is_on_loop=True)
     def claim(call: Call) -> dict[str, Any]:
         """Give a protocol's service what it has to send; it reports within 30 s, or it is given out again."""
         found = commands.claim(call.body.protocol, call.body.limit, call.body.wait)

@@ -39,14 +39,6 @@ from wire import clock
 from wire.clock import NS_PER_S
 from wire.finding import Desire, SendCommand
 
-# Who waits is parked on the event loop; and those who come together are answered together there.
-QUICK_PATHS = (
-    "GET /v1/device/",
-    "GET /api/v1/",
-    "/v1/device/commands/",
-    "GET /internal/changes",
-    "/internal/commands:claim",
-)
 SWEEP_S = 600.0  # how often old history is deleted
 _DAY_NS = 86_400 * NS_PER_S
 

@@ -71,7 +71,14 @@ def add_lookups(api: Api, lookups: Lookups, news: Waiting) -> None:
         """Give devices by id, with credentials and types."""
         return lookups.lookup([text for text in dict.fromkeys(call.body.ids) if "\0" not in text])
 
-    @api.route("GET", "/internal/changes", "service", callers=("ingest", "writer", "bridge"), query=ChangesQuery)
+    @api.route(
+        "GET",
+        "/internal/changes",
+        "service",
+        callers=("ingest", "writer", "bridge"),
+        query=ChangesQuery,
+        is_on_loop=True,
+    )
     def changes(call: Call) -> Changes:
         """Tell what changed after a revision; with `wait`, as soon as there is something."""
         since = call.query.since

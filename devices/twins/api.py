@@ -114,7 +114,7 @@ def _add_devices_own(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
     def let_in(call: Call) -> DeviceIdentity:
         return parking.aside(door.authenticate, door.read_claim(call.remote_ip, call.query.device))
 
-    @api.route("GET", "/v1/device/twin", "own", query=TwinWait, answers={200: TwinView, 204: None})
+    @api.route("GET", "/v1/device/twin", "own", query=TwinWait, answers={200: TwinView, 204: None}, is_on_loop=True)
     def get_own_twin(call: Call) -> Response:
         """Give a device its own twin; with `since` and `wait`, as soon as its desired version is another one."""
         query = call.query

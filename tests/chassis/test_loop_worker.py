@@ -23,7 +23,7 @@ from pathlib import Path
 from chassis import loop_worker, parking
 loop_worker.READ_S = float(os.environ.get("READ_S", loop_worker.READ_S))
 MARKS = Path(os.environ["MARKS"])
-WAITING = []
+WAITING, LONG = [], 20_000_000  # more than the kernel keeps of what is sent
 class App:
     extensions = {parking.QUICK: ("/quick",)}
     def __call__(self, environ, start):
@@ -35,6 +35,9 @@ class App:
         elif path == "/quick/late":
             told = parking.waiter().wait(0.1)
             body = str(told).encode()
+        elif path == "/quick/long":
+            start("200 OK", [("Content-Length", str(LONG))])
+            return [b"a" * LONG]
         elif path == "/quick/broken":
             raise ValueError("broken")
         told = {"on_loop": parking.loop() is not None, "thread": threading.current_thread().name, "size": len(body),
@@ -323,6 +326,14 @@ def test_app_that_fails_costs_its_request_only(connect: Connect) -> None:
 
     assert (status, json.loads(body)["code"]) == (500, "internal")
     assert connect().send(post("/quick")).told()["on_loop"]
+
+
+def test_long_answer_is_sent_whole_while_others_are_answered(connect: Connect) -> None:
+    client = connect().send(post("/quick/long"))
+
+    assert connect().send(post("/quick", b"other")).told()["body"] == "other"
+    assert len(client.answer()[2]) == 20_000_000
+    assert client.send(post("/quick", b"behind")).told()["body"] == "behind"
 
 
 def test_client_that_leaves_while_it_waits_is_forgotten(server: Server, connect: Connect) -> None:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import threading
 from typing import Any
 
 import pytest
+from flask import request
 from flask.testing import FlaskClient
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import bodies, web
 from chassis.services import Services
+from tests.support.tiny_loop import TinyLoop
 from wire.devices import Principal
 from wire.errors import TooManyRequests
 
@@ -274,6 +277,28 @@ def test_a_body_that_breaks_off_is_still_answered(client: FlaskClient) -> None:
     answer = client.post("/v1/things", input_stream=Broken(), content_length=2_000_000, headers=bearer("nobody"))
 
     assert answer.status_code == 401
+
+
+def test_on_an_event_loop_a_handler_gets_a_thread_unless_it_blocks_nowhere() -> None:
+    api, loop = web.Api(), TinyLoop()
+    answers: list[Any] = []
+
+    @api.route("GET", "/v1/slow", "public")
+    def slow(_call: web.Call) -> dict[str, str]:
+        """Block."""
+        return {"thread": threading.current_thread().name, "asked": request.args["asked"]}
+
+    @api.route("GET", "/v1/swift", "public", is_on_loop=True)
+    def swift(_call: web.Call) -> dict[str, str]:
+        """Block nowhere."""
+        return {"thread": threading.current_thread().name, "asked": request.args["asked"]}
+
+    asking = web.create_app(web.Edge("things", "s", Tokens(), dict), api).test_client()
+    for path in ("/v1/slow?asked=1", "/v1/swift?asked=2"):
+        loop.begin(lambda path=path: answers.append(asking.get(path).json))
+    loop.run_until(lambda: len(answers) == 2)
+
+    assert {each["asked"]: each["thread"] for each in answers} == {"1": "tiny_0", "2": "MainThread"}
 
 
 class Broken(io.BytesIO):

@@ -45,7 +45,8 @@ END $$
 class Cluster:
     """A running server; `database` gives the URL of a new, empty database, `registry` of one that is as after a start."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False) -> None:
+        """Start it; unless `is_durable` it takes every short cut, and for figures none."""
         self._folder = Path(tempfile.mkdtemp(prefix="headwater-pg-"))  # below tmp_path another user could not enter
         self._numbers = count(1)
         self._port = free_ports(1)[0]
@@ -56,7 +57,11 @@ class Cluster:
         self._run(
             "initdb", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-D", str(self._folder / "data")
         )
-        settings = [word for each in (*FAST, f"unix_socket_directories={self._folder}") for word in ("-c", each)]
+        settings = [
+            word
+            for each in (*(() if is_durable else FAST), f"unix_socket_directories={self._folder}")
+            for word in ("-c", each)
+        ]
         command = tied(str(BINARIES / "postgres"), "-D", str(self._folder / "data"))
         command += ["-h", "127.0.0.1", "-p", str(self._port)]
         with (self._folder / "log").open("wb") as log:

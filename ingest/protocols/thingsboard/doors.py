@@ -19,7 +19,7 @@ NOTHING = b"{}"  # by which clients try whether they are let in
 def add_doors(api: Api, door: Door, protocol: Protocol) -> None:
     """Declare the paths."""
 
-    @api.route("POST", "/api/v1/<token>/telemetry", "own")
+    @api.route("POST", "/api/v1/<token>/telemetry", "own", is_on_loop=True)
     @door.counting
     def post_thingsboard_telemetry(call: Call) -> Response:
         """Accept telemetry as ThingsBoard does: the token is `{device_id}.{secret}`, the answer an empty 200."""
