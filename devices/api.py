@@ -75,7 +75,15 @@ def _add_devices(api: Api, registry: Registry) -> None:
         """Register a device; the answer is the only place where its secret is shown."""
         return registry.register(call.body, who(call))
 
-    @api.route("GET", "/v1/devices", "viewer", query=DeviceQuery, answers={200: DevicePage}, reach="narrowed")
+    @api.route(
+        "GET",
+        "/v1/devices",
+        "viewer",
+        query=DeviceQuery,
+        answers={200: DevicePage},
+        reach="narrowed",
+        is_on_loop=True,
+    )
     def list_devices(call: Call) -> DevicePage:
         """List devices in order of their ids; q finds id, type and tag values."""
         wanted = _to_filter(call.query)
@@ -83,7 +91,7 @@ def _add_devices(api: Api, registry: Registry) -> None:
         is_full = len(items) == call.query.limit
         return DevicePage(items=items, next=items[-1].id if is_full else None)
 
-    @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail})
+    @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail}, is_on_loop=True)
     def get_device(call: Call) -> DeviceDetail:
         """Show a device, its presence and its credentials without secrets."""
         return registry.find(call.actor.tenant, call.path["device_id"])

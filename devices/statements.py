@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Select, and_, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Select, String, and_, bindparam, delete, insert, select, update
 
 from devices.database.engine import Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
@@ -15,7 +15,7 @@ from devices.database.tables_gateways import CHILDREN
 from devices.query.values import fw_of, fw_values
 
 Rows = list[dict[str, Any]]
-_OF_TENANT: BindParameter[str] = bindparam("of_tenant")
+OF_TENANT: BindParameter[str] = bindparam("of_tenant", type_=String)
 _OF_DEVICE: BindParameter[str] = bindparam("of_device")
 _OF_KEY: BindParameter[str] = bindparam("of_key")
 _AT_HOME = and_(PRESENCE.c.tenant == DEVICES.c.tenant, PRESENCE.c.device == DEVICES.c.id)
@@ -24,17 +24,17 @@ _SHOWN = ("tenant", "id", "type", "gateway", "state", "tags", "attributes", "fw"
 VIEW: Select[Any] = select(
     *(DEVICES.c[name] for name in _SHOWN), PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale
 ).select_from(HOME)
-ONE = VIEW.where(DEVICES.c.tenant == _OF_TENANT, DEVICES.c.id == _OF_DEVICE)
-CHANGE = update(DEVICES).where(DEVICES.c.tenant == _OF_TENANT, DEVICES.c.id == _OF_DEVICE)  # what is given beside them
+ONE = VIEW.where(DEVICES.c.tenant == OF_TENANT, DEVICES.c.id == _OF_DEVICE)
+CHANGE = update(DEVICES).where(DEVICES.c.tenant == OF_TENANT, DEVICES.c.id == _OF_DEVICE)  # what is given beside them
 CREDENTIALS_OF = (
     select(CREDENTIALS)
-    .where(CREDENTIALS.c.tenant == _OF_TENANT, CREDENTIALS.c.device == _OF_DEVICE)
+    .where(CREDENTIALS.c.tenant == OF_TENANT, CREDENTIALS.c.device == _OF_DEVICE)
     .order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
 )
-PARENT_OF = select(CHILDREN.c.gateway).where(CHILDREN.c.tenant == _OF_TENANT, CHILDREN.c.device == _OF_DEVICE)
-_REPORTED = select(TWINS.c.reported).where(TWINS.c.tenant == _OF_TENANT, TWINS.c.device == _OF_DEVICE)
+PARENT_OF = select(CHILDREN.c.gateway).where(CHILDREN.c.tenant == OF_TENANT, CHILDREN.c.device == _OF_DEVICE)
+_REPORTED = select(TWINS.c.reported).where(TWINS.c.tenant == OF_TENANT, TWINS.c.device == _OF_DEVICE)
 _DELETE_KEY = {
-    table: delete(table).where(table.c.tenant == _OF_TENANT, table.c.device == _OF_DEVICE, table.c.key == _OF_KEY)
+    table: delete(table).where(table.c.tenant == OF_TENANT, table.c.device == _OF_DEVICE, table.c.key == _OF_KEY)
     for table in (DEVICE_TAGS, DEVICE_ATTRIBUTES)
 }
 

@@ -7,19 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 
 from devices.commands.withdrawal import withdraw
 from devices.database.engine import Database, Write
-from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
+from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
 from devices.gateways.adoption import adopt
 from devices.gateways.names import forget
-from devices.groups.store import group_finder
-from devices.query.sql import condition, is_broad
+from devices.pages import page
 from devices.query.values import fw_values, indexed
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
-from devices.statements import CHANGE, CREDENTIALS_OF, ONE, VIEW, drop_ended, read_fw, replace_rows
+from devices.statements import CHANGE, CREDENTIALS_OF, ONE, drop_ended, read_fw, replace_rows
 from devices.tenants.store import demand_room
 from wire import clock
 from wire.errors import Conflict, NotFound
@@ -29,7 +28,6 @@ from wire.registry import CredentialView, DeviceView
 Change = Callable[[DeviceView], DeviceView]
 PARAMETERS = 5_000  # bound values a statement: SQLite allows 32,766, PostgreSQL 65,535
 MAX_CREDENTIALS = 16
-LOOKED_AT = 2_000  # devices, one by one, before a set is made whole
 
 
 class DeviceStore:
@@ -63,13 +61,11 @@ class DeviceStore:
         Raises:
             NotFound: no such device.
         """
-        with self._database.look() as connection:
-            return _to_view(_demand(connection, tenant, device_id))
+        return self._database.ask(lambda connection: _to_view(_demand(connection, tenant, device_id)))
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""
-        with self._database.look() as connection:
-            return [_to_view(row) for row in _page(connection, tenant, wanted)]
+        return self._database.ask(lambda connection: [_to_view(row) for row in page(connection, tenant, wanted)])
 
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
         """Replace type, tags, attributes, gateway mark and state of a device by what `change` makes of them.
@@ -131,9 +127,10 @@ class CredentialStore:
 
     def list(self, tenant: str, device_id: str) -> list[CredentialView]:
         """Give a device's credentials, oldest first."""
-        with self._database.look() as connection:
-            rows = connection.execute(CREDENTIALS_OF, {"of_tenant": tenant, "of_device": device_id})
-            return [_to_credential_view(row) for row in rows.mappings()]
+        mine = {"of_tenant": tenant, "of_device": device_id}
+        return self._database.ask(
+            lambda connection: [_to_credential_view(row) for row in connection.execute(CREDENTIALS_OF, mine).mappings()]
+        )
 
     def add(self, new: CredentialRow, who: Who) -> None:
         """Add a credential beside those there are; the broker goes on taking the one it takes.
@@ -270,42 +267,6 @@ def _demand(connection: Connection, tenant: str, device_id: str) -> Any:
     if row is None:
         raise NotFound(f"no device {device_id!r}", code="device_not_found")
     return row
-
-
-def _page(connection: Connection, tenant: str, wanted: DeviceFilter) -> Sequence[Any]:
-    """Give a page's rows. One of a set that holds most devices is soon full: the next few devices are asked first."""
-    find_group = group_finder(connection, tenant)
-    ordered = VIEW.where(*_conditions(tenant, wanted)).order_by(DEVICES.c.id).limit(wanted.limit)
-    if is_broad(wanted.tree):
-        following = select(DEVICES.c.id).where(DEVICES.c.tenant == tenant, DEVICES.c.id > wanted.after)
-        end = connection.execute(following.order_by(DEVICES.c.id).offset(LOOKED_AT).limit(1)).scalar()
-        if end is not None:
-            few = ordered.where(condition(wanted.tree, tenant, find_group, is_narrowed=True), DEVICES.c.id < end)
-            rows = connection.execute(few).mappings().all()
-            if len(rows) == wanted.limit:
-                return rows
-    return connection.execute(ordered.where(condition(wanted.tree, tenant, find_group))).mappings().all()
-
-
-def _conditions(tenant: str, wanted: DeviceFilter) -> Iterable[ColumnElement[bool]]:
-    if wanted.after:
-        yield DEVICES.c.id > wanted.after
-    if wanted.type is not None:
-        yield DEVICES.c.type == wanted.type
-    if wanted.state is not None:
-        yield _is_in_state(wanted.state)
-    if wanted.is_online is not None:
-        yield func.coalesce(PRESENCE.c.online, False).is_(wanted.is_online)
-    for key, value in wanted.tags:
-        named = and_(DEVICE_TAGS.c.tenant == tenant, DEVICE_TAGS.c.key == key, DEVICE_TAGS.c.value == value)
-        yield DEVICES.c.id.in_(select(DEVICE_TAGS.c.device).where(named))
-
-
-def _is_in_state(state: str) -> ColumnElement[bool]:
-    if state not in ("active", "registered"):
-        return DEVICES.c.state == state
-    has_been_seen = func.coalesce(PRESENCE.c.last_seen_ns, 0) > 0
-    return and_(DEVICES.c.state == "active", has_been_seen if state == "active" else ~has_been_seen)
 
 
 def _new_values(tenant: str, device: NewDevice, now_ns: int) -> dict[str, Any]:

@@ -13,23 +13,26 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, exc, insert, select, update
 
+from chassis import parking
 from devices.database.tables import AUDIT, CHANGES, COUNTERS
 from devices.rows import CredentialRow, Deed
 from wire import clock
 from wire.errors import Conflict, Unavailable, Unprocessable
 
+T = TypeVar("T")
 BrokerForm = Callable[[CredentialRow], str]
 KEPT_CHANGES = 10_000
 BUSY_MS = 5_000
 POOL = 8  # connections kept: more threads than that rarely ask at once
 IDLE_S = 1.0  # a connection unused for so long is tried before it is used: asking each time costs a fifth of a read
+SHORT = 20_000  # of SQLite's steps: about a millisecond
 FORGET_EACH = 100  # changes, before the oldest are deleted
 _WRITES, _LOOKS = "headwater_writes", "headwater_looks"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -141,6 +144,33 @@ class Database:
         with _translated(), self._looker.connect() as connection:
             yield connection
 
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """Ask on a connection as `look` gives it, without holding up an event loop for long.
+
+        There, a file answers at once; what takes more than SHORT steps is asked again in a thread, and a server always.
+        """
+        if self.path is not None and parking.loop() is not None:
+            with suppress(_LongError):
+                return self._ask_briefly(question)
+        return parking.aside(self._ask, question)
+
+    def _ask(self, question: Callable[[Connection], T]) -> T:
+        with self.look() as connection:
+            return question(connection)
+
+    def _ask_briefly(self, question: Callable[[Connection], T]) -> T:
+        with self.look() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.set_progress_handler(_stop, SHORT)
+            try:
+                return question(connection)
+            except exc.OperationalError as error:
+                if str(error.orig) == "interrupted":
+                    raise _LongError from None
+                raise
+            finally:
+                driver.set_progress_handler(None, 0)
+
     @contextmanager
     def write(self, lock: str = _REVISION) -> Iterator[Write]:
         """One write transaction, alone among those with the same lock; all of it is committed durably, or nothing."""
@@ -181,6 +211,14 @@ def chain(last_hash: str, row: dict[str, Any]) -> str:
 
 
 _FULL = ("database or disk is full", "No space left on device")  # SQLite's words, and PostgreSQL's
+
+
+class _LongError(Exception):
+    """A question to a file takes more than SHORT steps."""
+
+
+def _stop() -> int:
+    return 1
 
 
 class _Turns:
@@ -238,7 +276,10 @@ def _sqlite_path(url: str, data: Path) -> Path | None:
 def _open_sqlite(path: Path) -> Engine:
     import pysqlite3  # carries SQLite >= 3.51.3: Debian's build has the WAL-reset bug
 
-    engine = create_engine("sqlite:///" + str(path), module=pysqlite3, pool_size=POOL)
+    # As many connections as threads ask at once: an event loop must not wait for one.
+    engine = create_engine(
+        "sqlite:///" + str(path), module=pysqlite3, pool_size=POOL, max_overflow=-1
+    )  # nobody waits for one
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

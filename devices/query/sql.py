@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, func, not_, or_, select, true
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, false, func, not_, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
@@ -20,10 +20,11 @@ from devices.database.tables import DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_finding import DEVICE_ATTRIBUTES, GROUP_MEMBERS
 from devices.database.tables_gateways import CHILDREN
 from devices.query.parser import to_number
-from devices.query.tree import BadQuery, Compare, Contains, Every, Field, Has, Is, Node, Not, OneOf, Some, Value
+from devices.query.tree import BadQuery, Compare, Contains, Every, Field, Has, Is, Node, Not, OneOf, Slot, Some, Value
 from devices.query.versions import order_of
 
 MAX_NESTING = 4  # of dynamic groups that name dynamic groups
+Tenant = str | BindParameter[str]
 FindGroup = Callable[[str], "Node | None"]  # None: its members are listed; KeyError: no such group
 Condition = ColumnElement[bool]
 _COLUMNS: dict[str, Any] = {
@@ -46,7 +47,7 @@ def no_groups(name: str) -> Node | None:
     raise KeyError(name)
 
 
-def condition(tree: Node, tenant: str, find_group: FindGroup = no_groups, *, is_narrowed: bool = False) -> Condition:
+def condition(tree: Node, tenant: Tenant, find_group: FindGroup = no_groups, *, is_narrowed: bool = False) -> Condition:
     """Give the condition by which a query chooses rows of DEVICES; the tenant is a part of it.
 
     `is_narrowed` says that it is asked of few devices: the rows are the same.
@@ -75,7 +76,7 @@ def is_broad(node: Node) -> bool:
 
 
 class _Compiler:
-    def __init__(self, tenant: str, find_group: FindGroup, *, is_narrowed: bool) -> None:
+    def __init__(self, tenant: Tenant, find_group: FindGroup, *, is_narrowed: bool) -> None:
         self._tenant = tenant
         self._is_narrowed = is_narrowed  # where the compiler is: other conditions leave few devices
         self._find_group = find_group
@@ -209,7 +210,8 @@ def _compared(column: Any, operator: str, value: Any) -> Condition:
     if operator == "~":
         text = str(value)
         return Matches(column, text if "*" in text or "?" in text else f"*{text}*")
-    found: Condition = column.op(operator, is_comparison=True)(value)
+    compared = bindparam(value.name) if isinstance(value, Slot) else value
+    found: Condition = column.op(operator, is_comparison=True)(compared)
     return found
 
 

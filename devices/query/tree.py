@@ -9,7 +9,16 @@ from wire.errors import BadRequest
 
 Operator = Literal["=", "<", "<=", ">", ">=", "~"]
 Kind = Literal["text", "label", "attribute", "state", "version", "time", "group", "presence"]
-Value = str | int
+
+
+@dataclass(slots=True, frozen=True)
+class Slot:
+    """Stands for a value that is given by this name when the query is asked; see `devices.query.shape`."""
+
+    name: str
+
+
+Value = str | int | Slot
 
 
 class BadQuery(BadRequest):

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from devices.database.engine import IDLE_S, Database
 from devices.database.schema import MIGRATIONS, SCHEMA_VERSION, create, migrate, upgrade
+from tests.support.tiny_loop import TinyLoop
 from tests.support.waiting import wait_until
 from wire.errors import Unavailable
 
@@ -295,4 +296,28 @@ def test_unreachable_database_is_told_apart(tmp_path, url: str) -> None:
 
     with pytest.raises(Unavailable), database.read() as connection:
         connection.execute(text("SELECT 1"))
+    database.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_event_loop_is_not_held_up_by_a_question(tmp_path, kind: str, request: pytest.FixtureRequest) -> None:
+    url = "sqlite:" if kind == "sqlite" else request.getfixturevalue("postgresql").database()
+    database, loop, answers, threads = Database(url, tmp_path), TinyLoop(), [], []
+
+    def count_to(most: int) -> int:
+        def question(connection: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :most)"
+            return connection.execute(text(f"{counting} SELECT count(*) FROM n"), {"most": most}).scalar_one()
+
+        return database.ask(question)
+
+    for most in (10, 50_000):
+        loop.begin(lambda most=most: answers.append(count_to(most)))
+        loop.run_until(lambda most=most: most in answers)
+
+    in_thread, at_once = threads[-1], threads[:-1]
+    assert in_thread.startswith("tiny")
+    assert at_once == (["MainThread"] * 2 if kind == "sqlite" else [in_thread])
+    assert count_to(50_000) == 50_000  # and the connection of the first try is as before
     database.close()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
-from devices import store
+from devices import pages
 from devices.credentials import issue
 from devices.database.engine import Database
 from devices.database.schema import migrate
@@ -108,7 +108,8 @@ def find(database) -> Callable[[str], set[str]]:
             whole, one_by_one = (
                 set(connection.execute(select(DEVICES.c.id).select_from(HOME).where(way)).scalars()) for way in ways
             )
-        assert whole == one_by_one
+        page = DeviceStore(database).search(TENANT, DeviceFilter(tree=tree, limit=1_000))
+        assert whole == one_by_one == {device.id for device in page}
         return whole
 
     return found
@@ -341,11 +342,21 @@ def test_unknown_and_circular_groups_are_told(find) -> None:
 )
 @pytest.mark.parametrize("looked_at", [1, 30, 1_000])
 def test_pages_together_hold_what_the_query_finds(database, find, monkeypatch, query, looked_at) -> None:
-    monkeypatch.setattr(store, "LOOKED_AT", looked_at)
+    monkeypatch.setattr(pages, "LOOKED_AT", looked_at)
     devices, tree = DeviceStore(database), parse(query, NOW_NS)
-    pages = [devices.search(TENANT, DeviceFilter(tree=tree, limit=7))]
-    while len(pages[-1]) == 7:
-        pages.append(devices.search(TENANT, DeviceFilter(tree=tree, limit=7, after=pages[-1][-1].id)))
+    found = [devices.search(TENANT, DeviceFilter(tree=tree, limit=7))]
+    while len(found[-1]) == 7:
+        found.append(devices.search(TENANT, DeviceFilter(tree=tree, limit=7, after=found[-1][-1].id)))
 
-    listed = [device.id for page in pages for device in page]
+    listed = [device.id for page in found for device in page]
     assert listed == sorted(find(query), key=str.encode)
+
+
+def test_pages_of_queries_that_differ_in_values_share_a_statement_and_no_value(database, find) -> None:
+    queries = [f"type={kind} and tag.site={site}" for kind in ("pump", "Pump", "pump_2") for site in "abA"]
+    built = pages._remembered.cache_info().misses
+
+    found = {frozenset(find(query)) for query in queries}
+
+    assert len(found) > 2
+    assert pages._remembered.cache_info().misses <= built + 1
