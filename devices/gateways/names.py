@@ -63,8 +63,7 @@ class NameStore:
 
     def list(self, tenant: str, device: str) -> list[str]:
         """Give a device's names in order."""
-        with self._database.look() as connection:
-            return names_of(connection, tenant, [device]).get(device, [])
+        return self._database.ask(lambda connection: names_of(connection, tenant, [device])).get(device, [])
 
     def parent(self, tenant: str, device: str) -> str | None:
         """Give the gateway that a device is seen through."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chassis import parking
 from devices.query.parser import parse
 from devices.query.tree import Compare, Every, Field, Node
 from wire import clock
@@ -24,7 +25,8 @@ class QueryReaches:
 
     def holds(self, principal: Principal, device_id: str) -> bool:
         """See Reaches."""
-        return bool(self._finder.ids(principal.tenant, narrowed(principal, one(device_id)), limit=1))
+        tree = narrowed(principal, one(device_id))
+        return bool(parking.aside(self._finder.ids, principal.tenant, tree, limit=1))
 
 
 def narrowed(asker: Principal, tree: Node) -> Node:

@@ -60,21 +60,21 @@ def add_doors(api: Api, door: Door, protocol: Protocol) -> None:
             raise _partial(receipt)
         return Response(status=204, headers=answers.ABOUT)
 
-    @api.route("POST", "/api/v2/write", "own", answers=_answers(InfluxRefusal))
+    @api.route("POST", "/api/v2/write", "own", answers=_answers(InfluxRefusal), is_on_loop=True)
     @_in_their_words
     @door.counting
     def post_influx_v2(call: Call) -> Response:
         """Accept line protocol as InfluxDB v2 does: 204, or `{"code","message","line"}`."""
         return take(call, V2_UNITS)
 
-    @api.route("POST", "/write", "own", answers=_answers(InfluxRefusalV1))
+    @api.route("POST", "/write", "own", answers=_answers(InfluxRefusalV1), is_on_loop=True)
     @_in_their_words
     @door.counting
     def post_influx_v1(call: Call) -> Response:
         """Accept line protocol as InfluxDB v1 does: 204, or `{"error"}`."""
         return take(call, tuple(UNITS))
 
-    @api.route("POST", "/query", "own", answers=_answers(InfluxRefusalV1, 200, dict[str, Any]))
+    @api.route("POST", "/query", "own", answers=_answers(InfluxRefusalV1, 200, dict[str, Any]), is_on_loop=True)
     @_in_their_words
     @door.counting
     def post_influx_query(call: Call) -> Response:
