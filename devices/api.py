@@ -62,14 +62,14 @@ def demand_all(call: Call, *, is_needed: bool) -> None:
         raise Forbidden("a token for some devices only changes no gateways and no groups", code="out_of_scope")
 
 
-def add_routes(api: Api, registry: Registry) -> None:
-    """Declare the routes."""
-    _add_devices(api, registry)
+def add_routes(api: Api, registry: Registry, *, is_file: bool = True) -> None:
+    """Declare the routes; `is_file`: the database answers short questions faster than a thread could be asked to."""
+    _add_devices(api, registry, is_on_loop=is_file)
     _add_states(api, registry)
     _add_credentials(api, registry)
 
 
-def _add_devices(api: Api, registry: Registry) -> None:
+def _add_devices(api: Api, registry: Registry, *, is_on_loop: bool) -> None:
     @api.route("POST", "/v1/devices", "operator", body=DeviceCreate, answers={201: DeviceCreated})
     def create_device(call: Call) -> DeviceCreated:
         """Register a device; the answer is the only place where its secret is shown."""
@@ -82,7 +82,7 @@ def _add_devices(api: Api, registry: Registry) -> None:
         query=DeviceQuery,
         answers={200: DevicePage},
         reach="narrowed",
-        is_on_loop=True,
+        is_on_loop=is_on_loop,
     )
     def list_devices(call: Call) -> DevicePage:
         """List devices in order of their ids; q finds id, type and tag values."""
@@ -91,7 +91,7 @@ def _add_devices(api: Api, registry: Registry) -> None:
         is_full = len(items) == call.query.limit
         return DevicePage(items=items, next=items[-1].id if is_full else None)
 
-    @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail}, is_on_loop=True)
+    @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail}, is_on_loop=is_on_loop)
     def get_device(call: Call) -> DeviceDetail:
         """Show a device, its presence and its credentials without secrets."""
         return registry.find(call.actor.tenant, call.path["device_id"])

@@ -155,7 +155,7 @@ def _start(*threaded: Control | Hosted) -> Workers:
 def _add_registry(routes: Api, database: Database, verbs: tuple[Registry, More, Types]) -> Runner:
     """Add the routes of devices and of long work about them; give what does it."""
     registry, deeds, types = verbs
-    api.add_routes(routes, registry)
+    api.add_routes(routes, registry, is_file=database.path is not None)
     rows = JobStore(database)
     importer = Importer(DeviceStore(database), GatewayStore(database), rows)
     finder, groups = Finder(database), GroupStore(database)
