@@ -48,7 +48,7 @@ QUERIES = (
     "type=type-3 and tag.site=site-3 and not online and fw<1.9", "group=blue", "nothing-like-it",
 )  # fmt: skip
 CONNECTIONS = 24
-OF_KIND = 600  # requests of each kind
+OF_KIND = 400  # requests of each kind
 EVERY = 1e9  # a second: each as soon as a connection is free
 Kind = Callable[[Random, int, int], bytes]
 
