@@ -24,7 +24,7 @@ def _lift(node: Node, values: dict[str, Value]) -> Node:
         case Not(part):
             return Not(_lift(part, values))
         case Compare(field, operator, value) if field.kind in _PLAIN and operator != "~":
-            slot = Slot(f"value_{len(values)}")
+            slot = Slot(f"slot_{len(values)}")  # SQLAlchemy's own names are those of columns with a number
             values[slot.name] = value
             return Compare(replace(field, at=0), operator, slot)
     return node

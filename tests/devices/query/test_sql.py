@@ -360,3 +360,11 @@ def test_pages_of_queries_that_differ_in_values_share_a_statement_and_no_value(d
 
     assert len(found) > 2
     assert pages._remembered.cache_info().misses <= built + 1
+
+
+def test_filters_beside_a_query_hold_as_well(database, find) -> None:
+    asked = DeviceFilter(tree=parse("type=pump and tag.site=a", NOW_NS), tags=(("line", "x"),), limit=1_000)
+
+    page = DeviceStore(database).search(TENANT, asked)
+
+    assert {device.id for device in page} == find("type=pump and tag.site=a and tag.line=x")
