@@ -277,9 +277,7 @@ def _open_sqlite(path: Path) -> Engine:
     import pysqlite3  # carries SQLite >= 3.51.3: Debian's build has the WAL-reset bug
 
     # As many connections as threads ask at once: an event loop must not wait for one.
-    engine = create_engine(
-        "sqlite:///" + str(path), module=pysqlite3, pool_size=POOL, max_overflow=-1
-    )  # nobody waits for one
+    engine = create_engine("sqlite:///" + str(path), module=pysqlite3, pool_size=POOL, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
