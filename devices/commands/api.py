@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 from flask import Response, request
 from pydantic import Field
 
+from chassis import parking
 from chassis.bodies import read_body
 from chassis.gathering import Gathering
 from chassis.reach import Reaches
@@ -119,10 +120,18 @@ def _add_one(api: Api, commands: CommandVerbs, reaches: Reaches) -> None:
             raise life.unknown(found.id)
         return found
 
-    @api.route("GET", COMMAND, "viewer", query=CommandWait, answers={200: CommandView}, reach="narrowed")
+    @api.route(
+        "GET",
+        COMMAND,
+        "viewer",
+        query=CommandWait,
+        answers={200: CommandView},
+        reach="narrowed",
+        is_on_loop=True,
+    )
     def get_command(call: Call) -> CommandView:
         """Show a command; with `wait`, when it has ended or the time is over."""
-        found = find(call)
+        found = parking.aside(find, call)
         if not call.query.wait or not places.acquire(blocking=False):
             return show(found)
         try:

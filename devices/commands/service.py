@@ -87,7 +87,7 @@ class CommandVerbs:
 
         One that goes with its device meanwhile has ended: it is cancelled.
         """
-        found = self.find(tenant, command_id)
+        found = parking.aside(self.find, tenant, command_id)
 
         def read() -> Command:
             try:
@@ -99,7 +99,7 @@ class CommandVerbs:
             command = parking.aside(read)
             return None if command.active else command
 
-        return self._bell.wait(found.device, look, wait_s) or read()
+        return self._bell.wait(found.device, look, wait_s) or parking.aside(read)
 
     def cancel(self, tenant: str, command_id: str, who: Who) -> Command:
         """End a command that nobody wants any more; one that has ended stays as it is. Raises as `find`."""
