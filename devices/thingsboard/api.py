@@ -38,7 +38,7 @@ def add_routes(api: Api, twins: TwinVerbs, commands: CommandVerbs, door: DeviceD
 
 
 def _add_attributes(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
-    @api.route("GET", BASE + "/attributes", "own", answers={200: None})
+    @api.route("GET", BASE + "/attributes", "own", answers={200: None}, is_on_loop=True)
     def get_thingsboard_attributes(call: Call) -> Response:
         """Give client and shared attributes: those of `clientKeys` and `sharedKeys` (commas between), or all."""
         device = parking.aside(door.authenticate, _claim(call, door))
@@ -56,7 +56,7 @@ def _add_attributes(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
         twins.report(device, merge.read(read_body(merge.MAX_PATCH_BYTES)))
         return Response(status=200)
 
-    @api.route("GET", BASE + "/attributes/updates", "own", answers={200: None, TIMED_OUT: None})
+    @api.route("GET", BASE + "/attributes/updates", "own", answers={200: None, TIMED_OUT: None}, is_on_loop=True)
     def get_thingsboard_updates(call: Call) -> Response:
         """Wait at most `timeout` ms for a change of shared attributes; give those that are new, and `deleted` ones."""
         claim = _claim(call, door)
@@ -72,7 +72,7 @@ def _add_attributes(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
 
 
 def _add_rpc(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
-    @api.route("GET", BASE + "/rpc", "own", answers={200: None, TIMED_OUT: None})
+    @api.route("GET", BASE + "/rpc", "own", answers={200: None, TIMED_OUT: None}, is_on_loop=True)
     def get_thingsboard_rpc(call: Call) -> Response:
         """Wait at most `timeout` ms for a command; give it as `id`, `method` and `params`."""
         claim = _claim(call, door)

@@ -19,7 +19,7 @@ OF_THE_REQUEST = ("bad_encoding", "bad_syntax", "trailing_data", "too_large", "t
 def add_chirpstack(api: Api, door: Door, protocol: Protocol) -> None:
     """Declare ChirpStack's path."""
 
-    @api.route("POST", "/v1/telemetry/chirpstack", "own")
+    @api.route("POST", "/v1/telemetry/chirpstack", "own", is_on_loop=True)
     @door.counting
     def post_chirpstack_event(call: Call) -> Response:
         """Accept an event of ChirpStack's HTTP integration; `event` says which it is."""
@@ -30,7 +30,7 @@ def add_chirpstack(api: Api, door: Door, protocol: Protocol) -> None:
 def add_tts(api: Api, door: Door, protocol: Protocol) -> None:
     """Declare The Things Stack's paths."""
 
-    @api.route("POST", "/v1/telemetry/tts/<path:kind>", "own")
+    @api.route("POST", "/v1/telemetry/tts/<path:kind>", "own", is_on_loop=True)
     @door.counting
     def post_tts_event(call: Call) -> Response:
         """Accept an event of a webhook of The Things Stack; its body says which it is."""
