@@ -88,10 +88,9 @@ from devices.x509.service import Authorities
 from devices.x509.store import AuthorityStore
 
 # Where requests are short and many, or wait for long. No answer there is a stream.
+_METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 _PATHS = ("/v1/device", "/v1/commands", "/internal/")
-QUICK_PATHS = tuple(f"{method} {path}" for method in ("GET", "POST", "PATCH", "PUT", "DELETE") for path in _PATHS) + (
-    "GET /api/v1/",
-)
+QUICK_PATHS = ("GET /api/v1/", *(f"{method} {path}" for method in _METHODS for path in _PATHS))
 
 
 def create_app(config: DevicesConfig | None = None) -> Flask:
