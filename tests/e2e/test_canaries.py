@@ -14,8 +14,16 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
-DOORS = ("/v1/telemetry", "/v1/telemetry/cbor", "/v1/telemetry/msgpack", "/v1/telemetry/nosuch")
+DOORS = (
+    "/v1/telemetry",
+    "/v1/telemetry/cbor",
+    "/v1/telemetry/msgpack",
+    "/v1/telemetry/nosuch",
+    "/api/v2/write",
+    "/write",
+)
 CONTENTS = (b'{"a":1}', b"no json", b'{"a":' * 30, b"\xa1\x61a\x01", b"\x81\xa1a\x01")
+TOO_LARGE = b"x" * (1024 * 1024 + 1)
 PATHS = (
     "/v1/devices",
     "/v1/devices/%00",
@@ -71,8 +79,9 @@ def live(installation: Installation, device: Device) -> list[str]:
     """Lead the life of a device, at each door with good and bad content; give the secrets it had."""
     installation.wait_for_broker(device)
     installation.publish(device, f"devices/{device.id}/telemetry/cbor", b"no cbor")
-    for content in CONTENTS:
+    for content in (*CONTENTS, b"m a=1", TOO_LARGE):  # of what is too large nginx quotes the request
         installation.post(None, content, path=f"/api/v1/{device.bearer}/telemetry")
+        installation.post(None, content, path=f"/write?u={device.id}&p={device.secret}")
         for door in DOORS:
             installation.post(device, content, path=door)
     installation.call("POST", f"/v1/devices/{device.id}/commands", {"name": "blink"})
