@@ -157,7 +157,7 @@ def test_moved_device_leaves_static_groups_and_its_gateway(tenants) -> None:
         for sql in (
             "INSERT INTO device_groups VALUES ('acme', 'g', '', NULL, 1, 1)",
             "INSERT INTO group_members VALUES ('acme', 'g', 'd1')",
-            "INSERT INTO children VALUES ('acme', 'd1', 'g1', 1)",
+            "INSERT INTO children (tenant, device, gateway, since_ns) VALUES ('acme', 'd1', 'g1', 1)",
         ):
             transaction.execute(text(sql))
 
@@ -180,7 +180,7 @@ def test_what_the_old_owner_ordered_never_reaches_the_new_one(tenants) -> None:
     polled = tenants.nobody("GET", "/v1/device/commands", headers={"Authorization": f"Bearer d1.{secret}"})
     entries = acme("GET", "/v1/audit?object=d1&action=command.cancel").json["items"]
     assert polled.status_code == 204
-    assert [entry["detail"] for entry in entries] == [{"id": sent}]
+    assert [entry["detail"] for entry in entries] == [{"id": sent, "reason": "device_gone"}]
     assert other("GET", "/v1/commands").json["items"] == []
     assert other("GET", "/v1/devices/d1/twin/history").json["items"] == []
     assert acme("GET", f"/v1/commands/{sent}").status_code == 404
