@@ -1,0 +1,173 @@
+"""Metrics of one payload to records: by whom, of what name and type, from when. Pure but for the session it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.protocols import times
+from ingest.protocols.base import MAX_DEPTH, MAX_FIELDS, MAX_KEY_BYTES, Context, Decoded, Fault, Record
+from ingest.protocols.flatten import Refused, is_name
+from ingest.protocols.sparkplug import values
+from ingest.protocols.sparkplug.names import Spoken
+from ingest.protocols.sparkplug.session import Session
+from wire import clock
+from wire.points import HISTORICAL
+
+MEASUREMENT = "sparkplug"
+DEATH_NUMBER = "bdSeq"
+CONTROL = "Node Control/"
+QUALITY, GOOD = "Quality", 192
+
+
+@dataclass(slots=True, frozen=True)
+class Named:
+    """A metric with the name and the data type that it has, or was declared to have."""
+
+    index: int
+    name: str
+    datatype: int
+    metric: Any
+
+
+class UnknownAlias(Refused):
+    """An alias that no birth of this session declared."""
+
+    def __init__(self, alias: int) -> None:
+        super().__init__("unknown_alias", f"alias {alias}, which no birth of this session declared")
+
+
+class Metrics:
+    """Collects the records of one payload."""
+
+    def __init__(self, context: Context, spoken: Spoken, payload: Any) -> None:
+        self.decoded = Decoded()
+        self.has_unknown_alias = False
+        self._context = context
+        self._spoken = spoken
+        self._payload = payload
+        self._policy = times.policy_of(context.type) if context.type is not None else times.GUARDED
+        self._records: dict[tuple[int | None, bool], Record] = {}
+
+    def take(self, session: Session, *, is_birth: bool) -> None:
+        """Read all metrics; a birth names and declares its own."""
+        for index, metric in enumerate(self._payload.metrics):
+            try:
+                named = self._name(index, metric, None if is_birth else session)
+                if not is_control(named.name) and not metric.is_transient:
+                    self._add(named)
+            except UnknownAlias as error:
+                self.has_unknown_alias = True
+                self._fault(index, error)
+            except Refused as error:
+                self._fault(index, error)
+        self.decoded.records = list(self._records.values())
+
+    def _fault(self, index: int, error: Refused) -> None:
+        self.decoded.faults.append(Fault(index, error.code, error.detail))
+
+    def _name(self, index: int, metric: Any, session: Session | None) -> Named:
+        name, datatype = values.text(metric.name), metric.datatype
+        if not name and session is not None and metric.HasField("alias"):
+            declared = session.aliases.get(metric.alias)
+            if declared is None or declared.device != self._spoken.device:
+                raise UnknownAlias(metric.alias)
+            name, datatype = declared.name, datatype or declared.datatype
+        if not is_name(name) or len(name.encode()) > MAX_KEY_BYTES:
+            raise Refused("bad_name", f"a name is 1 to {MAX_KEY_BYTES} bytes without control characters")
+        if not datatype and session is not None:
+            datatype = session.datatype(self._spoken.device, name)
+        return Named(index, name, datatype, metric)
+
+    def _add(self, named: Named) -> None:
+        metric = named.metric
+        if metric.is_null:
+            return
+        record = self._record_of(named)
+        for name, value in _read(named, 0):
+            if len(record.fields) >= MAX_FIELDS:
+                raise Refused("too_many_fields", f"more than {MAX_FIELDS} values of one time")
+            record.fields[name] = value
+        quality = _quality(metric)
+        if quality is not None and quality != GOOD:
+            record.fields[f"{named.name}.quality"] = quality
+
+    def _record_of(self, named: Named) -> Record:
+        metric, payload = named.metric, self._payload
+        at_ms = metric.timestamp if metric.HasField("timestamp") else None
+        if at_ms is None and payload.HasField("timestamp"):
+            at_ms = payload.timestamp
+        key = at_ms, metric.is_historical
+        record = self._records.get(key)
+        if record is None:
+            record = Record(named.index, {}, measurement=MEASUREMENT, device=self._spoken.name)
+            if at_ms is not None:
+                self._place(record, at_ms)
+            record.flags |= HISTORICAL if metric.is_historical else 0
+            self._records[key] = record
+        return record
+
+    def _place(self, record: Record, at_ms: int) -> None:
+        if at_ms > clock.MAX_NS // clock.NS_PER_MS:
+            raise Refused("bad_time", "a time outside signed 64-bit ns")
+        time_ns = at_ms * clock.NS_PER_MS
+        try:
+            record.time_ns, record.flags = times.place(time_ns, self._context.received_ns, self._policy)
+        except times.OutsideWindow as error:
+            raise Refused(error.code, error.detail) from None
+        if record.time_ns is None:
+            record.ahead_ns = time_ns - self._context.received_ns
+
+
+def is_control(name: str) -> bool:
+    """Tell whether a metric runs the session and is no telemetry."""
+    return name == DEATH_NUMBER or name.startswith(CONTROL)
+
+
+def declared(payload: Any) -> tuple[dict[str, int], dict[int, str]]:
+    """Give data types by name and names by alias of a birth's metrics; what cannot be a name is left out."""
+    types: dict[str, int] = {}
+    aliases: dict[int, str] = {}
+    for metric in payload.metrics:
+        if not isinstance(metric.name, str) or not metric.name:
+            continue
+        types[metric.name] = metric.datatype
+        if metric.HasField("alias"):
+            aliases[metric.alias] = metric.name
+    return types, aliases
+
+
+def death_number(payload: Any) -> int | None:
+    """Give bdSeq, which ties a death to its birth: typed Int64 or UInt64, in either field; None: there is none."""
+    for metric in payload.metrics:
+        if metric.name == DEATH_NUMBER and metric.WhichOneof("value") in ("int_value", "long_value"):
+            return int(getattr(metric, metric.WhichOneof("value")))
+    return None
+
+
+def _read(named: Named, depth: int) -> Iterator[tuple[str, Any]]:
+    """Give the values of a metric: one, or those of a template's members as `name/member`."""
+    metric = named.metric
+    if metric.WhichOneof("value") != "template_value":
+        yield named.name, values.read(metric, named.datatype)
+        return
+    if metric.template_value.is_definition:
+        return
+    if depth >= MAX_DEPTH:
+        raise Refused("too_deep", f"templates nested more than {MAX_DEPTH} deep")
+    for member in metric.template_value.metrics:
+        if member.is_null:
+            continue
+        name = f"{named.name}/{values.text(member.name)}"
+        if not member.name or not is_name(name):
+            raise Refused("bad_name", "a template's member without a name")
+        yield from _read(Named(named.index, name, member.datatype, member), depth + 1)
+
+
+def _quality(metric: Any) -> int | None:
+    properties = metric.properties
+    for key, value in zip(properties.keys, properties.values, strict=False):
+        if key == QUALITY and value.WhichOneof("value") in ("int_value", "long_value"):
+            return int(getattr(value, value.WhichOneof("value")))
+    return None

@@ -1,0 +1,49 @@
+"""Sparkplug's topics (Sparkplug 3.0, section 4): which edge node or device says what. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+ROOT = "spBv1.0"
+STATE = "STATE"
+OF_NODES = ("NBIRTH", "NDATA", "NDEATH", "NCMD")
+OF_DEVICES = ("DBIRTH", "DDATA", "DDEATH", "DCMD")
+SCHEME = "spb:"
+
+
+class Spoken(NamedTuple):
+    """A topic taken apart: `spBv1.0/{group}/{verb}/{node}[/{device}]`."""
+
+    group: str
+    verb: str
+    node: str
+    device: str | None = None
+
+    @property
+    def node_name(self) -> str:
+        """The external name of the edge node."""
+        return f"{SCHEME}{self.group}/{self.node}"
+
+    @property
+    def name(self) -> str:
+        """The external name of who speaks: the device, else the node."""
+        return self.node_name if self.device is None else f"{self.node_name}/{self.device}"
+
+
+def read(topic: str) -> Spoken | None:
+    """Take a topic apart; None when it is not of the specification's form, or one of a host's state."""
+    levels = topic.split("/")
+    if levels[0] != ROOT or not all(levels):
+        return None
+    match levels[1:]:
+        case [group, verb, node] if verb in OF_NODES and group != STATE:
+            return Spoken(group, verb, node)
+        case [group, verb, node, device] if verb in OF_DEVICES and group != STATE:
+            return Spoken(group, verb, node, device)
+    return None
+
+
+def command(node_name: str, device: str | None = None) -> str:
+    """Give the topic of commands to an edge node, named as `spb:{group}/{node}`, or to one of its devices."""
+    group, _, node = node_name.removeprefix(SCHEME).partition("/")
+    return f"{ROOT}/{group}/NCMD/{node}" if device is None else f"{ROOT}/{group}/DCMD/{node}/{device}"

@@ -1,0 +1,326 @@
+"""Sessions of edge nodes: the shared cases step by step, and what no single case shows."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.protocols.base import Context
+from ingest.protocols.sparkplug import names
+from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Session
+from ingest.protocols.sparkplug.sessions import ASKS_PER_S, Sessions, Taken
+from tests.ingest.intake_support import SHARED
+from tests.ingest.sparkplug.made import DAY_MS, add, birth, data, death, payload
+from wire import clock
+from wire.points import HISTORICAL
+
+RECEIVED_NS = 1_772_700_000 * clock.NS_PER_S
+NODE = "spb:plant/n1"
+BIRTH, DATA, DEATH = "spBv1.0/plant/NBIRTH/n1", "spBv1.0/plant/NDATA/n1", "spBv1.0/plant/NDEATH/n1"
+CASES = sorted((SHARED / "sparkplug_b").glob("*/steps.json"))
+
+
+class Host:
+    """Sessions with a clock of their own, and all that came of what they took."""
+
+    def __init__(self, kept: dict[str, Session] | None = None) -> None:
+        self.sessions = Sessions(kept)
+        self.now_s = 1_000.0
+        self.values: dict[tuple[str, str, int | None], Any] = {}
+        self.codes: list[str] = []
+        self.online: dict[str, bool] = {}
+        self.asked: list[str] = []
+        self.gaps: list[Gap] = []
+
+    def say(self, topic: str, content: bytes) -> Taken:
+        taken = self.sessions.take(content, Context(RECEIVED_NS, topic=topic, transport="mqtt"), self.now_s)
+        for record in taken.decoded.records:
+            self.values |= {(str(record.device), name, record.time_ns): value for name, value in record.fields.items()}
+        self.codes += [fault.code for fault in taken.decoded.faults]
+        self.online |= taken.presence
+        self.sessions.commit()
+        self.look()
+        return taken
+
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.look()
+
+    def look(self) -> None:
+        asks, gaps = self.sessions.due(self.now_s)
+        self.asked += [ask.topic for ask in asks]
+        self.gaps += gaps.values()
+
+    def value(self, name: str, device: str = NODE) -> Any:
+        found = {key: value for key, value in self.values.items() if key[:2] == (device, name)}
+        return found[max(found, key=lambda key: key[2] or 0)] if found else None
+
+
+def born(host: Host | None = None, **values: Any) -> Host:
+    host = host or Host()
+    host.say(BIRTH, birth(**values))
+    return host
+
+
+def comparable(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else (type(value), value)
+
+
+def check(host: Host, expected: dict[str, Any], asked_before: int) -> None:
+    for point in expected.get("points", []):
+        time_ns = clock.parse_rfc3339(point["time"])[0]
+        for name, value in point["fields"].items():
+            assert comparable(host.values[point["device"], name, time_ns]) == comparable(value)
+    assert host.codes == [each["code"] for each in expected.get("quarantined", [])] or "quarantined" not in expected
+    assert {name: "online" if host.online[name] else "offline" for name in expected.get("state", {})} == expected.get(
+        "state", {}
+    )
+    assert [host.online[name] for name in expected.get("stale", [])] == [False] * len(expected.get("stale", []))
+    assert len(host.asked) - asked_before == expected.get("ncmd_rebirth", len(host.asked) - asked_before)
+    events = [{"kind": "seq_gap", "expected": gap.expected, "got": gap.got} for gap in host.gaps]
+    assert events == expected.get("events", events)
+
+
+@pytest.mark.parametrize("steps", CASES, ids=[path.parent.name for path in CASES])
+def test_shared_case(steps: Path) -> None:
+    host, asked_before = Host(), 0
+    for step in json.loads(steps.read_text())["steps"]:
+        host.wait(step.get("wait_ms", 0) / 1000)
+        if "publish" in step:
+            host.say(step["publish"]["topic"], (steps.parent / step["publish"]["file"]).read_bytes())
+        if "expect" in step:
+            check(host, step["expect"], asked_before)
+            asked_before = len(host.asked)
+
+
+def test_shared_cases_are_there() -> None:
+    assert len(CASES) >= 9 or not SHARED.exists()
+
+
+@given(order=st.permutations(range(1, 9)), start=st.integers(0, 255))
+def test_messages_out_of_order_are_all_kept_and_make_no_gap(order: list[int], start: int) -> None:
+    host = born(seq=start)
+    for number in order:
+        host.say(DATA, data((start + number) % 256, DAY_MS + number, v=float(number)))
+        host.wait(REORDER_S / 100)
+
+    host.wait(ASK_AGAIN_S)
+    assert (host.gaps, host.asked, host.codes) == ([], [], [])
+    assert sorted(value for value in host.values.values() if value) == [float(number) for number in range(1, 9)]
+
+
+@given(missing=st.sets(st.integers(1, 400), max_size=6))
+def test_each_gap_asks_for_a_birth_once_its_time_is_over(missing: set[int]) -> None:
+    host = born()
+    for number in range(1, 402):
+        if number not in missing:
+            host.say(DATA, data(number % 256, DAY_MS + number, v=number))
+            host.wait(REORDER_S + 0.1)
+
+    runs = [number for number in missing if number - 1 not in missing]
+    assert len(host.gaps) == len(runs)
+    assert bool(host.asked) == bool(runs)
+    assert len(host.values) == 401 - len(missing)
+
+
+def test_a_message_that_came_twice_is_kept_once() -> None:
+    host = born()
+    host.say(DATA, data(1, v=1.0))
+
+    assert host.say(DATA, data(1, v=1.0)).is_repeated
+    assert not host.say(DATA, data(2, v=1.0)).is_repeated
+
+
+def test_a_birth_delivered_again_changes_nothing() -> None:
+    host = born()
+    host.say(DATA, data(1, v=1.0))
+
+    assert host.say(BIRTH, birth()).is_repeated
+    host.say(DATA, data(2, v=2.0))
+    host.wait(60)
+    assert host.asked == []
+
+
+def test_numbers_go_on_after_a_restart() -> None:
+    host = born(x=1)
+    host.say(DATA, data(1, v=1.0))
+    host.say("spBv1.0/plant/DBIRTH/n1/pump", device_birth(2))
+    kept = json.loads(json.dumps({NODE: host.sessions._nodes[NODE].to_json()}))
+
+    again = Host({NODE: Session.from_json(kept[NODE])})
+    made = payload(3)
+    add(made, None, 7.5, alias=4, datatype=0)
+    again.say("spBv1.0/plant/DDATA/n1/pump", made.SerializeToString())
+    again.wait(60)
+    assert again.value("hum", f"{NODE}/pump") == 7.5
+    assert (again.codes, again.asked, again.gaps) == ([], [], [])
+
+
+def device_birth(seq: int, alias: int = 4) -> bytes:
+    made = payload(seq)
+    add(made, "hum", 50.0, alias=alias)
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def test_a_message_whose_records_were_not_kept_finds_its_session_as_it_was() -> None:
+    host = born()
+    before = host.sessions._nodes[NODE].to_json()
+    context = Context(RECEIVED_NS, topic=DATA)
+
+    host.sessions.take(data(1, v=1.0), context, host.now_s)
+    host.sessions.rollback()
+
+    assert host.sessions._nodes[NODE].to_json() == before
+    again = host.sessions.take(data(1, v=1.0), context, host.now_s)
+    assert not again.is_repeated
+    assert again.decoded.records[0].fields == {"v": 1.0}
+
+
+def test_births_are_asked_for_ever_more_rarely_while_none_comes() -> None:
+    host = Host()
+    moments = []
+    for second in range(20_000):
+        host.now_s = 1_000.0 + second
+        before = len(host.asked)
+        host.say(DATA, data(second % 256, DAY_MS + second, v=1))
+        moments += [second] * (len(host.asked) - before)
+
+    pauses = [later - earlier for earlier, later in pairwise(moments)]
+    assert pauses[:8] == [30, 60, 120, 240, 480, 960, 1920, 3600]
+    assert set(pauses[8:]) <= {3600}
+    born(host)
+    host.say(DATA, data(7, v=1))
+    host.wait(REORDER_S + 0.1)
+    assert len(host.asked) == len(moments) + 1
+
+
+def test_thousands_of_unknown_nodes_are_asked_one_after_the_other() -> None:
+    host = Host()
+    for number in range(1_000):
+        host.sessions.take(data(1, v=1), Context(RECEIVED_NS, topic=f"spBv1.0/plant/NDATA/n{number}"), host.now_s)
+    host.sessions.commit()
+
+    seconds = 0
+    while len(host.asked) < 1_000:
+        before = len(host.asked)
+        host.wait(1.0)
+        assert len(host.asked) - before <= ASKS_PER_S
+        seconds += 1
+    assert seconds >= 49
+    assert len(set(host.asked)) == 1_000
+
+
+def test_a_will_of_an_earlier_session_ends_nothing() -> None:
+    host = born(death_number=4)
+
+    assert host.say(DEATH, death(3)).is_repeated
+    assert host.online == {NODE: True}
+    host.say(DEATH, death(5))
+    assert host.online == {NODE: False}
+
+
+def test_aliases_may_move_at_a_rebirth() -> None:
+    host = Host()
+    for seq, name in ((0, "old"), (0, "new")):
+        made = payload(seq, DAY_MS + len(name))
+        add(made, name, 1.0, alias=9)
+        host.say(BIRTH, made.SerializeToString())
+        host.say(DATA, alias_data(1, 9))
+    assert host.value("new") == 3.5
+
+    host.say(DATA, alias_data(2, 8))
+    assert host.codes == ["unknown_alias"]
+    assert host.asked == ["spBv1.0/plant/NCMD/n1"]
+
+
+def alias_data(seq: int, alias: int) -> bytes:
+    made = payload(seq, DAY_MS + 10 + seq)
+    add(made, None, 3.5, alias=alias, datatype=0)
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def test_a_device_that_died_must_be_born_before_its_data_counts() -> None:
+    host = born()
+    host.say("spBv1.0/plant/DBIRTH/n1/pump", device_birth(1))
+    host.say("spBv1.0/plant/DDEATH/n1/pump", data(2))
+    assert host.online == {NODE: True, f"{NODE}/pump": False}
+
+    host.say("spBv1.0/plant/DDATA/n1/pump", data(3, hum=1.0))
+    host.wait(1)
+    assert host.codes == ["not_born"]
+    assert host.asked == ["spBv1.0/plant/NCMD/n1"]
+
+
+def test_one_bad_metric_costs_itself_only() -> None:
+    host = born()
+    made = payload(1, a=1.0)
+    add(made, "b", float("nan"))
+    add(made, "c", 2.0)
+    taken = host.say(DATA, made.SerializeToString())
+
+    assert [record.fields for record in taken.decoded.records] == [{"a": 1.0, "c": 2.0}]
+    assert [(fault.index, fault.code) for fault in taken.decoded.faults] == [(1, "nonfinite")]
+
+
+def test_metrics_of_different_times_are_different_readings() -> None:
+    host = born()
+    made = payload(1)
+    for at_ms, is_old in ((DAY_MS, False), (DAY_MS + 5, False), (DAY_MS + 5, True)):
+        metric = add(made, "v", at_ms)
+        metric.timestamp, metric.is_historical = at_ms, is_old
+    records = host.say(DATA, made.SerializeToString()).decoded.records
+
+    assert [(record.time_ns, record.flags & HISTORICAL) for record in records] == [
+        (DAY_MS * 10**6, 0), ((DAY_MS + 5) * 10**6, 0), ((DAY_MS + 5) * 10**6, HISTORICAL)
+    ]  # fmt: skip
+
+
+def test_what_runs_the_session_is_no_telemetry() -> None:
+    host = Host()
+    made = payload(0, bdSeq=1, v=1.0)
+    add(made, "Node Control/Rebirth", False)
+    host.say(BIRTH, made.SerializeToString())
+
+    assert set(host.values) == {(NODE, "v", DAY_MS * 10**6)}
+
+
+def test_a_quality_that_is_not_good_is_told() -> None:
+    host = born()
+    made = payload(1)
+    for quality in (192, 500):
+        metric = add(made, f"v{quality}", 1.0)
+        metric.properties.keys.append("Quality")
+        value = metric.properties.values.add()
+        value.type, value.int_value = 3, quality
+    host.say(DATA, made.SerializeToString())
+
+    assert {key[1]: value for key, value in host.values.items()} == {"v192": 1.0, "v500": 1.0, "v500.quality": 500}
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "spBv1.0", "spBv1.0/plant", "spBv1.0/plant/NDATA", "spBv1.0/plant/NDATA/n1/extra", "spBv1.0/plant/DDATA/n1",
+        "spBv1.0/plant/XDATA/n1", "spBv1.0/STATE/host", "spAv1.0/plant/NDATA/n1", "spBv1.0//NDATA/n1",
+        "spBv1.0/plant/ndata/n1",
+    ],
+)  # fmt: skip
+def test_other_topics_are_none_of_ours(topic: str) -> None:
+    assert names.read(topic) is None
+
+
+@pytest.mark.parametrize("group", ["Plant A", "Werk ü", "NDATA"])
+def test_names_are_kept_as_they_are(group: str) -> None:
+    spoken = names.read(f"spBv1.0/{group}/DDATA/Line 1/Pump 7")
+
+    assert spoken is not None
+    assert spoken.name == f"spb:{group}/Line 1/Pump 7"
+    assert names.command(spoken.node_name) == f"spBv1.0/{group}/NCMD/Line 1"
