@@ -171,6 +171,8 @@ REASONS: dict[str, int] = {
     "too_many_children": 403,
     "bad_topic": 400,
     "retained": 422,
+    "not_born": 422,
+    "unknown_alias": 422,
     "store_refused": 422,
     "rate_limited": 429,
 }

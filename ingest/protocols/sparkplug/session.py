@@ -13,6 +13,7 @@ SEQUENCE = 256
 HALF = SEQUENCE // 2
 REORDER_S = 2.0  # how long messages may come out of order before their lack is a gap
 ASK_AGAIN_S, ASK_AGAIN_MOST_S = 30.0, 3600.0  # between requests for a birth, doubled while unanswered
+MAX_DEVICES = 1_000  # of one node
 
 
 @dataclass(slots=True, frozen=True)
@@ -135,23 +136,30 @@ class Session:
             expected = (expected + 1) % SEQUENCE
         self.expected = expected
 
-    def to_json(self) -> dict[str, Any]:
-        """Give what outlives a restart: not what was being waited for, nor what was asked."""
+    @property
+    def declared(self) -> tuple[object, object]:
+        """Give what births declared; other objects only after another birth or death."""
+        return self.aliases, self.metrics
+
+    def declared_json(self) -> dict[str, Any]:
+        """Give what births declared, as it outlives a restart."""
+        return {"aliases": [[alias, of.name, of.device] for alias, of in self.aliases.items()], "metrics": self.metrics}
+
+    def state_json(self) -> dict[str, Any]:
+        """Give the rest that outlives a restart: not what was being waited for, nor what was asked."""
         return {
             "online": self.is_online,
             "death_number": self.death_number,
             "expected": self.expected,
             "birth": self.birth,
-            "aliases": [[alias, of.name, of.device] for alias, of in self.aliases.items()],
-            "metrics": self.metrics,
             "devices": self.devices,
         }
 
     @classmethod
-    def from_json(cls, kept: dict[str, Any]) -> Session:
+    def from_json(cls, state: dict[str, Any], declared: dict[str, Any]) -> Session:
         """Give a session as it was kept."""
-        session = cls(kept["online"], kept["death_number"], kept["expected"])
-        session.birth, session.metrics, session.devices = kept["birth"], kept["metrics"], kept["devices"]
-        for alias, name, device in kept["aliases"]:
+        session = cls(state["online"], state["death_number"], state["expected"])
+        session.birth, session.devices, session.metrics = state["birth"], state["devices"], declared["metrics"]
+        for alias, name, device in declared["aliases"]:
             session.aliases[alias] = Declared(name, session.datatype(device, name), device)
         return session

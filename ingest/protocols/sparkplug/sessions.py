@@ -18,8 +18,9 @@ from ingest.protocols.sparkplug import names
 from ingest.protocols.sparkplug.metrics import Metrics, death_number, declared
 from ingest.protocols.sparkplug.names import Spoken
 from ingest.protocols.sparkplug.packed import unpack
-from ingest.protocols.sparkplug.session import SEQUENCE, Gap, Session
+from ingest.protocols.sparkplug.session import MAX_DEVICES, SEQUENCE, Gap, Session
 
+MAX_NODES = 20_000
 ASKS_PER_S = 20  # over all nodes: 10,000 unknown ones after a restart must not all answer at once
 
 
@@ -60,10 +61,11 @@ class Sessions:
         if spoken.verb in ("NCMD", "DCMD"):
             return Taken(Decoded(), is_repeated=True)
         try:
+            self._demand_room(spoken)
             payload = unpack(content)
         except Unreadable as error:
             return Taken(unreadable(error))
-        return self._VERBS[spoken.verb](self, _Said(spoken, payload, _hash(content), context, now_s))
+        return self._VERBS[spoken.verb](self, _Said(spoken, payload, _hash(context.topic, content), context, now_s))
 
     def commit(self) -> dict[str, Session]:
         """Let what was taken since the last one hold; give the sessions that changed."""
@@ -98,6 +100,15 @@ class Sessions:
             return False
         self._allowed -= 1.0
         return True
+
+    def _demand_room(self, spoken: Spoken) -> None:
+        node = spoken.node_name
+        known = self._changed.get(node) or self._nodes.get(node)
+        if known is None and len(self._nodes) + len(self._changed) >= MAX_NODES:
+            raise Unreadable("too_large", f"more than {MAX_NODES} edge nodes")
+        devices = {} if known is None or spoken.device is None else known.devices
+        if len(devices) >= MAX_DEVICES and spoken.device not in devices:
+            raise Unreadable("too_large", f"more than {MAX_DEVICES} devices of one edge node")
 
     def _session(self, node: str) -> Session:
         """Give a node's session to be changed."""
@@ -211,5 +222,7 @@ def _is_older(number: int, born: int) -> bool:
     return 0 < (born - number) % SEQUENCE < SEQUENCE // 2
 
 
-def _hash(content: bytes) -> int:
-    return int.from_bytes(blake2b(content, digest_size=8).digest())
+def _hash(topic: str, content: bytes) -> int:
+    return int.from_bytes(
+        blake2b(topic.encode(errors="replace") + b"\0" + content, digest_size=8).digest(), signed=True
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ from hypothesis import strategies as st
 
 from ingest.protocols.base import Context
 from ingest.protocols.sparkplug import names
+from ingest.protocols.sparkplug.kept import KeptSessions
 from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Session
 from ingest.protocols.sparkplug.sessions import ASKS_PER_S, Sessions, Taken
 from tests.ingest.intake_support import SHARED
 from tests.ingest.sparkplug.made import DAY_MS, add, birth, data, death, payload
+from tests.ingest.test_mutated_messages import damaged
 from wire import clock
+from wire.errors import REASONS
 from wire.points import HISTORICAL
 
 RECEIVED_NS = 1_772_700_000 * clock.NS_PER_S
@@ -147,13 +152,15 @@ def test_a_birth_delivered_again_changes_nothing() -> None:
     assert host.asked == []
 
 
-def test_numbers_go_on_after_a_restart() -> None:
+def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
     host = born(x=1)
     host.say(DATA, data(1, v=1.0))
     host.say("spBv1.0/plant/DBIRTH/n1/pump", device_birth(2))
-    kept = json.loads(json.dumps({NODE: host.sessions._nodes[NODE].to_json()}))
+    kept = KeptSessions(tmp_path / "sessions.db")
+    kept.save(host.sessions._nodes)
+    kept.close()
 
-    again = Host({NODE: Session.from_json(kept[NODE])})
+    again = Host(KeptSessions(tmp_path / "sessions.db").load())
     made = payload(3)
     add(made, None, 7.5, alias=4, datatype=0)
     again.say("spBv1.0/plant/DDATA/n1/pump", made.SerializeToString())
@@ -171,13 +178,13 @@ def device_birth(seq: int, alias: int = 4) -> bytes:
 
 def test_a_message_whose_records_were_not_kept_finds_its_session_as_it_was() -> None:
     host = born()
-    before = host.sessions._nodes[NODE].to_json()
+    before = host.sessions._nodes[NODE].state_json()
     context = Context(RECEIVED_NS, topic=DATA)
 
     host.sessions.take(data(1, v=1.0), context, host.now_s)
     host.sessions.rollback()
 
-    assert host.sessions._nodes[NODE].to_json() == before
+    assert host.sessions._nodes[NODE].state_json() == before
     again = host.sessions.take(data(1, v=1.0), context, host.now_s)
     assert not again.is_repeated
     assert again.decoded.records[0].fields == {"v": 1.0}
@@ -324,3 +331,50 @@ def test_names_are_kept_as_they_are(group: str) -> None:
     assert spoken is not None
     assert spoken.name == f"spb:{group}/Line 1/Pump 7"
     assert names.command(spoken.node_name) == f"spBv1.0/{group}/NCMD/Line 1"
+
+
+def test_only_so_many_nodes_and_devices_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_NODES", 2)
+    monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_DEVICES", 1)
+    host = born()
+    for topic in ("NBIRTH/n2", "NBIRTH/n3", "NBIRTH/n1", "DBIRTH/n1/a", "DBIRTH/n1/b"):
+        host.say(f"spBv1.0/plant/{topic}", birth())
+
+    assert host.codes == ["too_large", "too_large"]
+
+
+def test_sessions_that_changed_little_are_written_little(tmp_path: Path) -> None:
+    host, kept = born(), KeptSessions(tmp_path / "sessions.db")
+    for seq in range(1, 4):
+        host.sessions.take(data(seq, v=1.0), Context(RECEIVED_NS, topic=DATA), host.now_s)
+        kept.save(host.sessions.commit())
+    kept._database.connection.execute("UPDATE sessions SET declared = 'as it was'")
+    host.sessions.take(data(4, v=1.0), Context(RECEIVED_NS, topic=DATA), host.now_s)
+    kept.save(host.sessions.commit())
+    rows = kept._database.read("SELECT declared, state FROM sessions")
+    assert [(declared, json.loads(state)["expected"]) for declared, state in rows] == [("as it was", 5)]
+
+    host.sessions.take(death(), Context(RECEIVED_NS, topic=DEATH), host.now_s)
+    kept.save(host.sessions.commit())
+    assert kept._database.read("SELECT declared FROM sessions") != [("as it was",)]
+
+
+MESSAGES = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 5_000
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_damaged_messages_are_answered_and_harm_no_session(seed: int) -> None:
+    dice, sessions = random.Random(seed), Sessions()
+    samples = [path.read_bytes() for path in SHARED.glob("sparkplug_b/*/*.bin")] + [birth(), data(1, v=1.0), death()]
+    topics = [BIRTH, DATA, DEATH, *(f"spBv1.0/plant/{verb}/n1/pump" for verb in ("DBIRTH", "DDATA", "DDEATH"))]
+
+    outcomes = [0, 0]
+    for at, content in enumerate(damaged(samples, dice, MESSAGES // 2)):
+        taken = sessions.take(content, Context(RECEIVED_NS, topic=dice.choice(topics)), at / 10)
+        assert {fault.code for fault in taken.decoded.faults} <= REASONS.keys(), content
+        assert all(record.fields for record in taken.decoded.records), content
+        outcomes[bool(taken.decoded.faults)] += 1
+        sessions.commit() if dice.random() < 0.9 else sessions.rollback()
+        sessions.due(at / 10)
+
+    assert all(count > MESSAGES // 50 for count in outcomes), outcomes
