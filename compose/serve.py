@@ -43,10 +43,15 @@ class ServeConfig(BaseModel):
 
     @property
     def processes(self) -> int:
-        """Number of worker processes: one for the dashboard, whose feed is one connection to the broker.
+        """Number of worker processes: one for protocols that are decoded in order, and one for the dashboard.
 
-        A second worker would come as the same MQTT client, and each would throw out the other once a second.
+        The dashboard's feed is one connection to the broker: a second worker would come as the same MQTT client, and
+        each would throw out the other once a second.
         """
+        if self.service == "ingest":
+            from ingest.protocols import served_by
+
+            return 1 if any(protocol.host for protocol in served_by(self.protocol).values()) else self.workers
         return 1 if self.service == "dashboard" else self.workers
 
     @property

@@ -30,7 +30,8 @@ from ingest.held import HeldData
 from ingest.intake import Intake
 from ingest.ledger import Ledger
 from ingest.ports import Ports
-from ingest.protocols import PROTOCOLS, SERVICES, served_by
+from ingest.protocols import PROTOCOLS, SERVICES, Protocol, served_by
+from ingest.protocols.base import Host
 from ingest.quarantine import Quarantine
 from ingest.rates import RateLimits
 from ingest.replay import Replayer
@@ -58,7 +59,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
         logs.configure(f"ingest-{config.protocol}", style=config.log_style, level=config.log_level)
     registry = registry or HttpPeer(config.devices_url, config.service_token, remote_ip=remote_ip)
     ports, closing = _open_ports(config, registry)
-    service = IngestService(ports, served_by(config.protocol))
+    service = IngestService(ports, *_open_hosts(config, closing))
     spool = config.data / "spool"
     api, workers = web.Api(), Workers()
     device_api.add_routes(api, service, ports.gate, ports.reports)
@@ -82,6 +83,18 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.close"] = closing.close
     return app
+
+
+def _open_hosts(config: IngestConfig, closing: ExitStack) -> tuple[dict[str, Protocol], list[Host]]:
+    """Give the protocols of this service, and the hosts of those that are decoded in order."""
+    protocols, hosts = served_by(config.protocol), list[Host]()
+    for name, protocol in protocols.items():
+        if protocol.host:
+            host = protocol.open_host(config.data / "ingest")
+            closing.callback(host.close)
+            hosts.append(host)
+            protocols[name] = protocol.hosted_by(host)
+    return protocols, hosts
 
 
 def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Ports) -> None:

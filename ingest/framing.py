@@ -40,11 +40,20 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_s: float = 0.0  # of "deferred": when to send it again; 0: the bridge decides
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Saying(msgspec.Struct, frozen=True):
+    """A message of the service to a device, which the bridge publishes once, at QoS 0."""
+
+    topic: str
+    payload: bytes
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """Answer to a batch: every message not listed was accepted. Only a 200 with this body permits PUBACKs."""
 
     accepted: int
     endings: list[Ending] = []
+    sayings: list[Saying] = []
+    again_s: float = 0.0  # when the service wants to be asked again, if by an empty batch; 0: with a message
 
 
 _batch_encoder = msgspec.msgpack.Encoder()

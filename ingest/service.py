@@ -7,6 +7,7 @@ refuses, what was just quarantined is taken back, because the sender will come a
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
@@ -15,11 +16,12 @@ from chassis import parking
 from chassis.metrics import Counter
 from ingest.batches import BatchSorting, not_kept
 from ingest.children import Children
-from ingest.framing import Batch, Verdict
+from ingest.framing import Batch, Ending, Saying, Verdict
 from ingest.intake import Sorted
 from ingest.message import Message
 from ingest.ports import Ports, report_parts, to_refused
 from ingest.protocols import Protocol
+from ingest.protocols.base import Host
 from ingest.quarantine import WAITS, Item, Kept, Refused
 from ingest.rates import LIMITED, closer
 from ingest.readings import Reading
@@ -27,6 +29,7 @@ from ingest.validation import TypeChecker
 from wire.errors import TooLarge, TooManyRequests, Unavailable
 
 READINGS = Counter("headwater_ingest_readings", "Readings by their end", ["end", "protocol"])
+OF_US = ("peer_unavailable", "quarantine_full")  # why a message waits that is within its device's rate
 _readings = lru_cache(64)(READINGS.labels)  # looking a label up costs more than counting
 
 
@@ -40,8 +43,11 @@ class Receipt(NamedTuple):
 class IngestService:
     """Accepts messages for the protocols of one ingestion service. Thread-safe."""
 
-    def __init__(self, ports: Ports, protocols: dict[str, Protocol]) -> None:
+    def __init__(self, ports: Ports, protocols: dict[str, Protocol], hosts: Sequence[Host] = ()) -> None:
+        """`hosts` decode those of the protocols whose messages must be taken in order."""
         self.protocols = protocols
+        self._hosts = hosts
+        self._in_order = threading.Lock()  # held for a batch where there are hosts
         self.children = Children(ports.gate)
         self._ports = ports
         self._lock = threading.Lock()  # guards _refused
@@ -97,17 +103,45 @@ class IngestService:
         Raises:
             Unavailable: nothing was kept; send the batch again.
         """
+        if not self._hosts:
+            return self._take_batch(batch)
+        with self._in_order:
+            try:
+                verdict = self._take_batch(batch)
+                for host in self._hosts:
+                    host.commit()
+            except BaseException:
+                for host in self._hosts:
+                    host.rollback()
+                raise
+            dues = [host.due() for host in self._hosts]
+        sayings = [Saying(topic, payload) for due in dues for topic, payload in due.sayings]
+        again_s = min((due.again_s for due in dues if due.again_s), default=0.0)
+        return Verdict(verdict.accepted, verdict.endings, sayings, again_s)
+
+    def _take_batch(self, batch: Batch) -> Verdict:
         sorting = BatchSorting(self._ports, self.protocols, batch.bridge, self.children)
         sorting.find_devices(batch.deliveries)
         sorting.take_all(batch.deliveries)
         self._ports.intake.save()
         kept = self._ports.quarantine.add(sorting.refused) if sorting.refused else []
         readings = sorting.settle(kept)
-        self._append(readings, [id_ for each in kept for id_ in each.ids])
+        ids = [id_ for each in kept for id_ in each.ids]
+        if self._hosts:
+            self._demand_all(sorting.endings, ids)
+        self._append(readings, ids)
         self._ports.reports.usage.note(sorting.used)
         for (protocol, end), count in sorting.counts.items():
             self._count(protocol, end, count)
         return Verdict(len(readings), sorting.endings)
+
+    def _demand_all(self, endings: list[Ending], quarantined: list[int]) -> None:
+        """Let a batch wait as a whole of which a message must wait that was decoded: those behind it build on it."""
+        waits = next((ending for ending in endings if ending.end == "deferred" and ending.code in OF_US), None)
+        if waits is not None:
+            if quarantined:
+                self._ports.quarantine.undo(quarantined)
+            raise Unavailable(waits.detail, code=waits.code)
 
     def refuse(self, protocol: str, readings: int = 1) -> None:
         """Count what was refused with a reply and not kept."""

@@ -29,10 +29,12 @@ class Family(NamedTuple):
 
     up: tuple[str, ...]  # filters of what devices say: the bridge subscribes to those of which somebody claims a part
     down: tuple[str, ...] = ()  # filters of what only they are told
+    is_ordered: bool = False  # what they say means something only in its order: several bridges must not share it
 
 
 FAMILIES: Final[dict[str, Family]] = {
     "tasmota": Family(up=("tele/#", "stat/#"), down=("cmnd/#",)),
+    "sparkplug": Family(up=("spBv1.0/#",), is_ordered=True),
     "chirpstack": Family(up=("application/+/device/+/event/+",), down=("application/+/device/+/command/+",)),
     "tts": Family(up=("v3/+/devices/#",)),
 }
@@ -122,6 +124,11 @@ def stands_alone(claim: Claim) -> bool:
     """Tell whether a claim lies outside its protocol's family: the bridge needs a subscription for it alone."""
     family = FAMILIES.get(claim.protocol, Family(()))
     return not any(filters.covers(wide, claim.filter) for wide in (*family.up, *family.down))
+
+
+def is_ordered(text: str) -> bool:
+    """Tell whether one bridge must hear all of a filter."""
+    return any(filters.covers(wide, text) for family in FAMILIES.values() if family.is_ordered for wide in family.up)
 
 
 def _around(claim: Claim) -> list[str]:

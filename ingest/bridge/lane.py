@@ -9,6 +9,7 @@ any more.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from chassis.peers import Peer
 from ingest.bridge.config import Limits
 from ingest.bridge.holds import Holds
 from ingest.bridge.metrics import BATCHES, DEFERRED, REFUSED
-from ingest.framing import Batch, Delivery, Ending, Verdict, encode_batch
+from ingest.framing import Batch, Delivery, Ending, Saying, Verdict, encode_batch
 from wire.errors import HeadwaterError, RetryLater
 
 log = logs.get(__name__)
@@ -32,6 +33,7 @@ BUSY_MESSAGES = 32  # a batch that large means load: the next one is waited for 
 SHRINK_AFTER = 4  # failures in a row before smaller batches are tried: one message may be what fails
 SET_ASIDE_AFTER = 3  # failures of a batch of one before its device has to wait
 OF_THE_DATA = (400, 413, 415, 422)  # answers that blame the content of a batch, not the moment or the configuration
+ASK_AGAIN_S = 1.0  # after a failure
 ENDS = ("quarantined", "refused", "deferred")
 
 
@@ -43,6 +45,7 @@ class Settled:
     deliveries: list[Delivery]
     endings: list[tuple[Delivery, Ending]] = field(default_factory=list)
     is_acceptable: bool = True  # False: the messages went stale and were given up
+    sayings: list[Saying] = field(default_factory=list)  # of the service, to be published
     is_cut: bool = False  # those with a message id were among what `cut` gave
 
 
@@ -67,6 +70,7 @@ class Lane:
         self.batches = 0  # begun; with `is_posting` a watchdog sees whether one of them never ends
         self._in_flight: tuple[int, list[Delivery]] = (0, [])
         self._is_stopping = False
+        self._again_s: float | None = None  # when the service wants to be asked, if by an empty batch; monotonic
         self._size = limits.batch_messages  # messages tried at once: shrinks while batches fail
         self._failures = 0
         self._backoff = Backoff(limits.retry_first_s, limits.retry_most_s)
@@ -130,7 +134,7 @@ class Lane:
                 self._ready.wait_for(self._has_work, timeout=self._nap_s())
                 self._linger()
                 self._in_flight = (self._epoch, []) if self._is_stopping else self._take()
-                if self._in_flight[1]:
+                if self._in_flight[1] or (self._is_asked() and not self._is_stopping):
                     return self._in_flight
             return None
 
@@ -138,7 +142,13 @@ class Lane:
         return self._is_stopping or bool(self._queue or self._left) or self._nap_s() == 0.0
 
     def _nap_s(self) -> float | None:
-        return self._holds.nap_s() if self._holds else None
+        naps = [] if self._again_s is None else [max(0.0, self._again_s - time.monotonic())]
+        if self._holds and (held_s := self._holds.nap_s()) is not None:
+            naps.append(held_s)
+        return min(naps, default=None)
+
+    def _is_asked(self) -> bool:
+        return self._again_s is not None and time.monotonic() >= self._again_s
 
     def _linger(self) -> None:
         # A batch costs what 100 messages cost, so under load a longer wait is repaid (bench/bridge.py); a lone message
@@ -168,8 +178,11 @@ class Lane:
         try:
             verdict = _check(self._peer.call("POST", PATH, content), len(batch))
         except HeadwaterError as error:
-            self._failed(epoch, batch, error)
+            self._again_s = None if self._again_s is None else time.monotonic() + ASK_AGAIN_S
+            if batch:
+                self._failed(epoch, batch, error)
             return
+        self._again_s = time.monotonic() + verdict.again_s if verdict.again_s > 0 else None
         BATCHES.labels("ok").inc()
         self._failures = 0
         self._backoff.reset()
@@ -197,7 +210,7 @@ class Lane:
                 late = sorted(deferred)
                 self._return(epoch, [batch[index] for index in late], [deferred[index] for index in late])
                 self._holds.release({each.device for each in batch} - {batch[index].device for index in deferred})
-        self._settle(Settled(epoch, done, endings, is_cut=is_cut))
+        self._settle(Settled(epoch, done, endings, sayings=verdict.sayings, is_cut=is_cut))
 
     def _return(self, epoch: int, batch: list[Delivery], waits_s: Sequence[float] = ()) -> None:
         """Put messages back to the front of where they came from, or (`waits_s` of each) let their devices wait."""

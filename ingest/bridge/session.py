@@ -297,6 +297,8 @@ class Session:
         elif mids:
             self._client.acknowledge(mids)
             metrics.ACKED.inc(len(mids))
+        for saying in settled.sayings:
+            self._publish(saying.topic, saying.payload)
         for delivery, ending in settled.endings:
             metrics.NOTICES.labels("sent" if self._notices.tell(delivery, ending) else "suppressed").inc()
 

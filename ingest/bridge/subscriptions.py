@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from chassis import logs
 from wire import topics
+from wire.claims import is_ordered
 
 log = logs.get(__name__)
 SHARE = "$share/headwater/"
@@ -48,7 +49,7 @@ class Subscriptions:
             return
         self._add(client, new)
         for part in _parts(gone):
-            client.unsubscribe([each for kind in choose_filters(*self._place, part) for each in kind])
+            client.unsubscribe([each for kind in self._choose(part) for each in kind])
 
     def settle(self, mid: int, refused: list[bool]) -> bool | None:
         """Take an answer; tell whether the own topics are subscribed to, None: it was about others."""
@@ -62,10 +63,18 @@ class Subscriptions:
 
     def _add(self, client: Subscriber, claimed: Sequence[str]) -> None:
         for part in _parts(claimed):
-            wanted, unwanted = choose_filters(*self._place, part)
+            wanted, unwanted = self._choose(part)
             if wanted:
                 self._asked[client.take_in([(name, 1) for name in wanted], claimed=True)] = wanted
             client.unsubscribe(unwanted)
+
+    def _choose(self, claimed: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Give what is subscribed to and what is not of claims; what must keep its order is for the first bridge."""
+        number, bridges = self._place
+        ordered = [each for each in claimed if is_ordered(each)]
+        shared = choose_filters(number, bridges, [each for each in claimed if each not in ordered])
+        alone = choose_filters(1 if number == 1 else 2, 1, ordered)
+        return shared[0] + alone[0], shared[1] + alone[1]
 
 
 def choose_filters(number: int, bridges: int, filters: Iterable[str] = OWN) -> tuple[list[str], list[str]]:

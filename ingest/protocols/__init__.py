@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wire.claims import FAMILIES
 
 if TYPE_CHECKING:
-    from ingest.protocols.base import Decoder
+    from ingest.protocols.base import Decoder, Host
     from wire.errors import HeadwaterError
 
 
@@ -39,6 +40,7 @@ class Protocol:
     paths: tuple[str, ...] = ()  # those paths, or what they begin with where they end in `/`
     refusal: str = ""  # `module:function` that words an error for one of those paths; else it is a problem document
     states: tuple[str, ...] = ()  # how its own topics end that hold a state: retained, they are no old data
+    host: str = ""  # `module:function` that opens, with a folder, the Host by which one process decodes all, in order
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -51,6 +53,17 @@ class Protocol:
         """Give the decoder."""
         decoder: Decoder = _load(self.decoder)
         return decoder
+
+    def hosted_by(self, host: Host) -> Protocol:
+        """Give the protocol as it is decoded by a host."""
+        hosted = replace(self)
+        hosted.__dict__["decode"] = host.decode  # in place of the cached one
+        return hosted
+
+    def open_host(self, folder: Path) -> Host:
+        """Open its host, which keeps its state in a folder."""
+        host: Host = _load(self.host)(folder)
+        return host
 
     @cached_property
     def add_doors(self) -> Callable[..., None]:
@@ -97,6 +110,14 @@ PROTOCOLS: dict[str, Protocol] = {
             refusal="line.answers:refusal",
         ),
         Protocol("tasmota", "tasmota", "tasmota.decoder:decode", states=("/LWT",)),
+        Protocol(
+            "sparkplug",
+            "sparkplug",
+            "sparkplug.decoder:decode",
+            is_typed=True,
+            states=("",),
+            host="sparkplug.host:SparkplugHost",
+        ),
         Protocol("chirpstack", "lorawan", "lorawan.decoder:decode_chirpstack", doors="lorawan.doors:add_chirpstack"),
         Protocol("tts", "lorawan", "lorawan.decoder:decode_tts", doors="lorawan.doors:add_tts"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from wire.devices import DeviceType
 from wire.points import FieldValue
@@ -72,6 +73,41 @@ class Context:
     # External names that stand for a device the sender may speak for: ask with `in`, and let what it raises pass.
     # Not all of them may be used at the end: a device may be disabled, a rate limit reached.
     names: Container[str] = frozenset()
+
+
+@dataclass(slots=True, frozen=True)
+class Due:
+    """What a host wants to be done now, and in how many seconds it wants to be asked again (0: no need)."""
+
+    sayings: list[tuple[str, bytes]] = field(default_factory=list)  # topics and payloads to publish
+    again_s: float = 0.0
+
+
+class Host(Protocol):
+    """Decodes a protocol whose messages mean something only after those before them. Used by one thread at a time.
+
+    What messages change holds after `commit`; `rollback` forgets it: what could not be kept comes again.
+    """
+
+    def decode(self, content: bytes, context: Context) -> Decoded:
+        """See Decoder."""
+        ...
+
+    def commit(self) -> None:
+        """Make what was decoded since the last call hold. Raises Unavailable: it does not."""
+        ...
+
+    def rollback(self) -> None:
+        """Forget what was decoded since the last commit."""
+        ...
+
+    def due(self) -> Due:
+        """Give what is to be done now."""
+        ...
+
+    def close(self) -> None:
+        """Close what it keeps its state in."""
+        ...
 
 
 Decoder = Callable[[bytes, Context], Decoded]

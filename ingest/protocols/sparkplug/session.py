@@ -84,18 +84,23 @@ class Session:
         """Tell whether a message came before in this session: the same number and the same content."""
         return self.contents.get(number) == content and number != self.expected
 
-    def take(self, number: int, content: int, now_s: float) -> None:
-        """Note a message that came: it follows the last one, comes before its time, or fills a hole."""
+    def take(self, number: int, content: int, now_s: float) -> bool:
+        """Note a message that came: it follows the last one, comes before its time, or fills a hole.
+
+        Returns:
+            Whether it is of this session. One that is older than what is expected may be of an earlier one.
+        """
         distance = (number - self.expected) % SEQUENCE
+        if distance >= HALF:
+            return False
         self.contents[number] = content
-        if distance >= HALF:  # older than what is expected: a hole given up long ago
-            return
         if distance:
             self.ahead.add(number)
             self.gap_at_s = now_s + REORDER_S if self.gap_at_s is None else self.gap_at_s
-            return
+            return True
         self._advance((number + 1) % SEQUENCE)
         self.gap_at_s = now_s + REORDER_S if self.ahead else None
+        return True
 
     def give_up(self, now_s: float) -> Gap | None:
         """Give the gap whose time is over, and go on behind it; None: there is none."""

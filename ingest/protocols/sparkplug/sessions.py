@@ -59,7 +59,7 @@ class Sessions:
         if spoken is None:
             return Taken(unreadable(Unreadable("bad_topic", "not spBv1.0/{group}/{verb}/{node}[/{device}]")))
         if spoken.verb in ("NCMD", "DCMD"):
-            return Taken(Decoded(), is_repeated=True)
+            return Taken(Decoded(is_event=True))
         try:
             self._demand_room(spoken)
             payload = unpack(content)
@@ -67,11 +67,20 @@ class Sessions:
             return Taken(unreadable(error))
         return self._VERBS[spoken.verb](self, _Said(spoken, payload, _hash(context.topic, content), context, now_s))
 
+    @property
+    def changed(self) -> dict[str, Session]:
+        """The sessions that changed since the last commit."""
+        return self._changed
+
     def commit(self) -> dict[str, Session]:
         """Let what was taken since the last one hold; give the sessions that changed."""
         changed, self._changed = self._changed, {}
         self._nodes |= changed
         return changed
+
+    def online(self) -> int:
+        """Count the nodes whose session goes on."""
+        return sum(session.is_online for session in self._nodes.values())
 
     def rollback(self) -> None:
         """Forget what was taken since the last commit."""
@@ -122,7 +131,7 @@ class Sessions:
     def _node_birth(self, said: _Said) -> Taken:
         session = self._session(said.spoken.node_name)
         if session.is_online and session.birth == said.hash:
-            return Taken(Decoded(), is_repeated=True)
+            return _repeated()
         devices = [device for device, is_online in session.devices.items() if is_online]
         session.be_born(said.payload.seq % SEQUENCE, death_number(said.payload), said.hash)
         session.declare(None, *declared(said.payload))
@@ -133,9 +142,10 @@ class Sessions:
         session = self._session(said.spoken.node_name)
         if not session.is_online:
             return said.refuse_unborn(session)
-        if session.is_repeated(said.number, said.hash):
-            return Taken(Decoded(), is_repeated=True)
-        session.take(said.number, said.hash, said.now_s)
+        if session.is_repeated(said.number(session), said.hash):
+            return _repeated()
+        if not session.take(said.number(session), said.hash, said.now_s):
+            return said.read(session, {}, is_birth=True)
         session.declare(said.spoken.device, *declared(said.payload))
         return said.read(session, {said.spoken.name: True}, is_birth=True)
 
@@ -144,32 +154,31 @@ class Sessions:
         device = said.spoken.device
         if not session.is_online or (device is not None and not session.devices.get(device)):
             if session.is_online:
-                session.take(said.number, said.hash, said.now_s)
+                session.take(said.number(session), said.hash, said.now_s)
             return said.refuse_unborn(session)
-        if session.is_repeated(said.number, said.hash):
-            return Taken(Decoded(), is_repeated=True)
-        session.take(said.number, said.hash, said.now_s)
-        return said.read(session, {}, is_birth=False)
+        if session.is_repeated(said.number(session), said.hash):
+            return _repeated()
+        is_ours = session.take(said.number(session), said.hash, said.now_s)
+        return said.read(session, {}, is_birth=False, knows_aliases=is_ours)
 
     def _device_death(self, said: _Said) -> Taken:
         session = self._session(said.spoken.node_name)
         if not session.is_online or said.spoken.device is None:
             return said.refuse_unborn(session)
-        if session.is_repeated(said.number, said.hash):
-            return Taken(Decoded(), is_repeated=True)
-        session.take(said.number, said.hash, said.now_s)
+        if not session.take(said.number(session), said.hash, said.now_s):
+            return _repeated()
         session.mark(said.spoken.device, is_online=False)
-        return Taken(Decoded(), {said.spoken.name: False})
+        return Taken(Decoded(is_event=True), {said.spoken.name: False})
 
     def _node_death(self, said: _Said) -> Taken:
         session = self._session(said.spoken.node_name)
         number, born = death_number(said.payload), session.death_number
         if not session.is_online or (number is not None and born is not None and _is_older(number, born)):
-            return Taken(Decoded(), is_repeated=True)  # the will of an earlier session, delivered late
+            return _repeated()  # the will of an earlier session, delivered late
         devices = [device for device, is_online in session.devices.items() if is_online]
         session.die()
         of_devices = {f"{said.spoken.node_name}/{device}": False for device in devices}
-        return Taken(Decoded(), of_devices | {said.spoken.node_name: False})
+        return Taken(Decoded(is_event=True), of_devices | {said.spoken.node_name: False})
 
     _VERBS: dict[str, Callable[[Sessions, _Said], Taken]] = {
         "NBIRTH": _node_birth,
@@ -191,14 +200,15 @@ class _Said:
     context: Context
     now_s: float
 
-    @property
-    def number(self) -> int:
-        return int(self.payload.seq) % SEQUENCE
+    def number(self, session: Session) -> int:
+        """Give its number; one without is taken for the next one."""
+        return int(self.payload.seq) % SEQUENCE if self.payload.HasField("seq") else session.expected
 
-    def read(self, session: Session, presence: dict[str, bool], *, is_birth: bool) -> Taken:
+    def read(self, session: Session, presence: dict[str, bool], *, is_birth: bool, knows_aliases: bool = True) -> Taken:
         metrics = Metrics(self.context, self.spoken, self.payload)
-        metrics.take(session, is_birth=is_birth)
+        metrics.take(session if knows_aliases else _UNKNOWN, is_birth=is_birth)
         session.is_wanted |= metrics.has_unknown_alias
+        metrics.decoded.is_event = not metrics.decoded.records and not metrics.decoded.faults
         return Taken(metrics.decoded, presence)
 
     def refuse_unborn(self, session: Session) -> Taken:
@@ -208,6 +218,10 @@ class _Said:
 
 
 _UNKNOWN = Session()
+
+
+def _repeated() -> Taken:
+    return Taken(Decoded(is_event=True), is_repeated=True)
 
 
 def _moments(session: Session) -> Iterable[float]:
