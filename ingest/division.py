@@ -85,6 +85,19 @@ class Division:
                 self._limit(part)
         return [part for part in parts if part.decoded.records or part.decoded.faults]
 
+    def presence(self, sender: Known, told: Mapping[str, bool]) -> dict[str, bool]:
+        """Give by id which of the devices that a sender may speak for it tells to be online, and which not.
+
+        Raises:
+            PeerUnavailable: what a name stands for is not known here and the registry is away.
+        """
+        found: dict[str, bool] = {}
+        for is_online in (True, False):  # nobody is registered by a death
+            names = {name for name, state in told.items() if state == is_online}
+            named = self.children.find_named(sender, names, may_admit=is_online) if names else Named()
+            found |= {device.id: is_online for device in named.known.values()}
+        return found
+
     def checker_of(self, device: Known, again: Again | None) -> TypeChecker | None:
         """Give the checker of the device of a part."""
         return self._gate.checker_of(device) if again is None else again.checker_of(device)

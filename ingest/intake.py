@@ -41,6 +41,12 @@ class Sorted:
     devices: frozenset[str] = frozenset()  # those that the sender spoke for
     trespasses: frozenset[str] = frozenset()  # names that it may not use
     joined: Mapping[int, int] | None = None  # records that became part of another one's reading -> that record
+    presence: dict[str, bool] = field(default_factory=dict)  # devices that it told to be online, or not
+
+    @property
+    def speaks_for_others(self) -> bool:
+        """Whether it is about other devices than its sender."""
+        return bool(self.devices or self.trespasses or self.presence)
 
     @property
     def count(self) -> int:
@@ -78,21 +84,29 @@ class Intake:
             PeerUnavailable: what a name in it stands for is not known here and the registry is away.
         """
         try:
-            decoded = message.protocol.decode(message.content, self._context(message, checker, again))
-            if self._division is not None and any(record.device is not None for record in decoded.records):
-                return self._sort_parts(self._division, message, decoded, again)
-            return _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
+            return self._take_apart(message, checker, again)
         except PeerUnavailable:
             raise
         except Exception:  # a poison message would otherwise be delivered again for ever
             log.trace("decoder_fault", protocol=message.protocol.name, device=message.device.id)
             return Sorted(items=[Item(None, "internal", "an error of ours; it was logged")])
 
+    def _take_apart(self, message: Message, checker: TypeChecker | None, again: Again | None) -> Sorted:
+        decoded = message.protocol.decode(message.content, self._context(message, checker, again))
+        division = self._division
+        if division is not None and any(record.device is not None for record in decoded.records):
+            found = self._sort_parts(division, message, decoded, again)
+        else:
+            found = _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
+        if division is not None and decoded.presence and not self._is_rehearsal:
+            found.presence = division.presence(message.device, decoded.presence)
+        return found
+
     def _context(self, message: Message, checker: TypeChecker | None, again: Again | None) -> Context:
         device, division = message.device, self._division
         return Context(
             message.received_ns, checker.spec if checker else None, topic=message.source, transport=message.transport,
-            is_gateway=device.is_gateway,
+            is_retained=message.is_retained, is_gateway=device.is_gateway,
             names=division.names(device, again) if division is not None else frozenset(),
         )  # fmt: skip
 

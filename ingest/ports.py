@@ -49,6 +49,7 @@ def report_parts(reports: Reports, message: Message, found: Sorted) -> None:
     is_mqtt = message.transport == "mqtt"
     reports.note_children(found.devices, message.received_ns, by_mqtt=is_mqtt)
     sender, door = message.device, "MQTT" if is_mqtt else "HTTP"
+    reports.note_presence(found.presence, message.received_ns)
     for name in found.trespasses:
         said = f"over {door}: the message names {name}"
         action = "telemetry.identity_mismatch"

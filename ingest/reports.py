@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from chassis import logs
@@ -52,10 +52,11 @@ class Reports:
     def __init__(self, registry: Peer) -> None:
         self.usage = Usage()
         self._registry = registry
-        self._lock = threading.Lock()  # guards the five below
+        self._lock = threading.Lock()  # guards the six below
         self._http: dict[str, int] = {}
         self._mqtt: dict[str, int] = {}
         self._credentials: dict[str, int] = {}
+        self._presence: dict[str, tuple[bool, int]] = {}
         self._audit: list[AuditEntry] = []
         self._told: dict[str, dict[tuple[str, str], float]] = {}  # actor -> attempt -> monotonic time it was noted
 
@@ -74,6 +75,12 @@ class Reports:
     def note_children(self, device_ids: Iterable[str], received_ns: int, *, by_mqtt: bool) -> None:
         """Note devices that another one spoke for."""
         (self._mqtt if by_mqtt else self._http).update(dict.fromkeys(device_ids, received_ns))
+
+    def note_presence(self, told: Mapping[str, bool], received_ns: int) -> None:
+        """Note of devices whether they are online, as those who speak for them say."""
+        if told:
+            with self._lock:
+                self._presence |= {device: (is_online, received_ns) for device, is_online in told.items()}
 
     def note_deed(self, entry: AuditEntry) -> None:
         """Note what an operator did, for the audit."""
@@ -99,8 +106,9 @@ class Reports:
             http, self._http = self._http, {}
             mqtt, self._mqtt = self._mqtt, {}
             credentials, self._credentials = self._credentials, {}
+            presence, self._presence = self._presence, {}
             audit = self._audit[:MAX_AUDIT]
-        self._send_seen({"devices": http, "mqtt": mqtt, "credentials": credentials})
+        self._send_seen({"devices": http, "mqtt": mqtt, "credentials": credentials, "presence": presence})
         if audit and self._call("/internal/audit", {"entries": [_shown(entry) for entry in audit]}):
             with self._lock:
                 del self._audit[: len(audit)]
@@ -121,7 +129,7 @@ class Reports:
         else:
             UNSENT.labels("audit").inc()
 
-    def _send_seen(self, seen: dict[str, dict[str, int]]) -> None:
+    def _send_seen(self, seen: dict[str, dict[str, Any]]) -> None:
         lists = {name: list(times.items())[:MAX_SEEN] for name, times in seen.items()}
         longest = max(map(len, lists.values()))
         for start in range(0, longest, MAX_SEEN_PER_CALL):

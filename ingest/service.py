@@ -82,7 +82,7 @@ class IngestService:
         is_kept = not kept or kept[0].state == "kept"
         if not is_kept and not found.readings:
             raise TooManyRequests(not_kept(found.items[0]).detail, retry_after_s=60, code="quarantine_full")
-        if found.devices or found.trespasses:
+        if found.speaks_for_others:
             report_parts(self._ports.reports, message, found)
         self._note_use(message, found.count)
         self._count(message.protocol.name, "accepted", len(found.readings))

@@ -315,11 +315,13 @@ class Seen(Model):
     """Signs of life: device id -> newest time of arrival, credential id -> newest use.
 
     `mqtt` holds arrivals by MQTT: a device that has just disconnected is not brought back by its last messages.
+    `presence` holds what a gateway says of its children: whether each is online, and when that was.
     """
 
     devices: Annotated[dict[str, Arrival], Field(max_length=100_000)] = {}
     mqtt: Annotated[dict[str, Arrival], Field(max_length=100_000)] = {}
     credentials: Annotated[dict[str, Arrival], Field(max_length=100_000)] = {}
+    presence: Annotated[dict[str, tuple[bool, Arrival]], Field(max_length=100_000)] = {}
 
 
 class TokenHash(Model):

@@ -35,6 +35,7 @@ class Sightings(Protocol):
     """Takes signs of life; see `devices.presence.keeper.Keeper`."""
 
     def see(self, seen_ns: Mapping[str, int], *, by_mqtt: bool = False) -> None: ...
+    def hear(self, told: Mapping[str, tuple[bool, int]]) -> None: ...
 
 
 class Uses(Protocol):
@@ -107,6 +108,8 @@ def add_signs(api: Api, sightings: Sightings, uses: Uses, audit: AuditLog) -> No
             sightings.see(call.body.devices)
         if call.body.mqtt:
             sightings.see(call.body.mqtt, by_mqtt=True)
+        if call.body.presence:
+            sightings.hear(call.body.presence)
         if call.body.credentials:
             uses.mark_used(call.body.credentials)
 

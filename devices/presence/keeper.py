@@ -58,6 +58,12 @@ class Keeper:
         kind: presence.Kind = "seen_mqtt" if by_mqtt else "seen"
         self.apply([Evidence(kind, device, min(at_ns, now_ns)) for device, at_ns in seen_ns.items() if at_ns > 0])
 
+    def hear(self, told: Mapping[str, tuple[bool, int]]) -> None:
+        """Take what gateways say of their children: whether each is online, and when that was said."""
+        now_ns, words = clock.now_ns(), ("offline", "online")
+        said = ((device, min(at_ns, now_ns), words[is_online]) for device, (is_online, at_ns) in told.items())
+        self.apply([Evidence("said", *each) for each in said])
+
     def note_spoke(self, devices: Iterable[str]) -> None:
         """Take devices that said something of twins or commands over MQTT."""
         now_ns = clock.now_ns()

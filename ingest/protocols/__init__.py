@@ -115,7 +115,6 @@ PROTOCOLS: dict[str, Protocol] = {
             "sparkplug",
             "sparkplug.decoder:decode",
             is_typed=True,
-            states=("",),
             host="sparkplug.host:SparkplugHost",
         ),
         Protocol("chirpstack", "lorawan", "lorawan.decoder:decode_chirpstack", doors="lorawan.doors:add_chirpstack"),

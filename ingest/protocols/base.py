@@ -56,6 +56,7 @@ class Decoded:
     records: list[Record] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     is_unreadable: bool = False  # the whole message is at fault, not single records of it
+    presence: dict[str, bool] = field(default_factory=dict)  # by external name: who is online, and who is not
     is_event: bool = False  # rightly without a reading: an answer, a command, a state that is no measurement
     joins: bool = False  # records of one device, measurement and time are one reading: its values came one by one
 
@@ -69,6 +70,7 @@ class Context:
     content_type: str = ""
     topic: str = ""
     transport: str = "http"  # or "mqtt"
+    is_retained: bool = False  # the broker kept it: old, whenever it was sent
     is_gateway: bool = False  # the sender may speak for others
     # External names that stand for a device the sender may speak for: ask with `in`, and let what it raises pass.
     # Not all of them may be used at the end: a device may be disabled, a rate limit reached.

@@ -52,6 +52,7 @@ class FakeRegistry:
         self.calls: list[str] = []
         self.seen: dict[str, int] = {}
         self.seen_by_mqtt: dict[str, int] = {}
+        self.presence: dict[str, Any] = {}
         self.audit: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
@@ -135,6 +136,7 @@ class FakeRegistry:
     def _seen(self, path: str, body: Any) -> None:
         self.seen |= body["devices"]
         self.seen_by_mqtt |= body["mqtt"]
+        self.presence |= body["presence"]
 
     def _audit(self, path: str, body: Any) -> None:
         self.audit += body["entries"]

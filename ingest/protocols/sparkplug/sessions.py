@@ -7,7 +7,7 @@ not be kept is delivered again, and must find its session as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -29,7 +29,6 @@ class Taken:
     """What came of a message."""
 
     decoded: Decoded
-    presence: dict[str, bool] = field(default_factory=dict)  # by external name: whether online from now on
     is_repeated: bool = False  # the same message as before: nothing of it is kept again
 
 
@@ -56,10 +55,12 @@ class Sessions:
     def take(self, content: bytes, context: Context, now_s: float) -> Taken:
         """Take one message in; `now_s` is monotonic."""
         spoken = names.read(context.topic)
+        if context.is_retained:
+            return Taken(unreadable(Unreadable("retained", "the specification allows no retained message of a node")))
         if spoken is None:
             return Taken(unreadable(Unreadable("bad_topic", "not spBv1.0/{group}/{verb}/{node}[/{device}]")))
         if spoken.verb in ("NCMD", "DCMD"):
-            return Taken(Decoded(is_event=True))
+            return Taken(Decoded(is_event=True))  # a command, our own among them
         try:
             self._demand_room(spoken)
             payload = unpack(content)
@@ -168,7 +169,7 @@ class Sessions:
         if not session.take(said.number(session), said.hash, said.now_s):
             return _repeated()
         session.mark(said.spoken.device, is_online=False)
-        return Taken(Decoded(is_event=True), {said.spoken.name: False})
+        return Taken(Decoded(is_event=True, presence={said.spoken.name: False}))
 
     def _node_death(self, said: _Said) -> Taken:
         session = self._session(said.spoken.node_name)
@@ -178,7 +179,7 @@ class Sessions:
         devices = [device for device, is_online in session.devices.items() if is_online]
         session.die()
         of_devices = {f"{said.spoken.node_name}/{device}": False for device in devices}
-        return Taken(Decoded(is_event=True), of_devices | {said.spoken.node_name: False})
+        return Taken(Decoded(is_event=True, presence=of_devices | {said.spoken.node_name: False}))
 
     _VERBS: dict[str, Callable[[Sessions, _Said], Taken]] = {
         "NBIRTH": _node_birth,
@@ -209,7 +210,8 @@ class _Said:
         metrics.take(session if knows_aliases else _UNKNOWN, is_birth=is_birth)
         session.is_wanted |= metrics.has_unknown_alias
         metrics.decoded.is_event = not metrics.decoded.records and not metrics.decoded.faults
-        return Taken(metrics.decoded, presence)
+        metrics.decoded.presence = presence
+        return Taken(metrics.decoded)
 
     def refuse_unborn(self, session: Session) -> Taken:
         session.is_wanted = True

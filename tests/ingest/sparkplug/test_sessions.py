@@ -48,7 +48,7 @@ class Host:
         for record in taken.decoded.records:
             self.values |= {(str(record.device), name, record.time_ns): value for name, value in record.fields.items()}
         self.codes += [fault.code for fault in taken.decoded.faults]
-        self.online |= taken.presence
+        self.online |= taken.decoded.presence
         self.sessions.commit()
         self.look()
         return taken
@@ -337,8 +337,8 @@ def test_only_so_many_nodes_and_devices_are_remembered(monkeypatch: pytest.Monke
     monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_NODES", 2)
     monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_DEVICES", 1)
     host = born()
-    for topic in ("NBIRTH/n2", "NBIRTH/n3", "NBIRTH/n1", "DBIRTH/n1/a", "DBIRTH/n1/b"):
-        host.say(f"spBv1.0/plant/{topic}", birth())
+    for seq, topic in enumerate(("NBIRTH/n2", "DBIRTH/n1/a", "DBIRTH/n1/b", "NBIRTH/n3")):
+        host.say(f"spBv1.0/plant/{topic}", birth(seq))
 
     assert host.codes == ["too_large", "too_large"]
 
