@@ -11,7 +11,7 @@ import pytest
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.base import MAX_RECORDS, Context, Decoded
 from simulators.payloads import FORMATS
-from tests.ingest.intake_support import case_folders
+from tests.ingest.intake_support import CASES, case_folders
 from wire.errors import REASONS
 from wire.points import INT64_MIN, UINT64_MAX
 
@@ -34,7 +34,12 @@ FAMILY = {
 INPUTS = {"senml": "input.json", "senml-cbor": "input.cbor"}  # where a family's cases are not all of one protocol
 
 
+TOPICS = {"sparkplug": "spBv1.0/plant/NBIRTH/n1"}
+
+
 def samples(name: str) -> list[bytes]:
+    if name == "sparkplug":
+        return [path.read_bytes() for path in (CASES / name).glob("*/*.bin")]
     folders = case_folders(FAMILY.get(name, name))
     encode = FORMATS[name].encode if name in FORMATS else None
     files = [path for folder in folders for path in folder.glob(INPUTS.get(name, "input.*"))]
@@ -68,7 +73,7 @@ def values_of(decoded: Decoded) -> int:
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_damaged_messages_are_answered(name: str, chunk: int) -> None:
-    decode, context = PROTOCOLS[name].decode, Context(NOW)
+    decode, context = PROTOCOLS[name].decode, Context(NOW, topic=TOPICS.get(name, ""))
     outcomes = [0, 0]
 
     for content in damaged(samples(name), random.Random(f"{name} {chunk}"), MESSAGES // CHUNKS):

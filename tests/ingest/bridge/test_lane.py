@@ -10,7 +10,7 @@ import pytest
 
 from ingest.bridge.config import Limits
 from ingest.bridge.lane import Lane, Settled
-from ingest.framing import Batch, Delivery, Ending, Verdict, decode_batch, encode_verdict
+from ingest.framing import Batch, Delivery, Ending, Saying, Verdict, decode_batch, encode_verdict
 from tests.ingest.bridge.support import defer_if, take_all
 from tests.support.waiting import wait_until
 from wire.errors import HeadwaterError, PeerUnavailable, TooLarge
@@ -372,3 +372,37 @@ def test_device_over_its_rate_comes_again_at_its_time_and_beyond_its_share_as_su
     assert [each.mid for each in fixture.peer.taken if each.device == "noisy" and not each.is_surplus] == list(
         range(1, 11)
     )
+
+
+def test_service_that_wants_to_be_asked_again_is_asked_by_an_empty_batch(lane):
+    said = Saying("spBv1.0/g/NCMD/n", b"\x00again")
+
+    def answer(batch: Batch) -> Verdict:
+        return Verdict(1, again_s=0.02) if batch.deliveries else Verdict(0, sayings=[said])
+
+    lane.peer.behave = answer
+    lane.start()
+    lane.lane.put([message(1)])
+
+    wait_until(lambda: len(lane.settled) == 2, what="both are settled")
+    assert lane.peer.tried == [1, 0]
+    assert [settled.sayings for settled in lane.settled] == [[], [said]]
+    assert [len(settled.deliveries) for settled in lane.settled] == [1, 0]
+
+
+def test_service_that_is_away_is_asked_again_all_the_same(lane, monkeypatch):
+    monkeypatch.setattr("ingest.bridge.lane.ASK_AGAIN_S", 0.01)
+    answers = iter([Verdict(1, again_s=0.01), PeerUnavailable("away"), PeerUnavailable("away"), Verdict(0)])
+
+    def answer(_batch: Batch) -> Verdict:
+        found = next(answers)
+        if isinstance(found, Verdict):
+            return found
+        raise found
+
+    lane.peer.behave = answer
+    lane.start()
+    lane.lane.put([message(1)])
+
+    wait_until(lambda: len(lane.settled) == 2, what="asked until it answered")
+    assert lane.peer.tried == [1, 0, 0, 0]

@@ -18,7 +18,7 @@ from ingest.protocols.sparkplug import names
 from ingest.protocols.sparkplug.kept import KeptSessions
 from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Session
 from ingest.protocols.sparkplug.sessions import ASKS_PER_S, Sessions, Taken
-from tests.ingest.intake_support import SHARED
+from tests.ingest.intake_support import CASES
 from tests.ingest.sparkplug.made import DAY_MS, add, birth, data, death, payload
 from tests.ingest.test_mutated_messages import damaged
 from wire import clock
@@ -28,7 +28,7 @@ from wire.points import HISTORICAL
 RECEIVED_NS = 1_772_700_000 * clock.NS_PER_S
 NODE = "spb:plant/n1"
 BIRTH, DATA, DEATH = "spBv1.0/plant/NBIRTH/n1", "spBv1.0/plant/NDATA/n1", "spBv1.0/plant/NDEATH/n1"
-CASES = sorted((SHARED / "sparkplug_b").glob("*/steps.json"))
+STEPS = sorted((CASES / "sparkplug").glob("*/steps.json"))
 
 
 class Host:
@@ -92,8 +92,8 @@ def check(host: Host, expected: dict[str, Any], asked_before: int) -> None:
     assert events == expected.get("events", events)
 
 
-@pytest.mark.parametrize("steps", CASES, ids=[path.parent.name for path in CASES])
-def test_shared_case(steps: Path) -> None:
+@pytest.mark.parametrize("steps", STEPS, ids=[path.parent.name for path in STEPS])
+def test_case(steps: Path) -> None:
     host, asked_before = Host(), 0
     for step in json.loads(steps.read_text())["steps"]:
         host.wait(step.get("wait_ms", 0) / 1000)
@@ -102,10 +102,6 @@ def test_shared_case(steps: Path) -> None:
         if "expect" in step:
             check(host, step["expect"], asked_before)
             asked_before = len(host.asked)
-
-
-def test_shared_cases_are_there() -> None:
-    assert len(CASES) >= 9 or not SHARED.exists()
 
 
 @given(order=st.permutations(range(1, 9)), start=st.integers(0, 255))
@@ -365,7 +361,7 @@ MESSAGES = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 5_000
 @pytest.mark.parametrize("seed", range(2))
 def test_damaged_messages_are_answered_and_harm_no_session(seed: int) -> None:
     dice, sessions = random.Random(seed), Sessions()
-    samples = [path.read_bytes() for path in SHARED.glob("sparkplug_b/*/*.bin")] + [birth(), data(1, v=1.0), death()]
+    samples = [path.read_bytes() for path in CASES.glob("sparkplug/*/*.bin")] + [birth(), data(1, v=1.0), death()]
     topics = [BIRTH, DATA, DEATH, *(f"spBv1.0/plant/{verb}/n1/pump" for verb in ("DBIRTH", "DDATA", "DDEATH"))]
 
     outcomes = [0, 0]
