@@ -29,12 +29,13 @@ class Family(NamedTuple):
 
     up: tuple[str, ...]  # filters of what devices say: the bridge subscribes to those of which somebody claims a part
     down: tuple[str, ...] = ()  # filters of what only they are told
+    asked: tuple[str, ...] = ()  # filters on which its ingestion service asks devices for something, through a bridge
     is_ordered: bool = False  # what they say means something only in its order: several bridges must not share it
 
 
 FAMILIES: Final[dict[str, Family]] = {
     "tasmota": Family(up=("tele/#", "stat/#"), down=("cmnd/#",)),
-    "sparkplug": Family(up=("spBv1.0/#",), is_ordered=True),
+    "sparkplug": Family(up=("spBv1.0/#",), asked=("spBv1.0/+/NCMD/+",), is_ordered=True),
     "chirpstack": Family(up=("application/+/device/+/event/+",), down=("application/+/device/+/command/+",)),
     "tts": Family(up=("v3/+/devices/#",)),
 }
@@ -113,6 +114,12 @@ class Claims(Model):
 def heard(claims: Iterable[Claim]) -> list[str]:
     """Give the filters that hold all that claiming devices say: what the bridge subscribes to, in order."""
     return _fewest({wide for claim in claims for wide in _around(claim) if not _is_down(claim)})
+
+
+def asked(claims: Iterable[Claim]) -> list[str]:
+    """Give the filters on which the bridge publishes what ingestion services ask of claiming devices."""
+    families = {claim.protocol for claim in claims} & FAMILIES.keys()
+    return sorted(each for name in families for each in FAMILIES[name].asked)
 
 
 def reached(claims: Iterable[Claim]) -> list[str]:

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from devices.broker.whole_file import holds, write_whole
-from wire.claims import Claim, heard, reached
+from wire.claims import Claim, asked, heard, reached
 
 MARK = "\n# Topics that devices have claimed, written by the registry.\n"
 _BRIDGE = re.compile(r"^user (_bridge(?:-\d+)?)$", re.MULTILINE)
@@ -39,7 +39,7 @@ def render(head: str, claims: Sequence[Claim], control: str) -> str:
     """Give the text of the file."""
     lines = []
     for bridge in dict.fromkeys(_BRIDGE.findall(head)):
-        lines += _rights(bridge, "read", heard(claims))
+        lines += _rights(bridge, "read", heard(claims)) + _rights(bridge, "write", asked(claims))
     lines += _rights(control, "write", reached(claims))
     by_device = sorted(claims, key=lambda claim: (claim.device, claim.filter))
     for device, mine in groupby(by_device, key=lambda claim: claim.device):

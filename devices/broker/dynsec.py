@@ -28,7 +28,7 @@ from chassis.metrics import Gauge
 from chassis.settings import split_address
 from devices.broker.rights import READS, WRITES, topics_of
 from wire import topics
-from wire.claims import Claim, heard, reached
+from wire.claims import Claim, asked, heard, reached
 from wire.errors import Unavailable
 
 log = logs.get(__name__)
@@ -211,6 +211,7 @@ def _families(claims: Sequence[Claim], control: str, held: Callable[[str], str])
     Setting a role cuts the connections of its clients, so it is not done without need.
     """
     hears = [_rule("subscribePattern", topic) for topic in heard(claims)]
+    hears += [_rule("publishClientSend", topic) for topic in asked(claims)]
     speaks = [_rule("publishClientSend", topic) for topic in reached(claims)]
     return [
         _role(name, digest, rules, client)
