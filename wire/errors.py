@@ -230,6 +230,8 @@ TITLES: dict[str, str] = {
     "unsupported": "Unsupported",
     "version": "A newer version",
     "must_understand": "Something that must be understood",
+    "not_born": "No birth known",
+    "unknown_alias": "No birth declared this alias",
     "retained": "Retained message",
     "store_refused": "Refused by the store",
 }
