@@ -36,15 +36,17 @@ class KeptSessions:
         try:
             with self._database.write() as connection:
                 for node, session in changed.items():
-                    state = orjson.dumps(session.state_json()).decode()
-                    if self._is_written(node, session):
-                        connection.execute("UPDATE sessions SET state = ? WHERE node = ?", (state, node))
-                        continue
-                    declared = orjson.dumps(session.declared_json()).decode()
-                    connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (node, state, declared))
+                    connection.execute(*self._statement(node, session))
         except UNUSABLE as error:
-            raise Unavailable(f"sessions cannot be written: {error}", code="spool_unavailable") from None
+            raise Unavailable(f"sessions cannot be written: {error}", code="spool_full") from None
         self._declared |= {node: session.declared for node, session in changed.items()}
+
+    def _statement(self, node: str, session: Session) -> tuple[str, tuple[str, ...]]:
+        state = orjson.dumps(session.state_json()).decode()
+        if self._is_written(node, session):
+            return "UPDATE sessions SET state = ? WHERE node = ?", (state, node)
+        declared = orjson.dumps(session.declared_json()).decode()
+        return "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (node, state, declared)
 
     def close(self) -> None:
         """Close the file."""
