@@ -17,7 +17,6 @@ from wire.points import TimeNs
 
 MAX_BYTES = 256
 MAX_LEVELS = 32  # mosquitto refuses its whole access list for one filter of more than 200
-TAKEN = "topics of this filter are taken"
 OWN_ROOTS = ("devices", "headwater")
 # Control characters and those that are no characters: mosquitto takes neither (MQTT 5.0 s. 1.5.4).
 _ENDS_OF_PLANES = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))

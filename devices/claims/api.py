@@ -9,9 +9,9 @@ from pydantic import Field
 from chassis.web import Api, Call
 from devices.api import DEVICE, MAX_LIST, who
 from devices.rows import Who
-from wire.claims import TAKEN, Claim, ClaimList, ClaimPage, Claims, ClaimView, NewClaim
+from wire.claims import Claim, ClaimList, ClaimPage, Claims, ClaimView, NewClaim
 from wire.devices import Model, Text
-from wire.errors import Conflict, NotFound
+from wire.errors import NotFound
 from wire.topics import is_device_id
 
 
@@ -55,14 +55,7 @@ def add_routes(api: Api, claims: ClaimRows) -> None:
     @api.route("POST", DEVICE + "/topics", "operator", body=NewClaim, answers={201: ClaimView})
     def claim(call: Call) -> ClaimView:
         """Claim topics for a device: it alone may use them, and what comes there is its data."""
-        try:
-            return claims.add(call.actor.tenant, _id(call), call.body, who(call))
-        except Conflict as error:
-            if (
-                call.actor.devices and error.code == "topic_taken"
-            ):  # a token for some devices learns nothing of the others
-                raise Conflict(TAKEN, code=error.code) from error
-            raise
+        return claims.add(call.actor.tenant, _id(call), call.body, who(call))
 
     @api.route("DELETE", DEVICE + "/topics", "operator", query=ReleaseQuery, answers={204: None})
     def release(call: Call) -> None:

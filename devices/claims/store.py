@@ -13,7 +13,7 @@ from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, TENANTS
 from devices.database.tables_claims import CLAIMS
 from devices.rows import Deed, Who
-from wire.claims import TAKEN, Claim, ClaimView, NewClaim, stands_alone
+from wire.claims import Claim, ClaimView, NewClaim, stands_alone
 from wire.errors import Conflict, NotFound
 from wire.filters import overlap
 
@@ -113,7 +113,7 @@ def _demand_free(transaction: Write, tenant: str, device: str, wanted: str) -> N
         if not overlap(wanted, other):
             continue
         if whose != tenant:  # not even by whom: another tenant's devices are none of the asker's business
-            raise Conflict(TAKEN, code="topic_taken")
+            raise Conflict("topics of this filter are taken", code="topic_taken")
         owner = "the device itself" if holder == device else holder
         raise Conflict(f"topics of this filter are taken by {owner}, with {other}", code="topic_taken")
 
