@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,18 @@ def test_retained_state_is_read_and_old_data_without_a_time_is_not(world: World)
 
     assert [(ending.index, ending.code) for ending in verdict.endings] == [(1, "retained")]
     assert EVENTS.labels("tasmota")._value.get() == before + 1
+
+
+def test_protocol_says_which_retained_messages_are_no_old_data(tmp_path: Path) -> None:
+    world = World(tmp_path, {"tasmota": replace(PROTOCOLS["tasmota"], states=("/SENSOR",))})
+    world.registry.add("d1")
+
+    verdict = world.service.accept_batch(
+        Batch("b", [said(b'{"A":1}', retain=True), said(b'{"A":1}', "tele/attic/STATE", retain=True)])
+    )
+    world.close()
+
+    assert (verdict.accepted, [(ending.index, ending.code) for ending in verdict.endings]) == (1, [(1, "retained")])
 
 
 def test_claiming_device_decides_what_becomes_of_its_messages(world: World) -> None:
