@@ -82,7 +82,7 @@ class DynamicSecurity:
             held = control.devices()
             wanted = {name: _Wanted(form, claimed[name]) for name, form in users}
             control.run([_forget(name) for name in held if name not in wanted])
-            changed = [(name, each) for name, each in wanted.items() if held.get(name) != each.digest]
+            changed = [(name, each) for name, each in wanted.items() if held.get(name) != each.mark]
             commands, unset = [], 0
             for name, each in changed:
                 secret = self._reveal(each.form)
@@ -183,14 +183,14 @@ class _Wanted(NamedTuple):
     claimed: list[str]
 
     @property
-    def digest(self) -> str:
+    def mark(self) -> str:
         """Name all of it, and the rights of all devices."""
         told = "\n".join((self.form, *WRITES, *READS, *self.claimed))
         return ROLE + hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _set(name: str, secret: str, wanted: _Wanted, *, is_new: bool) -> list[Command]:
-    role, digest = ROLE + name, wanted.digest
+    role, digest = ROLE + name, wanted.mark
     rules = [_rule("publishClientSend", topic) for topic in topics_of(name, "publish", wanted.claimed)]
     rules += [_rule("subscribePattern", topic) for topic in topics_of(name, "subscribe", wanted.claimed)]
     if not is_new:

@@ -584,9 +584,24 @@ def test_enrol_derive_prints_the_key_of_a_device(capsys, tmp_path) -> None:
     assert capsys.readouterr().out == "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=\n"
 
 
+NOBODY = {"left_out": 0, "left_out_children": []}
+
+
+def test_gateway_tells_which_children_its_prefixes_leave_out(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"prefixes": ["x-"], "left_out": 3, "left_out_children": ["a", "b"]}
+    gateway.answers |= {"GET /v1/devices/g1/gateway": {"prefixes": []}, "PUT /v1/devices/g1/gateway": told}
+
+    assert run(gateway, "gateway", "set", "g1", "--prefix", "x-") == 0
+    said = "".join(capsys.readouterr())
+    assert "3 of its children" in said
+    assert "a, b, ..." in said
+
+
 def test_gateway_rules_that_are_not_given_stay(gateway: Gateway) -> None:
     old = {"children": "auto", "child_type": "sensor", "child_tags": {"a": "1"}, "prefixes": ["x-"], "max_children": 5}
-    gateway.answers |= {"GET /v1/devices/g1/gateway": old, "PUT /v1/devices/g1/gateway": old}
+    gateway.answers |= {"GET /v1/devices/g1/gateway": old, "PUT /v1/devices/g1/gateway": old | NOBODY}
 
     assert run(gateway, "gateway", "set", "g1", "--children", "hold", "--prefix", "") == 0
     assert gateway.body() == old | {"children": "hold", "prefixes": []}

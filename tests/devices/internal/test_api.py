@@ -46,6 +46,7 @@ def test_changes_name_what_was_touched_once_each(service) -> None:
         "types": ["default/pump"],
         "tenants": [],
         "tokens": False,
+        "topics": False,
     }
     assert service.internal("GET", f"/internal/changes?since={start + 3}").json["devices"] == []
 
