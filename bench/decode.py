@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -20,21 +21,28 @@ from wire import clock
 
 COUNTS = (1, 10, 100)
 LEAST_VALUES_S = 10_000.0  # of every protocol
+DIALECTS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {  # of JSON; with the time in ms
+    "tasmota": lambda values, ms: {"Epoch": ms // 1_000, "ESP32": values},
+    "zigbee2mqtt": lambda values, ms: values | {"last_seen": ms},
+    "shelly": lambda values, ms: {
+        "src": "shelly1-aabbccddeeff", "method": "NotifyStatus", "params": {"ts": ms / 1_000, "switch:0": values}
+    },
+    "chirpstack": lambda values, _ms: {"deviceInfo": {"devEui": "a84041000181c061"}, "object": values},
+    "tts": lambda values, _ms: {
+        "end_device_ids": {"device_id": "d", "application_ids": {"application_id": "a"}},
+        "uplink_message": {"decoded_payload": values},
+    },
+}  # fmt: skip
 
 
 def message(protocol: str, count: int) -> bytes:
     """Give a message of that many values, half of them floats, as its devices would send it."""
     values = {f"channel_{n}": 20.5 + n * 0.37 if n % 2 == 0 else n for n in range(count)}
     reading: dict[str, Any] = {"ts": clock.now_ns() // clock.NS_PER_MS, "values": values}
-    if protocol == "tasmota":
-        return orjson.dumps({"Epoch": reading["ts"] // 1_000, "ESP32": values})
-    if protocol == "chirpstack":
-        return orjson.dumps({"deviceInfo": {"devEui": "a84041000181c061"}, "object": values})
     if protocol == "sparkplug":
         return sparkplug(values)
-    if protocol == "tts":
-        ids = {"device_id": "d", "application_ids": {"application_id": "a"}}
-        return orjson.dumps({"end_device_ids": ids, "uplink_message": {"decoded_payload": values}})
+    if protocol in DIALECTS:
+        return orjson.dumps(DIALECTS[protocol](values, reading["ts"]))
     encode = FORMATS[protocol].encode if protocol in FORMATS else None
     return encode(reading) if encode is not None else orjson.dumps(reading)
 

@@ -1,0 +1,1 @@
+"""Shelly's notifications (Gen2 and later), on its own topics."""

@@ -1,0 +1,1 @@
+"""Zigbee2MQTT's states and availability, on its own topics."""
