@@ -24,6 +24,7 @@ LEAST_VALUES_S = 10_000.0  # of every protocol
 DIALECTS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {  # of JSON; with the time in ms
     "tasmota": lambda values, ms: {"Epoch": ms // 1_000, "ESP32": values},
     "zigbee2mqtt": lambda values, ms: values | {"last_seen": ms},
+    "owntracks": lambda values, ms: values | {"_type": "location", "tst": ms // 1_000},
     "shelly": lambda values, ms: {
         "src": "shelly1-aabbccddeeff", "method": "NotifyStatus", "params": {"ts": ms / 1_000, "switch:0": values}
     },

@@ -34,6 +34,7 @@ class Family(NamedTuple):
 
 FAMILIES: Final[dict[str, Family]] = {
     "tasmota": Family(up=("tele/#", "stat/#"), down=("cmnd/#",)),
+    "owntracks": Family(up=("owntracks/#",)),
     "shelly": Family(up=("shelly/#",)),  # by default each device has its id for a prefix: a claim of its own
     "zigbee2mqtt": Family(up=("zigbee2mqtt/#",)),
     "sparkplug": Family(up=("spBv1.0/#",), asked=("spBv1.0/+/NCMD/+",), is_ordered=True),

@@ -110,6 +110,7 @@ PROTOCOLS: dict[str, Protocol] = {
             refusal="line.answers:refusal",
         ),
         Protocol("tasmota", "tasmota", "tasmota.decoder:decode", states=("/LWT",)),
+        Protocol("owntracks", "owntracks", "owntracks.decoder:decode"),
         Protocol("shelly", "shelly", "shelly.decoder:decode", states=("/online",)),
         Protocol("zigbee2mqtt", "zigbee2mqtt", "zigbee2mqtt.decoder:decode", states=("/availability",)),
         Protocol(

@@ -24,7 +24,7 @@ from wire.external import to_device_id
 from wire.points import UNCERTAIN
 
 SHARED_NAMES = {"shelly": "shelly_gen2"}  # of folders of fixtures that are called otherwise
-NAMES = ("tasmota", "shelly", "zigbee2mqtt")
+NAMES = ("tasmota", "owntracks", "shelly", "zigbee2mqtt")
 FOLDERS = [
     (name, folder)
     for name in NAMES
@@ -71,6 +71,7 @@ def named_ahead(expected: dict[str, Any], topic: str) -> dict[str, str]:
 def check(world: World, verdict: Verdict, expected: dict[str, Any], sender: str) -> None:
     points = expected["points"] if sender == "gw" else [point | {"device": sender} for point in expected["points"]]
     assert values([shown(reading) for reading in world.commit.readings]) == values(points)
+    assert verdict.accepted == len(world.commit.readings)
     assert [ending.code for ending in verdict.endings] == [each["code"] for each in expected.get("quarantined", [])]
     uncertain = [bool(reading.flags & UNCERTAIN) for reading in world.commit.readings]
     if "basis" in expected:  # one of the shared fixtures: they tell the quality
@@ -98,6 +99,7 @@ def test_case_gives_what_is_expected(protocol: str, folder: Path, sender: str, w
     [
         ("tasmota", b'{"DS18B20":{"Temperature":19.5}}', {"DS18B20.Temperature": 19.5}),
         ("zigbee2mqtt", b'{"temperature":19.5}', {"temperature": 19.5}),
+        ("owntracks", b'{"_type":"location","lat":52.5}', {"lat": 52.5}),
         (
             "shelly",
             b'{"src":"s","method":"NotifyStatus","params":{"switch:0":{"id":0,"apower":1.5}}}',
@@ -155,6 +157,7 @@ def test_retained_data_without_a_time_is_old_and_a_state_is_none(world: World) -
 
 TOPICS = {
     "tasmota": ["tele/x/SENSOR", "tele/x/STATE", "tele/x/LWT", "tele/x/RESULT", "x"],
+    "owntracks": ["owntracks/a/b", "owntracks/a/b/event", "owntracks/a/b/cmd", "owntracks/a", "x"],
     "shelly": ["x/events/rpc", "x/online", "x/status/switch:0", "x/rpc", "x"],
     "zigbee2mqtt": ["zigbee2mqtt/x", "zigbee2mqtt/x/availability", "zigbee2mqtt/x/set", "zigbee2mqtt/bridge/state", "x"],
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""OwnTracks' locations, on its own topics."""
