@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from itertools import cycle
 
 import pytest
 
@@ -34,7 +35,12 @@ FAMILY = {
 INPUTS = {"senml": "input.json", "senml-cbor": "input.cbor"}  # where a family's cases are not all of one protocol
 
 
-TOPICS = {"sparkplug": "spBv1.0/plant/NBIRTH/n1"}
+TOPICS = {  # where what they say depends on it
+    "sparkplug": ["spBv1.0/plant/NBIRTH/n1"],
+    "tasmota": ["tele/x/SENSOR", "tele/x/STATE"],
+    "shelly": ["x/events/rpc", "x/status/switch:0"],
+    "zigbee2mqtt": ["zigbee2mqtt/x", "zigbee2mqtt/x", "zigbee2mqtt/x/availability"],
+}
 
 
 def samples(name: str) -> list[bytes]:
@@ -73,10 +79,11 @@ def values_of(decoded: Decoded) -> int:
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_damaged_messages_are_answered(name: str, chunk: int) -> None:
-    decode, context = PROTOCOLS[name].decode, Context(NOW, topic=TOPICS.get(name, ""))
-    outcomes = [0, 0]
+    decode, outcomes = PROTOCOLS[name].decode, [0, 0]
+    contexts = [Context(NOW, topic=topic, transport="mqtt") for topic in TOPICS.get(name, [""])]
 
-    for content in damaged(samples(name), random.Random(f"{name} {chunk}"), MESSAGES // CHUNKS):
+    dice = random.Random(f"{name} {chunk}")
+    for content, context in zip(damaged(samples(name), dice, MESSAGES // CHUNKS), cycle(contexts), strict=False):
         decoded = decode(content, context)
 
         assert {fault.code for fault in decoded.faults} <= REASONS.keys(), content
