@@ -36,26 +36,29 @@ class Gaps:
 class Balance:
     """The ledger, and what its two sums are short of; 0 and 0 when every message ended in exactly one way."""
 
-    counts: dict[str, int]
+    counts: dict[str, int | None]  # None: it cannot be told now
     lag_s: float | None = None  # age of the oldest reading that is accepted but not stored
     gaps: Gaps | None = None
 
     @property
     def ends_short(self) -> int:
         """Received - (accepted + quarantined + refused)."""
-        counts = self.counts
-        return counts["received"] - counts["accepted"] - counts["quarantined"] - counts["refused"]
+        return self._short("received", "accepted", "quarantined", "refused")
 
     @property
     def stored_short(self) -> int:
         """Accepted - (stored + pending + duplicates)."""
-        counts = self.counts
-        return counts["accepted"] - counts["stored"] - counts["pending"] - counts["duplicates"]
+        return self._short("accepted", "stored", "pending", "duplicates")
 
     @property
-    def is_balanced(self) -> bool:
-        """Tell whether both sums hold."""
+    def is_balanced(self) -> bool | None:
+        """Tell whether both sums hold; None: not all of it can be told."""
+        if None in self.counts.values():
+            return None
         return not self.ends_short and not self.stored_short
+
+    def _short(self, whole: str, *parts: str) -> int:
+        return (self.counts[whole] or 0) - sum(self.counts[part] or 0 for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,14 @@ class Fleet:
         self._ingest = ingest
         self._hub = hub
         self._lock = threading.Lock()  # guards everything below
-        self._known: tuple[float, Balance] | None = None
+        self._known: dict[str, tuple[float, Balance]] = {}  # by tenant; as many as there are
         self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)  # (monotonic, received)
 
     def figures(self, token: str, tenant: str = TENANT) -> Figures:
         """Give the figures of a tenant, asking with the operator's own token.
 
-        Ledger and delays are of the whole installation, so they are told in the platform's own tenant only.
+        Delays are of the whole installation, so they are told in the platform's own tenant only, which also sees the
+        ledger of the whole installation.
         """
         is_home = tenant == TENANT
         missing: list[str] = []
@@ -123,8 +127,8 @@ class Fleet:
             devices, online = len(entries), sum(entry.is_online for entry in entries)
         except HeadwaterError:
             missing.append("devices")
-        balance = self._balance(token) if is_home else None
-        if balance is None and is_home:
+        balance = self._balance(token, tenant)
+        if balance is None:
             missing.append("ingest")
         rates = self._hub.rates(tenant)
         lag_s = balance.lag_s if balance else None
@@ -143,22 +147,27 @@ class Fleet:
             if found is not None
         ]
 
-    def _balance(self, token: str) -> Balance | None:
+    def _balance(self, token: str, tenant: str) -> Balance | None:
         with self._lock:
             now_s = time.monotonic()
-            if self._known and now_s - self._known[0] < FRESH_S:
-                return self._known[1]
+            known = self._known.get(tenant)
+            if known and now_s - known[0] < FRESH_S:
+                return known[1]
             try:
                 ledger = self._ingest.call("GET", "/v1/ledger", token=token)
             except HeadwaterError:
                 return None
             gaps = Gaps(int(ledger.get("missing", 0)), int(ledger.get("devices_with_gaps", 0)))
-            balance = Balance({name: int(ledger.get(name, 0)) for name in COUNTS}, ledger.get("lag_s"), gaps)
-            self._known = (now_s, balance)
-            if self._samples and balance.counts["received"] < self._samples[-1][1]:
-                self._samples.clear()  # the count began anew
-            self._samples.append((now_s, balance.counts["received"]))
+            balance = Balance({name: ledger.get(name, 0) for name in COUNTS}, ledger.get("lag_s"), gaps)
+            self._known[tenant] = (now_s, balance)
+            if tenant == TENANT:
+                self._note(now_s, int(ledger.get("received", 0)))
             return balance
+
+    def _note(self, now_s: float, received: int) -> None:
+        if self._samples and received < self._samples[-1][1]:
+            self._samples.clear()  # the count began anew
+        self._samples.append((now_s, received))
 
     def _rate_s(self, rates: list[int], *, is_home: bool) -> float:
         """Messages received a second; while nobody has watched long enough, what the feed shows."""

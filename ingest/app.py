@@ -41,7 +41,7 @@ from ingest.shed import ShedCount
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.segments import accepted_total, open_spool
 from ingest.trials import Trials
-from ingest.writer.state import read_boots, read_counters
+from ingest.writer.state import read_boots, read_counters, read_tenant
 from wire import clock
 from wire.errors import Unavailable
 
@@ -100,7 +100,8 @@ def _open_hosts(config: IngestConfig, closing: ExitStack) -> tuple[dict[str, Pro
 def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Ports) -> None:
     """Let one of the services answer for what all of them keep: quarantine, ledger, trials of new device types."""
     ledger = Ledger(ports.quarantine, lambda: accepted_total(config.data / "spool"),
-                    partial(read_counters, config.data), partial(read_boots, config.data))  # fmt: skip
+                    partial(read_counters, config.data), partial(read_boots, config.data),
+                    partial(read_tenant, config.data))  # fmt: skip
     replayer = Replayer(ports, PROTOCOLS)
     quarantine_api.add_routes(api, ports, replayer, ledger)
     open_reader = partial(series.open_reader, config.store, config.data)

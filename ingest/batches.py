@@ -131,6 +131,12 @@ class BatchSorting:
         ordered = sorted(range(len(self._readings)), key=self._positions.__getitem__)
         return [self._readings[place] for place in ordered]
 
+    def count_refused(self, deliveries: Sequence[Delivery]) -> Counter[str]:
+        """Count what was refused, by tenant of the sender; "" when nobody knows it."""
+        known = self._found.known
+        senders = (deliveries[each.index].device for each in self.endings if each.end == "refused")
+        return Counter(known[name].tenant if name in known else "" for name in senders)
+
     def _put(self, position: int, protocol: str, readings: list[Reading]) -> None:
         self._readings += readings
         self._positions += [position] * len(readings)

@@ -26,6 +26,7 @@ from wire import clock, errors
 from wire.devices import parse_bearer
 
 FIRST_SERVER_ERROR = 500
+TENANT_OF = "headwater.tenant"  # of the device that proved itself, for the count of what is refused
 CERTIFICATE = "HTTP_X_CLIENT_CERTIFICATE"  # escaped PEM, set or taken away by the gateway
 
 Handler = Callable[[Call], Any]
@@ -53,7 +54,7 @@ class Door:
             except (errors.HeadwaterError, HTTPException) as error:
                 status = error.status if isinstance(error, errors.HeadwaterError) else error.code or 0
                 if status < FIRST_SERVER_ERROR and not isinstance(error, Quarantined):
-                    self._service.refuse(call.path.get("protocol", self._usual))
+                    self._service.refuse(call.path.get("protocol", self._usual), request.environ.get(TENANT_OF, ""))
                 raise
 
         return counted
@@ -76,6 +77,7 @@ class Door:
             if is_known:  # a stranger's guesses of ids would fill the audit
                 self._note(device_id, "telemetry.credential_refused", device_id, error.detail, call)
             raise
+        request.environ[TENANT_OF] = device.tenant
         named = request.args.get("device", device.id) if request.environ.get("QUERY_STRING") else device.id
         if named != device.id:
             self._reports.note_seen(device.id, clock.now_ns(), credential_id)

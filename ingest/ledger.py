@@ -8,12 +8,14 @@ from pydantic import BaseModel
 
 from ingest.quarantine import Quarantine
 from ingest.writer.gaps import Boot
-from ingest.writer.state import BootAccount, DeviceBoots
+from ingest.writer.state import BootAccount, DeviceBoots, TenantAccount
+from wire import clock
 from wire.points import TimeNs
 
 ReadCounters = Callable[[], Mapping[str, float]]  # ingest.writer.state.read_counters of the data folder
 ReadAccepted = Callable[[], int]  # ingest.spool.segments.accepted_total of the spool folder
 ReadBoots = Callable[[str, str], DeviceBoots]  # ingest.writer.state.read_boots of the data folder: device, tenant
+ReadTenant = Callable[[str], TenantAccount]  # ingest.writer.state.read_tenant of the data folder
 SHOWN_SPANS = 32
 
 
@@ -36,6 +38,28 @@ class LedgerModel(BaseModel):
     missing: int
     devices_with_gaps: int
     lag_s: float
+
+
+class TenantLedgerModel(BaseModel):
+    """Readings of one tenant, over all ingestion services; the sums are those of the installation.
+
+    What waits is counted in the spools. `pending`, and with it `received`, `accepted` and `lag_s`, is null while that
+    cannot be: more than 100,000 readings of all tenants wait, or what waits is damaged. What was stored, came twice or
+    was refused before `since`, when the count by tenant began, is in no tenant's ledger; null: it has not begun.
+    """
+
+    tenant: str
+    since: TimeNs | None
+    received: int | None
+    accepted: int | None
+    stored: int
+    pending: int | None
+    duplicates: int
+    quarantined: int
+    refused: int
+    missing: int
+    devices_with_gaps: int
+    lag_s: float | None
 
 
 class BootModel(BaseModel):
@@ -85,12 +109,18 @@ class Ledger:
     """Reads the totals where each is kept."""
 
     def __init__(
-        self, quarantine: Quarantine, read_accepted: ReadAccepted, read_counters: ReadCounters, read_boots: ReadBoots
+        self,
+        quarantine: Quarantine,
+        read_accepted: ReadAccepted,
+        read_counters: ReadCounters,
+        read_boots: ReadBoots,
+        read_tenant: ReadTenant,
     ) -> None:
         self._quarantine = quarantine
         self._read_accepted = read_accepted
         self._read_counters = read_counters
         self._read_boots = read_boots
+        self._read_tenant = read_tenant
 
     def totals(self) -> LedgerModel:
         """Give the balance; the writer's side is read first, so that nothing is stored before it was accepted."""
@@ -112,6 +142,28 @@ class Ledger:
             missing=int(written.get("missing", 0)),
             devices_with_gaps=int(written.get("devices_with_gaps", 0)),
             lag_s=float(written.get("lag_s", 0.0)),
+        )
+
+    def of_tenant(self, tenant: str) -> TenantLedgerModel:
+        """Give the balance of one tenant; the writer's side first, as `totals` does."""
+        found = self._read_tenant(tenant)
+        quarantined, refused = self._quarantine.totals_of(tenant)
+        done, oldest_ns = found.done, found.oldest_ns
+        accepted = found.pending + sum(done)
+        lag_s = 0.0 if oldest_ns is None else max(0.0, (clock.now_ns() - oldest_ns) / clock.NS_PER_S)
+        return TenantLedgerModel(
+            tenant=tenant,
+            since=found.since_ns,
+            received=accepted + quarantined + refused if found.is_known else None,
+            accepted=accepted if found.is_known else None,
+            stored=done.stored,
+            pending=found.pending if found.is_known else None,
+            duplicates=done.duplicates,
+            quarantined=quarantined,
+            refused=refused,
+            missing=found.missing,
+            devices_with_gaps=found.devices_with_gaps,
+            lag_s=lag_s if found.is_known else None,
         )
 
     def of_device(self, device: str, tenant: str) -> DeviceLedgerModel:

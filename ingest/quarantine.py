@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections import Counter as Counts
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -45,14 +46,14 @@ _IS_OF = "SELECT count(*) FROM entries WHERE id = ? AND tenant = ?"
 _DROP_MESSAGE = "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entries WHERE message = ?1)"
 _ENTRIES_OF = "SELECT id, message FROM entries WHERE device = ? AND tenant = ? LIMIT ?"
 _OLD_WAITING = (
-    "SELECT e.id FROM messages m JOIN entries e ON e.message = m.id"
+    "SELECT e.id, e.tenant FROM messages m JOIN entries e ON e.message = m.id"
     " WHERE m.received_ns < ? AND e.replayed_ns IS NULL ORDER BY m.received_ns LIMIT ?"
 )
 _OLD_REPLAYED = "SELECT id, message FROM entries WHERE replayed_ns < ? LIMIT ?"
 _ADD_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
 _ADD_TENANT = (
-    "INSERT INTO tenants VALUES (?, ?, ?) ON CONFLICT (tenant)"
-    " DO UPDATE SET waiting = waiting + excluded.waiting, cost = cost + excluded.cost"
+    "INSERT INTO tenants VALUES (?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE"
+    " SET waiting = waiting + excluded.waiting, cost = cost + excluded.cost, refused = refused + excluded.refused"
 )
 _ADD_DEVICE = (
     "INSERT INTO devices VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device)"
@@ -197,7 +198,7 @@ class Quarantine:
             with self._file.write() as connection:
                 part = [id_ for id_ in ids[start : start + MAX_FREED] if _one(connection, _IS_OF, (id_, tenant))]
                 deleted = sum(self._delete(connection, id_) for id_ in part)
-                connection.execute(_ADD_COUNT, ("refused", deleted))
+                _count_refused(connection, {tenant: deleted})
                 discarded += deleted
         return discarded
 
@@ -208,7 +209,7 @@ class Quarantine:
             with self._file.write() as connection:
                 found = list(connection.execute(_ENTRIES_OF, (device, tenant, MAX_FREED)))
                 refused = sum(self._delete(connection, id_) for id_, _ in found)
-                connection.execute(_ADD_COUNT, ("refused", refused))
+                _count_refused(connection, {tenant: refused})
                 connection.executemany("DELETE FROM entries WHERE id = ?", [(id_,) for id_, _ in found])
                 connection.executemany(_DROP_MESSAGE, [(message,) for message in {message for _, message in found}])
             erased += len(found)
@@ -223,11 +224,12 @@ class Quarantine:
         pruned = 0
         while waiting_before_ns is not None:
             with self._file.write() as connection:
-                ids = [id_ for (id_,) in connection.execute(_OLD_WAITING, (waiting_before_ns, MAX_FREED))]
-                deleted = sum(self._delete(connection, id_) for id_ in ids)
-                connection.executemany(_ADD_COUNT, [("refused", deleted), ("pruned", deleted)])
-            pruned += deleted
-            if len(ids) < MAX_FREED:
+                old = list(connection.execute(_OLD_WAITING, (waiting_before_ns, MAX_FREED)))
+                deleted = Counts(tenant for id_, tenant in old if self._delete(connection, id_))
+                _count_refused(connection, deleted)
+                connection.execute(_ADD_COUNT, ("pruned", deleted.total()))
+            pruned += deleted.total()
+            if len(old) < MAX_FREED:
                 break
         if pruned:
             PRUNED.labels("waiting").inc(pruned)
@@ -236,15 +238,20 @@ class Quarantine:
             continue
         return pruned
 
-    def count_refused(self, readings: int) -> None:
-        """Add to the number of readings that were refused with a reply and not kept."""
+    def count_refused(self, readings: Mapping[str, int]) -> None:
+        """Add to the numbers of readings that were refused with a reply and not kept, by tenant; "": nobody's."""
         with self._file.write() as connection:
-            connection.execute(_ADD_COUNT, ("refused", readings))
+            _count_refused(connection, readings)
 
     def totals(self) -> dict[str, int]:
         """Give `quarantined` (entries waiting), `refused` (of them `pruned`: they waited too long) and `bytes`."""
         found = dict(self._file.read("SELECT name, value FROM counters"))
         return {name: int(found.get(name, 0)) for name in ("quarantined", "refused", "pruned", "bytes")}
+
+    def totals_of(self, tenant: str) -> tuple[int, int]:
+        """Give a tenant's entries waiting, and its readings refused."""
+        found = self._file.read("SELECT waiting, refused FROM tenants WHERE tenant = ?", (tenant,))
+        return (int(found[0][0]), int(found[0][1])) if found else (0, 0)
 
     def count_by_code(self, device: str, *, tenant: str = TENANT) -> dict[str, int]:
         """Give how many entries of a device wait, by reason code."""
@@ -329,8 +336,13 @@ class Quarantine:
 
 def _account(connection: apsw.Connection, whose: tuple[str, str], entries: int, cost: int) -> None:
     connection.execute(_ADD_DEVICE, (*whose, entries, cost))
-    connection.execute(_ADD_TENANT, (whose[0], entries, cost))
+    connection.execute(_ADD_TENANT, (whose[0], entries, cost, 0))
     connection.executemany(_ADD_COUNT, [("quarantined", entries), ("bytes", cost)])
+
+
+def _count_refused(connection: apsw.Connection, readings: Mapping[str, int]) -> None:
+    connection.execute(_ADD_COUNT, ("refused", sum(readings.values())))
+    connection.executemany(_ADD_TENANT, [(tenant, 0, 0, count) for tenant, count in readings.items() if tenant])
 
 
 def _used(connection: apsw.Connection, sql: str, bindings: tuple[str, ...]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from chassis.sheets import to_csv
 from chassis.web import Api, Call
 from ingest.gate import Gate
-from ingest.ledger import DeviceLedgerModel, Ledger, LedgerModel
+from ingest.ledger import DeviceLedgerModel, Ledger, LedgerModel, TenantLedgerModel
 from ingest.ports import Ports
 from ingest.quarantine import Entry, Quarantine, Selection
 from ingest.replay import Replayed, Replayer
@@ -171,12 +171,10 @@ def _add_reading(api: Api, quarantine: Quarantine) -> None:
 
 
 def _add_ledger(api: Api, gate: Gate, ledger: Ledger) -> None:
-    @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel})
-    def show_ledger(call: Call) -> LedgerModel:
-        """Show the balance sheet of all readings, which is of the installation: in the platform's own tenant only."""
-        if call.actor.tenant != TENANT:
-            raise errors.NotFound("the ledger is of the whole installation; ask in the platform's own tenant")
-        return ledger.totals()
+    @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel | TenantLedgerModel})
+    def show_ledger(call: Call) -> LedgerModel | TenantLedgerModel:
+        """Show the balance sheet of the tenant's readings; in the platform's own tenant that of the installation."""
+        return ledger.totals() if call.actor.tenant == TENANT else ledger.of_tenant(call.actor.tenant)
 
     @api.route("GET", "/v1/devices/<id>/ledger", "viewer", answers={200: DeviceLedgerModel})
     def show_device_ledger(call: Call) -> DeviceLedgerModel:

@@ -48,6 +48,7 @@ _SCHEMA = (
     "INSERT INTO tenants SELECT tenant, sum(waiting), sum(cost) FROM devices GROUP BY tenant",
     "CREATE INDEX entries_by_replay ON entries (replayed_ns) WHERE replayed_ns IS NOT NULL",
     "CREATE INDEX messages_by_time ON messages (received_ns)",
+    "ALTER TABLE tenants ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
 )
 
 

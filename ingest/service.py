@@ -7,7 +7,8 @@ refuses, what was just quarantined is taken back, because the sender will come a
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import Counter as Counts
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
@@ -51,7 +52,7 @@ class IngestService:
         self.children = Children(ports.gate)
         self._ports = ports
         self._lock = threading.Lock()  # guards _refused
-        self._refused = 0
+        self._refused: Counts[str] = Counts()  # by tenant
 
     def accept(self, message: Message) -> Receipt:
         """Keep one request's message: its good readings in the spool, the others in the quarantine.
@@ -87,6 +88,8 @@ class IngestService:
         self._note_use(message, found.count)
         self._count(message.protocol.name, "accepted", len(found.readings))
         self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))
+        if not is_kept:
+            self._note_refused({message.device.tenant: len(found.items)})
         return Receipt(len(found.readings), found.items if is_kept else [not_kept(item) for item in found.items])
 
     def _hold(self, message: Message, checker: TypeChecker | None) -> Receipt:
@@ -133,6 +136,7 @@ class IngestService:
         self._ports.reports.usage.note(sorting.used)
         for (protocol, end), count in sorting.counts.items():
             self._count(protocol, end, count)
+        self._note_refused(sorting.count_refused(batch.deliveries))
         return Verdict(len(readings), sorting.endings)
 
     def _demand_all(self, endings: list[Ending], quarantined: list[int]) -> None:
@@ -143,14 +147,15 @@ class IngestService:
                 self._ports.quarantine.undo(quarantined)
             raise Unavailable(waits.detail, code=waits.code)
 
-    def refuse(self, protocol: str, readings: int = 1) -> None:
-        """Count what was refused with a reply and not kept."""
-        self._count(protocol if protocol in self.protocols else "unknown", "refused", readings)
+    def refuse(self, protocol: str, tenant: str) -> None:
+        """Count a reading that was refused with a reply and not kept; `tenant` "": it is not known whose it was."""
+        self._count(protocol if protocol in self.protocols else "unknown", "refused", 1)
+        self._note_refused({tenant: 1})
 
     def save_counts(self) -> None:
         """Add what was refused since the last call to the durable count; called each few seconds."""
         with self._lock:
-            refused, self._refused = self._refused, 0
+            refused, self._refused = self._refused, Counts()
         if refused:
             self._ports.quarantine.count_refused(refused)
 
@@ -178,6 +183,8 @@ class IngestService:
         if not readings:
             return
         _readings(end, protocol).inc(readings)
-        if end == "refused":
+
+    def _note_refused(self, readings: Mapping[str, int]) -> None:
+        if readings:
             with self._lock:
-                self._refused += readings
+                self._refused.update(readings)

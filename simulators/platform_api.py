@@ -76,7 +76,7 @@ class PlatformApi:
             await asyncio.sleep(min(_PAUSE_MAX_S, pause_s))
         raise PlatformError(f"http://{self._endpoint.authority}{target.split('?', maxsplit=1)[0]}: {trouble}")
 
-    async def ledger(self) -> dict[str, int]:
+    async def ledger(self) -> dict[str, Any]:
         """Read the platform's balance sheet."""
         return dict(await self.get("/v1/ledger"))
 

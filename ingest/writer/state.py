@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from chassis.sqlite import UNUSABLE, Database
+from ingest.spool.census import Waiting, census
 from ingest.spool.reader import Position, oldest_received_ns, pending_of, slot_folders
 from ingest.writer.dedupe import WINDOW, DeliveryRow
 from ingest.writer.gaps import Boot, BootChange, BootKey, is_outlived
@@ -26,6 +27,7 @@ COUNTERS = ("stored", "duplicates", "store_refused", "damaged")
 GAP_COUNTS = ("missing", "devices_with_gaps")
 KEPT_BOOTS = 16  # per device: one that restarts at every reading must not fill the disk
 BOOT_DAYS = 30  # a boot not heard of for so long is forgotten
+CENSUS_TRIES = 3  # the writer goes on and deletes what is being counted
 
 _SCHEMA = (
     ("CREATE TABLE positions (slot TEXT PRIMARY KEY, slot_id TEXT NOT NULL, number INTEGER NOT NULL,"
@@ -42,9 +44,17 @@ _SCHEMA = (
     ("CREATE TABLE dropped_boots (tenant TEXT NOT NULL, device TEXT NOT NULL, boots INTEGER NOT NULL,"
     " missing INTEGER NOT NULL, duplicates INTEGER NOT NULL, PRIMARY KEY (tenant, device)) WITHOUT ROWID"),
     "ALTER TABLE boots ADD COLUMN born_ns INTEGER NOT NULL DEFAULT 0",
+    ("CREATE TABLE tenants (tenant TEXT PRIMARY KEY, stored INTEGER NOT NULL, duplicates INTEGER NOT NULL)"
+     " WITHOUT ROWID"),
+    # Whose was what came before is not known: an account of a tenant says since when it counts.
+    "INSERT INTO counters VALUES ('tenants_since_s', CAST(strftime('%s', 'now') AS INTEGER))",
 )  # fmt: skip
 _PUT_POSITION = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)"
 _ADD_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+_ADD_TENANT = (
+    "INSERT INTO tenants VALUES (?, ?, ?) ON CONFLICT (tenant)"
+    " DO UPDATE SET stored = stored + excluded.stored, duplicates = duplicates + excluded.duplicates"
+)
 _PUT_BOOT = (
     "INSERT INTO boots (tenant, device, boot_id, ranges, missing, duplicates, is_settled, seen_ns, born_ns)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, device, boot_id) DO UPDATE SET ranges = excluded.ranges,"
@@ -63,9 +73,36 @@ _COUNT_OLD_BOOTS = (
 _DROP_OLD_BOOTS = f"DELETE{_OLD_BOOTS}"
 _READ_BOOTS = "SELECT boot_id, ranges, seen_ns FROM boots WHERE tenant = ? AND device = ? ORDER BY seen_ns DESC"
 _GAPS = "SELECT count(DISTINCT tenant || '/' || device), coalesce(sum(missing), 0) FROM boots WHERE missing > 0"
+_READ_TENANT = (
+    "SELECT coalesce(sum(stored), 0), coalesce(sum(duplicates), 0),"
+    " (SELECT value * 1000000000 FROM counters WHERE name = 'tenants_since_s') FROM tenants WHERE tenant = ?"
+)
 _READ_BIRTHS = "SELECT tenant, device, boot_id, born_ns FROM boots WHERE device IN (SELECT value FROM json_each(?))"
 _REVISION = "registry_revision"  # kept beside the counters
 _PUT_DELIVERIES = "INSERT OR REPLACE INTO deliveries VALUES (?, ?)"
+
+
+class TenantCount(NamedTuple):
+    """Readings of one tenant; a part of `stored` and `duplicates` of all."""
+
+    stored: int
+    duplicates: int
+
+
+class TenantAccount(NamedTuple):
+    """The writer's side of a tenant's ledger, all of one moment.
+
+    `since_ns` is when the writer began to count by tenant, None before it did. `pending` and `oldest_ns` (receipt of
+    the oldest of them) are 0 and None when nothing waits; `is_known` tells whether what waits could be counted.
+    """
+
+    done: TenantCount
+    since_ns: int | None
+    missing: int
+    devices_with_gaps: int
+    pending: int = 0
+    oldest_ns: int | None = None
+    is_known: bool = True
 
 
 @dataclass(slots=True)
@@ -77,6 +114,7 @@ class Progress:
     boots: Sequence[BootChange] = ()
     deliveries: Sequence[DeliveryRow] = ()
     delivery_number: int = 0
+    tenants: Mapping[str, TenantCount] = field(default_factory=dict)
 
 
 class BootAccount(NamedTuple):
@@ -147,6 +185,7 @@ class WriterState:
         with _answering(), self._database.write() as connection:
             connection.executemany(_PUT_POSITION, [(name, *place) for name, place in progress.positions.items()])
             connection.executemany(_ADD_COUNT, [(name, count) for name, count in progress.counts.items() if count])
+            connection.executemany(_ADD_TENANT, [(tenant, *count) for tenant, count in progress.tenants.items()])
             _put_boots(connection, progress.boots)
             if progress.delivery_number > self._delivered:
                 content = msgspec.msgpack.encode(progress.deliveries)
@@ -197,6 +236,42 @@ def read_counters(data: Path) -> dict[str, float]:
     found["pending"] = pending
     found["lag_s"] = 0.0 if oldest is None else max(0.0, (clock.now_ns() - oldest) / clock.NS_PER_S)
     return found
+
+
+def read_tenant(data: Path, tenant: str) -> TenantAccount:
+    """Give the writer's side of a tenant's ledger, from any process. Raises Unavailable when the file cannot be used.
+
+    Positions and counts are of one commit, and what lies behind these positions is counted: a reading is in exactly
+    one of both, whatever the writer does meanwhile and wherever it is killed.
+    """
+    account, waiting = TenantAccount(TenantCount(0, 0), None, 0, 0), None
+    for _ in range(CENSUS_TRIES):
+        with _answering():
+            account, positions = _read_tenant(data, tenant)
+        waiting = census(data / "spool", positions)
+        if waiting is not None:
+            break
+    if waiting is None:
+        return account._replace(is_known=False)
+    mine = waiting.get(tenant, Waiting(0, None))
+    return account._replace(pending=mine.readings, oldest_ns=mine.oldest_ns)
+
+
+def _read_tenant(data: Path, tenant: str) -> tuple[TenantAccount, dict[str, Position]]:
+    nothing = TenantAccount(TenantCount(0, 0), None, 0, 0)
+    if not (data / FILE).exists():
+        return nothing, {}
+    database = Database(data / FILE, read_only=True)
+    try:
+        if not _is_current(database):  # the writer has not begun to count by tenant
+            return nothing, _read_state(data)[1]
+        database.read("BEGIN")
+        stored, duplicates, since_ns = database.read(_READ_TENANT, (tenant,))[0]
+        devices, missing = database.read(f"{_GAPS} AND tenant = ?", (tenant,))[0]
+        done = TenantCount(int(stored), int(duplicates))
+        return TenantAccount(done, since_ns, int(missing), int(devices)), _positions(database)
+    finally:
+        database.close()
 
 
 @contextmanager

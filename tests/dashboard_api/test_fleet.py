@@ -17,7 +17,7 @@ def fleet_of(platform: Platform, hub: Hub | None = None) -> Fleet:
 def later(fleet: Fleet, seconds: float) -> None:
     """Move what the fleet remembers into the past."""
     assert fleet._known
-    fleet._known = (fleet._known[0] - seconds, fleet._known[1])
+    fleet._known = {tenant: (at - seconds, balance) for tenant, (at, balance) in fleet._known.items()}
     fleet._samples = type(fleet._samples)(((at - seconds, n) for at, n in fleet._samples), fleet._samples.maxlen)
 
 
@@ -58,6 +58,19 @@ def test_ledger_is_asked_once_a_second_for_all_viewers():
 
     assert [path for _, path, _ in platform.calls].count("/v1/ledger") == 1
     assert fleet_module.FRESH_S == 1.0
+
+
+def test_each_tenant_has_its_own_ledger_and_no_rate_of_the_installation():
+    platform = demo()[0]
+    fleet = fleet_of(platform)
+    home = fleet.figures("viewer-token").to_json()
+    platform.ledger |= {"received": None, "accepted": None, "pending": None, "stored": 1, "lag_s": None}
+
+    theirs = fleet.figures("viewer-token", "acme").to_json()
+
+    assert (theirs["ledger"]["stored"], theirs["ledger"]["pending"], theirs["balanced"]) == (1, None, None)
+    assert (theirs["lag_s"], theirs["rate_s"], theirs["missing"]) == (None, 0, [])
+    assert fleet.figures("viewer-token").to_json()["ledger"] == home["ledger"]
 
 
 def test_absent_services_are_named_and_their_figures_missing():

@@ -116,12 +116,13 @@ def test_entry_of_another_tenant_is_not_found(quarantine) -> None:
 def test_counts_survive_reopening(tmp_path) -> None:
     first = Quarantine(tmp_path / "q.db", limit_bytes=1024**2)
     first.add([refused()])
-    first.count_refused(5)
+    first.count_refused({"": 4, "a": 1})
     first.close()
     second = Quarantine(tmp_path / "q.db", limit_bytes=1024**2)
 
     assert second.totals()["quarantined"] == 1
     assert second.totals()["refused"] == 5
+    assert second.totals_of("a") == (0, 1)
     assert second.count_by_code("d1") == {"bad_time": 1}
     second.close()
 
@@ -235,6 +236,22 @@ def test_what_waits_too_long_is_counted_as_refused(quarantine) -> None:
     assert (totals["quarantined"], totals["refused"], totals["pruned"]) == (1, 6, 6)
     assert [entry.device for entry in quarantine.page(Selection())] == ["late"]
     assert quarantine.count_by_code("d0") == {}
+
+
+def test_each_tenant_has_its_own_totals(quarantine) -> None:
+    [mine] = quarantine.add([refused(items=3, tenant="mine")])
+    quarantine.add([refused(items=2, tenant="theirs"), refused(device="d9", tenant="theirs")])
+    assert [quarantine.totals_of(each) for each in ("mine", "theirs", "nobody")] == [(3, 0), (3, 0), (0, 0)]
+
+    quarantine.count_refused({"mine": 10, "": 5})
+    quarantine.discard(mine.ids[:1], tenant="mine")
+    quarantine.erase("d9", tenant="theirs")
+    assert [quarantine.totals_of(each) for each in ("mine", "theirs")] == [(2, 11), (2, 1)]
+
+    quarantine.mark_replayed(mine.ids[1:2], T)
+    quarantine.prune(waiting_before_ns=T + 1, replayed_before_ns=0)
+    assert [quarantine.totals_of(each) for each in ("mine", "theirs", "")] == [(0, 12), (0, 3), (0, 0)]
+    assert quarantine.totals()["refused"] == 20
 
 
 def test_what_was_replayed_is_forgotten_after_its_age(quarantine) -> None:

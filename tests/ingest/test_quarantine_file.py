@@ -100,7 +100,7 @@ def test_two_processes_that_start_on_damage_set_it_aside_once(path) -> None:
     path.write_bytes(b"no database" * 500)
     code = (
         "import sys; from pathlib import Path; from ingest.quarantine import Quarantine; "
-        "q = Quarantine(Path(sys.argv[1]), limit_bytes=1 << 30); q.count_refused(1); q.close()"
+        "q = Quarantine(Path(sys.argv[1]), limit_bytes=1 << 30); q.count_refused({'default': 1}); q.close()"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[2]) for _ in range(4)

@@ -233,6 +233,26 @@ def test_one_device_cannot_fill_the_quarantine(tmp_path) -> None:
     world.close()
 
 
+def test_what_is_refused_counts_for_the_tenant_that_sent_it(tmp_path) -> None:
+    world = World(tmp_path, limit_bytes=16 * 1024)
+    world.registry.add("d1", tenant="acme")
+    world.registry.add("d2", tenant="other", state="disabled")
+    while send(world, deliver(b"{"))[1][0][1] == "quarantined":
+        pass
+    world.service.save_counts()
+    before = world.quarantine.totals_of("acme")[1]
+
+    send(world, deliver(b'[{"a":1},5,6]'), deliver(b"{}", "d2"), deliver(b"{}", "d9", topic="devices/d1/telemetry"))
+    world.service.accept(message(world, b'[{"a":1},5]'))
+    world.service.refuse("json", "acme")
+    world.service.save_counts()
+
+    assert world.quarantine.totals_of("acme")[1] - before == 4
+    assert world.quarantine.totals_of("other")[1] == 1
+    assert world.quarantine.totals()["refused"] - before == 6, "nobody knows whose the message of d9 was"
+    world.close()
+
+
 def test_full_quarantine_keeps_nothing_and_says_later(tmp_path) -> None:
     world = World(tmp_path, limit_bytes=0)
     world.registry.add("d1")

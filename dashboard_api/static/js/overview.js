@@ -8,6 +8,7 @@ const EVERY_MS = 2000;
 const SMOOTH_S = 5;
 const SPAN_S = 300;
 
+const balances = { true: ["balanced", "is-good"], false: ["differs", "is-warn"], null: ["being counted", ""] };
 const formats = { devices: count, online: count, rate_s: rate, lag_s: seconds, quarantined: count };
 
 function set(element, text) {
@@ -47,9 +48,10 @@ function show(figures) {
   }
   for (const cell of document.querySelectorAll("[data-ledger]")) set(cell, count(figures.ledger?.[cell.dataset.ledger]));
   const chip = document.querySelector("[data-balance]");
-  if (chip && figures.balanced !== null) {
-    set(chip, figures.balanced ? "balanced" : "differs");
-    chip.className = figures.balanced ? "chip is-good" : "chip is-warn";
+  if (chip && figures.ledger) {
+    const [word, look] = balances[figures.balanced];
+    set(chip, word);
+    chip.className = `chip ${look}`;
   }
   for (const place of document.querySelectorAll("[data-gaps]")) set(place, count(figures.gaps?.[place.dataset.gaps]));
   showDelays(figures.delays);

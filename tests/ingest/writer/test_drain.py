@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from ingest.spool.reader import SpoolReader
 from ingest.writer.delays import STORED
 from ingest.writer.drain import PATIENCE_TURNS, Drain, SpoiledError
 from ingest.writer.gaps import EVERYTHING, BootChange
-from ingest.writer.state import WriterState, read_counters
+from ingest.writer.state import WriterState, read_counters, read_tenant
 from series.port import BatchRefused, Capabilities, Expired, Refusal, Term, WriteOutcome
 from wire.errors import StoreUnavailable, Unavailable
 from wire.points import REDELIVERED, SERVER_TIME, Point
@@ -190,6 +191,40 @@ def test_crash_between_store_and_commit_counts_once(line: Line, monkeypatch: pyt
     assert len(line.store.batches) == 2
     assert len(line.store.points) == 5
     assert line.counters() == {"stored": 5}
+
+
+def test_each_tenant_balances_wherever_the_writer_is_killed(line: Line) -> None:
+    picked, sent, numbers = random.Random(11), Counter[str](), set[tuple[str, int]]()
+    for _ in range(150):
+        deed = picked.choice(["send", "send", "step", "step", "remember", "kill"])
+        if deed == "send":
+            tenant = picked.choice(["acme", "other"])
+            own = [picked.randrange(300) for _ in range(picked.randint(1, 9))]
+            line.append(*(reading(n, boot_id="b", seq=n, tenant=tenant) for n in own))
+            sent[tenant] += len(own)
+            numbers |= {(tenant, n) for n in own}
+        else:
+            {"step": line.drain.step, "remember": line.drain.finish, "kill": line.restart}[deed]()
+        for tenant in ("acme", "other"):
+            found = read_tenant(line.data, tenant)
+            assert sum(found.done) + found.pending == sent[tenant], deed
+    line.run()
+
+    for tenant in ("acme", "other"):
+        found = read_tenant(line.data, tenant)
+        assert (found.pending, found.oldest_ns) == (0, None)
+        assert found.done.stored == sum(owner == tenant for owner, _ in numbers)
+    assert read_tenant(line.data, "nobody").done == (0, 0)
+
+
+def test_what_the_store_refuses_is_not_stored_of_its_tenant(line: Line) -> None:
+    line.store.refuse = lambda point: None if point.tenant == "acme" and point.time_ns < 3 else False
+    line.append(*(reading(n, tenant=tenant) for n in range(5) for tenant in ("acme", "other")))
+
+    line.run()
+
+    assert [read_tenant(line.data, tenant).done.stored for tenant in ("acme", "other")] == [2, 5]
+    assert len(line.refuge.kept) == 3
 
 
 def test_turns_are_remembered_together_and_written_again_after_a_crash(line: Line) -> None:
