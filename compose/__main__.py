@@ -25,7 +25,7 @@ MODULES = {
     "control": ("command", "twin"),
     "enrol": ("enrol",),
     "authority": ("ca",),
-    "tenants": ("tenant", "usage"),
+    "tenants": ("tenant", "usage", "ledger"),
     "audit": ("audit",),
     "access": ("token", "operator", "invitation"),
     "quarantine": ("quarantine",),

@@ -1,4 +1,4 @@
-"""`headwater tenant`: owners of devices, people and data, and what they use; the move of a device to another."""
+"""`headwater tenant`: owners of devices, people and data, what they use and sent; the move of a device to another."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ def configure(commands: Any) -> None:
     usage = commands.add_parser("usage", help="show what the own tenant uses, and its limits")
     usage.add_argument("--days", type=at_least_one, metavar="N", help="day by day, today first (at most 400)")
     finish(usage, _usage)
+    ledger_help = "show what became of the own tenant's readings; in `default` of the installation's"
+    finish(commands.add_parser("ledger", help=ledger_help), _ledger)
 
 
 def _limit(text: str) -> int | str:
@@ -79,6 +81,15 @@ def _usage(given: argparse.Namespace) -> int:
     rows = [{"used": name, "now": tenant[name]} for name in ("devices", "operators", "connections")]
     rows += [{"used": name, "today": tenant["today"][name], "30_days": tenant["month"][name]} for name in SPENT]
     tables.show([row | {"limit": tenant["limits"].get(LIMITS.get(row["used"]))} for row in rows], USED)
+    return 0
+
+
+def _ledger(given: argparse.Namespace) -> int:
+    ledger = connect(given).call("GET", path("ledger"))
+    if given.json:
+        tables.show_json(ledger)
+    else:
+        tables.show([{"ledger": name, "value": value} for name, value in ledger.items()], ("ledger", "value"))
     return 0
 
 

@@ -204,6 +204,16 @@ def test_usage_is_a_table_with_limits_beside(gateway: Gateway, capsys) -> None:
     assert ["feed_readers", "-", "2", "2", "4"] in lines
 
 
+def test_ledger_is_a_line_each_and_tells_what_is_not_known(gateway: Gateway, capsys) -> None:
+    gateway.answers["GET /v1/ledger"] = {"tenant": "acme", "received": None, "stored": 7}
+
+    assert run(gateway, "ledger") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["LEDGER", "VALUE"], ["tenant", "acme"], ["received", "-"], ["stored", "7"]]
+    assert run(gateway, "ledger", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["received"] is None
+
+
 @pytest.mark.parametrize("deed", ["disable", "enable"])
 def test_device_deeds(gateway: Gateway, deed: str) -> None:
     gateway.answers[f"POST /v1/devices/d1:{deed}"] = DEVICE

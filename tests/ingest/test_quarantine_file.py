@@ -124,7 +124,7 @@ def test_older_file_gets_its_tenants(tmp_path) -> None:
 
     file = QuarantineFile(tmp_path / "quarantine.db")
 
-    assert file.read("SELECT * FROM tenants") == [("default", 4, 1000)]
+    assert file.read("SELECT * FROM tenants") == [("default", 4, 1000, 0)]
     file.close()
 
 
