@@ -5,7 +5,7 @@ Knows no transport and no store; what it gives is not yet kept anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -42,6 +42,7 @@ class Sorted:
     trespasses: frozenset[str] = frozenset()  # names that it may not use
     joined: Mapping[int, int] | None = None  # records that became part of another one's reading -> that record
     presence: dict[str, bool] = field(default_factory=dict)  # devices that it told to be online, or not
+    restated: Callable[[], bytes] | None = None  # see Decoded
 
     @property
     def speaks_for_others(self) -> bool:
@@ -100,13 +101,14 @@ class Intake:
             found = _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
         if division is not None and decoded.presence and not self._is_rehearsal:
             found.presence = division.presence(message.device, decoded.presence)
+        found.restated = decoded.restated
         return found
 
     def _context(self, message: Message, checker: TypeChecker | None, again: Again | None) -> Context:
         device, division = message.device, self._division
         return Context(
             message.received_ns, checker.spec if checker else None, topic=message.source, transport=message.transport,
-            is_retained=message.is_retained, is_gateway=device.is_gateway,
+            is_retained=message.is_retained, is_gateway=device.is_gateway, sender=f"{device.tenant}/{device.id}",
             names=division.names(device, again) if division is not None else frozenset(),
         )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ingest.gate import Gate
@@ -60,4 +60,5 @@ def to_refused(message: Message, checker: TypeChecker | None, found: Sorted) -> 
     """Give what the quarantine keeps of a sorted message; None when nothing of it is refused."""
     if not found.items:
         return None
-    return Refused(message.to_raw(checker, is_readable=found.is_readable), found.items)
+    raw = message.to_raw(checker, is_readable=found.is_readable)
+    return Refused(replace(raw, content=found.restated()) if found.restated is not None else raw, found.items)

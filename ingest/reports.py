@@ -101,14 +101,16 @@ class Reports:
             self._put(entry)
 
     def send(self) -> None:
-        """Send what was collected; the audit entries are kept for the next time when the registry is away."""
+        """Send what was collected; while the registry is away audit entries and presence are kept for the next time."""
         with self._lock:
             http, self._http = self._http, {}
             mqtt, self._mqtt = self._mqtt, {}
             credentials, self._credentials = self._credentials, {}
             presence, self._presence = self._presence, {}
             audit = self._audit[:MAX_AUDIT]
-        self._send_seen({"devices": http, "mqtt": mqtt, "credentials": credentials, "presence": presence})
+        if not self._send_seen({"devices": http, "mqtt": mqtt, "credentials": credentials, "presence": presence}):
+            with self._lock:  # unlike a sign of life, a death is not told again
+                self._presence = dict(list(presence.items())[:MAX_SEEN]) | self._presence
         if audit and self._call("/internal/audit", {"entries": [_shown(entry) for entry in audit]}):
             with self._lock:
                 del self._audit[: len(audit)]
@@ -129,14 +131,15 @@ class Reports:
         else:
             UNSENT.labels("audit").inc()
 
-    def _send_seen(self, seen: dict[str, dict[str, Any]]) -> None:
+    def _send_seen(self, seen: dict[str, dict[str, Any]]) -> bool:
         lists = {name: list(times.items())[:MAX_SEEN] for name, times in seen.items()}
         longest = max(map(len, lists.values()))
         for start in range(0, longest, MAX_SEEN_PER_CALL):
             body = {name: dict(times[start : start + MAX_SEEN_PER_CALL]) for name, times in lists.items()}
             if not self._call("/internal/seen", body):
                 UNSENT.labels("seen").inc(longest - start)
-                return
+                return False
+        return True
 
     def _call(self, path: str, body: Any) -> bool:
         """Tell whether the report is done with: sent, or refused for good."""

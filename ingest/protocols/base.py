@@ -58,6 +58,8 @@ class Decoded:
     is_unreadable: bool = False  # the whole message is at fault, not single records of it
     presence: dict[str, bool] = field(default_factory=dict)  # by external name: who is online, and who is not
     is_event: bool = False  # rightly without a reading: an answer, a command, a state that is no measurement
+    # The message with all that only its session knows: what has to wait of it is read alone later. None: as it came.
+    restated: Callable[[], bytes] | None = None
     joins: bool = False  # records of one device, measurement and time are one reading: its values came one by one
 
 
@@ -72,6 +74,7 @@ class Context:
     transport: str = "http"  # or "mqtt"
     is_retained: bool = False  # the broker kept it: old, whenever it was sent
     is_gateway: bool = False  # the sender may speak for others
+    sender: str = ""  # its tenant and id
     # External names that stand for a device the sender may speak for: ask with `in`, and let what it raises pass.
     # Not all of them may be used at the end: a device may be disabled, a rate limit reached.
     names: Container[str] = frozenset()

@@ -39,6 +39,19 @@ def test_flood_of_one_device_leaves_few_entries_and_hides_no_other_device() -> N
     assert actors == ["device:d0"] * OF_ONE_AUDIT + ["device:d1"]
 
 
+def test_what_is_told_of_presence_waits_while_the_registry_is_away() -> None:
+    registry = FakeRegistry()
+    registry.is_away = True
+    reports = Reports(registry)
+    reports.note_presence({"pump": False, "valve": False}, 5)
+    reports.send()
+    reports.note_presence({"valve": True}, 6)
+    registry.is_away = False
+    reports.send()
+
+    assert registry.presence == {"pump": (False, 5), "valve": (True, 6)}
+
+
 def test_names_of_strangers_become_single_lines() -> None:
     registry = FakeRegistry()
     reports = Reports(registry)

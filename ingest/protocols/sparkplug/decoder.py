@@ -13,6 +13,8 @@ from ingest.protocols.sparkplug.session import Session
 
 def decode(content: bytes, context: Context) -> Decoded:
     """Decode metrics that carry their names; a message in its session is for `sparkplug.host`."""
+    if names.is_state(context.topic):
+        return Decoded(is_event=True)
     spoken = names.read(context.topic)
     if spoken is None:
         return unreadable(Unreadable("bad_topic", "not spBv1.0/{group}/{verb}/{node}[/{device}]"))

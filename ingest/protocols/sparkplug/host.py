@@ -8,6 +8,8 @@ from pathlib import Path
 from chassis import logs
 from chassis.metrics import Counter, Gauge
 from ingest.protocols.base import Context, Decoded, Due
+from ingest.protocols.json.decoder import unreadable
+from ingest.protocols.parse import Unreadable
 from ingest.protocols.sparkplug.kept import KeptSessions
 from ingest.protocols.sparkplug.messages import Payload
 from ingest.protocols.sparkplug.sessions import Sessions
@@ -32,6 +34,8 @@ class SparkplugHost:
 
     def decode(self, content: bytes, context: Context) -> Decoded:
         """Decode a message in the session of its edge node."""
+        if context.transport != "mqtt":  # the broker is what lets only its sender speak on a topic
+            return unreadable(Unreadable("unsupported", "Sparkplug comes by MQTT only, on its own topics"))
         taken = self._sessions.take(content, context, time.monotonic())
         if taken.is_repeated:
             REPEATED.inc()
@@ -39,11 +43,11 @@ class SparkplugHost:
 
     def commit(self) -> None:
         """Keep what changed. Raises Unavailable."""
-        changed = self._sessions.changed
-        if changed:
-            self._kept.save(changed)
+        changes = self._sessions.changes()
+        if changes:
+            self._kept.save(changes)
             self._sessions.commit()
-            ONLINE.set(self._sessions.online())
+            ONLINE.set(self._sessions.online)
 
     def rollback(self) -> None:
         """Forget what changed since the last commit."""
@@ -52,13 +56,13 @@ class SparkplugHost:
     def due(self) -> Due:
         """Give the births to be asked for now."""
         now_s = time.monotonic()
-        asks, gaps = self._sessions.due(now_s)
+        topics, gaps = self._sessions.due(now_s)
         for node, gap in gaps.items():
             GAPS.inc()
             log.warning("sparkplug_gap", node=node, expected=gap.expected, got=gap.got)
-        ASKED.inc(len(asks))
+        ASKED.inc(len(topics))
         next_s = self._sessions.next_due_s()
-        return Due([(ask.topic, _rebirth()) for ask in asks], 0.0 if next_s is None else max(0.05, next_s - now_s))
+        return Due([(topic, _rebirth()) for topic in topics], 0.0 if next_s is None else max(0.05, next_s - now_s))
 
     def close(self) -> None:
         """Close the file."""

@@ -2,56 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from chassis.sqlite import UNUSABLE, Database
-from ingest.protocols.sparkplug.session import Session
+from ingest.protocols.sparkplug.session import NODE, Birth, Key, Session
 from wire.errors import Unavailable
 
 _SCHEMA = (
     (
-        "CREATE TABLE sessions (node TEXT PRIMARY KEY, state TEXT NOT NULL, declared TEXT NOT NULL) WITHOUT ROWID"
+        "CREATE TABLE sessions (sender TEXT, node TEXT, state TEXT NOT NULL, before BLOB NOT NULL,"
+        " PRIMARY KEY (sender, node)) WITHOUT ROWID"
     ),
-)  # fmt: skip
+    (
+        "CREATE TABLE births (sender TEXT, node TEXT, device TEXT, declared TEXT NOT NULL,"
+        " PRIMARY KEY (sender, node, device)) WITHOUT ROWID"
+    ),
+)
+_OF = "WHERE sender = ? AND node = ?"
+_Statement = tuple[str, tuple[Any, ...]]
 
 
 class KeptSessions:
-    """Keeps sessions by the external name of their node; for one thread at a time."""
+    """Keeps the sessions of nodes that are online; for one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, schema=_SCHEMA)
-        self._declared: dict[str, tuple[object, object]] = {}  # as last written: what a birth said is long
+        self._births: dict[Key, dict[str, Birth]] = {}  # as last written: what a birth said is long
 
-    def load(self) -> dict[str, Session]:
+    def load(self) -> dict[Key, Session]:
         """Give all sessions."""
-        rows = self._database.read("SELECT node, state, declared FROM sessions")
-        found = {node: Session.from_json(orjson.loads(state), orjson.loads(declared)) for node, state, declared in rows}
-        self._declared = {node: session.declared for node, session in found.items()}
+        births: dict[Key, dict[str, Birth]] = {}
+        for sender, node, device, text in self._database.read("SELECT sender, node, device, declared FROM births"):
+            types, aliases = orjson.loads(text)
+            births.setdefault(Key(sender, node), {})[device] = Birth(types, dict(aliases))
+        found = {}
+        for sender, node, state, before in self._database.read("SELECT sender, node, state, before FROM sessions"):
+            key = Key(sender, node)
+            found[key] = Session.from_json(orjson.loads(state), before, births.get(key, {}))
+        self._births = births
         return found
 
-    def save(self, changed: dict[str, Session]) -> None:
-        """Write sessions durably. Raises Unavailable: nothing was written."""
+    def save(self, changed: Mapping[Key, Session | None]) -> None:
+        """Write sessions durably; None: one to be forgotten. Raises Unavailable: nothing was written."""
+        statements = [each for key, session in changed.items() for each in self._statements(key, session)]
         try:
             with self._database.write() as connection:
-                for node, session in changed.items():
-                    connection.execute(*self._statement(node, session))
+                for statement in statements:
+                    connection.execute(*statement)
         except UNUSABLE as error:
             raise Unavailable(f"sessions cannot be written: {error}", code="spool_full") from None
-        self._declared |= {node: session.declared for node, session in changed.items()}
+        for key, session in changed.items():
+            if session is None or not session.births:
+                self._births.pop(key, None)
+            else:
+                self._births[key] = session.births
 
-    def _statement(self, node: str, session: Session) -> tuple[str, tuple[str, ...]]:
-        state = orjson.dumps(session.state_json()).decode()
-        if self._is_written(node, session):
-            return "UPDATE sessions SET state = ? WHERE node = ?", (state, node)
-        declared = orjson.dumps(session.declared_json()).decode()
-        return "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (node, state, declared)
+    def _statements(self, key: Key, session: Session | None) -> Iterator[_Statement]:
+        written = self._births.get(key, {})
+        if session is None or not session.births:  # a node that is offline has nothing to go on with
+            if written:
+                yield f"DELETE FROM births {_OF}", key  # noqa: S608 - a constant
+                yield f"DELETE FROM sessions {_OF}", key  # noqa: S608
+            return
+        state, births = orjson.dumps(session.to_json()).decode(), session.births
+        if births[NODE] is written.get(NODE):
+            yield f"UPDATE sessions SET state = ? {_OF}", (state, *key)  # noqa: S608
+        else:
+            yield "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", (*key, state, session.before)
+        if births is written:
+            return
+        for device in written.keys() - births.keys():
+            yield f"DELETE FROM births {_OF} AND device = ?", (*key, device)  # noqa: S608
+        for device, birth in births.items():
+            if birth is not written.get(device):
+                text = orjson.dumps([birth.types, list(birth.aliases.items())]).decode()
+                yield "INSERT OR REPLACE INTO births VALUES (?, ?, ?, ?)", (*key, device, text)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-    def _is_written(self, node: str, session: Session) -> bool:
-        last = self._declared.get(node)
-        return last is not None and all(a is b for a, b in zip(last, session.declared, strict=True))

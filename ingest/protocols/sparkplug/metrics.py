@@ -11,7 +11,7 @@ from ingest.protocols.base import MAX_DEPTH, MAX_FIELDS, MAX_KEY_BYTES, Context,
 from ingest.protocols.flatten import Refused, is_name
 from ingest.protocols.sparkplug import values
 from ingest.protocols.sparkplug.names import Spoken
-from ingest.protocols.sparkplug.session import Session
+from ingest.protocols.sparkplug.session import NODE, Birth, Session
 from wire import clock
 from wire.points import HISTORICAL
 
@@ -29,6 +29,9 @@ class Named:
     name: str
     datatype: int
     metric: Any
+
+
+_NOTHING = Birth({}, {})
 
 
 class UnknownAlias(Refused):
@@ -62,50 +65,56 @@ class Metrics:
                 self._fault(index, error)
             except Refused as error:
                 self._fault(index, error)
-        self.decoded.records = list(self._records.values())
 
     def _fault(self, index: int, error: Refused) -> None:
         self.decoded.faults.append(Fault(index, error.code, error.detail))
 
     def _name(self, index: int, metric: Any, session: Session | None) -> Named:
         name, datatype = values.text(metric.name), metric.datatype
+        birth = session.births.get(self._spoken.device or NODE, _NOTHING) if session is not None else _NOTHING
         if not name and session is not None and metric.HasField("alias"):
-            declared = session.aliases.get(metric.alias)
-            if declared is None or declared.device != self._spoken.device:
+            if metric.alias not in birth.aliases:
                 raise UnknownAlias(metric.alias)
-            name, datatype = declared.name, datatype or declared.datatype
+            name = self._tell(metric, "name", birth.aliases[metric.alias])
         if not is_name(name) or len(name.encode()) > MAX_KEY_BYTES:
             raise Refused("bad_name", f"a name is 1 to {MAX_KEY_BYTES} bytes without control characters")
-        if not datatype and session is not None:
-            datatype = session.datatype(self._spoken.device, name)
+        if not datatype and name in birth.types:
+            datatype = self._tell(metric, "datatype", birth.types[name])
         return Named(index, name, datatype, metric)
 
-    def _add(self, named: Named) -> None:
-        metric = named.metric
-        if metric.is_null:
-            return
-        record = self._record_of(named)
-        for name, value in _read(named, 0):
-            if len(record.fields) >= MAX_FIELDS:
-                raise Refused("too_many_fields", f"more than {MAX_FIELDS} values of one time")
-            record.fields[name] = value
-        quality = _quality(metric)
-        if quality is not None and quality != GOOD:
-            record.fields[f"{named.name}.quality"] = quality
+    def _tell(self, metric: Any, field: str, known: Any) -> Any:
+        """Write what the session knows into the message: if it is refused, it is kept as one that tells it itself."""
+        setattr(metric, field, known)
+        self.decoded.restated = self._payload.SerializeToString
+        return known
 
-    def _record_of(self, named: Named) -> Record:
+    def _add(self, named: Named) -> None:
+        if named.metric.is_null:
+            return
+        fields = dict(_read(named, 0))
+        quality = _quality(named.metric)
+        if quality is not None and quality != GOOD:
+            fields[f"{named.name}.quality"] = quality
+        if len(fields) > MAX_FIELDS:
+            raise Refused("too_many_fields", f"more than {MAX_FIELDS} values of one metric")
+        if fields:
+            self._record_of(named, len(fields)).fields.update(fields)
+
+    def _record_of(self, named: Named, more: int) -> Record:
+        """Give the record of a metric's time that has room for `more` fields."""
         metric, payload = named.metric, self._payload
         at_ms = metric.timestamp if metric.HasField("timestamp") else None
         if at_ms is None and payload.HasField("timestamp"):
             at_ms = payload.timestamp
         key = at_ms, metric.is_historical
         record = self._records.get(key)
-        if record is None:
+        if record is None or len(record.fields) + more > MAX_FIELDS:
             record = Record(named.index, {}, measurement=MEASUREMENT, device=self._spoken.name)
             if at_ms is not None:
                 self._place(record, at_ms)
             record.flags |= HISTORICAL if metric.is_historical else 0
             self._records[key] = record
+            self.decoded.records.append(record)
         return record
 
     def _place(self, record: Record, at_ms: int) -> None:
@@ -125,8 +134,8 @@ def is_control(name: str) -> bool:
     return name == DEATH_NUMBER or name.startswith(CONTROL)
 
 
-def declared(payload: Any) -> tuple[dict[str, int], dict[int, str]]:
-    """Give data types by name and names by alias of a birth's metrics; what cannot be a name is left out."""
+def declared(payload: Any) -> Birth:
+    """Give what a birth's metrics declare; what cannot be a name is left out."""
     types: dict[str, int] = {}
     aliases: dict[int, str] = {}
     for metric in payload.metrics:
@@ -135,7 +144,7 @@ def declared(payload: Any) -> tuple[dict[str, int], dict[int, str]]:
         types[metric.name] = metric.datatype
         if metric.HasField("alias"):
             aliases[metric.alias] = metric.name
-    return types, aliases
+    return Birth(types, aliases)
 
 
 def death_number(payload: Any) -> int | None:

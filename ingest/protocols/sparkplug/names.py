@@ -32,7 +32,7 @@ class Spoken(NamedTuple):
 
 
 def read(topic: str) -> Spoken | None:
-    """Take a topic apart; None when it is not of the specification's form, or one of a host's state."""
+    """Take a topic apart; None when it is not of a node or a device."""
     levels = topic.split("/")
     if levels[0] != ROOT or not all(levels):
         return None
@@ -42,6 +42,11 @@ def read(topic: str) -> Spoken | None:
         case [group, verb, node, device] if verb in OF_DEVICES and group != STATE:
             return Spoken(group, verb, node, device)
     return None
+
+
+def is_state(topic: str) -> bool:
+    """Tell whether a topic is that of a host application's state."""
+    return topic.startswith(f"{ROOT}/{STATE}/") and topic.count("/") == 2  # noqa: PLR2004 - spBv1.0/STATE/{host}
 
 
 def command(node_name: str, device: str | None = None) -> str:

@@ -6,23 +6,32 @@ monotonic clock, and what is to be done comes back.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 SEQUENCE = 256
 HALF = SEQUENCE // 2
 REORDER_S = 2.0  # how long messages may come out of order before their lack is a gap
 ASK_AGAIN_S, ASK_AGAIN_MOST_S = 30.0, 3600.0  # between requests for a birth, doubled while unanswered
 MAX_DEVICES = 1_000  # of one node
+NODE = ""  # the node among its devices
+HASH_BYTES = 8
+
+
+class Key(NamedTuple):
+    """Whose session: what one sender says of a node is nothing to another who has its topics later."""
+
+    sender: str
+    node: str  # external name
 
 
 @dataclass(slots=True, frozen=True)
-class Declared:
-    """A metric as a birth declared it."""
+class Birth:
+    """What a node or a device declared of itself. Never changed: another birth takes its place."""
 
-    name: str
-    datatype: int
-    device: str | None  # None: of the node itself
+    types: dict[str, int]  # data types by name
+    aliases: dict[int, str]  # names by alias
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,56 +42,68 @@ class Gap:
     got: int
 
 
+def _no_contents() -> array[int]:
+    return array("q", bytes(SEQUENCE * HASH_BYTES))
+
+
 @dataclass(slots=True)
 class Session:
-    """An edge node. `born`, `take`, `die`... change it; `due` gives what time alone brings about."""
+    """An edge node. `be_born`, `take`, `die`... change it; `give_up` and `ask` give what time alone brings about."""
 
-    is_online: bool = False
     death_number: int | None = None  # bdSeq of the birth
     expected: int = 0
-    aliases: dict[int, Declared] = field(default_factory=dict)  # one map for the node and its devices
-    metrics: dict[str, dict[str, int]] = field(default_factory=dict)  # data types by device ("": the node) and name
-    devices: dict[str, bool] = field(default_factory=dict)  # whether online
+    births: dict[str, Birth] = field(default_factory=dict)  # of those that are online; replaced, never changed
     ahead: set[int] = field(default_factory=set)  # numbers that came before those they follow
+    gap: Gap | None = None  # certain, and not told yet
     gap_at_s: float | None = None  # when what is missing counts as lost
-    contents: dict[int, int] = field(default_factory=dict)  # hash of the last message of each number
+    contents: array[int] = field(default_factory=_no_contents)  # hash of the last message of each number
+    recent: list[tuple[int, int]] = field(default_factory=list)  # numbers and hashes since the last commit
+    before: bytes = b""  # hashes of messages of the sessions before, which may be delivered once more
     asked_s: float | None = None  # when a birth was asked for last; None: not since the last one
     pause_s: float = ASK_AGAIN_S
     is_wanted: bool = False  # a birth is to be asked for, as soon as it may
     birth: int = 0  # hash of the birth's content
 
+    @property
+    def is_online(self) -> bool:
+        """Whether the node was born and has not died."""
+        return NODE in self.births
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices that are online."""
+        return [device for device in self.births if device != NODE]
+
     def fork(self) -> Session:
         """Give a copy to go on with, that leaves this one as it is."""
-        return replace(self, ahead=set(self.ahead), contents=dict(self.contents))
+        return replace(self, ahead=set(self.ahead), contents=self.contents[:], recent=[])
 
-    def be_born(self, number: int, death_number: int | None, content: int) -> None:
+    def be_born(self, number: int, death_number: int | None, content: int, birth: Birth) -> None:
         """Begin anew: all that was declared before is void, the devices are offline until their own births."""
-        self.is_online, self.death_number, self.birth = True, death_number, content
-        self.expected = (number + 1) % SEQUENCE
-        self.aliases, self.metrics, self.contents = {}, {}, {number: content}
-        self.devices = dict.fromkeys(self.devices, False)
-        self.ahead, self.gap_at_s = set(), None
+        said = array("q", filter(None, self.contents)).tobytes()
+        self.before = (self.before + said)[-SEQUENCE * HASH_BYTES :]
+        self.death_number, self.birth, self.births = death_number, content, {NODE: birth}
+        self.expected, self.contents = (number + 1) % SEQUENCE, _no_contents()
+        self._note(number, content)
+        self._forget_gap()
         self.asked_s, self.pause_s, self.is_wanted = None, ASK_AGAIN_S, False
 
-    def declare(self, device: str | None, metrics: dict[str, int], aliases: dict[int, str]) -> None:
-        """Replace what a node or one of its devices has declared."""
-        self.aliases = {alias: of for alias, of in self.aliases.items() if of.device != device}
-        self.aliases |= {alias: Declared(name, metrics[name], device) for alias, name in aliases.items()}
-        self.metrics = self.metrics | {device or "": metrics}
-        if device is not None:
-            self.mark(device, is_online=True)
+    def declare(self, device: str, birth: Birth) -> None:
+        """Replace what a device has declared: it is online."""
+        self.births = self.births | {device: birth}
 
-    def mark(self, device: str, *, is_online: bool) -> None:
-        """Note whether a device of the node is online."""
-        self.devices = self.devices | {device: is_online}
+    def lose(self, device: str) -> None:
+        """Note that a device is offline; what it declared is void."""
+        self.births = {name: birth for name, birth in self.births.items() if name != device}
 
-    def datatype(self, device: str | None, name: str) -> int:
-        """Give the declared data type of a metric; 0: it was not declared."""
-        return self.metrics.get(device or "", {}).get(name, 0)
+    def is_repeated(self, number: int, content: int, *, is_dated: bool) -> bool:
+        """Tell whether a message came before: the same number and content, or in an earlier session the same one.
 
-    def is_repeated(self, number: int, content: int) -> bool:
-        """Tell whether a message came before in this session: the same number and the same content."""
-        return self.contents.get(number) == content and number != self.expected
+        Without a date a node may well say the same in one session as in another.
+        """
+        if is_dated and content.to_bytes(HASH_BYTES, "little", signed=True) in self.before:
+            return True
+        return self.contents[number] == content and number != self.expected
 
     def take(self, number: int, content: int, now_s: float) -> bool:
         """Note a message that came: it follows the last one, comes before its time, or fills a hole.
@@ -91,9 +112,12 @@ class Session:
             Whether it is of this session. One that is older than what is expected may be of an earlier one.
         """
         distance = (number - self.expected) % SEQUENCE
+        if distance >= HALF and self.ahead and (number - self._farthest()) % SEQUENCE < HALF:
+            self._go_on()  # a fast node: what is missing must not make all that follows look old
+            distance = (number - self.expected) % SEQUENCE
         if distance >= HALF:
             return False
-        self.contents[number] = content
+        self._note(number, content)
         if distance:
             self.ahead.add(number)
             self.gap_at_s = now_s + REORDER_S if self.gap_at_s is None else self.gap_at_s
@@ -103,37 +127,51 @@ class Session:
         return True
 
     def give_up(self, now_s: float) -> Gap | None:
-        """Give the gap whose time is over, and go on behind it; None: there is none."""
-        if self.gap_at_s is None or now_s < self.gap_at_s:
-            return None
-        nearest = min(self.ahead, key=lambda number: (number - self.expected) % SEQUENCE)
-        gap = Gap(self.expected, nearest)
-        farthest = max(self.ahead, key=lambda number: (number - self.expected) % SEQUENCE)
-        self.ahead, self.gap_at_s = set(), None
-        self.expected = (farthest + 1) % SEQUENCE
-        self.is_wanted = True
+        """Give the gap that has become certain, and go on behind it; None: there is none."""
+        if self.gap_at_s is not None and now_s >= self.gap_at_s:
+            self._go_on()
+        gap, self.gap = self.gap, None
         return gap
 
     def die(self) -> None:
         """End: the node and all its devices are offline; aliases stand for nothing until the next birth."""
-        self.is_online = False
-        self.devices = dict.fromkeys(self.devices, False)
-        self.aliases, self.metrics = {}, {}
-        self.ahead, self.gap_at_s = set(), None
+        self.births = {}
+        self._forget_gap()
 
-    def ask(self, now_s: float) -> bool:
-        """Tell whether a birth is to be asked for now, and note that it is."""
-        if not self.is_wanted or now_s < self.next_ask_s:
-            return False
+    def ask(self, now_s: float) -> None:
+        """Note that a birth is asked for now."""
         if self.asked_s is not None:
             self.pause_s = min(self.pause_s * 2, ASK_AGAIN_MOST_S)
         self.asked_s, self.is_wanted = now_s, False
-        return True
 
     @property
-    def next_ask_s(self) -> float:
-        """Give from when on a birth may be asked for; a birth that came makes it at once."""
+    def gap_due_s(self) -> float | None:
+        """When a gap is to be told; None: there is none to wait for."""
+        return 0.0 if self.gap is not None else self.gap_at_s
+
+    @property
+    def ask_due_s(self) -> float | None:
+        """When a birth is to be asked for; None: there is no need. One that came makes it at once."""
+        if not self.is_wanted:
+            return None
         return 0.0 if self.asked_s is None else self.asked_s + self.pause_s
+
+    def _note(self, number: int, content: int) -> None:
+        self.contents[number] = content
+        self.recent.append((number, content))
+
+    def _farthest(self) -> int:
+        return max(self.ahead, key=lambda number: (number - self.expected) % SEQUENCE)
+
+    def _go_on(self) -> None:
+        nearest = min(self.ahead, key=lambda number: (number - self.expected) % SEQUENCE)
+        self.gap = self.gap or Gap(self.expected, nearest)
+        self.expected = (self._farthest() + 1) % SEQUENCE
+        self.ahead, self.gap_at_s = set(), None
+        self.is_wanted = True
+
+    def _forget_gap(self) -> None:
+        self.ahead, self.gap, self.gap_at_s = set(), None, None
 
     def _advance(self, expected: int) -> None:
         while expected in self.ahead:
@@ -141,30 +179,19 @@ class Session:
             expected = (expected + 1) % SEQUENCE
         self.expected = expected
 
-    @property
-    def declared(self) -> tuple[object, object]:
-        """Give what births declared; other objects only after another birth or death."""
-        return self.aliases, self.metrics
-
-    def declared_json(self) -> dict[str, Any]:
-        """Give what births declared, as it outlives a restart."""
-        return {"aliases": [[alias, of.name, of.device] for alias, of in self.aliases.items()], "metrics": self.metrics}
-
-    def state_json(self) -> dict[str, Any]:
-        """Give the rest that outlives a restart: not what was being waited for, nor what was asked."""
+    def to_json(self) -> dict[str, Any]:
+        """Give what outlives a restart beside the births: not what was being waited for, nor what was asked."""
         return {
-            "online": self.is_online,
             "death_number": self.death_number,
             "expected": self.expected,
             "birth": self.birth,
-            "devices": self.devices,
+            "recent": self.recent[-SEQUENCE:],
         }
 
     @classmethod
-    def from_json(cls, state: dict[str, Any], declared: dict[str, Any]) -> Session:
+    def from_json(cls, state: dict[str, Any], before: bytes, births: dict[str, Birth]) -> Session:
         """Give a session as it was kept."""
-        session = cls(state["online"], state["death_number"], state["expected"])
-        session.birth, session.devices, session.metrics = state["birth"], state["devices"], declared["metrics"]
-        for alias, name, device in declared["aliases"]:
-            session.aliases[alias] = Declared(name, session.datatype(device, name), device)
+        session = cls(state["death_number"], state["expected"], births, before=before, birth=state["birth"])
+        for number, content in state["recent"]:
+            session.contents[number] = content
         return session

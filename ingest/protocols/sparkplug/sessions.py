@@ -6,22 +6,27 @@ not be kept is delivered again, and must find its session as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from ingest.protocols.base import Context, Decoded
 from ingest.protocols.json.decoder import unreadable
 from ingest.protocols.parse import Unreadable
 from ingest.protocols.sparkplug import names
+from ingest.protocols.sparkplug.agenda import Agenda
 from ingest.protocols.sparkplug.metrics import Metrics, death_number, declared
 from ingest.protocols.sparkplug.names import Spoken
 from ingest.protocols.sparkplug.packed import unpack
-from ingest.protocols.sparkplug.session import MAX_DEVICES, SEQUENCE, Gap, Session
+from ingest.protocols.sparkplug.session import MAX_DEVICES, NODE, SEQUENCE, Gap, Key, Session
+from ingest.protocols.times import YEAR_2000_NS
+from wire import clock
 
-MAX_NODES = 20_000
+MAX_NODES = 20_000  # beyond them the one that was not heard for longest is forgotten: its next data asks for a birth
 ASKS_PER_S = 20  # over all nodes: 10,000 unknown ones after a restart must not all answer at once
+DATED_MS = YEAR_2000_NS // clock.NS_PER_MS  # an older time is that of a clock that was never set
 
 
 @dataclass(slots=True)
@@ -32,28 +37,20 @@ class Taken:
     is_repeated: bool = False  # the same message as before: nothing of it is kept again
 
 
-@dataclass(slots=True, frozen=True)
-class Ask:
-    """A birth to be asked for."""
-
-    node: str  # external name
-
-    @property
-    def topic(self) -> str:
-        """Give the topic of the request."""
-        return names.command(self.node)
-
-
 class Sessions:
-    """Sessions by external name of the node. Not thread-safe: one after the other, in order."""
+    """Sessions by sender and node, the one heard last at the end. Not thread-safe: one after the other, in order."""
 
-    def __init__(self, kept: Mapping[str, Session] | None = None) -> None:
-        self._nodes: dict[str, Session] = dict(kept or {})
-        self._changed: dict[str, Session] = {}
+    def __init__(self, kept: Mapping[Key, Session] | None = None) -> None:
+        self._nodes: dict[Key, Session] = dict(kept or {})
+        self._changed: dict[Key, Session] = {}
+        self._gaps, self._asks = Agenda[Key](), Agenda[Key]()
         self._allowed, self._allowed_s = float(ASKS_PER_S), 0.0
+        self.online = sum(session.is_online for session in self._nodes.values())
 
     def take(self, content: bytes, context: Context, now_s: float) -> Taken:
         """Take one message in; `now_s` is monotonic."""
+        if names.is_state(context.topic):
+            return Taken(Decoded(is_event=True))  # of another host application
         spoken = names.read(context.topic)
         if context.is_retained:
             return Taken(unreadable(Unreadable("retained", "the specification allows no retained message of a node")))
@@ -62,46 +59,54 @@ class Sessions:
         if spoken.verb in ("NCMD", "DCMD"):
             return Taken(Decoded(is_event=True))  # a command, our own among them
         try:
-            self._demand_room(spoken)
             payload = unpack(content)
         except Unreadable as error:
             return Taken(unreadable(error))
         return self._VERBS[spoken.verb](self, _Said(spoken, payload, _hash(context.topic, content), context, now_s))
 
-    @property
-    def changed(self) -> dict[str, Session]:
-        """The sessions that changed since the last commit."""
-        return self._changed
+    def changes(self) -> dict[Key, Session | None]:
+        """Give what `commit` will change: sessions as they are now, None for one that will be forgotten."""
+        excess = len(self._nodes) + sum(key not in self._nodes for key in self._changed) - MAX_NODES
+        unheard = (key for key in self._nodes if key not in self._changed)
+        return {**dict.fromkeys(islice(unheard, max(0, excess))), **self._changed}
 
-    def commit(self) -> dict[str, Session]:
-        """Let what was taken since the last one hold; give the sessions that changed."""
-        changed, self._changed = self._changed, {}
-        self._nodes |= changed
-        return changed
-
-    def online(self) -> int:
-        """Count the nodes whose session goes on."""
-        return sum(session.is_online for session in self._nodes.values())
+    def commit(self) -> None:
+        """Let what was taken since the last one hold."""
+        for key, session in self.changes().items():
+            before = self._nodes.pop(key, _UNKNOWN)
+            self.online -= before.is_online
+            if session is not None:
+                self.online += session.is_online
+                self._nodes[key] = session
+            self._plan(key, session or _UNKNOWN)
+        self._changed = {}
 
     def rollback(self) -> None:
         """Forget what was taken since the last commit."""
         self._changed = {}
 
-    def due(self, now_s: float) -> tuple[list[Ask], dict[str, Gap]]:
-        """Give the births to be asked for now, and the gaps by node that have become certain. It holds at once."""
+    def due(self, now_s: float) -> tuple[list[str], dict[str, Gap]]:
+        """Give the topics on which births are to be asked for now, and gaps by node that became certain. It holds."""
         gaps: dict[str, Gap] = {}
-        asks: list[Ask] = []
-        for node, session in self._nodes.items():
+        while (first := self._gaps.first()) is not None and first[0] <= now_s:
+            session = self._nodes[first[1]]
             if (gap := session.give_up(now_s)) is not None:
-                gaps[node] = gap
-            if session.is_wanted and now_s >= session.next_ask_s and self._may_ask(now_s) and session.ask(now_s):
-                asks.append(Ask(node))
-        return asks, gaps
+                gaps[first[1].node] = gap
+            self._plan(first[1], session)
+        topics: list[str] = []
+        while (first := self._asks.first()) is not None and first[0] <= now_s and self._may_ask(now_s):
+            self._nodes[first[1]].ask(now_s)
+            self._plan(first[1], self._nodes[first[1]])
+            topics.append(names.command(first[1].node))
+        return topics, gaps
 
     def next_due_s(self) -> float | None:
         """Give when `due` has something to do; None: never, unless a message comes."""
-        moments = [moment for session in self._nodes.values() for moment in _moments(session)]
-        return min(moments, default=None)
+        return min((first[0] for first in (self._gaps.first(), self._asks.first()) if first is not None), default=None)
+
+    def _plan(self, key: Key, session: Session) -> None:
+        self._gaps.plan(key, session.gap_due_s)
+        self._asks.plan(key, session.ask_due_s)
 
     def _may_ask(self, now_s: float) -> bool:
         self._allowed = min(float(ASKS_PER_S), self._allowed + (now_s - self._allowed_s) * ASKS_PER_S)
@@ -111,75 +116,67 @@ class Sessions:
         self._allowed -= 1.0
         return True
 
-    def _demand_room(self, spoken: Spoken) -> None:
-        node = spoken.node_name
-        known = self._changed.get(node) or self._nodes.get(node)
-        if known is None and len(self._nodes) + len(self._changed) >= MAX_NODES:
-            raise Unreadable("too_large", f"more than {MAX_NODES} edge nodes")
-        devices = {} if known is None or spoken.device is None else known.devices
-        if len(devices) >= MAX_DEVICES and spoken.device not in devices:
-            raise Unreadable("too_large", f"more than {MAX_DEVICES} devices of one edge node")
-
-    def _session(self, node: str) -> Session:
-        """Give a node's session to be changed."""
-        found = self._changed.get(node)
+    def _session(self, said: _Said) -> Session:
+        """Give the session of the node that speaks, to be changed."""
+        key = Key(said.context.sender, said.spoken.node_name)
+        found = self._changed.get(key)
         if found is None:
-            found = self._changed[node] = self._nodes.get(node, _UNKNOWN).fork()
+            found = self._changed[key] = self._nodes.get(key, _UNKNOWN).fork()
         return found
 
     # -- verbs -----------------------------------------------------------------------------------------------------
 
     def _node_birth(self, said: _Said) -> Taken:
-        session = self._session(said.spoken.node_name)
-        if session.is_online and session.birth == said.hash:
+        session, node = self._session(said), said.spoken.node_name
+        number = said.payload.seq % SEQUENCE
+        if session.is_online and session.asked_s is None and session.birth == said.hash:
             return _repeated()
-        devices = [device for device, is_online in session.devices.items() if is_online]
-        session.be_born(said.payload.seq % SEQUENCE, death_number(said.payload), said.hash)
-        session.declare(None, *declared(said.payload))
-        presence = {f"{said.spoken.node_name}/{device}": False for device in devices}
-        return said.read(session, presence | {said.spoken.node_name: True}, is_birth=True)
+        if said.is_dated and session.is_repeated(number, said.hash, is_dated=True) and session.birth != said.hash:
+            return _repeated()
+        gone = {f"{node}/{device}": False for device in session.devices}
+        session.be_born(number, death_number(said.payload), said.hash, declared(said.payload))
+        return said.read(session, gone | {node: True}, is_birth=True)
 
     def _device_birth(self, said: _Said) -> Taken:
-        session = self._session(said.spoken.node_name)
-        if not session.is_online:
+        session, device = self._session(said), said.spoken.device
+        if not session.is_online or device is None:
             return said.refuse_unborn(session)
-        if session.is_repeated(said.number(session), said.hash):
+        if said.is_repeated(session):
             return _repeated()
         if not session.take(said.number(session), said.hash, said.now_s):
             return said.read(session, {}, is_birth=True)
-        session.declare(said.spoken.device, *declared(said.payload))
+        if device not in session.births and len(session.births) > MAX_DEVICES:
+            detail = f"more than {MAX_DEVICES} devices of one edge node"
+            return Taken(unreadable(Unreadable("too_large", detail)))
+        session.declare(device, declared(said.payload))
         return said.read(session, {said.spoken.name: True}, is_birth=True)
 
     def _data(self, said: _Said) -> Taken:
-        session = self._session(said.spoken.node_name)
-        device = said.spoken.device
-        if not session.is_online or (device is not None and not session.devices.get(device)):
-            if session.is_online:
-                session.take(said.number(session), said.hash, said.now_s)
-            return said.refuse_unborn(session)
-        if session.is_repeated(said.number(session), said.hash):
+        session = self._session(said)
+        if said.is_repeated(session):
             return _repeated()
-        is_ours = session.take(said.number(session), said.hash, said.now_s)
+        is_ours = session.is_online and session.take(said.number(session), said.hash, said.now_s)
+        if (said.spoken.device or NODE) not in session.births:
+            return said.refuse_unborn(session)
         return said.read(session, {}, is_birth=False, knows_aliases=is_ours)
 
     def _device_death(self, said: _Said) -> Taken:
-        session = self._session(said.spoken.node_name)
+        session = self._session(said)
         if not session.is_online or said.spoken.device is None:
             return said.refuse_unborn(session)
-        if not session.take(said.number(session), said.hash, said.now_s):
+        if said.is_repeated(session) or not session.take(said.number(session), said.hash, said.now_s):
             return _repeated()
-        session.mark(said.spoken.device, is_online=False)
+        session.lose(said.spoken.device)
         return Taken(Decoded(is_event=True, presence={said.spoken.name: False}))
 
     def _node_death(self, said: _Said) -> Taken:
-        session = self._session(said.spoken.node_name)
+        session, node = self._session(said), said.spoken.node_name
         number, born = death_number(said.payload), session.death_number
         if not session.is_online or (number is not None and born is not None and _is_older(number, born)):
             return _repeated()  # the will of an earlier session, delivered late
-        devices = [device for device, is_online in session.devices.items() if is_online]
+        gone = {f"{node}/{device}": False for device in session.devices}
         session.die()
-        of_devices = {f"{said.spoken.node_name}/{device}": False for device in devices}
-        return Taken(Decoded(is_event=True, presence=of_devices | {said.spoken.node_name: False}))
+        return Taken(Decoded(is_event=True, presence=gone | {node: False}))
 
     _VERBS: dict[str, Callable[[Sessions, _Said], Taken]] = {
         "NBIRTH": _node_birth,
@@ -201,9 +198,17 @@ class _Said:
     context: Context
     now_s: float
 
+    @property
+    def is_dated(self) -> bool:
+        """Whether its sender had a clock: the same content is the same message then."""
+        return bool(self.payload.timestamp >= DATED_MS)
+
     def number(self, session: Session) -> int:
         """Give its number; one without is taken for the next one."""
         return int(self.payload.seq) % SEQUENCE if self.payload.HasField("seq") else session.expected
+
+    def is_repeated(self, session: Session) -> bool:
+        return session.is_repeated(self.number(session), self.hash, is_dated=self.is_dated)
 
     def read(self, session: Session, presence: dict[str, bool], *, is_birth: bool, knows_aliases: bool = True) -> Taken:
         metrics = Metrics(self.context, self.spoken, self.payload)
@@ -224,13 +229,6 @@ _UNKNOWN = Session()
 
 def _repeated() -> Taken:
     return Taken(Decoded(is_event=True), is_repeated=True)
-
-
-def _moments(session: Session) -> Iterable[float]:
-    if session.gap_at_s is not None:
-        yield session.gap_at_s
-    if session.is_wanted:
-        yield session.next_ask_s
 
 
 def _is_older(number: int, born: int) -> bool:

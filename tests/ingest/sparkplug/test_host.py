@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ingest.framing import Batch, Delivery, Verdict
+from ingest.message import Message
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.sparkplug.host import SparkplugHost
 from ingest.protocols.sparkplug.messages import Payload
@@ -117,8 +119,10 @@ def test_a_gap_is_looked_at_again_without_a_message(plant: Plant) -> None:
 
     assert 1.5 < verdict.again_s <= 2.0
     assert plant.say().again_s <= verdict.again_s
-    session = plant.host._sessions._nodes["spb:Plant A/Line 1"]
-    session.gap_at_s = 0.0
+    gaps = plant.host._sessions._gaps
+    [key] = plant.host._sessions._nodes
+    plant.host._sessions._nodes[key].gap_at_s = 0.0
+    gaps.plan(key, 0.0)
     assert [saying.topic for saying in plant.say().sayings] == [NODE.format("NCMD")]
 
 
@@ -130,7 +134,7 @@ def test_a_batch_that_cannot_be_kept_leaves_its_session_as_it_was(plant: Plant) 
         plant.say(*moved)
 
     plant.world.commit.error = None
-    plant.say(*moved, (NODE.format("NDATA"), alias_data(1, 9)))
+    plant.say(*moved, (NODE.format("NDATA"), alias_data(1, 9, later_ms=50)))
 
     assert [fields for _, fields in plant.values()] == [{"old": 1.0}, {"old": 3.5}, {"new": 1.0}, {"new": 3.5}]
 
@@ -160,15 +164,72 @@ def test_sessions_go_on_after_a_restart(plant: Plant) -> None:
 
 def test_what_comes_again_after_a_restart_is_not_read_by_the_aliases_of_another_birth(plant: Plant) -> None:
     before = [(NODE.format("NBIRTH"), made_birth("old")), (NODE.format("NDATA"), alias_data(1, 9))]
-    plant.say(*before, (NODE.format("NBIRTH"), made_birth("new", DAY_MS + 5)), (NODE.format("NDATA"), alias_data(1, 9)))
-    plant.say((NODE.format("NDATA"), alias_data(2, 9)))
+    after = [(NODE.format("NDATA"), alias_data(1, 9, later_ms=50)), (NODE.format("NDATA"), alias_data(2, 9))]
+    plant.say(*before, (NODE.format("NBIRTH"), made_birth("new", DAY_MS + 5)), *after)
     plant.restart()
 
     plant.say((NODE.format("NDATA"), alias_data(1, 9)))
 
     assert all(fields.keys() <= {"old", "new"} for _, fields in plant.values())
     assert len(plant.values()) == 5
-    assert plant.world.quarantine.totals()["quarantined"] == 1
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_what_was_kept_before_a_birth_and_comes_again_is_not_read_by_that_birth(plant: Plant, is_killed: bool) -> None:
+    plant.say((NODE.format("NBIRTH"), made_birth("old")))
+    said = ((NODE.format("NDATA"), alias_data(1, 9)), (NODE.format("NBIRTH"), made_birth("new", DAY_MS + 50)))
+    plant.say(*said)
+    if is_killed:  # between its commit and its answer, so that the bridge sends the batch again
+        plant.restart()
+
+    verdict = plant.say(*said, (NODE.format("NDATA"), alias_data(1, 9, later_ms=60)))
+
+    assert (verdict.endings, verdict.sayings) == ([], [])
+    assert [fields for _, fields in plant.values()] == [{"old": 1.0}, {"old": 3.5}, {"new": 1.0}, {"new": 3.5}]
+
+
+def test_a_batch_that_comes_again_after_a_restart_asks_for_nothing(plant: Plant) -> None:
+    said = ((NODE.format("NBIRTH"), made_birth("t")), (NODE.format("NDATA"), alias_data(1, 9)))
+    plant.say(*said)
+    plant.restart()
+
+    assert plant.say(*said) == Verdict(0)
+    assert plant.say() == Verdict(0)
+
+
+def test_a_gateway_that_has_a_topic_later_does_not_get_the_names_of_the_one_before(plant: Plant) -> None:
+    plant.world.registry.add("other", gateway=True)
+    plant.say((NODE.format("NBIRTH"), made_birth("secret recipe")))
+    moved = msgspec.structs.replace(plant.delivery(NODE.format("NDATA"), alias_data(1, 9)), device="other")
+
+    verdict = plant.service.accept_batch(Batch("b", [moved]))
+
+    assert [ending.code for ending in verdict.endings] == ["not_born"]
+    assert [fields for _, fields in plant.values()] == [{"secret recipe": 1.0}]
+
+
+def test_nobody_speaks_for_an_edge_node_over_http(plant: Plant) -> None:
+    plant.say((NODE.format("NBIRTH"), made_birth("t")))
+    stranger = plant.world.ports.gate.find(["gw"]).known["gw"]
+    topic = NODE.format("NDEATH")  # as a Content-Type, which is what a decoder is told over HTTP
+
+    receipt = plant.service.accept(Message(stranger, plant.service.protocols["sparkplug"], death(), 1, "http", topic))
+
+    assert [item.code for item in receipt.quarantined] == ["unsupported"]
+    assert plant.say((NODE.format("NDATA"), alias_data(1, 9))) == Verdict(1)
+
+
+def test_what_waits_of_data_with_aliases_is_kept_with_its_names(plant: Plant) -> None:
+    plant.say((NODE.format("NBIRTH"), made_birth("t")))
+    made = payload(1, DAY_MS + 1)
+    add(made, None, float("nan"), alias=9, datatype=0)
+    made.metrics.add(alias=8).double_value = 1.0
+    plant.say((NODE.format("NDATA"), made.SerializeToString()))
+
+    [content] = {plant.world.quarantine.get(entry.id).raw for entry in plant.world.quarantine.page(Selection())}
+    assert [(each.name, each.alias, each.datatype) for each in Payload.FromString(content or b"").metrics] == [
+        ("t", 9, 10), ("", 8, 0)
+    ]  # fmt: skip
 
 
 def made_birth(name: str, time_ms: int = DAY_MS) -> bytes:

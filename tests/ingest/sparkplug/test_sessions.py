@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.protocols.base import Context
+from ingest.protocols.base import Context, Decoded
 from ingest.protocols.sparkplug import names
 from ingest.protocols.sparkplug.kept import KeptSessions
-from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Session
+from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Key, Session
 from ingest.protocols.sparkplug.sessions import ASKS_PER_S, Sessions, Taken
 from tests.ingest.intake_support import CASES
 from tests.ingest.sparkplug.made import DAY_MS, add, birth, data, death, payload
@@ -27,6 +27,7 @@ from wire.points import HISTORICAL
 
 RECEIVED_NS = 1_772_700_000 * clock.NS_PER_S
 NODE = "spb:plant/n1"
+KEY = Key("", NODE)
 BIRTH, DATA, DEATH = "spBv1.0/plant/NBIRTH/n1", "spBv1.0/plant/NDATA/n1", "spBv1.0/plant/NDEATH/n1"
 STEPS = sorted((CASES / "sparkplug").glob("*/steps.json"))
 
@@ -34,7 +35,7 @@ STEPS = sorted((CASES / "sparkplug").glob("*/steps.json"))
 class Host:
     """Sessions with a clock of their own, and all that came of what they took."""
 
-    def __init__(self, kept: dict[str, Session] | None = None) -> None:
+    def __init__(self, kept: dict[Key, Session] | None = None) -> None:
         self.sessions = Sessions(kept)
         self.now_s = 1_000.0
         self.values: dict[tuple[str, str, int | None], Any] = {}
@@ -58,8 +59,8 @@ class Host:
         self.look()
 
     def look(self) -> None:
-        asks, gaps = self.sessions.due(self.now_s)
-        self.asked += [ask.topic for ask in asks]
+        asked, gaps = self.sessions.due(self.now_s)
+        self.asked += asked
         self.gaps += gaps.values()
 
     def value(self, name: str, device: str = NODE) -> Any:
@@ -174,13 +175,13 @@ def device_birth(seq: int, alias: int = 4) -> bytes:
 
 def test_a_message_whose_records_were_not_kept_finds_its_session_as_it_was() -> None:
     host = born()
-    before = host.sessions._nodes[NODE].state_json()
+    before = host.sessions._nodes[KEY].to_json()
     context = Context(RECEIVED_NS, topic=DATA)
 
     host.sessions.take(data(1, v=1.0), context, host.now_s)
     host.sessions.rollback()
 
-    assert host.sessions._nodes[NODE].state_json() == before
+    assert host.sessions._nodes[KEY].to_json() == before
     again = host.sessions.take(data(1, v=1.0), context, host.now_s)
     assert not again.is_repeated
     assert again.decoded.records[0].fields == {"v": 1.0}
@@ -220,6 +221,87 @@ def test_thousands_of_unknown_nodes_are_asked_one_after_the_other() -> None:
     assert len(set(host.asked)) == 1_000
 
 
+def test_a_gap_is_told_while_thousands_of_nodes_wait_to_be_asked() -> None:
+    host = born()
+    host.say(DATA, data(2, v=1.0))
+    for number in range(1_000):
+        host.sessions.take(data(1, v=1), Context(RECEIVED_NS, topic=f"spBv1.0/plant/NDATA/m{number}"), host.now_s)
+    host.sessions.commit()
+
+    host.wait(REORDER_S)
+    assert host.gaps == [Gap(1, 2)]
+
+
+def test_a_fast_node_that_loses_one_message_keeps_its_aliases() -> None:
+    host = Host()
+    made = payload(0)
+    add(made, "v", 1.0, alias=9)
+    host.say(BIRTH, made.SerializeToString())
+    for number in range(2, 300):
+        host.say(DATA, alias_data(number % 256, 9, later_ms=number))
+        host.now_s += REORDER_S / 300
+
+    assert host.codes == []
+    assert host.gaps == [Gap(1, 2)]
+    assert len(host.asked) == 1
+
+
+def test_a_node_without_a_clock_says_the_same_in_each_session() -> None:
+    host = Host()
+    for death_number in range(3):
+        host.say(BIRTH, birth(0, death_number, time_ms=0))
+        assert not host.say(DATA, data(1, 0, v=1.0)).is_repeated
+
+    host.wait(60)
+    assert (host.codes, host.asked) == ([], [])
+
+
+def test_a_birth_that_was_asked_for_counts_though_it_is_the_same_as_before() -> None:
+    host = born()
+    host.say(DATA, data(2, v=1.0))
+    host.wait(REORDER_S)
+    assert len(host.asked) == 1
+
+    host.say(BIRTH, birth())
+    host.say(DATA, data(1, DAY_MS + 9, v=1.0))
+    host.wait(60)
+    assert len(host.asked) == 1
+
+
+def test_a_node_that_was_not_heard_for_longest_is_forgotten_for_a_new_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_NODES", 2)
+    host, kept = born(), KeptSessions(tmp_path / "sessions.db")
+    kept.save(host.sessions._nodes)
+    for topic, seq in (("NBIRTH/n2", 0), ("NDATA/n1", 1), ("NBIRTH/n3", 0)):
+        host.sessions.take(birth(seq), Context(RECEIVED_NS, topic=f"spBv1.0/plant/{topic}"), host.now_s)
+        kept.save(host.sessions.changes())
+        host.sessions.commit()
+
+    assert [key.node for key in host.sessions._nodes] == [key.node for key in kept.load()] == [NODE, "spb:plant/n3"]
+    assert host.sessions.online == 2
+    host.say("spBv1.0/plant/NDATA/n2", data(1, v=1.0))
+    assert host.codes == ["not_born"]
+    kept.close()
+
+
+def test_a_birth_of_many_metrics_is_kept_as_a_whole() -> None:
+    host = Host()
+    taken = host.say(BIRTH, birth(**{f"m{number}": number for number in range(1_000)}))
+
+    assert host.codes == []
+    assert len(host.values) == 1_000
+    assert len({record.index for record in taken.decoded.records}) == len(taken.decoded.records) == 4
+
+
+def test_the_state_of_another_host_application_is_no_data() -> None:
+    host = Host()
+    context = Context(RECEIVED_NS, topic="spBv1.0/STATE/scada", transport="mqtt", is_retained=True)
+
+    assert host.sessions.take(b'{"online":true}', context, 0.0).decoded == Decoded(is_event=True)
+
+
 def test_a_will_of_an_earlier_session_ends_nothing() -> None:
     host = born(death_number=4)
 
@@ -231,20 +313,20 @@ def test_a_will_of_an_earlier_session_ends_nothing() -> None:
 
 def test_aliases_may_move_at_a_rebirth() -> None:
     host = Host()
-    for seq, name in ((0, "old"), (0, "new")):
+    for seq, name in ((0, "old"), (0, "newer")):
         made = payload(seq, DAY_MS + len(name))
         add(made, name, 1.0, alias=9)
         host.say(BIRTH, made.SerializeToString())
-        host.say(DATA, alias_data(1, 9))
-    assert host.value("new") == 3.5
+        host.say(DATA, alias_data(1, 9, later_ms=len(name)))
+    assert host.value("newer") == 3.5
 
     host.say(DATA, alias_data(2, 8))
     assert host.codes == ["unknown_alias"]
     assert host.asked == ["spBv1.0/plant/NCMD/n1"]
 
 
-def alias_data(seq: int, alias: int) -> bytes:
-    made = payload(seq, DAY_MS + 10 + seq)
+def alias_data(seq: int, alias: int, *, later_ms: int = 0) -> bytes:
+    made = payload(seq, DAY_MS + 10 + seq + later_ms)
     add(made, None, 3.5, alias=alias, datatype=0)
     content: bytes = made.SerializeToString()
     return content
@@ -329,30 +411,37 @@ def test_names_are_kept_as_they_are(group: str) -> None:
     assert names.command(spoken.node_name) == f"spBv1.0/{group}/NCMD/Line 1"
 
 
-def test_only_so_many_nodes_and_devices_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_NODES", 2)
+def test_only_so_many_devices_of_a_node_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_DEVICES", 1)
     host = born()
-    for seq, topic in enumerate(("NBIRTH/n2", "DBIRTH/n1/a", "DBIRTH/n1/b", "NBIRTH/n3")):
+    for seq, topic in enumerate(("DBIRTH/n1/a", "DBIRTH/n1/b", "DDEATH/n1/a", "DBIRTH/n1/b"), 1):
         host.say(f"spBv1.0/plant/{topic}", birth(seq))
 
-    assert host.codes == ["too_large", "too_large"]
+    assert host.codes == ["too_large"]
+    assert host.online[f"{NODE}/b"]
 
 
 def test_sessions_that_changed_little_are_written_little(tmp_path: Path) -> None:
     host, kept = born(), KeptSessions(tmp_path / "sessions.db")
-    for seq in range(1, 4):
-        host.sessions.take(data(seq, v=1.0), Context(RECEIVED_NS, topic=DATA), host.now_s)
-        kept.save(host.sessions.commit())
-    kept._database.connection.execute("UPDATE sessions SET declared = 'as it was'")
-    host.sessions.take(data(4, v=1.0), Context(RECEIVED_NS, topic=DATA), host.now_s)
-    kept.save(host.sessions.commit())
-    rows = kept._database.read("SELECT declared, state FROM sessions")
-    assert [(declared, json.loads(state)["expected"]) for declared, state in rows] == [("as it was", 5)]
 
-    host.sessions.take(death(), Context(RECEIVED_NS, topic=DEATH), host.now_s)
-    kept.save(host.sessions.commit())
-    assert kept._database.read("SELECT declared FROM sessions") != [("as it was",)]
+    def take(topic: str, content: bytes) -> None:
+        host.sessions.take(content, Context(RECEIVED_NS, topic=topic), host.now_s)
+        kept.save(host.sessions.changes())
+        host.sessions.commit()
+
+    take("spBv1.0/plant/DBIRTH/n1/pump", device_birth(1))
+    kept._database.connection.execute("UPDATE births SET declared = 'as it was'")
+    take(DATA, data(2, v=1.0))
+    take("spBv1.0/plant/DBIRTH/n1/valve", device_birth(3))
+    rows = dict(kept._database.read("SELECT device, declared = 'as it was' FROM births"))
+    assert rows == {"": True, "pump": True, "valve": False}
+    assert [json.loads(state)["expected"] for (state,) in kept._database.read("SELECT state FROM sessions")] == [4]
+
+    take("spBv1.0/plant/DDEATH/n1/pump", data(4))
+    assert kept._database.read("SELECT device FROM births") == [("",), ("valve",)]
+    take(DEATH, death())
+    assert kept._database.read("SELECT * FROM births") == kept._database.read("SELECT * FROM sessions") == []
+    kept.close()
 
 
 MESSAGES = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 5_000
