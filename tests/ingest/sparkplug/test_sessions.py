@@ -256,16 +256,36 @@ def test_a_node_without_a_clock_says_the_same_in_each_session() -> None:
     assert (host.codes, host.asked) == ([], [])
 
 
+def alias_birth(name: str, *, later_ms: int = 0) -> bytes:
+    made = payload(0, DAY_MS + later_ms)
+    add(made, name, 1.0, alias=9)
+    content: bytes = made.SerializeToString()
+    return content
+
+
 def test_a_birth_that_was_asked_for_counts_though_it_is_the_same_as_before() -> None:
-    host = born()
-    host.say(DATA, data(2, v=1.0))
+    host = Host()
+    host.say(BIRTH, alias_birth("v"))
+    host.say(DATA, alias_data(2, 9))
     host.wait(REORDER_S)
     assert len(host.asked) == 1
 
-    host.say(BIRTH, birth())
-    host.say(DATA, data(1, DAY_MS + 9, v=1.0))
+    host.say(BIRTH, alias_birth("v"))
+    host.say(DATA, alias_data(1, 9, later_ms=50))
     host.wait(60)
-    assert len(host.asked) == 1
+    assert (host.codes, len(host.asked)) == ([], 1)
+
+
+def test_what_was_said_before_several_births_is_read_by_none_of_them() -> None:
+    host = Host()
+    said = [(BIRTH, alias_birth("a")), (DATA, alias_data(1, 9)), (BIRTH, alias_birth("b", later_ms=100))]
+    for each in (*said, (BIRTH, alias_birth("c", later_ms=200))):
+        host.say(*each)
+
+    assert [host.say(*each).is_repeated for each in said] == [True] * 3
+    host.say(DATA, alias_data(1, 9, later_ms=300))
+    assert host.value("c") == 3.5
+    assert (host.codes, host.asked) == ([], [])
 
 
 def test_a_node_that_was_not_heard_for_longest_is_forgotten_for_a_new_one(
