@@ -64,3 +64,38 @@ def test_topics_claimed_for_a_device_carry_its_data_until_they_are_released(inst
     ]
     listed = json.loads(installation.run("topic", "list", "--json", check=True).stdout)
     assert [each["filter"] for each in listed] == [filters[1]]
+
+
+def test_devices_behind_gateways_are_children_with_the_presence_that_is_told(installation: Installation) -> None:
+    claims = {"shelly": "shelly/#", "zigbee2mqtt": "zigbee2mqtt/#"}
+    gateways = {}
+    for protocol, topics in claims.items():
+        gateways[protocol] = Lamp(installation, installation.add_device(f"gw-{protocol}", gateway=True))
+        installation.run("topic", "claim", f"gw-{protocol}", topics, "--protocol", protocol, check=True)
+    zigbee, shelly = gateways["zigbee2mqtt"], gateways["shelly"]
+    ident = "shellyplus1pm-aabbccddeeff"
+    status = {"ts": 1.61, "switch:0": {"id": 0, "apower": 42.5}}
+
+    wait_until(lambda: zigbee.says("zigbee2mqtt/bridge/devices", [{"friendly_name": "Cellar/Climate"}]), 2.0)
+    assert zigbee.says("zigbee2mqtt/Cellar/Climate", {"temperature": 19.5, "last_seen": "2026-03-04T05:06:07Z"})
+    assert zigbee.says("zigbee2mqtt/Cellar/Climate/availability", {"state": "offline"})
+    wait_until(
+        lambda: shelly.says("shelly/hall/events/rpc", {"src": ident, "method": "NotifyStatus", "params": status}), 2
+    )
+    assert shelly.says(f"shelly/{ident}/online", True)
+    [climate] = wait_until(lambda: installation.points("Cellar.Climate"), 20)
+    [relay] = wait_until(lambda: installation.points(ident), 20)
+    wait_until(lambda: presence(installation, "Cellar.Climate") == "offline", 10)
+    wait_until(lambda: presence(installation, ident) == "online", 10)
+    assert shelly.says(f"shelly/{ident}/online", False)
+    wait_until(lambda: presence(installation, ident) == "offline", 10)
+    for each in gateways.values():
+        each.close()
+
+    assert (climate["time"], climate["fields"]) == ("2026-03-04T05:06:07.000000000Z", {"temperature": 19.5})
+    assert (relay["measurement"], relay["fields"]) == ("shelly", {"switch0.apower": 42.5})
+    assert [installation.quarantined(f"gw-{protocol}") for protocol in claims] == [[], []]
+
+
+def presence(installation: Installation, device: str) -> str:
+    return "online" if installation.call("GET", f"/v1/devices/{device}").body["online"] else "offline"

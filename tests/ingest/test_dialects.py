@@ -128,6 +128,23 @@ def test_event_is_counted_and_nothing_of_it_is_kept(world: World) -> None:
     assert EVENTS.labels("zigbee2mqtt")._value.get() == before + 1
 
 
+@pytest.mark.parametrize(
+    ("protocol", "topic", "content"),
+    [
+        ("tasmota", "tele/attic/LWT", b"Online"),
+        ("shelly", f"{SHELLY}/online", b"true"),
+        ("zigbee2mqtt", "zigbee2mqtt/Plug/availability", b"online"),
+    ],
+)
+def test_only_of_others_presence_is_told(protocol: str, topic: str, content: bytes) -> None:
+    told = [
+        PROTOCOLS[protocol].decode(content, Context(RECEIVED_NS, topic=topic, transport="mqtt", is_gateway=is_gateway))
+        for is_gateway in (True, False)
+    ]
+
+    assert [list(decoded.presence.values()) for decoded in told] == [[True], []]
+
+
 def test_online_under_a_free_prefix_registers_no_second_child(world: World) -> None:
     say(world, "gw", "shelly", "home/blinds/online", b"true", retain=True)
     assert (presence(world), "home.blinds" in world.registry.devices) == ({}, False)
