@@ -71,4 +71,4 @@ def _word_of(content: bytes) -> str:
 
 def _state(device: str | None, value: dict[str, Any]) -> Said:
     members = {name: member for name, member in value.items() if name != "last_seen"}
-    return Said(members, device, value.get("last_seen"), "ms")
+    return Said(members, device, value.get("last_seen"))
