@@ -15,6 +15,7 @@ import results
 
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.base import Context
+from ingest.protocols.otlp.messages import Request
 from ingest.protocols.sparkplug.messages import Payload
 from simulators.payloads import FORMATS
 from wire import clock
@@ -42,6 +43,8 @@ def message(protocol: str, count: int) -> bytes:
     reading: dict[str, Any] = {"ts": clock.now_ns() // clock.NS_PER_MS, "values": values}
     if protocol == "sparkplug":
         return sparkplug(values)
+    if protocol == "otlp":
+        return otlp(values)
     if protocol in DIALECTS:
         return orjson.dumps(DIALECTS[protocol](values, reading["ts"]))
     encode = FORMATS[protocol].encode if protocol in FORMATS else None
@@ -56,6 +59,17 @@ def sparkplug(values: dict[str, Any]) -> bytes:
         metric.datatype = 10 if is_float else 4
         setattr(metric, "double_value" if is_float else "long_value", value)
     content: bytes = payload.SerializeToString()
+    return content
+
+
+def otlp(values: dict[str, Any]) -> bytes:
+    request = Request()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    for name, value in values.items():
+        point = scope.metrics.add(name=name).gauge.data_points.add(time_unix_nano=clock.now_ns())
+        setattr(point, "as_double" if isinstance(value, float) else "as_int", value)
+        point.attributes.add(key="room").value.string_value = "lab"
+    content: bytes = request.SerializeToString()
     return content
 
 

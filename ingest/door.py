@@ -126,6 +126,26 @@ class Door:
         self._reports.note_attempt(entry)
 
 
+def in_words(word: Callable[[errors.HeadwaterError], Any]) -> Callable[[Handler], Handler]:
+    """Have what a handler raises said by `word`, in the words of the clients that come by its path."""
+
+    def wrap(handler: Handler) -> Handler:
+        @wraps(handler)
+        def worded(call: Call) -> Any:
+            try:
+                return handler(call)
+            except errors.HeadwaterError as error:
+                return word(error)
+            except HTTPException as error:
+                told = errors.HeadwaterError(error.description or error.name)
+                told.status = error.code or told.status
+                return word(told)
+
+        return worded
+
+    return wrap
+
+
 class Quarantined(errors.HeadwaterError):
     """What is at fault in a request is in the quarantine: durable, counted there, and told to the sender."""
 
@@ -133,9 +153,8 @@ class Quarantined(errors.HeadwaterError):
 def render(receipt: Receipt) -> Response:
     """Answer 202 when something is kept, also for a device that is held; else raise what is at fault."""
     quarantined = [shown(item) for item in receipt.quarantined]
-    if receipt.accepted or any(
-        item.code == HELD for item in receipt.quarantined
-    ):  # held data is kept, and will be stored
+    is_held = any(item.code == HELD for item in receipt.quarantined)  # held data is kept, and will be stored
+    if receipt.accepted or is_held or not quarantined:  # nothing at all: a message that rightly holds no reading
         return answer({"accepted": receipt.accepted, "quarantined": quarantined}, 202)
     first = receipt.quarantined[0]
     fields = [item.field for item in receipt.quarantined if item.field]

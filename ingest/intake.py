@@ -27,6 +27,7 @@ from wire.points import FUTURE, HISTORICAL, REDELIVERED, RETAINED, SERVER_TIME, 
 log = logs.get(__name__)
 TIMES = Counter("headwater_ingest_times", "Readings whose time is not like the others'", ["judged"])
 EVENTS = Counter("headwater_ingest_events", "Messages that rightly hold no reading", ["protocol"])
+ABSENT = Counter("headwater_ingest_absent", "Values of which the sender says that there are none now", ["protocol"])
 DROPPED = Counter("headwater_ingest_fields_dropped", "Fields dropped because the device type says so", ["type"])
 
 
@@ -94,6 +95,8 @@ class Intake:
 
     def _take_apart(self, message: Message, checker: TypeChecker | None, again: Again | None) -> Sorted:
         decoded = message.protocol.decode(message.content, self._context(message, checker, again))
+        if decoded.absent and not self._is_rehearsal:
+            ABSENT.labels(message.protocol.name).inc(decoded.absent)
         division = self._division
         if division is not None and any(record.device is not None for record in decoded.records):
             found = self._sort_parts(division, message, decoded, again)

@@ -58,6 +58,7 @@ class Decoded:
     is_unreadable: bool = False  # the whole message is at fault, not single records of it
     presence: dict[str, bool] = field(default_factory=dict)  # by external name: who is online, and who is not
     is_event: bool = False  # rightly without a reading: an answer, a command, a state that is no measurement
+    absent: int = 0  # values of which the sender says that there are none now
     # The message with all that only its session knows: what has to wait of it is read alone later. None: as it came.
     restated: Callable[[], bytes] | None = None
     joins: bool = False  # records of one device, measurement and time are one reading: its values came one by one

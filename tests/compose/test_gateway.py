@@ -148,6 +148,8 @@ ROUTES = {
     "/health": "ingest-line",
     "/ready": "ingest-line",
     "/v1/telemetry/line": "ingest-line",
+    "/v1/metrics": "ingest-otlp",
+    "/v1/telemetry/otlp": "ingest-otlp",
     "/v1/telemetry/chirpstack?event=up": "ingest-lorawan",
     "/v1/telemetry/tts/down/ack": "ingest-lorawan",
     "/v1/telemetry/ttsx": "ingest-json",
@@ -274,6 +276,12 @@ def test_clients_of_influxdb_are_refused_in_its_words(door: Door) -> None:
     assert new.headers["content-type"] == "application/json"
     assert (old.status, old.body) == (413, {"error": old.headers["x-influxdb-error"]})
     assert (odd.status, list(odd.body)) == (400, ["error"])
+
+
+def test_opentelemetry_is_told_by_the_gateway_in_its_words(door: Door) -> None:
+    large = door.get("/v1/metrics", method="POST", body=b"#" * (1024 * 1024 + 1))
+
+    assert (large.status, large.body["code"], list(large.body)) == (413, 3, ["code", "message"])
 
 
 def test_influxdb_service_that_is_away_is_told_in_its_words(tmp_path: Path) -> None:

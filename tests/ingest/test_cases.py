@@ -27,9 +27,9 @@ LATER = (
     "attributes", "gateway_connect", "gateway_telemetry",  # twin and MQTT front door: not served yet
     "benchmark_two_records",  # device types do not say yet where in a message the records are
 )  # fmt: skip
-NAMES = ("json", "cbor", "msgpack", "thingsboard", "line", "senml")
+NAMES = ("json", "cbor", "msgpack", "thingsboard", "line", "senml", "otlp")
 MEDIA = {media: protocol.name for protocol in PROTOCOLS.values() for media in protocol.media_types}
-OF_PATHS = ("thingsboard", "line")  # told by the path alone
+OF_PATHS = ("thingsboard", "line", "otlp")  # told by the path alone
 FOLDERS = [folder for name in NAMES for folder in case_folders(name) if folder.name not in LATER]
 
 
@@ -113,7 +113,7 @@ def test_case_over_http_gives_what_is_expected(folder: Path, world: World) -> No
     add_device(world, expected)
     known = world.gate.find(["d1"]).known["d1"]
     name = folder.parent.name if folder.parent.name in OF_PATHS else MEDIA[door["headers"]["Content-Type"]]
-    source = urlsplit(door["path"]).query.rpartition("&")[2] if name == "line" else ""
+    source = urlsplit(door["path"]).query.rpartition("&")[2] if name == "line" else door["headers"]["Content-Type"]
 
     receipt = world.service.accept(Message(known, PROTOCOLS[name], content, RECEIVED_NS, source=source))
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
 from flask import Response, request
 from pydantic import BaseModel
-from werkzeug.exceptions import HTTPException
 
 from chassis.web import Api, Call, answer
-from ingest.door import Door, Handler, Quarantined, credential
+from ingest.door import Door, Quarantined, credential, in_words
 from ingest.protocols import Protocol
 from ingest.protocols.line import answers
 from ingest.protocols.line.decoder import SOURCE, UNITS
@@ -61,21 +58,21 @@ def add_doors(api: Api, door: Door, protocol: Protocol) -> None:
         return Response(status=204, headers=answers.ABOUT)
 
     @api.route("POST", "/api/v2/write", "own", answers=_answers(InfluxRefusal), is_on_loop=True)
-    @_in_their_words
+    @in_words(_word)
     @door.counting
     def post_influx_v2(call: Call) -> Response:
         """Accept line protocol as InfluxDB v2 does: 204, or `{"code","message","line"}`."""
         return take(call, V2_UNITS)
 
     @api.route("POST", "/write", "own", answers=_answers(InfluxRefusalV1), is_on_loop=True)
-    @_in_their_words
+    @in_words(_word)
     @door.counting
     def post_influx_v1(call: Call) -> Response:
         """Accept line protocol as InfluxDB v1 does: 204, or `{"error"}`."""
         return take(call, tuple(UNITS))
 
     @api.route("POST", "/query", "own", answers=_answers(InfluxRefusalV1, 200, dict[str, Any]), is_on_loop=True)
-    @_in_their_words
+    @in_words(_word)
     @door.counting
     def post_influx_query(call: Call) -> Response:
         """Answer CREATE DATABASE, with which clients of InfluxDB v1 begin, as done."""
@@ -119,20 +116,9 @@ def _partial(receipt: Receipt) -> Quarantined:
     return error
 
 
-def _in_their_words(handler: Handler) -> Callable[[Call], Any]:
-    @wraps(handler)
-    def worded(call: Call) -> Any:
-        try:
-            return handler(call)
-        except HeadwaterError as error:
-            told = error
-        except HTTPException as error:
-            told = HeadwaterError(error.description or error.name)
-            told.status = error.code or told.status
-        status, body, headers = answers.refusal(told, request.path)
-        return answer(body, status, headers)
-
-    return worded
+def _word(error: HeadwaterError) -> Response:
+    status, body, headers = answers.refusal(error, request.path)
+    return answer(body, status, headers)
 
 
 def _presented() -> tuple[str, str] | None:

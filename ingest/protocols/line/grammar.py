@@ -15,9 +15,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ingest.protocols.flatten import Refused, is_name
+from ingest.protocols.tags import MAX_TAGS, check_tag
 
-MAX_TAGS = 64
-MAX_TAG_BYTES = 1_024  # of a tag's value
 KNOWN_HEADS = 4_096  # a device begins its lines alike, again and again
 KNOWN_KEYS = 4_096
 SHORT = 512  # characters: what is longer is not remembered
@@ -116,15 +115,8 @@ def _read_tag(pair: str) -> tuple[str, str]:
     if found is None:
         raise Refused("bad_syntax", "a tag is `key=value`, neither of them empty")
     key, value = (_ESCAPED.sub(r"\1", part) for part in found.groups())
-    if not is_name(key):
-        raise Refused("bad_name", "the key of a tag is 1 to 256 bytes without control characters")
-    if len(value.encode(errors="replace")) > MAX_TAG_BYTES or not _is_plain(value):
-        raise Refused("bad_value", f"the value of a tag is 1 to {MAX_TAG_BYTES} bytes without control characters")
+    check_tag(key, value)
     return key, value
-
-
-def _is_plain(text: str) -> bool:
-    return (text.isascii() and text.isprintable()) or not any(mark < " " or mark == "\x7f" for mark in text)
 
 
 def _explain(line: str) -> str:

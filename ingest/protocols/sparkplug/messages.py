@@ -1,39 +1,14 @@
-"""Sparkplug B's Protocol Buffers messages, declared by their field numbers (Sparkplug 3.0, section 6.4.1).
-
-Declared here and not generated: no compiler of schemas is needed to build or to change the project.
-"""
+"""Sparkplug B's Protocol Buffers messages, declared by their field numbers (Sparkplug 3.0, section 6.4.1)."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
-
+from ingest.protocols import protobuf
 from ingest.protocols.parse import Unreadable
 
-PACKAGE = "headwater.sparkplug"
+_F = protobuf.Field
 MAX_BYTES = 1024 * 1024
-_Field = descriptor_pb2.FieldDescriptorProto
-_KINDS = {
-    "u32": _Field.TYPE_UINT32,
-    "u64": _Field.TYPE_UINT64,
-    "float": _Field.TYPE_FLOAT,
-    "double": _Field.TYPE_DOUBLE,
-    "bool": _Field.TYPE_BOOL,
-    "string": _Field.TYPE_STRING,
-    "bytes": _Field.TYPE_BYTES,
-}
-
-
-class _F(NamedTuple):
-    """A field: its number, its name, its kind (of `_KINDS`, or a message), and whether there are many of it."""
-
-    number: int
-    name: str
-    kind: str
-    is_many: bool = False
-    choice: str = ""  # the oneof it is part of
 
 
 def _values(first: int, *kinds: tuple[str, str]) -> list[_F]:
@@ -74,34 +49,7 @@ _MESSAGES: dict[str, list[_F]] = {
     ],
 }  # fmt: skip
 
-
-def _declare() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="headwater/sparkplug.proto", package=PACKAGE, syntax="proto2")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        if any(field.choice for field in fields):
-            message.oneof_decl.add(name="value")
-        for field in fields:
-            _add(message, field)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in _MESSAGES
-    }
-
-
-def _add(message: descriptor_pb2.DescriptorProto, field: _F) -> None:
-    added = message.field.add(name=field.name, number=field.number)
-    added.label = _Field.LABEL_REPEATED if field.is_many else _Field.LABEL_OPTIONAL
-    if field.choice:
-        added.oneof_index = 0
-    if field.kind in _KINDS:
-        added.type = _KINDS[field.kind]
-    else:
-        added.type, added.type_name = _Field.TYPE_MESSAGE, f".{PACKAGE}.{field.kind}"
-
-
-_CLASSES = _declare()
+_CLASSES = protobuf.declare("headwater.sparkplug", _MESSAGES)
 Payload: Any = _CLASSES["Payload"]
 Metric: Any = _CLASSES["Metric"]
 
@@ -116,7 +64,4 @@ def parse(content: bytes) -> Any:
         raise Unreadable("no_values", "an empty message")
     if len(content) > MAX_BYTES:
         raise Unreadable("too_large", f"a payload of {len(content)} bytes, limit {MAX_BYTES}")
-    try:
-        return Payload.FromString(content)
-    except DecodeError as error:
-        raise Unreadable("bad_syntax", f"not a Sparkplug payload: {str(error)[:200]}") from None
+    return protobuf.read(Payload, content, "a Sparkplug payload")

@@ -1,0 +1,1 @@
+"""OpenTelemetry's protocol for metrics (OTLP), and the path its exporters post to."""
