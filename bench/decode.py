@@ -16,6 +16,7 @@ import results
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.base import Context
 from ingest.protocols.otlp.messages import Request
+from ingest.protocols.prometheus.messages import WriteRequest
 from ingest.protocols.sparkplug.messages import Payload
 from simulators.payloads import FORMATS
 from wire import clock
@@ -41,10 +42,8 @@ def message(protocol: str, count: int) -> bytes:
     """Give a message of that many values, half of them floats, as its devices would send it."""
     values = {f"channel_{n}": 20.5 + n * 0.37 if n % 2 == 0 else n for n in range(count)}
     reading: dict[str, Any] = {"ts": clock.now_ns() // clock.NS_PER_MS, "values": values}
-    if protocol == "sparkplug":
-        return sparkplug(values)
-    if protocol == "otlp":
-        return otlp(values)
+    if protocol in IN_PROTOBUF:
+        return IN_PROTOBUF[protocol](values)
     if protocol in DIALECTS:
         return orjson.dumps(DIALECTS[protocol](values, reading["ts"]))
     encode = FORMATS[protocol].encode if protocol in FORMATS else None
@@ -71,6 +70,20 @@ def otlp(values: dict[str, Any]) -> bytes:
         point.attributes.add(key="room").value.string_value = "lab"
     content: bytes = request.SerializeToString()
     return content
+
+
+def prometheus(values: dict[str, Any]) -> bytes:
+    request = WriteRequest()
+    for name, value in values.items():
+        series = request.timeseries.add()
+        series.labels.add(name="__name__", value=name)
+        series.labels.add(name="job", value="node")
+        series.samples.add(value=value, timestamp=clock.now_ns() // clock.NS_PER_MS)
+    content: bytes = request.SerializeToString()
+    return content
+
+
+IN_PROTOBUF = {"sparkplug": sparkplug, "otlp": otlp, "prometheus": prometheus}
 
 
 def cost_us(protocol: str, count: int, seconds: float) -> float:

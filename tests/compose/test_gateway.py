@@ -149,6 +149,8 @@ ROUTES = {
     "/ready": "ingest-line",
     "/v1/telemetry/line": "ingest-line",
     "/v1/metrics": "ingest-otlp",
+    "/api/v1/write": "ingest-prometheus",
+    "/api/v1/write/telemetry": "ingest-thingsboard",
     "/v1/telemetry/otlp": "ingest-otlp",
     "/v1/telemetry/chirpstack?event=up": "ingest-lorawan",
     "/v1/telemetry/tts/down/ack": "ingest-lorawan",
@@ -276,6 +278,12 @@ def test_clients_of_influxdb_are_refused_in_its_words(door: Door) -> None:
     assert new.headers["content-type"] == "application/json"
     assert (old.status, old.body) == (413, {"error": old.headers["x-influxdb-error"]})
     assert (odd.status, list(odd.body)) == (400, ["error"])
+
+
+def test_prometheus_is_told_by_the_gateway_in_its_words(door: Door) -> None:
+    large = door.get("/api/v1/write", method="POST", body=b"#" * (1024 * 1024 + 1))
+
+    assert (large.status, large.body["status"], large.body["errorType"]) == (413, "error", "too_large")
 
 
 def test_opentelemetry_is_told_by_the_gateway_in_its_words(door: Door) -> None:

@@ -27,9 +27,9 @@ LATER = (
     "attributes", "gateway_connect", "gateway_telemetry",  # twin and MQTT front door: not served yet
     "benchmark_two_records",  # device types do not say yet where in a message the records are
 )  # fmt: skip
-NAMES = ("json", "cbor", "msgpack", "thingsboard", "line", "senml", "otlp")
+NAMES = ("json", "cbor", "msgpack", "thingsboard", "line", "senml", "otlp", "prometheus")
 MEDIA = {media: protocol.name for protocol in PROTOCOLS.values() for media in protocol.media_types}
-OF_PATHS = ("thingsboard", "line", "otlp")  # told by the path alone
+OF_PATHS = ("thingsboard", "line", "otlp", "prometheus")  # told by the path alone
 FOLDERS = [folder for name in NAMES for folder in case_folders(name) if folder.name not in LATER]
 
 
