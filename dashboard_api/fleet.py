@@ -84,7 +84,7 @@ class Figures:
     rates: list[int] = field(default_factory=list)  # points of each second of the feed, oldest first
     missing: list[str] = field(default_factory=list)  # services that did not answer
     gaps: Gaps | None = None
-    delays: list[Delay] = field(default_factory=list)
+    delays: list[Delay] | None = None  # None also in a tenant: they are those of the installation
 
     def to_json(self) -> dict[str, Any]:
         """Render for GET /v1/overview."""
@@ -98,7 +98,7 @@ class Figures:
             "rates": self.rates,
             "missing": self.missing,
             "gaps": asdict(self.gaps) if self.gaps else None,
-            "delays": [asdict(delay) for delay in self.delays],
+            "delays": None if self.delays is None else [asdict(delay) for delay in self.delays],
         }
 
 
@@ -133,7 +133,7 @@ class Fleet:
         rates = self._hub.rates(tenant)
         lag_s = balance.lag_s if balance else None
         gaps = balance.gaps if balance else None
-        rate_s, delays = self._rate_s(rates, is_home=is_home), self._delays() if is_home else []
+        rate_s, delays = self._rate_s(rates, is_home=is_home), self._delays() if is_home else None
         return Figures(devices, online, rate_s, lag_s, balance, rates, missing, gaps, delays)
 
     def _delays(self) -> list[Delay]:

@@ -69,7 +69,7 @@ def test_each_tenant_has_its_own_ledger_and_no_rate_of_the_installation():
     theirs = fleet.figures("viewer-token", "acme").to_json()
 
     assert (theirs["ledger"]["stored"], theirs["ledger"]["pending"], theirs["balanced"]) == (1, None, None)
-    assert (theirs["lag_s"], theirs["rate_s"], theirs["missing"]) == (None, 0, [])
+    assert (theirs["lag_s"], theirs["rate_s"], theirs["missing"], theirs["delays"]) == (None, 0, [], None)
     assert fleet.figures("viewer-token").to_json()["ledger"] == home["ledger"]
 
 

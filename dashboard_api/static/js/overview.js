@@ -8,7 +8,7 @@ const EVERY_MS = 2000;
 const SMOOTH_S = 5;
 const SPAN_S = 300;
 
-const balances = { true: ["balanced", "is-good"], false: ["differs", "is-warn"], null: ["being counted", ""] };
+const balances = { true: ["balanced", "is-good"], false: ["differs", "is-warn"], null: ["not known", ""] };
 const formats = { devices: count, online: count, rate_s: rate, lag_s: seconds, quarantined: count };
 
 function set(element, text) {

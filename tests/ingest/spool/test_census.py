@@ -52,6 +52,8 @@ def test_what_waits_is_counted_from_every_place(tmp_path: Path) -> None:
 
     while True:
         assert census(tmp_path, positions) == expected(readings[taken:])
+        numbers = {name: place._replace(segment=-1, offset=0) for name, place in positions.items()}
+        assert census(tmp_path, numbers) == expected(readings[taken:]), "the offset only saves the search"
         turn = reader.take(picked.randint(1, 20))
         if not turn.positions:
             break
