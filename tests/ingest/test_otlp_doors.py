@@ -20,6 +20,7 @@ from werkzeug.test import TestResponse
 
 from ingest.app import create_app
 from ingest.config import IngestConfig
+from ingest.intake import ABSENT
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.base import MAX_RECORDS, Context
 from ingest.protocols.otlp import messages
@@ -179,13 +180,24 @@ def test_attributes_that_points_share_cannot_make_a_request_grow_without_bound()
     assert ([fault.code for fault in decoded.faults], decoded.is_unreadable) == (["too_large"], True)
 
 
-def test_value_that_is_gone_is_counted_and_none(app: Flask) -> None:
+def test_value_that_is_gone_is_counted_and_none(post: Post) -> None:
     request = gauge(1.0)
     request.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0].flags = 1
 
     decoded = PROTOCOLS["otlp"].decode(request.SerializeToString(), Context(NOW_NS))
 
     assert (decoded.records, decoded.faults, decoded.absent, decoded.is_event) == ([], [], 1, True)
+    before = ABSENT.labels("otlp")._value.get()
+    assert (post(request.SerializeToString()).status_code, post(request.SerializeToString()).data) == (200, b"")
+    assert ABSENT.labels("otlp")._value.get() == before + 2
+
+
+def test_request_without_points_is_taken_at_the_path_of_all_protocols(app: Flask) -> None:
+    headers = PROTOBUF | {"Authorization": f"Bearer d1.{SECRET}"}
+
+    answer = app.test_client().post("/v1/telemetry/otlp", data=b"", headers=headers)
+
+    assert (answer.status_code, answer.get_json()) == (202, {"accepted": 0, "quarantined": []})
 
 
 @pytest.mark.parametrize(
