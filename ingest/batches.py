@@ -100,7 +100,7 @@ class BatchSorting:
             )  # fmt: skip
             checker = checker_of(device)
             rate = closer(device.rate, checker.rate if checker is not None else None)
-            is_limited = rates.is_on or rate is not None
+            is_limited = rates.is_on or rate is not None or delivery.is_surplus
             if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
                 continue
             self._seen[device.id] = delivery.received_ns
@@ -186,10 +186,11 @@ class BatchSorting:
         """
         late, size = self._late[message.device.id], len(message.content)
         wait = self._ports.rates.take(message.whose, rate, size=size, ahead=late)
-        if not wait.seconds:
+        # What the bridge has no room for comes before older messages: a host must not take it for the next one.
+        if not wait.seconds and not (is_surplus and message.protocol.host):
             return True
         self._late[message.device.id] += 1
-        LIMITED.labels(wait.scope, "quarantined" if is_surplus else "deferred").inc()
+        LIMITED.labels(wait.scope or "device", "quarantined" if is_surplus else "deferred").inc()
         if is_surplus:
             raw = message.to_raw(self._ports.gate.checker_of(message.device), is_readable=True)
             self._hold(_Held(index, message.protocol.name, [], [Item(None, "rate_limited", wait.in_words())]), raw)

@@ -197,6 +197,17 @@ def test_a_batch_that_comes_again_after_a_restart_asks_for_nothing(plant: Plant)
     assert plant.say() == Verdict(0)
 
 
+def test_what_the_bridge_hands_in_before_its_turn_is_not_decoded(plant: Plant) -> None:
+    plant.say((NODE.format("NBIRTH"), made_birth("old")))
+    early = msgspec.structs.replace(plant.delivery(NODE.format("NDATA"), alias_data(1, 9)), is_surplus=True)
+
+    verdict = plant.service.accept_batch(Batch("b", [early]))
+
+    assert [(ending.end, ending.code) for ending in verdict.endings] == [("quarantined", "rate_limited")]
+    assert plant.values() == [("Plant-A.Line-1", {"old": 1.0})]
+    assert plant.say((NODE.format("NDATA"), alias_data(1, 9))) == Verdict(1)
+
+
 def test_a_gateway_that_has_a_topic_later_does_not_get_the_names_of_the_one_before(plant: Plant) -> None:
     plant.world.registry.add("other", gateway=True)
     plant.say((NODE.format("NBIRTH"), made_birth("secret recipe")))
