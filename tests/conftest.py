@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
+import hypothesis
 import pytest
 
 from tests.e2e.platform import Device, Installation
+
+# No test is to fail because the machine is busy; too_slow would be the same by another name.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 _numbers = count(1)
 
