@@ -7,8 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from ingest.app import create_app
+from ingest.config import IngestConfig
 from tests.ingest.bridge.support import BridgeProcess, Broker, Ingest, Publisher
+from tests.ingest.intake_support import FakeRegistry
 
 
 @pytest.fixture
@@ -42,3 +46,21 @@ def bridge_publisher(mosquitto: Broker) -> Iterator[Publisher]:
     publisher = Publisher(mosquitto)
     yield publisher
     publisher.close()
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    """A registry that knows the device `d1`."""
+    made = FakeRegistry()
+    made.add("d1")
+    return made
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest, tmp_path: Path, registry: FakeRegistry) -> Iterator[Flask]:
+    """The whole ingestion service of the module's `PROTOCOL`."""
+    protocol = request.module.PROTOCOL
+    config = IngestConfig(protocol=protocol, data=tmp_path, service_token="s", spool_floor_bytes=0)
+    made = create_app(config, registry)
+    yield made
+    made.extensions["headwater.close"]()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from ingest.app import create_app
-from ingest.config import IngestConfig
 from ingest.spool.reader import SpoolReader
 from tests.ingest.intake_support import SECRET, FakeRegistry
 from wire import clock
@@ -22,22 +20,8 @@ V2, V1 = "/api/v2/write?org=o&bucket=b", "/write?db=b"
 TOKEN = {"Authorization": f"Token d1.{SECRET}"}
 NOW_S = 1_772_600_000
 
+PROTOCOL = "line"
 Post = Callable[..., TestResponse]
-
-
-@pytest.fixture
-def registry() -> FakeRegistry:
-    made = FakeRegistry()
-    made.add("d1")
-    return made
-
-
-@pytest.fixture
-def app(tmp_path: Path, registry: FakeRegistry) -> Iterator[Flask]:
-    config = IngestConfig(protocol="line", data=tmp_path, service_token="s", spool_floor_bytes=0)
-    made = create_app(config, registry)
-    yield made
-    made.extensions["headwater.close"]()
 
 
 @pytest.fixture

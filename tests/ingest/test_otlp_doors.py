@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from werkzeug.test import TestResponse
 
-from ingest.app import create_app
-from ingest.config import IngestConfig
 from ingest.intake import ABSENT
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.base import MAX_RECORDS, Context
@@ -30,22 +28,8 @@ from tests.ingest.intake_support import SECRET, SHARED, FakeRegistry
 JSON, PROTOBUF = {"Content-Type": "application/json"}, {"Content-Type": "application/x-protobuf"}
 NOW_NS = 1_772_600_000_123_456_789
 
+PROTOCOL = "otlp"
 Post = Callable[..., TestResponse]
-
-
-@pytest.fixture
-def registry() -> FakeRegistry:
-    made = FakeRegistry()
-    made.add("d1")
-    return made
-
-
-@pytest.fixture
-def app(tmp_path: Path, registry: FakeRegistry) -> Iterator[Flask]:
-    config = IngestConfig(protocol="otlp", data=tmp_path, service_token="s", spool_floor_bytes=0)
-    made = create_app(config, registry)
-    yield made
-    made.extensions["headwater.close"]()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from ingest.app import create_app
-from ingest.config import IngestConfig
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.base import MAX_INFLATED_BYTES, MAX_RECORDS, Context
 from ingest.protocols.prometheus.messages import WriteRequest
@@ -36,22 +34,8 @@ BY_HAND = bytes.fromhex(
 )
 
 
+PROTOCOL = "prometheus"
 Post = Callable[..., TestResponse]
-
-
-@pytest.fixture
-def registry() -> FakeRegistry:
-    made = FakeRegistry()
-    made.add("d1")
-    return made
-
-
-@pytest.fixture
-def app(tmp_path: Path, registry: FakeRegistry) -> Iterator[Flask]:
-    config = IngestConfig(protocol="prometheus", data=tmp_path, service_token="s", spool_floor_bytes=0)
-    made = create_app(config, registry)
-    yield made
-    made.extensions["headwater.close"]()
 
 
 @pytest.fixture
