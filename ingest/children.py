@@ -117,15 +117,7 @@ class Children:
             device_id = book.get(name, "")
             if device_id in found.unanswered:
                 raise PeerUnavailable(f"{device_id} is not cached and the registry is away")
-            if not is_external_name(name):
-                named.stopped[name] = Stop("bad_name")
-            elif device_id in found.known:
-                _judge(sender, name, found.known[device_id], named)
-            elif plain_name(name) == sender.id:
-                named.known[name] = sender
-            elif (stop := _stop_unknown(sender, may_admit=may_admit)) is not None:
-                named.stopped[name] = stop
-            else:
+            if not _is_settled(sender, name, found.known.get(device_id), named, may_admit=may_admit):
                 unknown.append(name)
         if unknown:
             self._admit_named(sender, unknown, named)
@@ -217,6 +209,23 @@ def _trespass(gateway: Known, child: str, device: Known | None) -> str | None:
     if gateway.is_held or not gateway.is_active:
         return "device_disabled"
     return "device_disabled" if device is not None and not device.is_active else None
+
+
+def _is_settled(sender: Known, name: str, device: Known | None, named: Named, *, may_admit: bool) -> bool:
+    """Sort a name by what is known of it; False: the registry has to be asked to let it in."""
+    if not is_external_name(name):
+        named.stopped[name] = Stop("bad_name")
+        return True
+    if device is not None:
+        _judge(sender, name, device, named)
+        return True
+    if plain_name(name) == sender.id:
+        named.known[name] = sender
+        return True
+    stop = _stop_unknown(sender, may_admit=may_admit)
+    if stop is not None:
+        named.stopped[name] = stop
+    return stop is not None
 
 
 def _judge(sender: Known, name: str, device: Known, named: Named) -> None:
