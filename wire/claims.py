@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from wire import filters
 from wire.devices import DeviceId, Model, Name
 from wire.points import TimeNs
+from wire.protocols import DECLARED, NONE, Topics
 
 MAX_BYTES = 256
 MAX_LEVELS = 32  # mosquitto refuses its whole access list for one filter of more than 200
@@ -23,24 +24,7 @@ _ENDS_OF_PLANES = "".join(chr(plane << 16 | end) for plane in range(17) for end 
 _ODD = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_ENDS_OF_PLANES}]")
 
 
-class Family(NamedTuple):
-    """The topics of a protocol as its devices have them, when nobody configured others."""
-
-    up: tuple[str, ...]  # filters of what devices say: the bridge subscribes to those of which somebody claims a part
-    down: tuple[str, ...] = ()  # filters of what only they are told
-    asked: tuple[str, ...] = ()  # filters on which its ingestion service asks devices for something, through a bridge
-    is_ordered: bool = False  # what they say means something only in its order: several bridges must not share it
-
-
-FAMILIES: Final[dict[str, Family]] = {
-    "tasmota": Family(up=("tele/#", "stat/#"), down=("cmnd/#",)),
-    "owntracks": Family(up=("owntracks/#",)),
-    "shelly": Family(up=("shelly/#",)),  # by default each device has its id for a prefix: a claim of its own
-    "zigbee2mqtt": Family(up=("zigbee2mqtt/#",)),
-    "sparkplug": Family(up=("spBv1.0/#",), asked=("spBv1.0/+/NCMD/+",), is_ordered=True),
-    "chirpstack": Family(up=("application/+/device/+/event/+",), down=("application/+/device/+/command/+",)),
-    "tts": Family(up=("v3/+/devices/#",)),
-}
+FAMILIES: Final[dict[str, Topics]] = {name: each.topics for name, each in DECLARED.items() if each.topics.up}
 
 
 def check_filter(text: str) -> str:
@@ -131,7 +115,7 @@ def reached(claims: Iterable[Claim]) -> list[str]:
 
 def stands_alone(claim: Claim) -> bool:
     """Tell whether a claim lies outside its protocol's family: the bridge needs a subscription for it alone."""
-    family = FAMILIES.get(claim.protocol, Family(()))
+    family = FAMILIES.get(claim.protocol, NONE)
     return not any(filters.covers(wide, claim.filter) for wide in (*family.up, *family.down))
 
 
@@ -141,13 +125,13 @@ def is_ordered(text: str) -> bool:
 
 
 def _around(claim: Claim) -> list[str]:
-    family = FAMILIES.get(claim.protocol, Family(()))
+    family = FAMILIES.get(claim.protocol, NONE)
     found = [wide for wide in (*family.up, *family.down) if filters.covers(wide, claim.filter)]
     return found[:1] or [claim.filter]
 
 
 def _is_down(claim: Claim) -> bool:
-    family = FAMILIES.get(claim.protocol, Family(()))
+    family = FAMILIES.get(claim.protocol, NONE)
     is_up = any(filters.covers(wide, claim.filter) for wide in family.up)
     return not is_up and any(filters.covers(wide, claim.filter) for wide in family.down)
 

@@ -1,18 +1,15 @@
-"""The protocols by name: an explicit list, filled by hand, so that a reader sees all of them at once.
-
-Only declarations live here: a service imports the decoder of a protocol when the first message of it comes.
-"""
+"""The protocols by name, with their code: a service imports the decoder of one when its first message comes."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wire.claims import FAMILIES
+from wire.protocols import DECLARED, Declaration
 
 if TYPE_CHECKING:
     from ingest.protocols.base import Decoder, Host
@@ -27,26 +24,8 @@ class Refusal(NamedTuple):
     headers: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A payload format: who decodes it, in which service, and how HTTP names it."""
-
-    name: str  # as in `/v1/telemetry/{name}` and `devices/{id}/telemetry/{name}`
-    service: str  # the ingestion service that runs it: `headwater serve ingest --protocol {service}`
-    decoder: str  # `module:function` below this package, a Decoder
-    media_types: tuple[str, ...] = ()  # the Content-Types that `POST /v1/telemetry` takes for it
-    is_typed: bool = False  # its numbers say whether they are integers
-    doors: str = ""  # `module:function` that adds the paths its own clients post to; see ingest.door
-    paths: tuple[str, ...] = ()  # those paths, or what they begin with where they end in `/`
-    refusal: str = ""  # `module:function` that words an error for one of those paths; else it is a problem document
-    states: tuple[str, ...] = ()  # how its own topics end that hold a state: retained, they are no old data
-    host: str = ""  # `module:function` that opens, with a folder, the Host by which one process decodes all, in order
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """Filters of the topics its devices have when nobody configured others; empty: none can be claimed for it."""
-        family = FAMILIES.get(self.name)
-        return family.up + family.down if family else ()
+class Protocol(Declaration):
+    """A declared protocol and the code that it names."""
 
     @cached_property
     def decode(self) -> Decoder:
@@ -78,70 +57,7 @@ class Protocol:
         return word
 
 
-PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("json", "json", "json.decoder:decode", ("application/json", "text/json")),
-        Protocol("ndjson", "json", "json.decoder:decode_lines", ("application/x-ndjson", "application/ndjson")),
-        Protocol("cbor", "cbor", "cbor.decoder:decode", ("application/cbor",), is_typed=True),
-        Protocol(
-            "msgpack",
-            "msgpack",
-            "msgpack.decoder:decode",
-            ("application/msgpack", "application/vnd.msgpack", "application/x-msgpack"),
-            is_typed=True,
-        ),
-        Protocol(
-            "thingsboard",
-            "thingsboard",
-            "thingsboard.decoder:decode",
-            doors="thingsboard.doors:add_doors",
-            paths=("/api/v1/",),
-        ),
-        Protocol("senml", "senml", "senml.decoder:decode", ("application/senml+json",)),
-        Protocol("senml-cbor", "senml", "senml.decoder:decode_cbor", ("application/senml+cbor",)),
-        Protocol(
-            "line",
-            "line",
-            "line.decoder:decode",
-            is_typed=True,
-            doors="line.doors:add_doors",
-            paths=("/api/v2/write", "/write", "/query", "/ping", "/health", "/ready"),
-            refusal="line.answers:refusal",
-        ),
-        Protocol(
-            "otlp",
-            "otlp",
-            "otlp.decoder:decode",
-            is_typed=True,
-            doors="otlp.doors:add_doors",
-            paths=("/v1/metrics",),
-            refusal="otlp.answers:refusal",
-        ),
-        Protocol(
-            "prometheus",
-            "prometheus",
-            "prometheus.decoder:decode",
-            is_typed=True,
-            doors="prometheus.doors:add_doors",
-            paths=("/api/v1/write",),
-            refusal="prometheus.answers:refusal",
-        ),
-        Protocol("tasmota", "tasmota", "tasmota.decoder:decode", states=("/LWT",)),
-        Protocol("owntracks", "owntracks", "owntracks.decoder:decode"),
-        Protocol("shelly", "shelly", "shelly.decoder:decode", states=("/online",)),
-        Protocol("zigbee2mqtt", "zigbee2mqtt", "zigbee2mqtt.decoder:decode", states=("/availability",)),
-        Protocol(
-            "sparkplug",
-            "sparkplug",
-            "sparkplug.decoder:decode",
-            is_typed=True,
-            host="sparkplug.host:SparkplugHost",
-        ),
-        Protocol("chirpstack", "lorawan", "lorawan.decoder:decode_chirpstack", doors="lorawan.doors:add_chirpstack"),
-        Protocol("tts", "lorawan", "lorawan.decoder:decode_tts", doors="lorawan.doors:add_tts"),
-    )
-}
+PROTOCOLS: dict[str, Protocol] = {name: Protocol(**vars(each)) for name, each in DECLARED.items()}
 SERVICES = tuple(dict.fromkeys(protocol.service for protocol in PROTOCOLS.values()))  # `json` first: it always runs
 
 
@@ -162,4 +78,4 @@ def served_by(service: str) -> dict[str, Protocol]:
 
 def _load(where: str) -> Any:
     module, _, name = where.partition(":")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return getattr(importlib.import_module(module, __name__), name)

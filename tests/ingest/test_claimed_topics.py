@@ -15,7 +15,6 @@ from ingest.protocols.base import Context
 from ingest.quarantine import Selection
 from tests.ingest.intake_support import World
 from tests.ingest.test_cases import RECEIVED_NS
-from wire.claims import FAMILIES
 from wire.devices import DeviceIdentity
 
 TOPIC = "tele/attic/SENSOR"
@@ -56,11 +55,6 @@ def test_children_of_a_gateway_that_claims_a_family_get_their_own_readings(world
 
     assert verdict.endings == []
     assert [reading.device for reading in world.commit.readings] == ["attic", "roof"]
-
-
-def test_every_family_is_of_a_protocol_that_is_there() -> None:
-    assert FAMILIES.keys() <= PROTOCOLS.keys()
-    assert {name for name, protocol in PROTOCOLS.items() if protocol.topics} == FAMILIES.keys()
 
 
 def test_retained_state_is_read_and_old_data_without_a_time_is_not(world: World) -> None:
