@@ -6,90 +6,34 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-import orjson
-import results
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
-from ingest.protocols import PROTOCOLS
-from ingest.protocols.base import Context
-from ingest.protocols.otlp.messages import Request
-from ingest.protocols.prometheus.messages import WriteRequest
-from ingest.protocols.sparkplug.messages import Payload
-from simulators.payloads import FORMATS
-from wire import clock
+import results  # noqa: E402
+
+from ingest.protocols import PROTOCOLS  # noqa: E402
+from ingest.protocols.base import Context  # noqa: E402
+from tests.ingest.samples import Sample, made  # noqa: E402
+from wire import clock  # noqa: E402
 
 COUNTS = (1, 10, 100)
 LEAST_VALUES_S = 10_000.0  # of every protocol
-DIALECTS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {  # of JSON; with the time in ms
-    "tasmota": lambda values, ms: {"Epoch": ms // 1_000, "ESP32": values},
-    "zigbee2mqtt": lambda values, ms: values | {"last_seen": ms},
-    "owntracks": lambda values, ms: values | {"_type": "location", "tst": ms // 1_000},
-    "shelly": lambda values, ms: {
-        "src": "shelly1-aabbccddeeff", "method": "NotifyStatus", "params": {"ts": ms / 1_000, "switch:0": values}
-    },
-    "chirpstack": lambda values, _ms: {"deviceInfo": {"devEui": "a84041000181c061"}, "object": values},
-    "tts": lambda values, _ms: {
-        "end_device_ids": {"device_id": "d", "application_ids": {"application_id": "a"}},
-        "uplink_message": {"decoded_payload": values},
-    },
-}  # fmt: skip
 
 
-def message(protocol: str, count: int) -> bytes:
+def message(protocol: str, count: int) -> Sample:
     """Give a message of that many values, half of them floats, as its devices would send it."""
     values = {f"channel_{n}": 20.5 + n * 0.37 if n % 2 == 0 else n for n in range(count)}
-    reading: dict[str, Any] = {"ts": clock.now_ns() // clock.NS_PER_MS, "values": values}
-    if protocol in IN_PROTOBUF:
-        return IN_PROTOBUF[protocol](values)
-    if protocol in DIALECTS:
-        return orjson.dumps(DIALECTS[protocol](values, reading["ts"]))
-    encode = FORMATS[protocol].encode if protocol in FORMATS else None
-    return encode(reading) if encode is not None else orjson.dumps(reading)
-
-
-def sparkplug(values: dict[str, Any]) -> bytes:
-    payload = Payload(timestamp=clock.now_ns() // clock.NS_PER_MS, seq=1)
-    for name, value in values.items():
-        metric = payload.metrics.add(name=name)
-        is_float = isinstance(value, float)
-        metric.datatype = 10 if is_float else 4
-        setattr(metric, "double_value" if is_float else "long_value", value)
-    content: bytes = payload.SerializeToString()
-    return content
-
-
-def otlp(values: dict[str, Any]) -> bytes:
-    request = Request()
-    scope = request.resource_metrics.add().scope_metrics.add()
-    for name, value in values.items():
-        point = scope.metrics.add(name=name).gauge.data_points.add(time_unix_nano=clock.now_ns())
-        setattr(point, "as_double" if isinstance(value, float) else "as_int", value)
-        point.attributes.add(key="room").value.string_value = "lab"
-    content: bytes = request.SerializeToString()
-    return content
-
-
-def prometheus(values: dict[str, Any]) -> bytes:
-    request = WriteRequest()
-    for name, value in values.items():
-        series = request.timeseries.add()
-        series.labels.add(name="__name__", value=name)
-        series.labels.add(name="job", value="node")
-        series.samples.add(value=value, timestamp=clock.now_ns() // clock.NS_PER_MS)
-    content: bytes = request.SerializeToString()
-    return content
-
-
-IN_PROTOBUF = {"sparkplug": sparkplug, "otlp": otlp, "prometheus": prometheus}
+    return made(protocol, values, clock.now_ns() // clock.NS_PER_MS)
 
 
 def cost_us(protocol: str, count: int, seconds: float) -> float:
     """Give the CPU time of decoding one message, in us."""
-    decode, content = PROTOCOLS[protocol].decode, message(protocol, count)
-    context = Context(clock.now_ns(), topic="spBv1.0/g/NDATA/n" if protocol == "sparkplug" else "")
+    decode, (content, topic) = PROTOCOLS[protocol].decode, message(protocol, count)
+    context = Context(clock.now_ns(), topic=topic)
     found = decode(content, context)
     assert not found.faults, (protocol, found.faults)
     assert sum(len(record.fields) for record in found.records) >= count, protocol

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from compose.__main__ import build_parser
 from devices.app import create_app
 from devices.config import DevicesConfig
+from ingest.protocols import PROTOCOLS, Protocol
 from tests.e2e.platform import Installation
 from tests.test_access_matrix import shown
 from wire import errors
@@ -21,7 +22,8 @@ from wire import errors
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("wire", "chassis", "series", "ingest", "devices", "dashboard_api", "simulators", "compose")
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
-ALL = "\n".join(PAGES.values())
+OF_PROTOCOLS = {path.parent.name: path.read_text() for path in (ROOT / "ingest/protocols").glob("*/README.md")}
+ALL = "\n".join((*PAGES.values(), *OF_PROTOCOLS.values()))
 SOURCES = {path: path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
 
 
@@ -93,6 +95,15 @@ def test_access_page_names_every_route_of_the_registry(tmp_path: Path) -> None:
     lacking = sorted(line for line in declared if line not in PAGES["access.md"])
 
     assert not lacking, "write it anew: HEADWATER_WRITE_MATRIX=1 .venv/bin/pytest tests/test_access_matrix.py"
+
+
+@pytest.mark.parametrize("declared", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_page_of_a_protocol_says_where_it_is_taken(declared: Protocol) -> None:
+    topics = {f"{each.partition('/')[0]}/" for each in declared.topics.up + declared.topics.down}
+    needed = {declared.name, *declared.media_types, *declared.paths, *declared.states, *topics}
+    page = OF_PROTOCOLS[declared.service]
+
+    assert sorted(each for each in needed if each.strip("/") not in page) == []
 
 
 @pytest.mark.parametrize("topic", ["telemetry", "status", "errors", "twin/desired", "twin/reported"])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from itertools import cycle
 
 import pytest
 
 from ingest.protocols import PROTOCOLS
 from ingest.protocols.base import MAX_RECORDS, Context, Decoded
 from simulators.payloads import FORMATS
-from tests.ingest.intake_support import CASES, case_folders
+from tests.ingest.samples import Sample, by_protocol, made
 from wire.errors import REASONS
 from wire.points import INT64_MIN, UINT64_MAX
 
@@ -20,46 +19,23 @@ NOW = 1_772_700_000_000_000_000
 MESSAGES = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 10_000  # of each protocol
 CHUNKS = 4  # of the work, so that it can be shared out
 ODD = [b"", b"\0", b"\xff", b"\x7f", b"\x80", b"\xc1", b"\xdf\xff\xff\xff\xff", b"\xfb\x7f\xf0", b"\x9f", b"\xbf", b'"', b"[[[[", b"{", b"1e999", b"\\u0000", b"-9223372036854775809", b"\\", b'="', b",", b" ", b"=", b"\n", b"1i"]  # fmt: skip
-READING = {
-    "ts": NOW // 10**6,
-    "boot_id": "b",
-    "seq": 7,
-    "values": {"t": 21.5, "n": -3, "s": "on", "a": [1, {"b": True}]},
-}
-FAMILY = {
-    "ndjson": "json",
-    "senml-cbor": "senml",
-    "chirpstack": "chirpstack_v4",
-    "tts": "tts_v3",
-}  # whose cases serve it
-INPUTS = {"senml": "input.json", "senml-cbor": "input.cbor"}  # where a family's cases are not all of one protocol
+NUMBERS = {"t": 21.5, "n": 3}
+READING = NUMBERS | {"s": "on", "a": [1, {"b": True}]}
 
 
-TOPICS = {  # where what they say depends on it
-    "sparkplug": ["spBv1.0/plant/NBIRTH/n1"],
-    "tasmota": ["tele/x/SENSOR", "tele/x/STATE"],
-    "shelly": ["x/events/rpc", "x/status/switch:0"],
-    "zigbee2mqtt": ["zigbee2mqtt/x", "zigbee2mqtt/x", "zigbee2mqtt/x/availability"],
-}
+def samples(name: str) -> list[Sample]:
+    return [*by_protocol()[name], made(name, READING if name in FORMATS else NUMBERS, NOW // 10**6)]
 
 
-def samples(name: str) -> list[bytes]:
-    if name == "sparkplug":
-        return [path.read_bytes() for path in (CASES / name).glob("*/*.bin")]
-    folders = case_folders(FAMILY.get(name, name))
-    encode = FORMATS[name].encode if name in FORMATS else None
-    files = [path for folder in folders for path in folder.glob(INPUTS.get(name, "input.*"))]
-    return [path.read_bytes() for path in files] + ([encode(READING)] if encode else [])
-
-
-def damaged(samples: list[bytes], dice: random.Random, count: int) -> Iterator[bytes]:
+def damaged(samples: list[Sample], dice: random.Random, count: int) -> Iterator[Sample]:
     """Flip, cut out, put in, repeat and splice."""
     for _ in range(count):
-        content = bytearray(dice.choice(samples))
+        whole, topic = dice.choice(samples)
+        content = bytearray(whole)
         for _ in range(dice.choice((1, 1, 2, 3, 8))):
             at = dice.randrange(len(content) + 1)
             to = min(len(content), at + dice.choice((0, 1, 1, 2, 4, 16)))
-            other = dice.choice(samples)
+            other = dice.choice(samples).content
             begin = dice.randrange(len(other) + 1)
             content[at:to] = dice.choice(
                 (
@@ -69,7 +45,7 @@ def damaged(samples: list[bytes], dice: random.Random, count: int) -> Iterator[b
                     other[begin : begin + dice.randrange(24)],
                 )
             )
-        yield bytes(content)
+        yield Sample(bytes(content), topic)
 
 
 def values_of(decoded: Decoded) -> int:
@@ -80,11 +56,10 @@ def values_of(decoded: Decoded) -> int:
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_damaged_messages_are_answered(name: str, chunk: int) -> None:
     decode, outcomes = PROTOCOLS[name].decode, [0, 0]
-    contexts = [Context(NOW, topic=topic, transport="mqtt") for topic in TOPICS.get(name, [""])]
 
     dice = random.Random(f"{name} {chunk}")
-    for content, context in zip(damaged(samples(name), dice, MESSAGES // CHUNKS), cycle(contexts), strict=False):
-        decoded = decode(content, context)
+    for content, topic in damaged(samples(name), dice, MESSAGES // CHUNKS):
+        decoded = decode(content, Context(NOW, topic=topic, transport="mqtt"))
 
         assert {fault.code for fault in decoded.faults} <= REASONS.keys(), content
         assert values_of(decoded) + len(decoded.faults) <= max(1, len(content)), content
