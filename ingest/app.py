@@ -21,6 +21,7 @@ from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from ingest import api as device_api
 from ingest import quarantine_api, trials_api
+from ingest.codecs import Codecs
 from ingest.config import IngestConfig
 from ingest.division import Division
 from ingest.dry_run import DryRuns
@@ -125,7 +126,9 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
         closing.callback(commit.close)
         rates = RateLimits(config.device_rate_limit, config.tenant_rate_limit)
         gate = Gate(registry, rates.limit_tenants)
-        intake = Intake(field_types, Division(gate, rates))
+        codecs = Codecs()
+        closing.callback(codecs.close)
+        intake = Intake(field_types, Division(gate, rates), codecs)
         ports = Ports(gate, intake, commit, quarantine, Reports(registry), rates)
         return ports, closing.pop_all()
     raise AssertionError

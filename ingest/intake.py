@@ -13,10 +13,12 @@ import msgspec
 from chassis import logs
 from chassis.metrics import Counter
 from ingest import quick
+from ingest.codecs import Codecs
 from ingest.division import Again, Division, Part
 from ingest.field_types import FieldTypes
 from ingest.message import Message
 from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Fault, Record
+from ingest.protocols.flatten import Refused
 from ingest.quarantine import Item
 from ingest.readings import Reading
 from ingest.validation import TypeChecker
@@ -65,19 +67,25 @@ class Intake:
     """Sorts messages. Thread-safe. `save` must return before anything sorted is acknowledged."""
 
     def __init__(
-        self, field_types: FieldTypes, division: Division | None = None, *, is_rehearsal: bool = False
+        self,
+        field_types: FieldTypes,
+        division: Division | None = None,
+        codecs: Codecs | None = None,
+        *,
+        is_rehearsal: bool = False,
     ) -> None:
-        """Without a `division` every message is its sender's.
+        """Without a `division` every message is its sender's; without `codecs` bytes stay what they are.
 
         `is_rehearsal`: what it sorts is judged, not kept: nothing of it is remembered or counted.
         """
         self._field_types = field_types
         self._division = division
+        self._codecs = codecs
         self._is_rehearsal = is_rehearsal
 
     def rehearsal(self) -> Intake:
         """Give one that judges as this one does and leaves no trace."""
-        return Intake(self._field_types, self._division, is_rehearsal=True)
+        return Intake(self._field_types, self._division, self._codecs, is_rehearsal=True)
 
     def sort(self, message: Message, checker: TypeChecker | None, again: Again | None = None) -> Sorted:
         """Take a message apart; a decoder that fails makes it an item, never an exception.
@@ -101,7 +109,7 @@ class Intake:
         if division is not None and any(record.device is not None for record in decoded.records):
             found = self._sort_parts(division, message, decoded, again)
         else:
-            found = _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
+            found = self._sort_part(message, checker, decoded)
         if division is not None and decoded.presence and not self._is_rehearsal:
             found.presence = division.presence(message.device, decoded.presence)
         found.restated = decoded.restated
@@ -124,7 +132,7 @@ class Intake:
                 continue
             checker = division.checker_of(part.device, again)
             theirs = msgspec.structs.replace(message, device=part.device)
-            found = _Sorting(theirs, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(part.decoded)
+            found = self._sort_part(theirs, checker, part.decoded)
             merged.readings += found.readings
             merged.records += found.records
             merged.joined = {**(merged.joined or {}), **found.joined} if found.joined else merged.joined
@@ -133,6 +141,26 @@ class Intake:
             merged.devices |= frozenset() if is_own else {part.device.id}
         merged.items.sort(key=lambda item: -1 if item.record is None else item.record)
         return merged
+
+    def _sort_part(self, message: Message, checker: TypeChecker | None, decoded: Decoded) -> Sorted:
+        """Sort what is of one device."""
+        self._open(message, checker, decoded)
+        return _Sorting(message, checker, self._field_types, is_rehearsal=self._is_rehearsal).run(decoded)
+
+    def _open(self, message: Message, checker: TypeChecker | None, decoded: Decoded) -> None:
+        """Let the codec of the device type decode the bytes that records carry."""
+        if self._codecs is None or not any(record.payload is not None for record in decoded.records):
+            return
+        taken = []
+        for record in decoded.records:
+            try:
+                faults = self._codecs.open(record, checker.spec if checker else None, message.received_ns)
+            except Refused as error:
+                decoded.faults.append(Fault(record.index, error.code, error.detail))
+                continue
+            decoded.faults += [Fault(record.index, fault.code, fault.detail, fault.name) for fault in faults]
+            taken.append(record)
+        decoded.records = taken
 
     def read(self, message: Message, checker: TypeChecker | None) -> list[Reading] | None:
         """Give the readings of an ordinary message; None sends it to `sort`, which takes any."""

@@ -20,6 +20,7 @@ Role = Literal["viewer", "operator", "admin", "platform"]
 # Each may do all that those before it may. The first three hold within a tenant, `platform` in all of them.
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin", "platform")
 TENANT = "default"
+MAX_CODEC_CHARS = 64 * 1024
 MAX_WHOLE = 2**53  # beyond it, doubles miss whole numbers
 MAX_BANDS = 4  # of one unit of a rate limit
 Attribs = TypeVar("Attribs", bound=Mapping[str, Any])
@@ -155,6 +156,20 @@ class AlertDefault(Model):
     description: str = Field(default="", max_length=256)
 
 
+class Codec(Model):
+    """How the bytes that a device sends become fields, where its protocol only carries them (LoRaWAN)."""
+
+    language: Literal["javascript", "cayenne_lpp"]
+    text: str = Field(default="", max_length=MAX_CODEC_CHARS)  # of the script
+    ports: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=1, max_length=256)] | None = None
+    time_limit_ms: int = Field(default=50, ge=1, le=1_000)  # of CPU, for one message
+    memory_limit_kib: int = Field(default=8 * 1024, ge=256, le=64 * 1024)
+
+    def takes(self, port: int) -> bool:
+        """Tell whether bytes that came on a port (FPort) are for it."""
+        return self.ports is None or port in self.ports
+
+
 class DeviceTypeSpec(Model):
     """What a device type says about the messages of its devices."""
 
@@ -173,6 +188,7 @@ class DeviceTypeSpec(Model):
     rate_limit: RateLimit | None = None  # readings of each device; None: that of the installation, "": none
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
     alerts: Annotated[list[AlertDefault], Field(max_length=32)] = []
+    codec: Codec | None = None
     description: str = Field(default="", max_length=1024)
 
 

@@ -174,6 +174,7 @@ REASONS: dict[str, int] = {
     "not_born": 422,
     "unknown_alias": 422,
     "store_refused": 422,
+    "codec": 422,
     "rate_limited": 429,
 }
 
@@ -234,6 +235,7 @@ TITLES: dict[str, str] = {
     "unknown_alias": "No birth declared this alias",
     "retained": "Retained message",
     "store_refused": "Refused by the store",
+    "codec": "The codec of the device type failed",
 }
 
 

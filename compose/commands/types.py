@@ -8,7 +8,7 @@ from typing import Any
 
 from compose import tables
 from compose.client import add_group, connect, finish, path
-from compose.commands import type_exchange, type_trials
+from compose.commands import type_codecs, type_exchange, type_trials
 
 TYPES = "device-types"
 COLUMNS = ("name", "version", "fields", "devices", "drafts", "scheduled", "description")
@@ -23,6 +23,7 @@ def configure(commands: Any) -> None:
     _add_deeds(actions)
     type_trials.configure(actions)
     type_exchange.configure(actions)
+    type_codecs.configure(actions)
 
 
 def _add_reading(actions: Any) -> None:

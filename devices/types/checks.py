@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from chassis.peers import Peer
 from devices.rows import Who
+from devices.types.codecs import demand_runnable
 from devices.types.compare import compare, is_compatible
 from devices.types.learn import propose
 from devices.types.rules import demand_sound
@@ -57,6 +58,7 @@ class Checks:
         name = demand_name(name)
         spec = self._types.one_of(tenant, name, wanted.spec, wanted.version)
         demand_sound(spec)
+        demand_runnable(spec)
         before_number, before = self._before(tenant, name, wanted.against)
         changes = compare(before, spec)
         dry_run, note = self._try(tenant, name, spec, wanted)

@@ -18,6 +18,7 @@ _OTHERWISE = {
     "time_late_alerts": "alerts hear of history, or no longer do",
     "time_skew_field": "the clock's error is told in another field",
     "expected_interval_s": "silence is noticed at another time",
+    "codec": "the bytes of messages are decoded in another way",
 }
 _STRICTNESS = {"accept": 0, "drop": 1, "quarantine": 2}
 

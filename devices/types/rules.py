@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wire.devices import AlertDefault, DeviceTypeSpec, FieldSpec
+from wire.devices import AlertDefault, Codec, DeviceTypeSpec, FieldSpec
 from wire.errors import Unprocessable
 
 NUMBERS = ("float", "int")
@@ -33,6 +33,16 @@ def _faults(spec: DeviceTypeSpec) -> Iterator[Fault]:
         if alert.name in names[:at]:
             yield f"alerts.{at}.name", "another alert has this name"
         yield from _faults_of_alert(f"alerts.{at}", alert, spec)
+
+    if spec.codec is not None:
+        yield from _faults_of_codec(spec.codec)
+
+
+def _faults_of_codec(codec: Codec) -> Iterator[Fault]:
+    if codec.language == "javascript" and not codec.text.strip():
+        yield "codec.text", "holds no script"
+    if codec.language != "javascript" and codec.text:
+        yield "codec.text", f"is not for {codec.language}"
 
 
 def _faults_of_field(path: str, field: FieldSpec) -> Iterator[Fault]:

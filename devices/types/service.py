@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from devices.rows import Who
+from devices.types.codecs import demand_runnable
 from devices.types.compare import compare, is_compatible
 from devices.types.rules import demand_sound
 from devices.types.store import NewVersion
@@ -100,9 +101,9 @@ class DeviceTypes:
 
         Raises:
             Conflict: it exists.
-            Unprocessable: it contradicts itself.
+            Unprocessable: it contradicts itself, or its codec cannot run.
         """
-        demand_sound(spec)
+        _demand(spec)
         return self._types.put(tenant, name, NewVersion(spec, "put"), who, is_new=True)[0]
 
     def put(self, tenant: str, name: str, spec: DeviceTypeSpec, who: Who) -> tuple[DeviceType, bool]:
@@ -110,10 +111,10 @@ class DeviceTypes:
 
         Raises:
             NotFound: the name is not legal.
-            Unprocessable: it contradicts itself.
+            Unprocessable: it contradicts itself, or its codec cannot run.
         """
         name = demand_name(name)
-        demand_sound(spec)
+        _demand(spec)
         return self._types.put(tenant, name, NewVersion(spec, "put"), who, is_new=False)
 
     def draft(self, tenant: str, name: str, wanted: TypeDraft, who: Who, origin: str = "draft") -> TypeVersionDetail:
@@ -121,10 +122,10 @@ class DeviceTypes:
 
         Raises:
             NotFound: the name is not legal.
-            Unprocessable: it contradicts itself.
+            Unprocessable: it contradicts itself, or its codec cannot run.
         """
         name = demand_name(name)
-        demand_sound(wanted.spec)
+        _demand(wanted.spec)
         return self._types.draft(tenant, name, NewVersion(wanted.spec, origin, wanted.note), who)
 
     def activate(self, tenant: str, name: str, number: int, who: Who) -> DeviceType:
@@ -182,6 +183,11 @@ class DeviceTypes:
         if not retired:
             raise Conflict(f"{name} has had no other version in force", code="no_earlier_version")
         return max(retired, key=lambda each: each.retired or 0).version
+
+
+def _demand(spec: DeviceTypeSpec) -> None:
+    demand_sound(spec)
+    demand_runnable(spec)
 
 
 def demand_name(name: str) -> str:

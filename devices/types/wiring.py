@@ -7,7 +7,7 @@ from chassis.web import Api
 from devices.config import DevicesConfig
 from devices.database.engine import Database
 from devices.jobs.store import JobStore
-from devices.types import api, checks_api, exchange_api
+from devices.types import api, checks_api, codecs_api, exchange_api
 from devices.types.checks import Checks
 from devices.types.dry_run import DryRuns, Queue
 from devices.types.exchange import Exchange
@@ -32,4 +32,5 @@ class Types:
         """Declare all routes of device types; long dry runs are queued."""
         api.add_routes(routes, self._types, self._rows)
         checks_api.add_routes(routes, self._checks, self.dry_runs, queue)
+        codecs_api.add_routes(routes, self._types)
         exchange_api.add_routes(routes, Exchange(self._types))

@@ -29,6 +29,15 @@ class Fault:
     field: str | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class Payload:
+    """Bytes of a device as a network carried them: its type may have a codec for them."""
+
+    content: bytes
+    port: int  # that says what they are (FPort)
+    field: str  # of the record: holds them as long as nobody decoded them
+
+
 @dataclass(slots=True)
 class Record:
     """One decoded reading, before it is known by whom and whether its device type agrees.
@@ -47,6 +56,7 @@ class Record:
     seq: int | None = None
     device: str | None = None  # external name with its scheme (`wire.external`), as sent; None: the sender itself
     is_relative: bool = False  # its time was counted from the arrival: sent again, it has another
+    payload: Payload | None = None
 
 
 @dataclass(slots=True)

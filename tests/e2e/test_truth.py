@@ -78,6 +78,7 @@ ONE_TRANSPORT = {
     "unknown_alias": "Sparkplug is MQTT only",
     "retained": "HTTP retains nothing",
     "rate_limited": "over MQTT a message is acknowledged late instead (test_overload)",
+    "codec": "only bytes of a LoRaWAN server have a codec (tests/ingest/lorawan/test_codecs.py)",
     "store_refused": "the store says it, after the acknowledgement",
 }
 

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ingest.codecs import Codecs
 from ingest.division import Division
 from ingest.field_types import FieldTypes
 from ingest.gate import Gate
@@ -182,12 +183,14 @@ class World:
         rates = RateLimits()
         self.gate = Gate(self.registry, rates.limit_tenants)
         self.reports = Reports(self.registry)
-        intake = Intake(self.field_types, Division(self.gate, rates))
+        self.codecs = Codecs()
+        intake = Intake(self.field_types, Division(self.gate, rates), self.codecs)
         self.ports = ports = Ports(self.gate, intake, self.commit, self.quarantine, self.reports, rates)
         self.service = IngestService(ports, protocols or served_by("json"))
         self.replayer = Replayer(ports, PROTOCOLS)
 
     def close(self) -> None:
+        self.codecs.close()
         self.field_types.close()
         self.quarantine.close()
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from ingest.protocols import times
-from ingest.protocols.base import Context, Decoded, Fault, Record
+from ingest.protocols.base import Context, Decoded, Fault, Payload, Record
 from ingest.protocols.flatten import FieldFault, Refused, flatten
 from ingest.protocols.json.decoder import place, read_value, unreadable
 from ingest.protocols.parse import Unreadable, trim
+from wire.codecs import MAX_PAYLOAD_BYTES
 from wire.points import UNCERTAIN, FieldValue
 
 MEASUREMENT = "lorawan"
 RADIO = "lora."
+DATA = "lora.data"  # bytes that nobody decoded, base64
 SCHEME = "lora:"
 PLACE = ("latitude", "longitude", "altitude", "accuracy")
+MAX_PORT = 255
 EUI = re.compile(r"[0-9a-f]{16}")
 
 Members = Mapping[str, Any]
@@ -87,9 +91,21 @@ class Events:
             record.fields, faults = flatten(decoded, is_exact=is_exact)
             self.fault(faults)
         elif isinstance(raw, str) and raw:
-            record.fields[f"{RADIO}data"] = raw
+            record.fields[DATA] = raw
+            record.payload = _payload(raw, radio.get("f_port"))
         record.fields |= {RADIO + name: value for name, value in radio.items()}
         return record
+
+
+def _payload(raw: str, port: FieldValue | None) -> Payload | None:
+    """Give bytes for a codec; None: they are none, or came on no port that a device has."""
+    try:
+        content = b64decode(raw, validate=True)
+    except ValueError:
+        return None
+    if not isinstance(port, int) or not 0 <= port <= MAX_PORT or len(content) > MAX_PAYLOAD_BYTES:
+        return None
+    return Payload(content, port, DATA)
 
 
 def eui_of(text: Any) -> str:

@@ -1,0 +1,106 @@
+"""The codecs of device types: from the bytes that a network server carried to the fields that its device meant.
+
+Knows no protocol's envelope and no store. A decoder leaves the bytes in the record (`Payload`), because only here is
+known whose they are, and what its type says. What a codec makes of them replaces the bytes; a codec that fails costs
+its message, which waits in the quarantine until the codec is mended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import NamedTuple
+
+from chassis import parking
+from chassis.metrics import Counter
+from chassis.scripts import Limits, ScriptFault, Scripts
+from ingest.protocols import cayenne
+from ingest.protocols.base import Payload, Record
+from ingest.protocols.flatten import FieldFault, Refused, flatten
+from wire.codecs import CodecFault, Told, decoding, read_told
+from wire.devices import Codec, DeviceType
+from wire.points import UNCERTAIN
+
+STRIKES = 5  # runs out of time in a row, after which a codec rests: an endless loop must not take a processor
+REST_S = 1.0  # then it is tried once in so long
+MAX_STRUCK = 1_000  # codecs remembered; more of them at once are a fault elsewhere
+RUNS = Counter("headwater_codec_runs", "Messages that a codec in JavaScript was asked to decode", ["outcome"])
+
+
+class _Struck(NamedTuple):
+    """How often in a row a codec was out of time, and until when it rests (monotonic)."""
+
+    times: int
+    until_s: float
+
+
+class Codecs:
+    """Decodes what records carry. Thread-safe."""
+
+    def __init__(self, scripts: Scripts | None = None) -> None:
+        """Without `scripts` it has its own; their process starts with the first that is run."""
+        self._scripts = scripts or Scripts()
+        self._lock = threading.Lock()  # guards _struck
+        self._struck: dict[str, _Struck] = {}  # by the text of the script
+
+    def open(self, record: Record, spec: DeviceType | None, received_ns: int) -> list[FieldFault]:
+        """Put fields in place of a record's bytes where its device type has a codec for them.
+
+        Gives:
+            The faults of fields that cannot be taken.
+
+        Raises:
+            Refused: the codec gave nothing.
+        """
+        payload, codec = record.payload, spec.codec if spec is not None else None
+        if payload is None or codec is None or not codec.takes(payload.port):
+            return []
+        told = self._decode(codec, payload, received_ns)
+        fields, faults = flatten(told.data, is_exact=True)
+        if not told.is_partial:
+            record.fields.pop(payload.field, None)
+        record.fields = fields | record.fields
+        record.flags |= UNCERTAIN if told.warnings else 0
+        return faults
+
+    def close(self) -> None:
+        """End the process that runs scripts."""
+        self._scripts.close()
+
+    def _decode(self, codec: Codec, payload: Payload, received_ns: int) -> Told:
+        if codec.language == "cayenne_lpp":
+            return cayenne.decode(payload.content)
+        self._demand_rested(codec)
+        limits = Limits(codec.time_limit_ms, codec.memory_limit_kib)
+        call = decoding(payload.content, payload.port, received_ns)
+        try:
+            told = read_told(parking.aside(self._scripts.run, codec.text, call, limits))
+        except ScriptFault as error:
+            self._note(codec, error.limit)
+            RUNS.labels(error.limit or "fault").inc()
+            raise Refused("codec", f"codec: {error}") from None
+        except CodecFault as error:
+            self._note(codec, "")
+            RUNS.labels("fault").inc()
+            raise Refused("codec", f"codec: {error}") from None
+        self._note(codec, "")
+        RUNS.labels("decoded").inc()
+        return told
+
+    def _demand_rested(self, codec: Codec) -> None:
+        struck = self._struck.get(codec.text)
+        if struck is not None and struck.times >= STRIKES and time.monotonic() < struck.until_s:
+            RUNS.labels("rested").inc()
+            raise Refused("codec", f"codec: it needed more than its time {struck.times} times in a row and rests")
+
+    def _note(self, codec: Codec, limit: str) -> None:
+        if limit != "time":
+            if codec.text in self._struck:
+                with self._lock:
+                    self._struck.pop(codec.text, None)
+            return
+        with self._lock:
+            times = self._struck.get(codec.text, _Struck(0, 0.0)).times + 1
+            if len(self._struck) >= MAX_STRUCK:
+                self._struck.clear()
+            self._struck[codec.text] = _Struck(times, time.monotonic() + REST_S)
