@@ -12,6 +12,7 @@ from hashlib import sha256
 MAX_NAME_BYTES = 256  # of UTF-8, with the scheme
 MAX_MADE = 57  # characters of a made id: room for a dash and 6 digits
 DIGITS = (0, 6, 32)  # of the name's hash, in the order in which ids are tried
+WORDED_BY = {"spb": "sparkplug"}  # schemes whose devices get their commands in the words of a protocol's service
 _FORM = re.compile(r"([a-z][a-z0-9_]{0,31}):(.+)", re.DOTALL)
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -30,6 +31,11 @@ def is_external_name(text: str) -> bool:
 def plain_name(name: str) -> str:
     """Give an external name without its scheme."""
     return name.partition(":")[2]
+
+
+def scheme_of(name: str) -> str:
+    """Give the scheme of an external name."""
+    return name.partition(":")[0]
 
 
 def to_device_id(name: str, digits: int = 0) -> str:

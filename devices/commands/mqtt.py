@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -113,7 +114,10 @@ def _may_send(due: Due) -> bool:
 
 def _message(due: Due, now_ns: int) -> Outbound:
     command = due.command
+    form = life.form_of(command)
     left_s = max(1, -(-(command.deadline_ns - now_ns) // NS_PER_S))
+    if form is not None:
+        return Outbound(form.topic, b64decode(form.payload), command.id, form.qos, expiry_s=left_s)
     topic = topics.command(command.device, command.id)
     topic = topics.child(due.gateway, topic) if due.gateway else topic
     return Outbound(topic, orjson.dumps(life.payload(command)), command.id, command.qos, expiry_s=left_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import orjson
 from chassis import parking
 from chassis.metrics import Counter
 from devices.commands import state as life
-from devices.commands.state import Command, CommandFilter, HandedOver, Reply, Wanted, unknown
+from devices.commands.state import Claimed, Command, CommandFilter, Form, HandedOver, Reply, Wanted, unknown
 from devices.control.news import ANY, Bell
 from devices.metrics import COMMANDS_ENDED
 from devices.rows import Who
@@ -38,7 +38,7 @@ class Commands(Protocol):
         self, ids: Sequence[str], change: Callable[[Command, int], Command], who: Who | None = None
     ) -> dict[str, Command]: ...
     def take(self, tenant: str, devices: Sequence[str], via: str, at_most: int | None) -> list[Command]: ...
-    def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Command]: ...
+    def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Claimed]: ...
     def route(self, protocol: str, devices: Sequence[str]) -> int: ...
 
 
@@ -117,9 +117,24 @@ class CommandVerbs:
         self._change(ids, life.expired)
 
     def note_sent(self, ids: Sequence[str], via: str) -> None:
-        """Note that commands were handed out."""
-        SENT.labels(via).inc(len(ids))
-        self._change(ids, partial(life.sent, via=via))
+        """Note that commands were handed out; by the protocol that worded them, where one did."""
+        for command in self._change(ids, partial(life.sent, via=via)).values():
+            SENT.labels(command.via or via).inc()
+
+    def publish(self, given: Mapping[str, tuple[str, int, Form]]) -> list[str]:
+        """Have the broker told what a protocol's service worded, by command: device, attempt and form.
+
+        Returns:
+            The ids of those that there are not.
+        """
+
+        def judge(command: Command, now_ns: int) -> Command:
+            device, attempt, form = given[command.id]
+            is_meant = (device, attempt) == (command.device, command.tries + 1)
+            return life.formed(command, now_ns, form) if is_meant else command
+
+        found = self._change([key for key in given if _plain(key)], judge)
+        return [key for key, (device, _, _) in given.items() if key not in found or found[key].device != device]
 
     def note_handed_over(self, given: Sequence[HandedOver], via: str) -> list[str]:
         """Note what a protocol's service sent; a report that is repeated changes nothing. Give the unknown ids."""
@@ -187,11 +202,11 @@ class CommandVerbs:
         """Let a protocol's service send the commands of these devices; give how many are registered."""
         return self._store.route(protocol, devices)
 
-    def claim(self, protocol: str, limit: int, wait_s: float) -> list[Command]:
+    def claim(self, protocol: str, limit: int, wait_s: float) -> list[Claimed]:
         """Give a protocol's service what it has to send, as soon as there is something."""
         lease_ns = int(LEASE_S * NS_PER_S)
 
-        def look() -> list[Command] | None:
+        def look() -> list[Claimed] | None:
             return parking.aside(self._store.claim, protocol, limit, lease_ns) or None
 
         return self._bell.wait(ANY, look, wait_s) or []

@@ -27,6 +27,7 @@ MAX_BYTES = 32 * 1024  # of params and of a result, as JSON
 MAX_DEPTH = 16  # of both, as of twins and readings
 MAX_ERROR = 1_000  # characters of a device's own words
 BACK_OFF_S, MAX_BACK_OFF_S = 2.0, 60.0
+FORM_S = 60.0  # how long a form may wait for the broker; its service words it anew then
 NEVER_NS = 2**62  # due only when something happens
 
 
@@ -74,6 +75,7 @@ class Command:
     result: str | None
     error: str | None
     revision: int
+    form: str | None = None  # JSON of a Form that is to be published
 
 
 @dataclass(slots=True, frozen=True)
@@ -100,6 +102,15 @@ class Reply:
 
 
 @dataclass(slots=True, frozen=True)
+class Claimed:
+    """A command that a protocol's service is to word, and what the device is known by there."""
+
+    command: Command
+    gateway: str | None
+    names: list[str]
+
+
+@dataclass(slots=True, frozen=True)
 class HandedOver:
     """What a protocol's service says that it sent."""
 
@@ -107,6 +118,17 @@ class HandedOver:
     device: str
     attempt: int | None = None  # which, as it was claimed; None: the newest
     retry_s: float | None = None  # how long an answer may take; None: as over MQTT
+
+
+@dataclass(slots=True, frozen=True)
+class Form:
+    """A command as a protocol's devices read it, for the broker."""
+
+    topic: str
+    payload: str  # Base64
+    via: str  # the protocol
+    qos: int = 0
+    retry_s: float | None = None  # as of HandedOver
 
 
 def begin(wanted: Wanted, tenant: str, actor: str, now_ns: int) -> Command:
@@ -145,12 +167,26 @@ def sent(command: Command, now_ns: int, via: str, retry_s: float | None = None) 
     """It was handed out; not yet answered, it is handed out again after a while: `retry_s`, or longer each time."""
     if command.state not in ("queued", "sent"):
         return command
-    tries = command.tries + 1
+    form, tries = form_of(command), command.tries + 1
+    if form is not None:
+        via, retry_s = form.via, form.retry_s
     retry_ns = now_ns + int((back_off_s(tries) if retry_s is None else retry_s) * NS_PER_S)
     due_ns = retry_ns if tries < command.max_tries else NEVER_NS
-    return replace(
-        command, state="sent", sent_ns=command.sent_ns or now_ns, tries=tries, retry_ns=retry_ns, due_ns=due_ns, via=via
-    )
+    told = replace(command, state="sent", sent_ns=command.sent_ns or now_ns, tries=tries, via=via, form=None)
+    return replace(told, retry_ns=retry_ns, due_ns=due_ns)
+
+
+def formed(command: Command, now_ns: int, form: Form) -> Command:
+    """A protocol's service has worded it: it is published next, and given out to nobody meanwhile."""
+    if command.state not in ("queued", "sent"):
+        return command
+    text = orjson.dumps(form).decode()
+    return replace(command, form=text, due_ns=now_ns, retry_ns=now_ns + int(FORM_S * NS_PER_S))
+
+
+def form_of(command: Command) -> Form | None:
+    """Give the form in which it is to be published."""
+    return Form(**orjson.loads(command.form)) if command.form is not None else None
 
 
 def unheard(command: Command, now_ns: int) -> Command:

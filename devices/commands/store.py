@@ -9,13 +9,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 
 from devices.commands import state as life
-from devices.commands.state import NEVER_NS, Command, CommandFilter, Wanted
+from devices.commands.state import NEVER_NS, Claimed, Command, CommandFilter, Wanted
 from devices.control.news import COUNTER, next_revision
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES, PRESENCE, TENANTS
 from devices.database.tables_control import COMMAND_ROUTES, COMMANDS
 from devices.database.tables_gateways import CHILDREN
 from devices.gateways import ways
+from devices.gateways.names import known_to_gateways
 from devices.groups.store import group_finder
 from devices.query.sql import condition
 from devices.query.tree import EVERY_DEVICE
@@ -150,7 +151,7 @@ class CommandStore:
             self._write(transaction, found, new)
         return list(found.values())
 
-    def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Command]:
+    def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Claimed]:
         """Give a protocol's service commands of its active devices; nobody else gets them before the lease is over."""
         owner = and_(DEVICES.c.tenant == COMMAND_ROUTES.c.tenant, DEVICES.c.id == COMMAND_ROUTES.c.device)
         routed = select(COMMAND_ROUTES.c.device).join(DEVICES, owner).where(COMMAND_ROUTES.c.protocol == protocol)
@@ -160,9 +161,11 @@ class CommandStore:
             return []
         with self._database.write(COUNTER) as transaction:
             found = _read_where(transaction, and_(theirs, self._is_ready(transaction.now_ns)), limit)
-            leased = {key: replace(each, retry_ns=transaction.now_ns + lease_ns) for key, each in found.items()}
+            until_ns = transaction.now_ns + lease_ns
+            leased = {key: replace(each, retry_ns=until_ns, form=None) for key, each in found.items()}
             self._write(transaction, found, leased)
-        return list(found.values())
+            known_as = known_to_gateways(transaction, found.values())
+        return [Claimed(each, *known_as[each.tenant, each.device]) for each in found.values()]
 
     def route(self, protocol: str, devices: Sequence[str]) -> int:
         """Note that a protocol's service sends the commands of these devices; give how many are registered."""
@@ -326,7 +329,10 @@ def _is_with(devices: Any) -> ColumnElement[bool]:
 
 def _to_due(row: Any) -> Due:
     command = _to_command(row)
-    may_send = row["device_state"] == "active" and row["protocol"] is None
+    is_active = row["device_state"] == "active"
+    if command.form is not None:
+        return Due(command, is_active)
+    may_send = is_active and row["protocol"] is None
     if ways.is_here(row):
         return Due(command, may_send)
     gateway = ways.gateway_of(row) if ways.is_here(row, "gateway_") else None

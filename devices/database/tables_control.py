@@ -89,6 +89,7 @@ COMMANDS = Table(
     Column("result", Text),
     Column("error", Text),
     Column("revision", BigInteger, nullable=False),  # the counter `control` when it changed last
+    Column("form", Text),  # JSON of devices.commands.state.Form: what is to be published
     UniqueConstraint("tenant", "device", "idempotency_key"),
     of_device(),
     Index("commands_by_device", "tenant", "device", "seq"),

@@ -7,17 +7,18 @@ names for itself; moved, it takes them along.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import COUNTERS, DEVICES
+from devices.database.tables_control import COMMAND_ROUTES
 from devices.database.tables_gateways import CHILDREN, NAMES
 from devices.rows import Deed, Who
 from devices.statements import PARENT_OF
 from wire.errors import Conflict, NotFound
-from wire.external import DIGITS, plain_name, to_device_id
+from wire.external import DIGITS, WORDED_BY, plain_name, scheme_of, to_device_id
 from wire.gateways import MAX_NAMES, NAMES_PAGE, NamesTold
 
 PART = 1_000  # bound values a statement
@@ -58,6 +59,7 @@ class NameStore:
             mine = and_(NAMES.c.tenant == tenant, NAMES.c.device == device, NAMES.c.name == name)
             if not transaction.execute(delete(NAMES).where(mine)).rowcount:
                 raise NotFound(f"device {device} has no name {name!r}", code="name_not_found")
+            _unroute_commands(transaction, tenant, device, name)
             transaction.changed("device", {device, gateway})
             transaction.audit([Deed(who, "name.remove", device, {"name": name, "gateway": gateway})])
 
@@ -92,6 +94,33 @@ def names_of(connection: Any, tenant: str, devices: Sequence[str]) -> dict[str, 
         for device, name in connection.execute(select(NAMES.c.device, NAMES.c.name).where(mine)):
             found.setdefault(device, []).append(name)
     return {device: sorted(names) for device, names in found.items()}
+
+
+class OfDevice(Protocol):
+    """Something that is of a device of a tenant."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+def known_to_gateways(
+    connection: Any, wanted: Iterable[OfDevice]
+) -> dict[tuple[str, str], tuple[str | None, list[str]]]:
+    """Give by tenant and device the gateway that it is seen through, and its names."""
+    by_tenant: dict[str, set[str]] = {}
+    for each in wanted:
+        by_tenant.setdefault(each.tenant, set()).add(each.device)
+    found: dict[tuple[str, str], tuple[str | None, list[str]]] = {}
+    for tenant, devices in by_tenant.items():
+        ids = sorted(devices)
+        names = names_of(connection, tenant, ids)
+        mine = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.device.in_(ids))
+        rows = connection.execute(select(CHILDREN.c.device, CHILDREN.c.gateway).where(mine))
+        gateways = {row.device: row.gateway for row in rows}
+        found |= {(tenant, device): (gateways.get(device), names.get(device, [])) for device in ids}
+    return found
 
 
 def find_named(connection: Any, tenant: str, gateway: str, names: Sequence[str]) -> dict[str, str]:
@@ -138,6 +167,29 @@ def add_names(transaction: Write, at: tuple[str, str], named: Mapping[str, str],
     transaction.changed("device", dict.fromkeys([*named.values(), at[1]]))
     told = [Deed(who, "name.add", device, {"name": name, "gateway": at[1]}) for name, device in named.items()]
     transaction.audit(told)
+    _route_commands(transaction, at[0], named)
+
+
+def _route_commands(transaction: Write, tenant: str, named: Mapping[str, str]) -> None:
+    """Let the service of the protocol that knows devices by these names word their commands, if none does yet."""
+    wanted = {device: WORDED_BY[scheme_of(name)] for name, device in named.items() if scheme_of(name) in WORDED_BY}
+    ids = list(wanted)
+    for start in range(0, len(ids), PART):
+        mine = and_(COMMAND_ROUTES.c.tenant == tenant, COMMAND_ROUTES.c.device.in_(ids[start : start + PART]))
+        for device in transaction.execute(select(COMMAND_ROUTES.c.device).where(mine)).scalars():
+            del wanted[device]
+    rows = [{"tenant": tenant, "device": device, "protocol": protocol} for device, protocol in wanted.items()]
+    if rows:
+        transaction.execute(insert(COMMAND_ROUTES), rows)
+
+
+def _unroute_commands(transaction: Write, tenant: str, device: str, name: str) -> None:
+    """Undo `_route_commands` with a device's last name of a scheme."""
+    scheme = scheme_of(name)
+    left = names_of(transaction, tenant, [device]).get(device, [])
+    if scheme in WORDED_BY and not any(scheme_of(each) == scheme for each in left):
+        mine = and_(COMMAND_ROUTES.c.tenant == tenant, COMMAND_ROUTES.c.device == device)
+        transaction.execute(delete(COMMAND_ROUTES).where(mine, COMMAND_ROUTES.c.protocol == WORDED_BY[scheme]))
 
 
 def follow(transaction: Write, tenant: str, device: str, gateway: str | None) -> None:

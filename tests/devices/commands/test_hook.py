@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
 from devices.commands.store import CommandQueue
@@ -36,6 +38,11 @@ class FakeProtocol:
     def tell_sent(self, command, **more) -> list[str]:
         told = {name: command[name] for name in ("id", "device", "attempt")}
         return self.report(told | {"is_sent": True} | more)
+
+    def tell_worded(self, command, topic: str, payload: bytes, **more) -> list[str]:
+        told = {name: command[name] for name in ("id", "device", "attempt")}
+        form = {"topic": topic, "payload": b64encode(payload).decode()}
+        return self.report(told | {"publish": form} | more)
 
     def _post(self, verb: str, **body):
         answer = self.call("POST", f"/internal/commands:{verb}", {"protocol": self.protocol} | body)
@@ -131,3 +138,62 @@ def test_devices_that_may_do_nothing_are_sent_nothing(service, away, back) -> No
     assert (do(away), lora.claim()) == (200, [])
     assert do(back) == 200
     assert [each["name"] for each in lora.claim()] == ["open"]
+
+
+def test_what_a_service_worded_is_published_and_counts_as_sent(connected_service, dial) -> None:
+    device = dial("d1", connected_service.register("d1"))
+    connected_service.admin("POST", "/v1/devices/d1/topics", {"filter": "spBv1.0/p/#", "protocol": "sparkplug"})
+    connected_service.admin("POST", "/v1/devices/d1/names", {"name": "spb:p/n"})
+    heard = device.listen("spBv1.0/p/NCMD/n")
+    host, sent = FakeProtocol(connected_service, "sparkplug"), send(connected_service)
+
+    claimed = host.claim()[0]
+    again = wait_until(lambda: worded_again(host, claimed, heard))
+    wait_until(lambda: shown(connected_service, sent)["state"] == "sent")
+
+    assert (claimed["tenant"], claimed["gateway"], claimed["names"]) == ("default", None, ["spb:p/n"])
+    assert again[0] == ("spBv1.0/p/NCMD/n", {"told": 1}, False)
+    told = shown(connected_service, sent)
+    assert (told["via"], told["tries"], host.claim()) == ("sparkplug", 1, [])
+
+
+def worded_again(host: FakeProtocol, claimed, heard):
+    """Word a command as its first attempt, until the broker has learnt of the claim: later tries change nothing."""
+    host.tell_worded(claimed, "spBv1.0/p/NCMD/n", b'{"told":1}', retry_s=3600)
+    return heard
+
+
+def test_what_was_worded_waits_for_the_broker_and_is_given_out_to_nobody(service, lora) -> None:
+    sent = send(service)
+    claimed = lora.claim()[0]
+
+    assert lora.tell_worded(claimed, "application/1/device/d1/command/down", b"x") == []
+
+    assert (shown(service, sent)["state"], lora.claim()) == ("queued", [])
+    assert lora.tell_worded(claimed | {"id": "nothing"}, "application/1", b"x") == ["nothing"]
+    assert lora.tell_worded(claimed | {"device": "d2"}, "application/1", b"x") == [sent]
+
+
+@pytest.mark.parametrize("topic", ["devices/d1/commands/1", "headwater/feed", "$SYS/x", "spBv1.0/+/NCMD/n", ""])
+def test_no_service_has_the_platforms_own_topics_published(service, topic) -> None:
+    report = {"id": "c1", "device": "d1", "publish": {"topic": topic, "payload": ""}}
+
+    answer = service.internal("POST", "/internal/commands:report", {"protocol": "lorawan", "reports": [report]})
+
+    assert (answer.status_code, answer.json["code"]) == (422, "unprocessable")
+
+
+def test_devices_known_by_a_sparkplug_name_are_its_services_until_the_last_one_goes(service) -> None:
+    host = FakeProtocol(service, "sparkplug")
+    service.register("d1")
+    for name in ("spb:p/n", "spb:p/m", "tb:other"):
+        service.admin("POST", "/v1/devices/d1/names", {"name": name})
+    sent = send(service)
+
+    service.admin("DELETE", "/v1/devices/d1/names?name=spb:p/n")
+    assert [each["id"] for each in host.claim()] == [sent]
+    service.admin("POST", f"/v1/commands/{sent}:cancel")
+    service.admin("DELETE", "/v1/devices/d1/names?name=spb:p/m")
+
+    send(service)
+    assert host.claim() == []
