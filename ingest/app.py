@@ -23,6 +23,7 @@ from ingest import api as device_api
 from ingest import quarantine_api, trials_api
 from ingest.codecs import Codecs
 from ingest.config import IngestConfig
+from ingest.courier import Courier
 from ingest.division import Division
 from ingest.dry_run import DryRuns
 from ingest.field_types import FieldTypes
@@ -60,7 +61,8 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
         logs.configure(f"ingest-{config.protocol}", style=config.log_style, level=config.log_level)
     registry = registry or HttpPeer(config.devices_url, config.service_token, remote_ip=remote_ip)
     ports, closing = _open_ports(config, registry)
-    service = IngestService(ports, *_open_hosts(config, closing))
+    protocols, hosts = _open_hosts(config, closing)
+    service = IngestService(ports, protocols, list(hosts.values()))
     spool = config.data / "spool"
     api, workers = web.Api(), Workers()
     device_api.add_routes(api, service, ports.gate, ports.reports)
@@ -81,19 +83,27 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     app.extensions[QUICK] = ("/v1/telemetry", *(path for each in service.protocols.values() for path in each.paths))
     closing.callback(workers.stop)
     _start(workers, config, service, ports)
+    for name, host in hosts.items():
+        _carry_orders(workers, Courier(registry, name, host, service.hold_hosts), service)
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.close"] = closing.close
     return app
 
 
-def _open_hosts(config: IngestConfig, closing: ExitStack) -> tuple[dict[str, Protocol], list[Host]]:
+def _carry_orders(workers: Workers, courier: Courier, service: IngestService) -> None:
+    service.after_batch = courier.ring
+    workers.start("claim-commands", lambda: courier.claim_until(workers.stopping))
+    workers.start("word-commands", lambda: courier.word_until(workers.stopping))
+
+
+def _open_hosts(config: IngestConfig, closing: ExitStack) -> tuple[dict[str, Protocol], dict[str, Host]]:
     """Give the protocols of this service, and the hosts of those that are decoded in order."""
-    protocols, hosts = served_by(config.protocol), list[Host]()
+    protocols, hosts = served_by(config.protocol), dict[str, Host]()
     for name, protocol in protocols.items():
         if protocol.host:
             host = protocol.open_host(config.data / "ingest")
             closing.callback(host.close)
-            hosts.append(host)
+            hosts[name] = host
             protocols[name] = protocol.hosted_by(host)
     return protocols, hosts
 

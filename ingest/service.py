@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Counts
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
@@ -48,7 +49,8 @@ class IngestService:
         """`hosts` decode those of the protocols whose messages must be taken in order."""
         self.protocols = protocols
         self._hosts = hosts
-        self._in_order = threading.Lock()  # held for a batch where there are hosts
+        self._in_order = threading.Lock()  # held for a batch where there are hosts, and by who else uses them
+        self.after_batch: Callable[[], None] = lambda: None
         self.children = Children(ports.gate)
         self._ports = ports
         self._lock = threading.Lock()  # guards _refused
@@ -118,9 +120,16 @@ class IngestService:
                     host.rollback()
                 raise
             dues = [host.due() for host in self._hosts]
+        self.after_batch()
         sayings = [Saying(topic, payload) for due in dues for topic, payload in due.sayings]
         again_s = min((due.again_s for due in dues if due.again_s), default=0.0)
         return Verdict(verdict.accepted, verdict.endings, sayings, again_s)
+
+    @contextmanager
+    def hold_hosts(self) -> Iterator[None]:
+        """Let no batch be decoded meanwhile."""
+        with self._in_order:
+            yield
 
     def _take_batch(self, batch: Batch) -> Verdict:
         sorting = BatchSorting(self._ports, self.protocols, batch.bridge, self.children)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from wire.devices import DeviceType
 from wire.points import FieldValue
@@ -99,6 +99,41 @@ class Due:
     again_s: float = 0.0
 
 
+@dataclass(slots=True, frozen=True)
+class Order:
+    """A command of the registry, as it is claimed (docs/commands.md)."""
+
+    id: str
+    device: str
+    tenant: str
+    gateway: str | None  # that the device is seen through
+    names: list[str]  # its external names
+    name: str
+    params: Any
+    attempt: int
+    deadline_ns: int
+
+
+@dataclass(slots=True, frozen=True)
+class Worded:
+    """A command as its device reads it, to be published; without an answer it is given out again after `retry_s`."""
+
+    topic: str
+    payload: bytes
+    retry_s: float
+    qos: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """What became of a command: with an `error` it failed, else it succeeded with the result."""
+
+    id: str
+    device: str
+    result: Any = None
+    error: str | None = None
+
+
 class Host(Protocol):
     """Decodes a protocol whose messages mean something only after those before them. Used by one thread at a time.
 
@@ -119,6 +154,23 @@ class Host(Protocol):
 
     def due(self) -> Due:
         """Give what is to be done now."""
+        ...
+
+    def word(self, order: Order) -> Worded | Answer | None:
+        """Word a command; None: its device cannot be reached now. Raises Unavailable."""
+        ...
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether there are any; for any thread."""
+        ...
+
+    def answers(self) -> list[Answer]:
+        """Give the answers of devices that were not told yet."""
+        ...
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Note that these commands have ended. Raises Unavailable."""
         ...
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -27,7 +28,8 @@ class EdgeNode:
         self.told: list[tuple[str, bytes]] = []
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, device.id)
         self.client.username_pw_set(device.id, device.secret)
-        self.client.on_connect = lambda client, *_: client.subscribe("spBv1.0/Plant A/NCMD/Line 1", 0)
+        told = [("spBv1.0/Plant A/NCMD/Line 1", 0), ("spBv1.0/Plant A/DCMD/Line 1/+", 0)]
+        self.client.on_connect = lambda client, *_: client.subscribe(told)
         self.client.on_message = lambda _c, _u, message: self.told.append((message.topic, message.payload))
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("127.0.0.1", installation.mqtt)
@@ -72,17 +74,32 @@ def test_life_of_an_edge_node(installation: Installation, node: EdgeNode) -> Non
     wait_until(lambda: values(installation, "Plant-A.Line-1.Pump-7") == [{"flow": 1.5}], 20)
     wait_until(lambda: is_online(installation, "Plant-A.Line-1.Pump-7"), 10)
 
+    path = "/v1/devices/Plant-A.Line-1.Pump-7/commands"
+    command = installation.call("POST", path, {"name": "write", "params": {"flow": 2.5}}).body["id"]
+    wait_until(lambda: node.told[-1][0] == PUMP.format("DCMD"), 10, "the command reaches the node")
+    written = Payload.FromString(node.told[-1][1]).metrics[0]
+    assert (written.name, written.alias, written.double_value) == ("", 4, 2.5)
+    wait_until(lambda: installation.call("GET", f"/v1/commands/{command}").body["state"] == "sent", 10)
+
     os.kill(int(Path(installation.data / "run/ingest-sparkplug.pid").read_text()), signal.SIGKILL)
     made = payload(2, now_ms())
     add(made, None, 2.5, alias=4, datatype=0)
     node.says(PUMP.format("DDATA"), made.SerializeToString())
     wait_until(lambda: {"flow": 2.5} in values(installation, "Plant-A.Line-1.Pump-7"), 30)
 
+    ended = wait_until(lambda: ended_command(installation, command), 20, "the value told back ends the command")
+    assert (ended["state"], ended["result"], ended["via"]) == ("succeeded", {"flow": 2.5}, "sparkplug")
+
     node.says(NODE.format("NDEATH"), death())
     wait_until(lambda: not is_online(installation, "Plant-A.Line-1.Pump-7"), 10)
     assert not is_online(installation, "Plant-A.Line-1")
     assert values(installation, "Plant-A.Line-1") == [{"t": 20.5}]
     assert {entry["code"] for entry in installation.quarantined("plant-a")} == {"not_born"}
+
+
+def ended_command(installation: Installation, command: str) -> dict[str, Any] | None:
+    found: dict[str, Any] = installation.call("GET", f"/v1/commands/{command}").body
+    return found if found["ended"] is not None else None
 
 
 def values(installation: Installation, device: str) -> list[dict[str, object]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from chassis.sqlite import UNUSABLE, Database
+from ingest.protocols.sparkplug.orders import Pending
 from ingest.protocols.sparkplug.session import NODE, Birth, Key, Session
 from wire.errors import Unavailable
 
@@ -21,6 +22,7 @@ _SCHEMA = (
         "CREATE TABLE births (sender TEXT, node TEXT, device TEXT, declared TEXT NOT NULL,"
         " PRIMARY KEY (sender, node, device)) WITHOUT ROWID"
     ),
+    "CREATE TABLE orders (id TEXT PRIMARY KEY, told TEXT NOT NULL) WITHOUT ROWID",
 )
 _OF = "WHERE sender = ? AND node = ?"
 _Statement = tuple[str, tuple[Any, ...]]
@@ -48,13 +50,31 @@ class KeptSessions:
 
     def save(self, changed: Mapping[Key, Session | None]) -> None:
         """Write sessions durably; None: one to be forgotten. Raises Unavailable: nothing was written."""
-        statements = [each for key, session in changed.items() for each in self._statements(key, session)]
+        self._write(each for key, session in changed.items() for each in self._statements(key, session))
+        self._note(changed)
+
+    def load_orders(self) -> list[Pending]:
+        """Give the commands whose answers are waited for, or were not told yet."""
+        return [Pending.from_json(id_, orjson.loads(told)) for id_, told in self._database.read("SELECT * FROM orders")]
+
+    def save_orders(self, changed: Mapping[str, Pending | None]) -> None:
+        """Write such commands durably; None: one to be forgotten. Raises Unavailable: nothing was written."""
+        kept = {id_: pending for id_, pending in changed.items() if pending is not None}
+        statements: list[_Statement] = [("DELETE FROM orders WHERE id = ?", (id_,)) for id_ in changed.keys() - kept]
+        for id_, pending in kept.items():
+            told = orjson.dumps(pending.to_json()).decode()
+            statements.append(("INSERT OR REPLACE INTO orders VALUES (?, ?)", (id_, told)))
+        self._write(statements)
+
+    def _write(self, statements: Iterable[_Statement]) -> None:
         try:
             with self._database.write() as connection:
                 for statement in statements:
                     connection.execute(*statement)
         except UNUSABLE as error:
             raise Unavailable(f"sessions cannot be written: {error}", code="spool_full") from None
+
+    def _note(self, changed: Mapping[Key, Session | None]) -> None:
         for key, session in changed.items():
             if session is None or not session.births:
                 self._births.pop(key, None)

@@ -12,6 +12,13 @@ COMMANDS, DEATHS = ("NCMD", "DCMD"), ("NDEATH", "DDEATH")
 SCHEME = "spb:"
 
 
+class Place(NamedTuple):
+    """An edge node, by its external name, or a device of it."""
+
+    node: str
+    device: str | None = None
+
+
 class Spoken(NamedTuple):
     """A topic taken apart: `spBv1.0/{group}/{verb}/{node}[/{device}]`."""
 
@@ -42,6 +49,14 @@ def read(topic: str) -> Spoken | None:
         case [group, verb, node, device] if verb in OF_DEVICES and group != STATE:
             return Spoken(group, verb, node, device)
     return None
+
+
+def place(name: str) -> Place | None:
+    """Take an external name apart; None when it is not one of Sparkplug."""
+    levels = name.removeprefix(SCHEME).split("/")
+    if not name.startswith(SCHEME) or not all(levels) or len(levels) not in (2, 3):
+        return None
+    return Place(SCHEME + "/".join(levels[:2]), levels[2] if levels[2:] else None)
 
 
 def is_state(topic: str) -> bool:

@@ -20,7 +20,7 @@ from ingest.protocols.sparkplug.agenda import Agenda
 from ingest.protocols.sparkplug.metrics import Metrics, death_number, declared
 from ingest.protocols.sparkplug.names import Spoken
 from ingest.protocols.sparkplug.packed import unpack
-from ingest.protocols.sparkplug.session import MAX_DEVICES, NODE, SEQUENCE, Gap, Key, Session
+from ingest.protocols.sparkplug.session import MAX_DEVICES, NODE, SEQUENCE, Birth, Gap, Key, Session
 from ingest.protocols.times import YEAR_2000_NS
 from wire import clock
 
@@ -63,6 +63,11 @@ class Sessions:
         except Unreadable as error:
             return Taken(unreadable(error))
         return self._VERBS[spoken.verb](self, _Said(spoken, payload, _hash(context.topic, content), context, now_s))
+
+    def birth(self, key: Key, device: str | None) -> Birth | None:
+        """Give what a node, or a device of it, declared; None: it is not online."""
+        session = self._nodes.get(key, _UNKNOWN)
+        return session.births.get(device or NODE) if session.is_online else None
 
     def changes(self) -> dict[Key, Session | None]:
         """Give what `commit` will change: sessions as they are now, None for one that will be forgotten."""
