@@ -126,5 +126,6 @@ BUILT_IN: Final = (
         doors=".lorawan.doors:add_tts",
         topics=Topics(up=("v3/+/devices/#",)),
     ),
+    Declaration("ruuvi", "ruuvi", ".ruuvi.decoder:decode", is_typed=True, topics=Topics(up=("ruuvi/#",))),
 )
 DECLARED: Final[dict[str, Declaration]] = {each.name: each for each in BUILT_IN}

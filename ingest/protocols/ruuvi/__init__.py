@@ -1,0 +1,1 @@
+"""The protocol `ruuvi`: sensors of Ruuvi behind its gateway."""
