@@ -16,7 +16,7 @@ from ingest.ports import Ports, report_parts, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import MAX_MESSAGE_BYTES
 from ingest.quarantine import WAITS, Item, Kept, RawMessage, Refused
-from ingest.rates import LIMITED, Bands, closer
+from ingest.rates import LIMITED, UNLIMITED, Limits, closer
 from ingest.readings import Reading
 from ingest.reports import AuditEntry
 from ingest.usage import Use
@@ -99,9 +99,9 @@ class BatchSorting:
                 delivery.mid, delivery.dup, delivery.retain and not topic.endswith(protocol.states), bridge,
             )  # fmt: skip
             checker = checker_of(device)
-            rate = closer(device.rate, checker.rate if checker is not None else None)
-            is_limited = rates.is_on or rate is not None or delivery.is_surplus
-            if is_limited and not self._is_admitted(index, message, rate, is_surplus=delivery.is_surplus):
+            limits = closer(device.rate, checker.limits if checker is not None else UNLIMITED)
+            is_limited = rates.is_on or limits is not UNLIMITED or delivery.is_surplus
+            if is_limited and not self._is_admitted(index, message, limits, is_surplus=delivery.is_surplus):
                 continue
             self._seen[device.id] = delivery.received_ns
             if device.is_held:
@@ -110,7 +110,7 @@ class BatchSorting:
             readings = self._ports.intake.read(message, checker)
             own = self._sort(index, message, checker) if readings is None else self._take(index, message, readings)
             if is_limited:
-                rates.charge(message.whose, rate, own)
+                rates.charge(message.whose, limits, own)
         self._ports.reports.note_all_seen(self._seen)
 
     def settle(self, kept: Sequence[Kept]) -> list[Reading]:
@@ -179,13 +179,13 @@ class BatchSorting:
         report_parts(self._ports.reports, message, found)
         return found.own_count(message.device.id)
 
-    def _is_admitted(self, index: int, message: Message, rate: Bands | None, *, is_surplus: bool) -> bool:
+    def _is_admitted(self, index: int, message: Message, limits: Limits, *, is_surplus: bool) -> bool:
         """Take a token, or let the bridge come again; keep in the quarantine what it has no room for.
 
         The broker has acknowledged it to the device, so it cannot be refused as over HTTP.
         """
         late, size = self._late[message.device.id], len(message.content)
-        wait = self._ports.rates.take(message.whose, rate, size=size, ahead=late)
+        wait = self._ports.rates.take(message.whose, limits, size=size, ahead=late)
         # What the bridge has no room for comes before older messages: a host must not take it for the next one.
         if not wait.seconds and not (is_surplus and message.protocol.host):
             return True

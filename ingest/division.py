@@ -15,7 +15,7 @@ from ingest.gate import Gate, Known
 from ingest.message import Message
 from ingest.protocols.base import Decoded, Record
 from ingest.quarantine import HELD, WAITS
-from ingest.rates import LIMITED, RateLimits, closer
+from ingest.rates import LIMITED, UNLIMITED, RateLimits, closer
 from ingest.validation import TypeChecker
 from wire.external import MAX_NAME_BYTES
 
@@ -103,15 +103,15 @@ class Division:
         return self._gate.checker_of(device) if again is None else again.checker_of(device)
 
     def _limit(self, part: Part) -> None:
-        """Stop a part of a device that is over its rate: its neighbours must not wait for it."""
+        """Stop a part of a device that is over its rate, or whose type is: its neighbours must not wait for it."""
         checker = self._gate.checker_of(part.device)
-        rate = closer(part.device.rate, checker.rate if checker is not None else None)
-        if part.code is not None or not (self._rates.is_on or rate is not None):
+        limits = closer(part.device.rate, checker.limits if checker is not None else UNLIMITED)
+        if part.code is not None or not (self._rates.is_on or limits is not UNLIMITED):
             return
         whose = part.device.tenant, part.device.id
         records = part.decoded.records
         times = {(record.measurement, record.time_ns) for record in records} if part.decoded.joins else records
-        wait = self._rates.take_part(whose, rate, len(times))
+        wait = self._rates.take_part(whose, limits, len(times))
         if wait.seconds:
             LIMITED.labels(wait.scope, "quarantined").inc()
             part.code, part.detail = "rate_limited", wait.in_words()

@@ -25,7 +25,7 @@ from ingest.ports import Ports, report_parts, to_refused
 from ingest.protocols import Protocol
 from ingest.protocols.base import Host
 from ingest.quarantine import WAITS, Item, Kept, Refused
-from ingest.rates import LIMITED, closer
+from ingest.rates import LIMITED, UNLIMITED, closer
 from ingest.readings import Reading
 from ingest.validation import TypeChecker
 from wire.errors import TooLarge, TooManyRequests, Unavailable
@@ -68,16 +68,17 @@ class IngestService:
         """
         checker = self._ports.gate.checker_of(message.device)
         rates, whose = self._ports.rates, message.whose
-        rate = closer(message.device.rate, checker.rate if checker else None)
-        if (rates.is_on or rate is not None) and (wait := rates.take(whose, rate, size=len(message.content))).seconds:
+        limits = closer(message.device.rate, checker.limits if checker else UNLIMITED)
+        is_limited = rates.is_on or limits is not UNLIMITED
+        if is_limited and (wait := rates.take(whose, limits, size=len(message.content))).seconds:
             LIMITED.labels(wait.scope, "refused").inc()
             raise TooManyRequests(wait.in_words(), retry_after_s=ceil(wait.seconds))
         if message.device.is_held:
             return self._hold(message, checker)
         readings = self._ports.intake.read(message, checker)
         found = self._ports.intake.sort(message, checker) if readings is None else Sorted(readings)
-        if rates.is_on or rate is not None:
-            rates.charge(whose, rate, found.own_count(message.device.id) if found.devices else found.count)
+        if is_limited:
+            rates.charge(whose, limits, found.own_count(message.device.id) if found.devices else found.count)
         if not found.is_readable and found.items[0].code == "too_large":
             raise TooLarge(found.items[0].detail)
         refused = to_refused(message, checker, found)

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from ingest.protocols import times
 from ingest.protocols.json.decoder import time_keys_of
-from ingest.rates import to_bands
+from ingest.rates import limits_of
 from wire.devices import DeviceType, FieldSpec
 from wire.points import INT64_MIN, UINT64_MAX, FieldValue
 
@@ -102,7 +102,7 @@ class TypeChecker:
 
     def __init__(self, spec: DeviceType) -> None:
         self.spec = spec
-        self.rate = to_bands(spec.rate_limit) if spec.rate_limit is not None else None
+        self.limits = limits_of(spec.name, spec)
         self.model = build_model(spec)
         self.rules = Rules.of(spec)
         self.declared = frozenset(spec.fields)

@@ -25,7 +25,8 @@ MAX_WHOLE = 2**53  # beyond it, doubles miss whole numbers
 MAX_BANDS = 4  # of one unit of a rate limit
 Attribs = TypeVar("Attribs", bound=Mapping[str, Any])
 UNITS = ("readings", "messages", "bytes")  # what rate limits count; a reading becomes a point
-_BAND = re.compile(r"(?:(readings|messages|bytes) )?([1-9]\d{0,11}):([1-9]\d{0,6})", re.ASCII)
+_UNIT = {None: UNITS[0], "points": UNITS[0]}
+_BAND = re.compile(r"(?:(readings|points|messages|bytes) )?([1-9]\d{0,11}):([1-9]\d{0,6})", re.ASCII)
 
 
 def _check_device_id(text: str) -> str:
@@ -45,14 +46,15 @@ class Band(NamedTuple):
 def read_rate_limit(notation: str) -> tuple[Band, ...]:
     """Read a rate limit such as `20:1,600:60,messages 5:1,bytes 100000:60`; empty: no limit.
 
-    20 readings in a second and 600 in a minute; 5 messages in a second; 100,000 bytes in a minute.
+    20 readings in a second and 600 in a minute; 5 messages in a second; 100,000 bytes in a minute. A reading becomes a
+    point: `points 20:1` says the same as `20:1`.
 
     Raises:
         ValueError: it is not of that form.
     """
     parts = [part.strip() for part in notation.split(",")] if notation.strip() else []
     found = [match for part in parts if (match := _BAND.fullmatch(part))]
-    bands = tuple(Band(int(match[2]), int(match[3]), match[1] or UNITS[0]) for match in found)
+    bands = tuple(Band(int(match[2]), int(match[3]), _UNIT.get(match[1], match[1])) for match in found)
     most = max(Counter(band.unit for band in bands).values(), default=0)
     if len(bands) != len(parts) or most > MAX_BANDS:
         raise ValueError(
@@ -186,6 +188,7 @@ class DeviceTypeSpec(Model):
     time_skew_field: FieldName | None = None  # gets the seconds by which a clock was off whose time was not taken
     expected_interval_s: float | None = Field(default=None, gt=0, le=31_536_000)
     rate_limit: RateLimit | None = None  # readings of each device; None: that of the installation, "": none
+    type_rate_limit: RateLimit | None = None  # of all devices of the type together; None or "": none
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
     alerts: Annotated[list[AlertDefault], Field(max_length=32)] = []
     codec: Codec | None = None

@@ -90,19 +90,21 @@ def _compare_rest(before: DeviceTypeSpec, after: DeviceTypeSpec) -> Iterator[Typ
     for name, code in (("time_back_s", "too_old"), ("time_ahead_s", "too_new")):
         for change in _compare_limit(name, getattr(before, name), getattr(after, name), lambda was, now: now < was):
             yield change.model_copy(update={"code": code if change.level == "refuses" else None})
-    old, new = before.rate_limit, after.rate_limit
-    if old != new:
-        is_slower = _is_slower(old, new)
-        refusal = "rate_limited" if is_slower else None
-        yield _change(
-            "rate_limit", "refuses" if is_slower else "widens", "readings of a device above it", refusal, old, new
-        )
+    for name, whose in (("rate_limit", "a device"), ("type_rate_limit", "all devices together")):
+        yield from _compare_rate(name, whose, getattr(before, name), getattr(after, name))
     yield from _compare_retention(before.retention_days, after.retention_days)
     for name, detail in _OTHERWISE.items():
         if getattr(before, name) != getattr(after, name):
             yield _change(name, "changes", detail, None, getattr(before, name), getattr(after, name))
     if before.alerts != after.alerts:
         yield _change("alerts", "changes", "other alerts to begin with", None, _names(before), _names(after))
+
+
+def _compare_rate(name: str, whose: str, old: str | None, new: str | None) -> Iterator[TypeChange]:
+    if old != new:
+        is_slower = _is_slower(old, new)
+        refusal = "rate_limited" if is_slower else None
+        yield _change(name, "refuses" if is_slower else "widens", f"what {whose} sends above it", refusal, old, new)
 
 
 def _compare_retention(old: int | None, new: int | None) -> Iterator[TypeChange]:

@@ -281,6 +281,15 @@ def test_child_over_its_rate_keeps_no_neighbour_waiting(world) -> None:
     assert world.replayer.replay_selection(Selection()).replayed == 2
 
 
+def test_children_of_a_type_over_its_limit_keep_no_neighbour_waiting(world) -> None:
+    world.registry.put_type(name="slow", type_rate_limit="points 1:3600")
+    for name, device in ((A, "a"), (B, "b")):
+        world.registry.name(name, device, "g1")
+        world.registry.put(DeviceIdentity(id=device, parent="g1", type="slow"))
+
+    assert send(world, named((A, V), (B, V), (None, V))) == (2, [("quarantined", "rate_limited", 1)])
+
+
 def test_names_a_sender_may_use_are_known_to_its_decoder(world) -> None:
     world.registry.name(A, "a", "g1")
     world.registry.put(DeviceIdentity(id="a", parent="g1"))

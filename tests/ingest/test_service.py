@@ -298,6 +298,22 @@ def test_limit_of_one_device_goes_before_that_of_its_type(world) -> None:
     assert world.service.accept(message(world, b'{"a":2}', device="few")).accepted == 1
 
 
+def test_type_over_the_limit_of_all_its_devices_is_refused_or_waits(world) -> None:
+    world.registry.put_type(name="t", type_rate_limit="messages 2:3600")
+    for name in ("a", "b", "c"):
+        world.registry.add(name, type="t")
+
+    first = world.service.accept_batch(Batch("b", [deliver(b'{"a":1}', name) for name in ("a", "b", "c")]))
+    with pytest.raises(TooManyRequests) as refused:
+        world.service.accept(message(world, b'{"a":2}', device="c"))
+    world.registry.put_type(name="t", version=2)
+    world.gate.poll()
+
+    assert [(each.index, each.end, each.code) for each in first.endings] == [(2, "deferred", "rate_limited")]
+    assert "all devices of its type" in refused.value.detail
+    assert world.service.accept(message(world, b'{"a":2}', device="c")).accepted == 1
+
+
 def test_tenant_over_its_own_limit_is_refused_until_the_limit_is_lifted(world) -> None:
     world.registry.limit_tenant("default", "1:3600")
     world.service.accept(message(world, b'{"a":1}'))

@@ -12,7 +12,8 @@ const MEMBERS = [
   ["unknown_fields", "Unknown fields", ["accept", "drop", "quarantine"]],
   ["expected_interval_s", "Expected interval, s", "number"],
   ["retention_days", "Retention, days", "number"],
-  ["rate_limit", "Rate limit", "text"],
+  ["rate_limit", "Rate limit, each device", "text"],
+  ["type_rate_limit", "Rate limit, all together", "text"],
 ];
 const COLUMNS = [
   ["type", "Type", ["float", "int", "bool", "string"]],

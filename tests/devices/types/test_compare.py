@@ -72,6 +72,8 @@ def test_field_added_beside_refused_unknown_ones_only_widens() -> None:
         ({"rate_limit": "20:1"}, {"rate_limit": "10:1"}, ("rate_limit", "refuses", "rate_limited")),
         ({"rate_limit": "20:1"}, {"rate_limit": "20:1,600:60"}, ("rate_limit", "refuses", "rate_limited")),
         ({"rate_limit": "20:1"}, {"rate_limit": ""}, ("rate_limit", "widens", None)),
+        ({}, {"type_rate_limit": "10:1"}, ("type_rate_limit", "refuses", "rate_limited")),
+        ({"type_rate_limit": "20:1"}, {}, ("type_rate_limit", "widens", None)),
         ({}, {"time_back_s": 60}, ("time_back_s", "refuses", "too_old")),
         ({"time_ahead_s": 60}, {"time_ahead_s": 90}, ("time_ahead_s", "widens", None)),
         ({"retention_days": 30}, {"retention_days": 7}, ("retention_days", "loses", None)),

@@ -24,6 +24,7 @@ PUMP = {
     },
     "unknown_fields": "quarantine",
     "rate_limit": "20:1",
+    "type_rate_limit": "messages 500:1",
     "retention_days": 30,
     "alerts": [{"name": "gone", "when": "silent", "for_s": 60}],
 }
@@ -41,7 +42,8 @@ def test_export_is_the_schema_of_one_reading() -> None:
     assert schema["properties"]["motor"]["required"] == ["temp"]
     assert schema["properties"]["odd.name"] == {"type": "number"}
     assert schema["additionalProperties"] is False
-    assert schema["x-headwater-type"]["rate_limit"] == "20:1"
+    limits = [schema["x-headwater-type"][name] for name in ("rate_limit", "type_rate_limit")]
+    assert limits == ["20:1", "messages 500:1"]
 
 
 def test_what_was_exported_is_imported_alike() -> None:
