@@ -57,7 +57,9 @@ NAMES = Table(
     Column("name", String(256), nullable=False),  # with its scheme, as wire.external takes it
     Column("device", String(64), nullable=False),
     Column("since_ns", BigInteger, nullable=False),
+    Column("search", Text, nullable=False, server_default=""),  # the name in lower case
     PrimaryKeyConstraint("tenant", "gateway", "name"),
     _of_device("device"),
     Index("external_names_by_device", "tenant", "device", "name"),
+    Index("external_names_by_name", "tenant", "name", "device"),
 )

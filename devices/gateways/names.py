@@ -163,10 +163,10 @@ def add_names(transaction: Write, at: tuple[str, str], named: Mapping[str, str],
     if not named:
         return
     row = {"tenant": at[0], "gateway": at[1], "since_ns": transaction.now_ns}
-    transaction.execute(insert(NAMES), [row | {"name": name, "device": device} for name, device in named.items()])
+    rows = [row | {"name": name, "search": name.lower(), "device": device} for name, device in named.items()]
+    transaction.execute(insert(NAMES), rows)
     transaction.changed("device", dict.fromkeys([*named.values(), at[1]]))
-    told = [Deed(who, "name.add", device, {"name": name, "gateway": at[1]}) for name, device in named.items()]
-    transaction.audit(told)
+    transaction.audit(Deed(who, "name.add", device, {"name": name, "gateway": at[1]}) for name, device in named.items())
     _route_commands(transaction, at[0], named)
 
 

@@ -42,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "id": "text",
     "type": "text",
     "parent": "text",
+    "name": "text",
     "state": "state",
     "presence": "presence",
     "group": "group",

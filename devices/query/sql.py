@@ -18,7 +18,7 @@ from sqlalchemy.types import Boolean
 
 from devices.database.tables import DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_finding import DEVICE_ATTRIBUTES, GROUP_MEMBERS
-from devices.database.tables_gateways import CHILDREN
+from devices.database.tables_gateways import CHILDREN, NAMES
 from devices.query.parser import to_number
 from devices.query.tree import BadQuery, Compare, Contains, Every, Field, Has, Is, Node, Not, OneOf, Slot, Some, Value
 from devices.query.versions import order_of
@@ -37,6 +37,7 @@ _COLUMNS: dict[str, Any] = {
 _ELSEWHERE: dict[str, tuple[Any, Any, Condition]] = {
     "last_seen": (PRESENCE, PRESENCE.c.last_seen_ns, PRESENCE.c.last_seen_ns > 0),
     "parent": (CHILDREN, CHILDREN.c.gateway, true()),
+    "name": (NAMES, NAMES.c.name, true()),
 }
 
 _BROAD = (PRESENCE, DEVICE_ATTRIBUTES)  # tables of which a set may hold most devices
@@ -107,7 +108,8 @@ class _Compiler:
     def _one(self, node: Node) -> Condition:
         match node:
             case Contains(text):
-                return DEVICES.c.search.contains(text.lower(), autoescape=True)
+                named = self._among(NAMES, NAMES.c.search.contains(text.lower(), autoescape=True))
+                return or_(DEVICES.c.search.contains(text.lower(), autoescape=True), named)
             case Is("online"):
                 return self._among(PRESENCE, PRESENCE.c.online.is_(True))
             case Is(_):

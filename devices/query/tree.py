@@ -64,7 +64,7 @@ class Not:
 
 @dataclass(slots=True, frozen=True)
 class Contains:
-    """Id, type or a tag's value contains a text, whatever the case."""
+    """Id, type, a tag's value or an external name contains a text, whatever the case."""
 
     text: str
 

@@ -21,6 +21,7 @@ from devices.database.schema import migrate
 from devices.database.tables import DEVICES, PRESENCE
 from devices.database.tables_finding import GROUP_MEMBERS, GROUPS
 from devices.database.tables_gateways import CHILDREN
+from devices.gateways.names import add_names
 from devices.groups.store import group_finder
 from devices.query.parser import parse
 from devices.query.sql import condition
@@ -37,6 +38,7 @@ TYPES = [None, "pump", "Pump", "pump_2", "100%", "a*b", "a[b", "gre'en", "\u00e9
 SITES = ["a", "b", "a b", "A", "%", "_", "*", "", "x\\y"]
 FLOORS = [3, 3.0, 3.5, -1, "3", "three", True, 1e30, 0, "+3", "3.0"]
 VERSIONS = ["1.2", "v1.2.0", "1.10", "1.2-rc1", "0.9", "unknown", "2+x"]
+PLANTS = ["Plant A", "\u00c9tage", "100%"]
 AGES_S = [0, 59, 3_599, 3_600, 3_601, 90_000]
 
 
@@ -52,6 +54,7 @@ class Thing:
     groups: set[str] = field(default_factory=set)
     parent: str | None = None
     stale: bool = False
+    names: list[str] = field(default_factory=list)
 
     @property
     def presence(self) -> str:
@@ -79,6 +82,8 @@ def make_things() -> list[Thing]:
     for thing in things:
         thing.parent = dice.choice([None, things[0].id, things[1].id])
         thing.stale = thing.online and dice.random() < 0.4
+        if dice.random() < 0.4:
+            thing.names = [f"spb:{dice.choice(PLANTS)}/{thing.id}", *dice.choice([[], [f"senml:{thing.id}"]])]
     return things
 
 
@@ -135,6 +140,10 @@ def fill(database: Database) -> None:
         children = [{"tenant": TENANT, "device": thing.id, "gateway": thing.parent, "since_ns": 1}
                     for thing in THINGS if thing.parent]  # fmt: skip
         transaction.execute(insert(CHILDREN), children)
+        for thing in THINGS:
+            add_names(
+                transaction, (TENANT, thing.parent or thing.id), dict.fromkeys(thing.names, thing.id), Who("test")
+            )
         named = {"tenant": TENANT, "description": "", "created_ns": 1, "updated_ns": 1}
         transaction.execute(insert(GROUPS), [named | {"name": name, "query": query} for name, query in groups.items()])
         members = [{"tenant": TENANT, "name": name, "device": thing.id} for thing in THINGS for name in thing.groups]
@@ -257,7 +266,21 @@ def is_in(thing: Thing, group: str) -> bool:
 
 
 def contains(thing: Thing, text: str) -> bool:
-    return any(text.lower() in (part or "").lower() for part in (thing.id, thing.type, *thing.tags.values()))
+    parts = (thing.id, thing.type, *thing.tags.values(), *thing.names)
+    return any(text.lower() in (part or "").lower() for part in parts)
+
+
+def names() -> st.SearchStrategy[tuple[str, Test]]:
+    held = st.sampled_from([name for thing in THINGS for name in thing.names])
+    parts = st.sampled_from(["plant a", "Plant A", "spb:*", "*\u00c9tage*", "senml:*1?", "%"])
+    return st.one_of(
+        held.map(lambda name: (f"name={quoted(name)}", lambda thing: name in thing.names)),
+        held.map(lambda name: (f"name!={quoted(name)}", lambda thing: name not in thing.names)),
+        parts.map(
+            lambda part: (f"name~{quoted(part)}", lambda thing: any(matches(each, part) for each in thing.names))
+        ),
+        st.just(("has name", lambda thing: bool(thing.names))),
+    )
 
 
 GROUPS_ASKED = st.sampled_from(["blue", "red", "awake", "far"])
@@ -267,6 +290,7 @@ SINGLE = st.one_of(
     texts("parent", lambda thing: thing.parent, [THINGS[0].id, THINGS[1].id, THINGS[0].id[-4:]]),
     texts("tag.site", lambda thing: thing.tags.get("site"), SITES),
     texts("tag.line", lambda thing: thing.tags.get("line"), ["x", "y", "z"]),
+    names(),
     floors(),
     versions(),
     times(),
@@ -287,7 +311,7 @@ SINGLE = st.one_of(
     GROUPS_ASKED.map(lambda name: (f"group={name}", lambda thing: is_in(thing, name))),
     GROUPS_ASKED.map(lambda name: (f"group not in (blue, {name})",
                                    lambda thing: not is_in(thing, "blue") and not is_in(thing, name))),
-    st.sampled_from(["PUMP", "%", "_", "\u00c9tage", "x\\", "b"]).map(
+    st.sampled_from(["PUMP", "%", "_", "\u00c9tage", "\u00e9TAGE/p", "spb:plant", "x\\", "b"]).map(
         lambda text: (quoted(text), lambda thing: contains(thing, text))
     ),
 )  # fmt: skip
