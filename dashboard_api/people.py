@@ -20,6 +20,7 @@ from wire.errors import HeadwaterError, NotFound
 FAULTS = (400, 403, 404, 409, 422)  # what was typed is at fault: said on the page
 PAGE = 100
 USAGE_DAYS = 30
+USAGE_DEVICES = 10
 AUDIT_FILTERS = ("object", "actor", "action", "start", "end")
 
 
@@ -61,11 +62,14 @@ def _add_people(api: Api, page: _Page) -> None:
 def _add_usage(api: Api, devices: Peer) -> None:
     @api.route("GET", "/usage", "viewer")
     def usage(call: Call) -> Response:
-        """What the own tenant uses, and its limits; each of the last days."""
+        """What the own tenant uses, and its limits; by type, by device, and each of the last days."""
         token = web.presented_token()[0]
         used = devices.call("GET", "/v1/usage", token=token)
-        days = devices.call("GET", f"/v1/usage/days?days={USAGE_DAYS}", token=token)["items"]
-        return Response(render_template("usage.html", operator=call.actor, here="usage", used=used, days=days))
+        lists = {
+            name: devices.call("GET", f"/v1/usage/{name}?{asked}", token=token)["items"]
+            for name, asked in (("days", f"days={USAGE_DAYS}"), ("types", ""), ("devices", f"limit={USAGE_DEVICES}"))
+        }
+        return Response(render_template("usage.html", operator=call.actor, here="usage", used=used, **lists))
 
 
 def _add_tenants(api: Api, page: _Page, devices: Peer) -> None:

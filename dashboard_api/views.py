@@ -88,6 +88,7 @@ class DevicePage:
     delivery: Mapping[str, Any] | None = None  # its ledger; None: the ingest service does not answer
     groups: list[str] = field(default_factory=list)
     children: list[Mapping[str, Any]] | None = None  # the first of a gateway's; None: none may be shown
+    usage: list[Mapping[str, Any]] = field(default_factory=list)  # days on which it sent something
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,8 @@ class Views:
         charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
         quarantine, delivery = self._quarantine_of(token, row.id), self._delivery_of(token, row.id)
         groups, children = self._groups_of(token, row.id), self._children_of(token, row)
-        return DevicePage(row, details, fields, quarantine, charts, delivery, groups, children)
+        usage = self._usage_of(token, row.id)
+        return DevicePage(row, details, fields, quarantine, charts, delivery, groups, children, usage)
 
     def quarantine(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Give a page of quarantined messages."""
@@ -171,6 +173,12 @@ class Views:
     def _groups_of(self, token: str, device_id: str) -> list[str]:
         found: list[str] = self._devices.call("GET", f"/v1/devices/{device_id}/groups", token=token)["items"]
         return found
+
+    def _usage_of(self, token: str, device_id: str) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = self._devices.call("GET", f"/v1/devices/{device_id}/usage", token=token)[
+            "items"
+        ]
+        return [day for day in found if day["messages"] or day["points"]]
 
     def _children_of(self, token: str, row: Row) -> list[Mapping[str, Any]] | None:
         if not row.is_gateway:

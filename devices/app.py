@@ -75,6 +75,7 @@ from devices.rotations.store import RotationStore
 from devices.service import Registry
 from devices.store import CredentialStore, DeviceStore
 from devices.tenants import api as tenants_api
+from devices.tenants import usage_api
 from devices.tenants.service import Tenants
 from devices.tenants.store import TenantStore
 from devices.tenants.usage import UsageStore
@@ -199,7 +200,9 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     """Add the routes of topics that need little but the database."""
     oidc.add_routes(routes, config, database, seal)
     is_counted = not config.is_asked or _management(config) is not None
-    tenants_api.add_routes(routes, Tenants(TenantStore(database), is_counted=is_counted), UsageStore(database))
+    tenants = Tenants(TenantStore(database), is_counted=is_counted)
+    tenants_api.add_routes(routes, tenants)
+    usage_api.add_routes(routes, tenants, UsageStore(database), DeviceStore(database))
     gateways_api.add_routes(routes, GatewayStore(database), NameStore(database))
     claims = ClaimStore(database)
     claims_api.add_routes(routes, claims)

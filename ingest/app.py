@@ -37,7 +37,7 @@ from ingest.protocols.base import Host
 from ingest.quarantine import Quarantine
 from ingest.rates import RateLimits
 from ingest.replay import Replayer
-from ingest.reports import SEND_S, USAGE_TURNS, Reports
+from ingest.reports import SEND_S, Reports
 from ingest.service import IngestService
 from ingest.shed import ShedCount
 from ingest.spool.batcher import GroupCommit
@@ -157,22 +157,19 @@ def _field_types_file(folder: Path) -> Path:
 def _start(workers: Workers, config: IngestConfig, service: IngestService, ports: Ports) -> None:
     shed = ShedCount(config.gateway_shed_file) if config.gateway_shed_file else None
 
-    def report() -> None:
+    def report(turn: int) -> None:
         SPOOL_BYTES.set(ports.commit.size_bytes())
         if shed is not None:
             shed.read()
-        ports.reports.send()
+        ports.reports.tell(turn)
         service.save_counts()
 
     def report_until_stopped() -> None:
         turn = 0
         while not workers.stopping.wait(SEND_S):
-            report()
             turn += 1
-            if turn % USAGE_TURNS == 0:
-                ports.reports.tell_usage()
-        report()  # what was counted since, before the process ends
-        ports.reports.tell_usage()
+            report(turn)
+        report(0)  # what was counted since, before the process ends
 
     def poll_until_stopped() -> None:
         has_answered = ports.gate.poll()

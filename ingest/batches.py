@@ -145,12 +145,12 @@ class BatchSorting:
     def _wait(self, index: int, message: Message, checker: TypeChecker | None) -> None:
         """Keep a message until its device is accepted; how many readings it holds is seen then."""
         self._hold(_Held(index, message.protocol.name, [], [WAITS]), message.to_raw(checker, is_readable=True))
-        self.used.append((message.device.tenant, 0, len(message.content)))
+        self.used.append(message.use(0))
 
     def _take(self, index: int, message: Message, readings: list[Reading]) -> int:
         """Take readings in as they are; give how many there are."""
         count = len(readings)
-        self.used.append((message.device.tenant, count, len(message.content)))
+        self.used.append(message.use(count))
         if count == 1:  # nearly all
             self._readings.append(readings[0])
             self._positions.append(index)
@@ -166,7 +166,7 @@ class BatchSorting:
         except PeerUnavailable as error:  # before anything of it was noted
             self.endings.append(Ending(index, "deferred", error.code, error.detail))
             return 0
-        self.used.append((message.device.tenant, found.count, len(message.content)))
+        self.used += found.uses(message)
         refused = to_refused(message, checker, found)
         if refused is None:
             self._put(index, message.protocol.name, found.readings)

@@ -21,6 +21,7 @@ from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Fault, Record
 from ingest.protocols.flatten import Refused
 from ingest.quarantine import Item
 from ingest.readings import Reading
+from ingest.usage import Use
 from ingest.validation import TypeChecker
 from wire import clock
 from wire.errors import PeerUnavailable
@@ -46,6 +47,11 @@ class Sorted:
     joined: Mapping[int, int] | None = None  # records that became part of another one's reading -> that record
     presence: dict[str, bool] = field(default_factory=dict)  # devices that it told to be online, or not
     restated: Callable[[], bytes] | None = None  # see Decoded
+    parts: list[Use] = field(default_factory=list)  # what of it was taken from other devices than the sender
+
+    def uses(self, message: Message) -> list[Use]:
+        """Give whose usage the message counts for: what is of no other device is its sender's."""
+        return [message.use(self.count - sum(spent[1] for *_, spent in self.parts)), *self.parts]
 
     @property
     def speaks_for_others(self) -> bool:
@@ -138,7 +144,9 @@ class Intake:
             merged.joined = {**(merged.joined or {}), **found.joined} if found.joined else merged.joined
             is_own = part.device.id == message.device.id
             merged.items += found.items if is_own else [item._replace(device=part.device.id) for item in found.items]
-            merged.devices |= frozenset() if is_own else {part.device.id}
+            if not is_own:
+                merged.devices |= {part.device.id}
+                merged.parts.append((part.device.tenant, part.device.type or "", part.device.id, (0, found.count, 0)))
         merged.items.sort(key=lambda item: -1 if item.record is None else item.record)
         return merged
 

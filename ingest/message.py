@@ -9,6 +9,7 @@ import msgspec
 from ingest.gate import Known
 from ingest.protocols import Protocol
 from ingest.quarantine import RawMessage
+from ingest.usage import Use
 from ingest.validation import TypeChecker
 
 
@@ -35,6 +36,11 @@ class Message(msgspec.Struct, gc=False):  # a struct: a dataclass takes three ti
     def whose(self) -> tuple[str, str]:
         """Tenant and device."""
         return self.device.tenant, self.device.id
+
+    def use(self, readings: int) -> Use:
+        """Give what it counts for in the usage, with so many readings."""
+        device = self.device
+        return device.tenant, device.type or "", device.id, (1, readings, len(self.content))
 
     def to_raw(self, checker: TypeChecker | None, *, is_readable: bool) -> RawMessage:
         """Give what the quarantine keeps."""

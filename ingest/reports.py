@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from chassis import logs
 from chassis.metrics import Counter
 from chassis.peers import Peer
-from ingest.usage import Usage
+from ingest.usage import Key, Spent, Usage
 from wire.devices import TENANT
 from wire.errors import HeadwaterError, PeerUnavailable
 
@@ -24,9 +24,10 @@ SEND_S = 2.0
 MAX_SEEN = 100_000
 MAX_SEEN_PER_CALL = 5_000  # keeps a call far below the registry's body limit
 MAX_AUDIT = 1_000
-SPENT = ("messages", "points", "bytes")
 USAGE_TURNS = 5  # usage is told each fifth time, every 10 s: a write of the registry's database
-MAX_TENANTS_PER_CALL = 1_000
+DEVICE_TURNS = 30  # and that of single devices once a minute, unless they are many
+MAX_TYPES_PER_CALL = 1_000
+MAX_DEVICES_PER_CALL = 2_000  # rows of one transaction: others wait for it
 SAME_AUDIT_S = 60.0  # the same attempt again within this time is not told again
 OF_ONE_AUDIT = 20  # attempts of one device within it that are told: a flood must not fill the audit
 MAX_TEXT = 256
@@ -100,6 +101,14 @@ class Reports:
             told[key] = now_s
             self._put(entry)
 
+    def tell(self, turn: int) -> None:
+        """Tell what is due at this turn; at turn 0, the last one, everything."""
+        self.send()
+        if turn % USAGE_TURNS == 0:
+            self.tell_usage()
+        if turn % DEVICE_TURNS == 0 or self.usage.is_crowded:
+            self.tell_devices()
+
     def send(self) -> None:
         """Send what was collected; while the registry is away audit entries and presence are kept for the next time."""
         with self._lock:
@@ -116,14 +125,16 @@ class Reports:
                 del self._audit[: len(audit)]
 
     def tell_usage(self) -> None:
-        """Tell what each tenant has sent since the last time; what cannot be told is kept."""
-        taken = self.usage.take()
-        tenants = list(taken.items())
-        for start in range(0, len(tenants), MAX_TENANTS_PER_CALL):
-            part = dict(tenants[start : start + MAX_TENANTS_PER_CALL])
-            told = {name: dict(zip(SPENT, spent, strict=True)) for name, spent in part.items()}
-            if not self._call("/internal/usage", {"tenants": told}):
-                self.usage.put_back(part)
+        """Tell what devices of each type have sent since the last time; what cannot be told is kept."""
+        for part in _parts(self.usage.take_types(), MAX_TYPES_PER_CALL):
+            if not self._call("/internal/usage", {"types": _by_tenant(part)}):
+                self.usage.put_types_back(part)
+
+    def tell_devices(self) -> None:
+        """Tell what each device has sent since the last time; what cannot be told is kept, as far as there is room."""
+        for part in _parts(self.usage.take_devices(), MAX_DEVICES_PER_CALL):
+            if not self._call("/internal/usage", {"devices": _by_tenant(part)}):
+                self.usage.put_devices_back(part)
 
     def _put(self, entry: AuditEntry) -> None:
         if len(self._audit) < MAX_AUDIT:
@@ -151,6 +162,19 @@ class Reports:
             UNSENT.labels(path).inc()
             log.warning("report_refused", path=path, code=error.code)
         return True
+
+
+def _parts(taken: Mapping[Key, Spent], most: int) -> Iterator[dict[Key, Spent]]:
+    items = list(taken.items())
+    for start in range(0, len(items), most):
+        yield dict(items[start : start + most])
+
+
+def _by_tenant(part: Mapping[Key, Spent]) -> dict[str, dict[str, Spent]]:
+    found: dict[str, dict[str, Spent]] = {}
+    for (tenant, name), spent in part.items():
+        found.setdefault(tenant, {})[name] = spent
+    return found
 
 
 def _shown(entry: AuditEntry) -> dict[str, Any]:

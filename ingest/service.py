@@ -88,7 +88,7 @@ class IngestService:
             raise TooManyRequests(not_kept(found.items[0]).detail, retry_after_s=60, code="quarantine_full")
         if found.speaks_for_others:
             report_parts(self._ports.reports, message, found)
-        self._note_use(message, found.count)
+        self._ports.reports.usage.note(found.uses(message))
         self._count(message.protocol.name, "accepted", len(found.readings))
         self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))
         if not is_kept:
@@ -99,7 +99,7 @@ class IngestService:
         refused = Refused(message.to_raw(checker, is_readable=True), [WAITS])
         if self._keep([], [refused])[0].state != "kept":
             raise TooManyRequests(not_kept(WAITS).detail, retry_after_s=60, code="quarantine_full")
-        self._note_use(message, 0)
+        self._ports.reports.usage.note([message.use(0)])
         self._count(message.protocol.name, "quarantined", 1)
         return Receipt(0, [WAITS])
 
@@ -185,9 +185,6 @@ class IngestService:
             if quarantined:
                 parking.aside(self._ports.quarantine.undo, quarantined)
             raise
-
-    def _note_use(self, message: Message, readings: int) -> None:
-        self._ports.reports.usage.note([(message.device.tenant, readings, len(message.content))])
 
     def _count(self, protocol: str, end: str, readings: int) -> None:
         if not readings:

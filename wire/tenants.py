@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from wire.devices import Model, Name, RateLimit
 from wire.points import TimeNs
+from wire.usage import Used
 
 Title = Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
 TenantState = Literal["active", "suspended"]
@@ -48,41 +48,6 @@ class TenantView(BaseModel):
     created: TimeNs
     devices: int
     operators: int
-
-
-class Spent(Model):
-    """What a tenant used: messages, the points and bytes in them, and the most readers of the feed at one time."""
-
-    messages: Annotated[int, Field(ge=0)] = 0
-    points: Annotated[int, Field(ge=0)] = 0
-    bytes: Annotated[int, Field(ge=0)] = 0
-    feed_readers: Annotated[int, Field(ge=0)] = 0
-
-
-class UsageReport(Model):
-    """What a service saw tenants use since it told the last time."""
-
-    tenants: Annotated[dict[Name, Spent], Field(max_length=1_000)]
-
-
-class Used(BaseModel):
-    """What a tenant uses; days are those of UTC."""
-
-    connections: int = 0  # devices connected to the broker now
-    today: Spent = Spent()
-    month: Spent = Spent()  # 30 days, today among them
-
-
-class UsageDay(Spent):
-    """What a tenant used on one day, of UTC."""
-
-    day: date
-
-
-class UsageDays(BaseModel):
-    """What a tenant used day by day, today first; days without use are there too."""
-
-    items: list[UsageDay]
 
 
 class TenantUsage(TenantView, Used):

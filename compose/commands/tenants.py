@@ -10,7 +10,9 @@ from compose.client import add_group, at_least_one, connect, finish, path
 
 COLUMNS = ("id", "title", "state", "devices", "operators", "messages_today", "limits")
 USED = ("used", "now", "today", "30_days", "limit")
-SPENT = ("messages", "points", "bytes", "feed_readers")
+SENT = ("messages", "points", "bytes")
+SPENT = (*SENT, "feed_readers")
+BY = ("type", "device")
 LIMITS = {
     "devices": "devices",
     "points": "rate_limit",
@@ -48,11 +50,20 @@ def configure(commands: Any) -> None:
     move.add_argument("device")
     move.add_argument("--to", required=True, metavar="TENANT")
     finish(move, _move)
-    usage = commands.add_parser("usage", help="show what the own tenant uses, and its limits")
-    usage.add_argument("--days", type=at_least_one, metavar="N", help="day by day, today first (at most 400)")
-    finish(usage, _usage)
+    _add_usage(commands)
     ledger_help = "show what became of the own tenant's readings; in `default` of the installation's"
     finish(commands.add_parser("ledger", help=ledger_help), _ledger)
+
+
+def _add_usage(commands: Any) -> None:
+    usage = commands.add_parser("usage", help="show what the own tenant uses, and its limits")
+    days_help = "day by day, today first (at most 400); with --by: of so many days together"
+    usage.add_argument("--days", type=at_least_one, metavar="N", help=days_help)
+    usage.add_argument("--by", choices=BY, help="which types, or which devices, sent most")
+    usage.add_argument("--order", choices=SENT, help="with --by: by what (default: messages)")
+    usage.add_argument("--top", type=at_least_one, metavar="N", help="with --by device: so many (default: 20)")
+    usage.add_argument("--device", metavar="ID", help="what one device sent, day by day")
+    finish(usage, _usage)
 
 
 def _limit(text: str) -> int | str:
@@ -70,6 +81,8 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _usage(given: argparse.Namespace) -> int:
+    if given.by is not None or given.device is not None:
+        return _usage_by(given)
     if given.days is not None:
         days = connect(given).call("GET", path("usage", "days", days=given.days))["items"]
         tables.show(days, ("day", *SPENT), as_json=given.json)
@@ -81,6 +94,17 @@ def _usage(given: argparse.Namespace) -> int:
     rows = [{"used": name, "now": tenant[name]} for name in ("devices", "operators", "connections")]
     rows += [{"used": name, "today": tenant["today"][name], "30_days": tenant["month"][name]} for name in SPENT]
     tables.show([row | {"limit": tenant["limits"].get(LIMITS.get(row["used"]))} for row in rows], USED)
+    return 0
+
+
+def _usage_by(given: argparse.Namespace) -> int:
+    if given.device is not None:
+        items = connect(given).call("GET", path("devices", given.device, "usage"))["items"]
+        tables.show(items[: given.days], ("day", *SENT), as_json=given.json)
+        return 0
+    asked = {"days": given.days, "order": given.order} | ({"limit": given.top} if given.by == "device" else {})
+    items = connect(given).call("GET", path("usage", f"{given.by}s", **asked))["items"]
+    tables.show(items, (given.by, *SENT), as_json=given.json)
     return 0
 
 

@@ -2,88 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol
-
-from pydantic import Field
-
 from chassis.web import Api, Call
 from devices.api import DEVICE, who
 from devices.tenants.service import Tenants
-from devices.tenants.usage import KEPT_DAYS
-from wire import clock
-from wire.devices import Model
-from wire.tenants import (
-    DeviceMove,
-    Spent,
-    TenantCreate,
-    TenantList,
-    TenantPatch,
-    TenantUsage,
-    TenantView,
-    UsageDay,
-    UsageDays,
-    UsageReport,
-    Used,
-)
+from wire.tenants import DeviceMove, TenantCreate, TenantPatch, TenantView
 
 ONE = "/v1/tenants/<tenant>"
 
 
-class DaysQuery(Model):
-    """How many days, today among them."""
-
-    days: Annotated[int, Field(ge=1, le=KEPT_DAYS)] = 30
-
-
-class Usage(Protocol):
-    """What tenants used; see `devices.tenants.usage.UsageStore`."""
-
-    def add(self, spent: Mapping[str, Spent]) -> None: ...
-    def used(self, now_ns: int, tenant: str | None = None) -> Mapping[str, Used]: ...
-    def days(self, now_ns: int, tenant: str, count: int) -> Sequence[UsageDay]: ...
-
-
-def add_routes(api: Api, tenants: Tenants, usage: Usage) -> None:
+def add_routes(api: Api, tenants: Tenants) -> None:
     """Declare the routes."""
-    _add_usage(api, tenants, usage)
     _add_tenants(api, tenants)
     _add_deeds(api, tenants)
-
-
-def _add_usage(api: Api, tenants: Tenants, usage: Usage) -> None:
-    def with_usage(view: TenantView) -> TenantUsage:
-        return _joined(view, usage.used(clock.now_ns(), view.id))
-
-    @api.route("GET", "/v1/tenants", "platform", answers={200: TenantList})
-    def list_tenants(_call: Call) -> TenantList:
-        """List tenants, how much is in each and what it used."""
-        used = usage.used(clock.now_ns())
-        return TenantList(items=[_joined(view, used) for view in tenants.list()])
-
-    @api.route("GET", ONE, "platform", answers={200: TenantUsage})
-    def get_tenant(call: Call) -> TenantUsage:
-        """Show a tenant."""
-        return with_usage(tenants.find(call.path["tenant"]))
-
-    @api.route("GET", "/v1/usage", "viewer", answers={200: TenantUsage})
-    def show_usage(call: Call) -> TenantUsage:
-        """Show the own tenant: its limits, how many devices and people it has, and what it used."""
-        return with_usage(tenants.find(call.actor.tenant))
-
-    @api.route("GET", "/v1/usage/days", "viewer", query=DaysQuery, answers={200: UsageDays})
-    def show_days(call: Call) -> UsageDays:
-        """Show what the own tenant used, day by day."""
-        return UsageDays(items=list(usage.days(clock.now_ns(), call.actor.tenant, call.query.days)))
-
-    @api.route("POST", "/internal/usage", "service", callers=("ingest", "dashboard"), body=UsageReport)
-    def note_usage(call: Call) -> None:
-        """Add what tenants used."""
-        usage.add(call.body.tenants)
-
-
-def _joined(view: TenantView, used: Mapping[str, Used]) -> TenantUsage:
-    return TenantUsage.model_validate(dict(view) | dict(used[view.id]))
 
 
 def _add_tenants(api: Api, tenants: Tenants) -> None:

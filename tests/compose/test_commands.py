@@ -188,6 +188,27 @@ def test_usage_of_days_is_a_line_each(gateway: Gateway, capsys) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("asked", "path", "named"),
+    [
+        (("--by", "type"), "/v1/usage/types", {"type": "pump"}),
+        (("--by", "type", "--days", "7"), "/v1/usage/types?days=7", {"type": None}),
+        (
+            ("--by", "device", "--top", "5", "--order", "bytes"),
+            "/v1/usage/devices?order=bytes&limit=5",
+            {"device": "d1"},
+        ),
+        (("--device", "d1"), "/v1/devices/d1/usage", {"day": "2026-11-23"}),
+    ],
+)
+def test_usage_of_types_and_devices_is_a_line_each(gateway: Gateway, capsys, asked, path, named) -> None:
+    gateway.answers[f"GET {path}"] = {"items": [named | {"messages": 4, "points": 10, "bytes": 600}]}
+
+    assert run(gateway, "usage", *asked) == 0
+    line = capsys.readouterr().out.splitlines()[-1].split()
+    assert line == [next(iter(named.values())) or "-", "4", "10", "600"]
+
+
 def test_usage_is_a_table_with_limits_beside(gateway: Gateway, capsys) -> None:
     spent = {"messages": 7, "points": 9, "bytes": 300, "feed_readers": 2}
     limits = {"devices": 10, "rate_limit": "5:1", "feed_readers": 4}

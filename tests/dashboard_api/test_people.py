@@ -110,6 +110,22 @@ def test_page_of_usage_is_of_the_own_tenant_day_by_day(registry, browser) -> Non
     assert "77,777" not in page
 
 
+def test_page_of_usage_names_types_and_the_devices_that_sent_most(registry, browser) -> None:
+    registry.register("d1")
+    told = {"types": {"default": {"pump": [4_321, 6, 90], "": [1, 1, 10]}},
+            "devices": {"default": {"d1": [1_234, 5_678, 910], "d2": [7_654, 1, 1]}}}  # fmt: skip
+    registry.internal("POST", "/internal/usage", told)
+
+    page, device = browser.get("/usage").text, browser.get("/devices/d1").text
+
+    assert 'href="/types/pump"' in page
+    assert "4,321" in page
+    assert "without a type" in page
+    assert page.index('href="/devices/d2"') < page.index('href="/devices/d1"')
+    assert "5,678" in device
+    assert "7,654" not in device
+
+
 def test_audit_is_narrowed_and_says_what_is_wrong_with_a_filter(registry, browser) -> None:
     registry.register("d1", tags={"note": "<script>alert(1)</script>"})
     registry.register("another-pump")

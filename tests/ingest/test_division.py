@@ -290,6 +290,19 @@ def test_children_of_a_type_over_its_limit_keep_no_neighbour_waiting(world) -> N
     assert send(world, named((A, V), (B, V), (None, V))) == (2, [("quarantined", "rate_limited", 1)])
 
 
+def test_points_count_for_the_children_and_the_message_for_its_gateway(world) -> None:
+    world.registry.put_type(name="t", fields={"x": {"max": 5}})
+    world.registry.name(A, "a", "g1")
+    world.registry.put(DeviceIdentity(id="a", parent="g1", type="t"))
+    content = named((A, {"x": 1.0}), (A, {"x": 2.0}), (None, {"x": 3.0}))
+
+    send(world, content)
+
+    used = world.reports.usage
+    assert used.take_devices() == {("default", "g1"): [1, 1, len(content)], ("default", "a"): [0, 2, 0]}
+    assert used.take_types() == {("default", ""): [1, 1, len(content)], ("default", "t"): [0, 2, 0]}
+
+
 def test_names_a_sender_may_use_are_known_to_its_decoder(world) -> None:
     world.registry.name(A, "a", "g1")
     world.registry.put(DeviceIdentity(id="a", parent="g1"))

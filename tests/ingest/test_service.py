@@ -65,13 +65,15 @@ def test_what_is_kept_counts_as_used_once(world) -> None:
     for attempt in (lambda: send(world, deliver(b'{"a":1}')), lambda: world.service.accept(message(world, b'{"a":1}'))):
         with pytest.raises(SpoolFull):
             attempt()
-    untold = world.reports.usage.take()
+    untold = world.reports.usage.take_types()
     world.commit.error = None
 
     send(world, deliver(b'[{"a":1},5]'), deliver(b"{}", "d9"))
     world.service.accept(message(world, b'{"a":1}'))
 
-    assert (untold, world.reports.usage.take()) == ({}, {"default": [2, 3, 18]})
+    used = world.reports.usage
+    assert (untold, used.take_types()) == ({}, {("default", ""): [2, 3, 18]})
+    assert used.take_devices() == {("default", "d1"): [2, 3, 18]}
 
 
 def test_batch_is_kept_with_one_append(world) -> None:

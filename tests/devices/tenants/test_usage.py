@@ -4,12 +4,14 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from devices.database.engine import Database
-from devices.tenants.usage import DAY_NS, MONTH_DAYS, UsageStore
+from devices.database.tables_usage import USAGE_DEVICES, USAGE_TYPES
+from devices.tenants.usage import DAY_NS, DEVICE_DAYS, MONTH_DAYS, TYPE_DAYS, UsageStore
 from tests.devices.running import ADMIN, Caller, Service
 from tests.support.waiting import wait_until
-from wire.tenants import Spent
+from wire.usage import Spent, UsageReport
 
 FIRST = {"messages": 2, "points": 5, "bytes": 300}
 
@@ -50,7 +52,7 @@ def test_usage_is_that_of_the_own_tenant(tenants: Service) -> None:
 
 def test_each_of_the_last_days_is_told_to_its_tenant_only(tenants: Service) -> None:
     database = Database(tenants.config.registry, tenants.config.data)
-    UsageStore(database).add({"acme": Spent(**FIRST, feed_readers=2)})
+    UsageStore(database).add(UsageReport(tenants={"acme": Spent(**FIRST, feed_readers=2)}))
     acme, other = Caller(tenants.app, f"{ADMIN}@acme"), Caller(tenants.app, f"{ADMIN}@other")
 
     days = acme("GET", "/v1/usage/days?days=3").json["items"]
@@ -73,7 +75,7 @@ def test_odd_report_is_refused(tenants: Service, spent: dict[str, float]) -> Non
 def test_days_and_months_end(tenants: Service) -> None:
     database = Database(tenants.config.registry, tenants.config.data)
     usage = UsageStore(database)
-    usage.add({"acme": Spent(messages=7, feed_readers=2)})
+    usage.add(UsageReport(tenants={"acme": Spent(messages=7, feed_readers=2)}))
     now_ns = time.time_ns()
 
     def seen(days: int) -> tuple[int, int]:
@@ -130,3 +132,86 @@ def test_more_than_may_come_at_once_are_cut_to_the_limit(connected_service: Serv
     wait_until(lambda: (connected(), refused()) == (2, 2))
     assert connected_service.admin("PATCH", "/v1/tenants/default", {"limits": {"connections": None}}).status_code == 200
     wait_until(lambda: connected() == 4)
+
+
+TOLD = {
+    "types": {"acme": {"pump": [3, 6, 90], "": [1, 1, 10]}, "other": {"pump": [7, 7, 7]}},
+    "devices": {"acme": {"d1": [1, 1, 80], "d2": [2, 5, 10], "d3": [1, 1, 10]}, "other": {"d1": [7, 7, 7]}},
+}
+
+
+def tell(service: Service, **told: object) -> None:
+    assert service.internal("POST", "/internal/usage", told).status_code == 204
+
+
+def test_what_types_sent_is_their_tenants_too(tenants: Service) -> None:
+    tell(tenants, **TOLD)
+    tell(tenants, **TOLD)
+    acme = Caller(tenants.app, f"{ADMIN}@acme")
+
+    assert acme("GET", "/v1/usage").json["today"] == {"messages": 8, "points": 14, "bytes": 200, "feed_readers": 0}
+    assert acme("GET", "/v1/usage/types").json["items"] == [
+        {"type": "pump", "messages": 6, "points": 12, "bytes": 180},
+        {"type": None, "messages": 2, "points": 2, "bytes": 20},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "order"),
+    [("", ["d2", "d1", "d3"]), ("?order=bytes", ["d1", "d2", "d3"]), ("?limit=1&order=points&days=8", ["d2"])],
+)
+def test_devices_that_sent_most_come_first(tenants: Service, asked: str, order: list[str]) -> None:
+    tell(tenants, **TOLD)
+
+    found = Caller(tenants.app, f"{ADMIN}@acme")("GET", f"/v1/usage/devices{asked}").json["items"]
+
+    assert [each["device"] for each in found] == order
+
+
+def test_device_has_its_own_days_in_its_tenant_only(tenants: Service) -> None:
+    acme, other = Caller(tenants.app, f"{ADMIN}@acme"), Caller(tenants.app, f"{ADMIN}@other")
+    acme("POST", "/v1/devices", {"id": "d1"})
+    tell(tenants, **TOLD)
+
+    days = acme("GET", "/v1/devices/d1/usage").json["items"]
+
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert days[0] == {"day": today, "messages": 1, "points": 1, "bytes": 80}
+    assert [each["messages"] for each in days[1:]] == [0] * 7
+    assert other("GET", "/v1/devices/d1/usage").status_code == 404
+    assert acme("GET", "/v1/devices/d2/usage").status_code == 404
+
+
+def test_days_of_types_and_devices_are_forgotten_in_parts(tenants: Service, monkeypatch) -> None:
+    monkeypatch.setattr("devices.tenants.usage.FORGOTTEN", 2)
+    database = Database(tenants.config.registry, tenants.config.data)
+    usage, old = UsageStore(database), UsageReport.model_validate(TOLD)
+    now_ns = time.time_ns()
+    for days in (TYPE_DAYS, DEVICE_DAYS, DEVICE_DAYS - 1, 0):
+        monkeypatch.setattr("devices.database.engine.clock.now_ns", lambda days=days: now_ns - days * DAY_NS)
+        usage.add(old)
+
+    def kept(table) -> list[tuple[int, int]]:
+        with database.read() as connection:
+            query = select(table.c.day, func.count()).where(table.c.tenant == "acme").group_by(table.c.day)
+            return [(now_ns // DAY_NS - day, count) for day, count in connection.execute(query.order_by(table.c.day))]
+
+    once = kept(USAGE_DEVICES)
+    usage.add(old)
+    usage.add(old)
+    types, devices = kept(USAGE_TYPES), kept(USAGE_DEVICES)
+    database.close()
+    assert once == [(DEVICE_DAYS, 1), (DEVICE_DAYS - 1, 3), (0, 3)]
+    assert types == [(DEVICE_DAYS, 2), (DEVICE_DAYS - 1, 2), (0, 2)]
+    assert devices == [(DEVICE_DAYS - 1, 3), (0, 3)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"devices": {"acme": {"d1": [1, 2]}}}, {"devices": {"acme": {"../x": [1, 2, 3]}}},
+        {"types": {"acme": {"pump": [1, -2, 3]}}}, {"types": {"acme": {"pu mp": [1, 2, 3]}}},
+    ],
+)  # fmt: skip
+def test_odd_shares_are_refused(tenants: Service, told: dict[str, object]) -> None:
+    assert tenants.internal("POST", "/internal/usage", told).status_code == 422
