@@ -175,9 +175,8 @@ class Views:
         return found
 
     def _usage_of(self, token: str, device_id: str) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = self._devices.call("GET", f"/v1/devices/{device_id}/usage", token=token)[
-            "items"
-        ]
+        path = f"/v1/devices/{device_id}/usage"
+        found: list[Mapping[str, Any]] = self._devices.call("GET", path, token=token)["items"]
         return [day for day in found if day["messages"] or day["points"]]
 
     def _children_of(self, token: str, row: Row) -> list[Mapping[str, Any]] | None:
