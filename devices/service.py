@@ -92,6 +92,7 @@ class Registry:
 
         Raises:
             NotFound: no such device.
+            Conflict: it speaks for children and should be no gateway, or is a child and should be one.
         """
         given = patch.model_dump(exclude_unset=True)
 

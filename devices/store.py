@@ -13,7 +13,7 @@ from devices.commands.withdrawal import withdraw
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
-from devices.gateways.adoption import adopt
+from devices.gateways.adoption import adopt, demand_childless, demand_parentless
 from devices.gateways.names import forget
 from devices.pages import page
 from devices.query.values import fw_values, indexed
@@ -72,6 +72,7 @@ class DeviceStore:
 
         Raises:
             NotFound: no such device.
+            Conflict: it would be no gateway any more and speaks for children, or become one and is a child.
         """
         with self._database.write() as transaction:
             tenant = deed.who.tenant
@@ -79,6 +80,8 @@ class DeviceStore:
             new = change(old)
             if new == old:
                 return old
+            if new.gateway != old.gateway:
+                (demand_parentless if new.gateway else demand_childless)(transaction, tenant, device_id)
             values = _device_values(tenant, new, transaction.now_ns)
             del values["created_ns"], values["tenant"], values["id"]
             if new.attributes.get("fw") != old.attributes.get("fw"):

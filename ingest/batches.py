@@ -246,7 +246,9 @@ class BatchSorting:
         detail = f"the topic names {named}"
         self._refuse(index, "unknown", "identity_mismatch", detail)
         tenant, said = self._ports.gate.tenant_of(delivery.device), f"over MQTT: {detail}"
-        entry = AuditEntry(delivery.device, "telemetry.identity_mismatch", f"device:{named}", said, tenant=tenant)
+        entry = AuditEntry(
+            f"device:{delivery.device}", "telemetry.identity_mismatch", f"device:{named}", said, tenant=tenant
+        )
         self._ports.reports.note_attempt(entry)
 
 

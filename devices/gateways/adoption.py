@@ -11,6 +11,8 @@ from devices.database.engine import Write
 from devices.database.tables import DEVICES
 from devices.database.tables_gateways import CHILDREN, GATEWAYS
 from devices.gateways.rules import Room, take
+from devices.statements import PARENT_OF
+from wire.errors import Conflict
 from wire.gateways import GatewayRules
 
 IDS = 5_000  # bound values a statement
@@ -52,3 +54,18 @@ def adopt(transaction: Write, tenant: str, parents: Mapping[str, str]) -> None:
     row = {"tenant": tenant, "since_ns": transaction.now_ns}
     rows = [row | {"device": child, "gateway": gateway} for child, gateway in parents.items()]
     transaction.execute(insert(CHILDREN), rows)
+
+
+def demand_childless(connection: Any, tenant: str, device: str) -> None:
+    """Refuse what a gateway with children may not do. Raises Conflict."""
+    speaks_for = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == device)
+    child = connection.execute(select(CHILDREN.c.device).where(speaks_for).limit(1)).scalar()
+    if child is not None:
+        raise Conflict(f"device {device} speaks for children, for one {child}", code="gateway_has_children")
+
+
+def demand_parentless(connection: Any, tenant: str, device: str) -> None:
+    """Refuse what a child may not do. Raises Conflict."""
+    parent = connection.execute(PARENT_OF, {"of_tenant": tenant, "of_device": device}).scalar()
+    if parent is not None:
+        raise Conflict(f"device {device} is seen through {parent}, and no gateway is", code="not_a_child")

@@ -13,6 +13,7 @@ from devices.database.tables import DEVICES, OPERATORS, TENANTS, TOKENS
 from devices.database.tables_control import COMMANDS, TWIN_HISTORY
 from devices.database.tables_finding import GROUP_MEMBERS
 from devices.database.tables_gateways import CHILDREN
+from devices.gateways.adoption import demand_childless
 from devices.gateways.names import follow
 from devices.presence import journal
 from devices.rows import Deed, Who
@@ -139,10 +140,7 @@ class TenantStore:
 
 def _part(transaction: Write, tenant: str, device_id: str) -> None:
     """Take a device out of what stays with its tenant: static groups, and the gateway that spoke for it."""
-    speaks_for = and_(CHILDREN.c.tenant == tenant, CHILDREN.c.gateway == device_id)
-    child = transaction.execute(select(CHILDREN.c.device).where(speaks_for).limit(1)).scalar()
-    if child is not None:
-        raise Conflict(f"device {device_id} speaks for children, for one {child}", code="gateway_has_children")
+    demand_childless(transaction, tenant, device_id)
     follow(transaction, tenant, device_id, None)
     for table in (GROUP_MEMBERS, CHILDREN):
         mine = and_(table.c.tenant == tenant, table.c.device == device_id)

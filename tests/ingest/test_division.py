@@ -91,6 +91,7 @@ def test_refused_child_costs_its_records_only(world, code) -> None:
         assert send(world, named((B, V), (A, V), (B, V))) == (1, [("quarantined", code, 0), ("quarantined", code, 2)])
     assert world.registry.calls.count("/internal/children:admit") == 2
     world.reports.send()
+    assert {entry["actor"] for entry in world.registry.audit} <= {"device:g1"}
     assert [entry["object"] for entry in world.registry.audit] == ["device:tb:Sensor/B"] * (code == "identity_mismatch")
 
 

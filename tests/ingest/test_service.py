@@ -108,7 +108,7 @@ def test_registry_away_defers_only_unknown_devices(world) -> None:
 def test_topic_of_another_device_is_refused_and_audited(world) -> None:
     assert send(world, deliver(b'{"a":1}', topic="devices/d2/telemetry")) == (0, [(0, "refused", "identity_mismatch")])
     world.reports.send()
-    assert world.registry.audit[0]["actor"] == "d1"
+    assert world.registry.audit[0]["actor"] == "device:d1"
 
 
 @pytest.mark.parametrize(

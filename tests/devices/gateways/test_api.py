@@ -189,3 +189,18 @@ def test_device_names_its_parent(gateway) -> None:
 
     assert gateway.admin("GET", "/v1/devices/c1").json["parent"] == "g1"
     assert gateway.admin("GET", "/v1/devices/g1").json["parent"] is None
+
+
+def test_gateway_with_children_stays_one_and_a_child_becomes_none(gateway) -> None:
+    admit(gateway, "c1")
+
+    def mark(device: str, *, is_gateway: bool) -> tuple[int, str | None]:
+        answer = gateway.admin("PATCH", f"/v1/devices/{device}", {"gateway": is_gateway})
+        return answer.status_code, answer.json.get("code")
+
+    assert mark("g1", is_gateway=False) == (409, "gateway_has_children")
+    assert mark("g1", is_gateway=True) == (200, None)
+    assert mark("c1", is_gateway=True) == (409, "not_a_child")
+    gateway.admin("DELETE", "/v1/devices/c1/parent")
+    assert mark("c1", is_gateway=True) == (200, None)
+    assert mark("g1", is_gateway=False) == (200, None)
