@@ -10,6 +10,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -131,7 +132,10 @@ class Provider:
         raw, client = tokens.get("id_token"), self._client
         if not isinstance(raw, str):
             raise _refused("no ID token came with it")
-        options = {"iss": {"essential": True, "value": client.issuer}, "aud": _is_for(client.client_id)}
+        options = {
+            "iss": {"value": client.issuer},
+            "aud": {"value": client.client_id},
+        }
         params = {"nonce": nonce, "client_id": client.client_id, "access_token": tokens.get("access_token")}
         try:
             token = jwt.decode(raw, self._keys_for(raw), algorithms=ALGORITHMS)
@@ -146,14 +150,21 @@ class Provider:
     def _keys_for(self, raw: str) -> Any:
         """Give the provider's keys; read anew when the token names one that is not known (they change now and then)."""
         from joserfc import jws
-        from joserfc.jwk import KeySet
+        from joserfc.errors import JoseError
+        from joserfc.jwk import Key, KeySet
 
         kid = jws.extract_compact(raw.encode()).headers().get("kid")
         url = self._metadata()["jwks_uri"]
         document = self._remember(url)
         if kid is not None and kid not in {key.get("kid") for key in document.get("keys", ())}:
             document = self._remember(url, ANEW_S)
-        return KeySet.import_key_set({"keys": [each for each in document.get("keys", ()) if _may_sign(each)]})
+        keys: list[Key] = []
+        for each in document.get("keys", ()):
+            with suppress(
+                JoseError, ValueError, TypeError, KeyError
+            ):  # what is not understood is passed over (RFC 7517 s. 5)
+                keys += KeySet.import_key_set({"keys": [each]}).keys if _may_sign(each) else ()
+        return KeySet(keys)
 
     def _metadata(self) -> Claims:
         issuer = self._client.issuer
@@ -223,10 +234,6 @@ def _checked_url(url: Any) -> str:
 
 def _with_query(url: str, asked: Mapping[str, str]) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(asked)}"
-
-
-def _is_for(client_id: str) -> dict[str, Any]:
-    return {"essential": True, "value": client_id}
 
 
 def _may_sign(key: Any) -> bool:

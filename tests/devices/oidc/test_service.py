@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from jwkest.jwk import RSAKey
 
 from chassis.tokens import hash_token
 from devices.enrolment.seal import Seal
@@ -322,8 +323,14 @@ def signed_with_the_public_key(provider, signed) -> str:
 
 FORGED = {
     "wrong issuer": other(iss="https://elsewhere.example"),
+    "no issuer": without("iss"),
+    "empty issuer": other(iss=""),
+    "null issuer": other(iss=None),
     "wrong audience": other(aud="another-client"),
     "no audience": without("aud"),
+    "audience of nobody": other(aud=[]),
+    "empty audience": other(aud=""),
+    "null audience": other(aud=None),
     "wrong audience, in our name": other(aud="another-client", azp=CLIENT),
     "further audience without azp": other(aud=[CLIENT, "another-client"]),
     "made for another party": other(aud=[CLIENT, "another-client"], azp="another-client"),
@@ -373,6 +380,15 @@ def test_key_for_something_else_than_signing_signs_nobody_in(start, provider) ->
     provider.tamper = lambda provider, signed: provider.sign(signed, other_key)
 
     assert sign_on.enter().json["code"] == "oidc_refused"
+
+
+def test_keys_that_are_not_understood_or_for_something_else_hinder_nobody(start, provider) -> None:
+    odd = [{"kty": "EC", "crv": "X9", "x": "AA", "y": "AA", "kid": "k9"}, {"kty": "AKP"}, {"kty": ["RSA"]}, {}, 5]
+    provider.other_keys = [new_key("k8", 2).serialize() | {"use": "enc"}, *odd]
+    nameless = RSAKey(key=provider.key.key)  # a token that names no key is checked with the only one there is
+    provider.tamper = lambda provider, signed: provider.sign(signed, nameless)
+
+    assert start().enter().status_code == 200
 
 
 def test_answer_that_should_name_its_provider_has_to(start, provider) -> None:
