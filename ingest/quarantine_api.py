@@ -61,6 +61,12 @@ class QuarantineQuery(QuarantineFilter):
     cursor: str | None = None
 
 
+class LedgerQuery(Model):
+    """Whose ledger, for the platform's own tenant: that of the installation, or its own."""
+
+    own: bool = False
+
+
 class EntryModel(BaseModel):
     """A refused record, or one field of a record that was accepted without it."""
 
@@ -171,10 +177,11 @@ def _add_reading(api: Api, quarantine: Quarantine) -> None:
 
 
 def _add_ledger(api: Api, gate: Gate, ledger: Ledger) -> None:
-    @api.route("GET", "/v1/ledger", "viewer", answers={200: LedgerModel | TenantLedgerModel})
+    @api.route("GET", "/v1/ledger", "viewer", query=LedgerQuery, answers={200: LedgerModel | TenantLedgerModel})
     def show_ledger(call: Call) -> LedgerModel | TenantLedgerModel:
-        """Show the balance sheet of the tenant's readings; in the platform's own tenant that of the installation."""
-        return ledger.totals() if call.actor.tenant == TENANT else ledger.of_tenant(call.actor.tenant)
+        """Show the balance sheet of the tenant's readings; in the platform's own, unless `own`, the installation's."""
+        is_whole = call.actor.tenant == TENANT and not call.query.own
+        return ledger.totals() if is_whole else ledger.of_tenant(call.actor.tenant)
 
     @api.route("GET", "/v1/devices/<id>/ledger", "viewer", answers={200: DeviceLedgerModel})
     def show_device_ledger(call: Call) -> DeviceLedgerModel:

@@ -53,6 +53,20 @@ class AuthorityProof(Model):
     certificate: Pem
 
 
+class CertificateWaiting(BaseModel):
+    """A device that has a certificate of an older authority of ours, and none of the newest yet."""
+
+    device: str
+    expires: TimeNs  # the last one that it has
+
+
+class CertificatesWaiting(BaseModel):
+    """Devices in order of their ids; `next` is the cursor of what follows."""
+
+    items: list[CertificateWaiting]
+    next: str | None
+
+
 class CertificateRequest(Model):
     """A device's request (CSR); it gets a certificate of our own authority."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compose import tables
-from compose.client import add_group, at_least_one, connect, finish, path
+from compose.client import add_group, at_least_one, connect, finish, pages, path
 from compose.commands.finding import to_tags
 from compose.folder import StartError, write_private
 
@@ -22,6 +22,8 @@ def configure(commands: Any) -> None:
     finish(init, _init)
     renew = actions.add_parser("renew", help="make a new authority; the old one is trusted beside it until it ends")
     finish(renew, _renew)
+    waiting = actions.add_parser("waiting", help="list the devices that have no certificate of the new authority yet")
+    finish(waiting, _waiting)
     _add_customers(actions)
     _add_signing(actions)
     finish(actions.add_parser("list", help="list the authorities"), _list)
@@ -74,8 +76,17 @@ def _init(given: argparse.Namespace) -> int:
 
 
 def _renew(given: argparse.Namespace) -> int:
-    made = connect(given).call("POST", path(f"{ROUTE}:renew"))
+    peer = connect(given)
+    made = peer.call("POST", path(f"{ROUTE}:renew"))
     tables.show([made], ("name", "expires"), as_json=given.json)
+    if not given.json:
+        count = sum(1 for _ in pages(peer, f"{ROUTE}:waiting"))
+        print(f"Devices with a certificate of the old one: {count} (headwater ca waiting)")
+    return 0
+
+
+def _waiting(given: argparse.Namespace) -> int:
+    tables.show(pages(connect(given), f"{ROUTE}:waiting"), ("device", "expires"), as_json=given.json)
     return 0
 
 

@@ -52,7 +52,9 @@ def configure(commands: Any) -> None:
     finish(move, _move)
     _add_usage(commands)
     ledger_help = "show what became of the own tenant's readings; in `default` of the installation's"
-    finish(commands.add_parser("ledger", help=ledger_help), _ledger)
+    ledger = commands.add_parser("ledger", help=ledger_help)
+    ledger.add_argument("--own", action="store_true", help="in `default`, too, of its own readings only")
+    finish(ledger, _ledger)
 
 
 def _add_usage(commands: Any) -> None:
@@ -109,7 +111,7 @@ def _usage_by(given: argparse.Namespace) -> int:
 
 
 def _ledger(given: argparse.Namespace) -> int:
-    ledger = connect(given).call("GET", path("ledger"))
+    ledger = connect(given).call("GET", path("ledger", own="true" if given.own else None))
     if given.json:
         tables.show_json(ledger)
     else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from flask import Response
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from chassis.bodies import read_model
 from chassis.web import Api, Call
-from devices.api import DEVICE, who
+from devices.api import DEVICE, MAX_LIST, who
 from devices.control.door import DeviceDoor
 from devices.rows import Who
 from devices.x509.service import Authorities
@@ -19,19 +21,29 @@ from wire.certificates import (
     AuthorityView,
     CertificateIssued,
     CertificateRequest,
+    CertificatesWaiting,
     Resolve,
     Resolved,
     ServerRequest,
 )
+from wire.devices import Model, Text
 from wire.errors import NotFound
 
 AUTHORITIES = "/v1/certificate-authorities"
 REQUEST = TypeAdapter(CertificateRequest)
 
 
+class WaitingQuery(Model):
+    """Which part of the devices."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 100
+    cursor: Text = ""
+
+
 def add_routes(api: Api, authorities: Authorities, door: DeviceDoor) -> None:
     """Declare the routes."""
     _add_authorities(api, authorities)
+    _add_renewal(api, authorities)
     _add_signing(api, authorities, door)
 
 
@@ -45,11 +57,6 @@ def _add_authorities(api: Api, authorities: Authorities) -> None:
     def create_authority(call: Call) -> AuthorityView:
         """Make our own authority, or register a customer's by its certificate."""
         return authorities.create(call.actor.tenant, call.body, who(call))
-
-    @api.route("POST", AUTHORITIES + ":renew", "platform", answers={201: AuthorityView})
-    def renew_authority(call: Call) -> AuthorityView:
-        """Make a new authority of our own; the old one is trusted beside it until it ends."""
-        return authorities.renew(who(call))
 
     @api.route("POST", AUTHORITIES + "/<name>:prove", "admin", body=AuthorityProof, answers={204: None})
     def prove_authority(call: Call) -> None:
@@ -68,6 +75,19 @@ def _add_authorities(api: Api, authorities: Authorities) -> None:
         if found is None:
             raise NotFound("there is no authority of our own yet", code="authority_not_found")
         return Response(found[1], mimetype="application/x-pem-file")
+
+
+def _add_renewal(api: Api, authorities: Authorities) -> None:
+    @api.route("POST", AUTHORITIES + ":renew", "platform", answers={201: AuthorityView})
+    def renew_authority(call: Call) -> AuthorityView:
+        """Make a new authority of our own; the old one is trusted beside it until it ends."""
+        return authorities.renew(who(call))
+
+    @api.route("GET", AUTHORITIES + ":waiting", "viewer", query=WaitingQuery, answers={200: CertificatesWaiting})
+    def list_waiting(call: Call) -> CertificatesWaiting:
+        """List the devices that have no certificate of our newest authority yet, but of an older one."""
+        items = authorities.waiting(call.actor.tenant, call.query.cursor, call.query.limit)
+        return CertificatesWaiting(items=items, next=items[-1].device if len(items) == call.query.limit else None)
 
 
 def _add_signing(api: Api, authorities: Authorities, door: DeviceDoor) -> None:

@@ -23,6 +23,7 @@ from wire.certificates import (
     AuthorityView,
     CertificateIssued,
     CertificateRequest,
+    CertificateWaiting,
 )
 from wire.devices import TENANT, allows
 from wire.enrolment import Terms, fits
@@ -122,6 +123,11 @@ class Authorities:
         )
         self._rows.add(row, who, renews=True)
         return _view(row)
+
+    def waiting(self, tenant: str, after: str, limit: int) -> list[CertificateWaiting]:
+        """Give devices that have certificates of our older authorities only, in order of their ids."""
+        own = [row.id for row in self._rows.own()]
+        return self._rows.waiting(tenant, own, clock.now_ns(), (after, limit)) if own else []
 
     def bundle(self) -> str:
         """Give the certificates of our own authorities that are trusted, the newest first."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, insert, or_, select, update
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICES, TENANTS
@@ -14,6 +15,7 @@ from devices.enrolment.rows import Arrival
 from devices.enrolment.store import demand_group, register
 from devices.rows import CredentialRow, Deed, Who
 from devices.store import insert_credential
+from wire.certificates import CertificateWaiting
 from wire.enrolment import Terms
 from wire.errors import Conflict, NotFound
 
@@ -147,6 +149,29 @@ class AuthorityStore:
         with self._database.read() as connection:
             row = connection.execute(query).first()
         return None if row is None else (row[0], bool(row[1]))
+
+    def waiting(self, tenant: str, own: Sequence[str], now_ns: int, page: tuple[str, int]) -> list[CertificateWaiting]:
+        """Give devices with a certificate of an older authority and none of the newest, and when its last one ends.
+
+        Args:
+            tenant: whose devices.
+            own: ids of our authorities, the newest last.
+            now_ns: certificates that ended before do not count.
+            page: the device after which to begin, and how many.
+        """
+        columns = CREDENTIALS.c
+        lasting = and_(
+            or_(columns.not_after_ns.is_(None), columns.not_after_ns > now_ns), CERTIFICATES.c.end_ns > now_ns
+        )
+        held = CREDENTIALS.join(CERTIFICATES, columns.sha256 == CERTIFICATES.c.fingerprint)
+        mine = and_(columns.tenant == tenant, lasting)
+        newest = CERTIFICATES.c.authority == own[-1]
+        switched = select(columns.device).select_from(held).where(mine, newest)
+        query = select(columns.device, func.max(CERTIFICATES.c.end_ns).label("expires")).select_from(held)
+        query = query.where(mine, CERTIFICATES.c.authority.in_(own[:-1]), columns.device.not_in(switched))
+        query = query.where(columns.device > page[0]).group_by(columns.device).order_by(columns.device).limit(page[1])
+        with self._database.read() as connection:
+            return [CertificateWaiting.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
     def tenant_of(self, device_id: str) -> str | None:
         """Give the tenant of a device."""

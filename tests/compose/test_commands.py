@@ -177,6 +177,17 @@ def test_tenant_update_sends_only_the_limit_that_was_said(
     assert gateway.body() == {"limits": limits}
 
 
+def test_renewal_of_the_authority_tells_how_many_devices_wait(gateway: Gateway, capsys) -> None:
+    gateway.answers["POST /v1/certificate-authorities:renew"] = {"name": "own-2", "expires": "2036-01-01T00:00:00Z"}
+    waiting = {"items": [{"device": "d1", "expires": "2027-01-01T00:00:00Z"}], "next": None}
+    gateway.answers["GET /v1/certificate-authorities:waiting?limit=500"] = waiting
+
+    assert run(gateway, "ca", "renew") == 0
+    assert "old one: 1 (headwater ca waiting)" in capsys.readouterr().out
+    assert run(gateway, "ca", "waiting") == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[0] == "d1"
+
+
 def test_usage_of_days_is_a_line_each(gateway: Gateway, capsys) -> None:
     day = {"day": "2026-11-23", "messages": 4, "points": 10, "bytes": 600, "feed_readers": 3}
     gateway.answers["GET /v1/usage/days?days=2"] = {"items": [day, day | {"day": "2026-11-22", "feed_readers": 0}]}
@@ -233,6 +244,9 @@ def test_ledger_is_a_line_each_and_tells_what_is_not_known(gateway: Gateway, cap
     assert lines == [["LEDGER", "VALUE"], ["tenant", "acme"], ["received", "-"], ["stored", "7"]]
     assert run(gateway, "ledger", "--json") == 0
     assert json.loads(capsys.readouterr().out)["received"] is None
+    gateway.answers["GET /v1/ledger?own=true"] = {"tenant": "default", "received": 5}
+    assert run(gateway, "ledger", "--own") == 0
+    assert ["received", "5"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 @pytest.mark.parametrize("deed", ["disable", "enable"])

@@ -223,6 +223,13 @@ def test_ledger_of_a_device_is_for_those_who_have_it(registry, client, post) -> 
     assert status("d1") == 200
 
 
+def test_platforms_own_tenant_has_a_sheet_of_its_own(client) -> None:
+    own = client.get("/v1/ledger?own=true", headers=role("viewer")).get_json()
+
+    assert own["tenant"] == "default"
+    assert "tenant" not in ledger(client)
+
+
 def test_refused_requests_reach_the_ledger(app, client) -> None:
     client.post("/v1/telemetry", json={"a": 1})
     app.extensions["headwater.workers"].stop()

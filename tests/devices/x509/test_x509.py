@@ -323,6 +323,11 @@ def test_renewed_authority_signs_and_the_old_one_is_trusted_until_it_ends(servic
     assert new["authority"] == renewed.json["certificate"] + old["authority"]
     assert [resolve(service, each["certificate"]) for each in (old, new)] == ["d1", "d2"]
     assert service.admin("POST", f"{AUTHORITIES}:renew").json["code"] == "authority_exists"
+    waiting = service.admin("GET", f"{AUTHORITIES}:waiting").json
+    assert waiting == {"items": [{"device": "d1", "expires": old["expires"]}], "next": None}
+    assert service.admin("GET", f"{AUTHORITIES}:waiting?cursor=d1").json["items"] == []
+    sign(service, "d1")
+    assert service.admin("GET", f"{AUTHORITIES}:waiting").json["items"] == []
     for name, made in (("d1", old), ("d2", new)):
         service.admin("DELETE", f"/v1/devices/{name}/credentials/{made['credential']}")
     assert revoked(service) == {old["serial"], new["serial"]}
