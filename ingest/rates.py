@@ -35,11 +35,12 @@ class Wait(NamedTuple):
     """How long until a token is there; 0 s: it was taken."""
 
     seconds: float
-    scope: str  # one of _WHOSE, whichever is latest
+    scope: str  # one of _WHOSE, whichever is latest; "": of none
 
     def in_words(self) -> str:
         """Say it to a device."""
-        return f"over the rate limit of {_WHOSE[self.scope]}; a token is there in {self.seconds:.2f} s"
+        whose = _WHOSE[self.scope or "device"]
+        return f"over the rate limit of {whose}; a token is there in {self.seconds:.2f} s"
 
 
 ADMITTED = Wait(0.0, "")
