@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from chassis.sheets import Cell, to_csv
 from chassis.web import Api, Call
+from dashboard_api.descriptions import Descriptions, describe
 from dashboard_api.judges import Judges
 from dashboard_api.service import HOUR_NS, MAX_LIMIT, Queries, Selection, Span
 from series.port import AggregateFn, Page
@@ -52,6 +53,7 @@ class QueryModel(BaseModel):
 class LatestParameters(QueryModel):
     """Of GET /v1/query/latest."""
 
+    described: bool = False  # say of each field what is known of it: unit, name, what it measures
     device: Names = []
     q: str = Field(default="", max_length=2_000)
     field: Names = []
@@ -123,23 +125,27 @@ class Rows(BaseModel):
     rows: list[Row]
 
 
-def routes(queries: Queries, judges: Judges) -> Api:
+def routes(queries: Queries, judges: Judges, descriptions: Descriptions) -> Api:
     """Give the operations of the query side."""
     api = Api()
+    _add_latest(api, queries, descriptions)
     _add_queries(api, queries, judges)
     _add_export(api, queries)
     return api
 
 
-def _add_queries(api: Api, queries: Queries, judges: Judges) -> None:
+def _add_latest(api: Api, queries: Queries, descriptions: Descriptions) -> None:
     @api.route("GET", "/v1/query/latest", "viewer", query=LatestParameters, answers={200: PointsPage}, reach="narrowed")
     def latest(call: Call) -> dict[str, Any]:
         """Newest value of every field, ordered by device; no device means all, paged."""
         asked: LatestParameters = call.query
         actor = call.actor
         selection = Selection(asked.device, asked.field, None, actor.tenant, asked.q, actor.devices)
-        return _page(queries.latest(selection, limit=asked.limit, cursor=asked.cursor))
+        found = queries.latest(selection, limit=asked.limit, cursor=asked.cursor)
+        return _page(found) if not asked.described else _described_page(found, actor.tenant, descriptions)
 
+
+def _add_queries(api: Api, queries: Queries, judges: Judges) -> None:
     @api.route("GET", "/v1/query/range", "viewer", query=RangeParameters, answers={200: PointsPage}, reach="narrowed")
     def points(call: Call) -> dict[str, Any]:
         """Points with start <= time < end, oldest first; the last hour unless said otherwise."""
@@ -184,6 +190,16 @@ def _page(page: Page) -> dict[str, Any]:
 def _judged_page(page: Page, judges: Judges) -> dict[str, Any]:
     names = judges.name({point.judged_by for point in page.points if point.judged_by})
     points = [point_to_json(point) | {"judged_by": names.get(point.judged_by)} for point in page.points]
+    return {"points": points, "next": page.next}
+
+
+def _described_page(page: Page, tenant: str, descriptions: Descriptions) -> dict[str, Any]:
+    found = descriptions.of(tenant, {point.device for point in page.points})
+    points = []
+    for point in page.points:
+        known = (found or {}).get(point.device, {})
+        fields = {name: said for name in point.fields if (said := describe(known, point.measurement, name))}
+        points.append(point_to_json(point) | {"described": None if found is None else fields})
     return {"points": points, "next": page.next}
 
 

@@ -31,6 +31,7 @@ from dashboard_api import (
     usage,
 )
 from dashboard_api.config import DashboardConfig
+from dashboard_api.descriptions import Descriptions
 from dashboard_api.directory import PeerDirectory
 from dashboard_api.documents import Documents
 from dashboard_api.feed import Feed
@@ -76,7 +77,7 @@ def assemble(config: DashboardConfig, ports: Ports) -> Flask:
     tokens = PeerTokens(ports.devices)
     directory = PeerDirectory(ports.devices)
     queries = Queries(ports.reader, directory, offload.choose())
-    routes = api.routes(queries, Judges(ports.devices))
+    routes = api.routes(queries, Judges(ports.devices), Descriptions(ports.devices))
     described = Documents(routes, {"devices": ports.devices, "ingest": ports.ingest})
     guesses = TokenGuesses()
     session.add_routes(routes, ports.devices, tokens, guesses)

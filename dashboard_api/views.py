@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from chassis.peers import Peer
+from dashboard_api.descriptions import Descriptions, Known, by_field
 from dashboard_api.service import Directory, Entry, Queries, Selection
 from wire.devices import type_key
 from wire.errors import HeadwaterError, NotFound
@@ -29,7 +30,7 @@ DISABLED = "disabled"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A field's newest value, with what the device type says of it."""
+    """A field's newest value, with what the device type says of it, else what the device told."""
 
     name: str
     value: FieldValue
@@ -37,6 +38,7 @@ class Shown:
     measurement: str = "telemetry"
     unit: str = ""
     description: str = ""
+    label: str = ""  # as the device calls it
 
     @property
     def is_numeric(self) -> bool:
@@ -107,6 +109,7 @@ class Views:
         self._ingest = ingest
         self._queries = queries
         self._directory = directory
+        self._descriptions = Descriptions(devices)
         self._lock = threading.Lock()  # guards _types
         self._types: dict[str, tuple[float, Mapping[str, Any]]] = {}
 
@@ -120,8 +123,11 @@ class Views:
         if not chosen:
             return []
         points = self._queries.latest(Selection([entry.id for entry in chosen], tenant=tenant)).points
-        asker = Asker(token, tenant)
-        return [Reading(_row_of(entry), self._fields(asker, entry.type, entry.id, points)) for entry in chosen]
+        asker, told = Asker(token, tenant), self._descriptions.of(tenant, [entry.id for entry in chosen]) or {}
+        return [
+            Reading(_row_of(entry), self._fields(asker, _row_of(entry), points, told.get(entry.id, {})))
+            for entry in chosen
+        ]
 
     def devices(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Give a page of the device table: rows and the cursor of the next page."""
@@ -137,7 +143,7 @@ class Views:
         details = self._devices.call("GET", f"/v1/devices/{quote(device_id, safe='')}", token=token)
         row = self._row(details)
         points = self._queries.latest(Selection([row.id], tenant=tenant), limit=MAX_FIELDS).points
-        fields = self._fields(Asker(token, tenant), row.type, row.id, points)
+        fields = self._fields(Asker(token, tenant), row, points, by_field(details.get("described", ())))
         charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
         quarantine, delivery = self._quarantine_of(token, row.id), self._delivery_of(token, row.id)
         groups, children = self._groups_of(token, row.id), self._children_of(token, row)
@@ -204,17 +210,17 @@ class Views:
             created=item.get("created"),
         )
 
-    def _fields(self, asker: Asker, type_name: str | None, device_id: str, points: list[Point]) -> list[Shown]:
-        specs = self._specs(asker, type_name) if type_name else {}
+    def _fields(self, asker: Asker, row: Row, points: list[Point], told: Known) -> list[Shown]:
+        specs = self._specs(asker, row.type) if row.type else {}
         newest: dict[tuple[str, str], Shown] = {}
         for point in points:
-            if point.device != device_id:
+            if point.device != row.id:
                 continue
             for name, value in point.fields.items():
-                spec = specs.get(name) or {}
-                shown = Shown(
-                    name, value, point.time_ns, point.measurement, spec.get("unit", ""), spec.get("description", "")
-                )
+                spec, said = specs.get(name) or {}, told.get((point.measurement, name), {})
+                unit = spec.get("unit") or said.get("unit", "")
+                description, label = spec.get("description", ""), said.get("label", "")
+                shown = Shown(name, value, point.time_ns, point.measurement, unit, description, label)
                 known = newest.get((point.measurement, name))
                 if known is None or known.time_ns < point.time_ns:
                     newest[point.measurement, name] = shown

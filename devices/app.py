@@ -35,6 +35,8 @@ from devices.control.door import DeviceDoor
 from devices.control.wiring import Control
 from devices.database.engine import BrokerForm, Database
 from devices.database.schema import migrate
+from devices.descriptions import api as descriptions_api
+from devices.descriptions.store import DescriptionStore
 from devices.enrolment import api as enrolment_api
 from devices.enrolment import holds
 from devices.enrolment.holds import HoldStore
@@ -102,7 +104,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     seal = Seal(config.registry_key)
     database = Database(config.registry, config.data, _form_for_broker(config, seal))
     migrate(database, config.data)
-    devices, credentials, audit = DeviceStore(database), CredentialStore(database), AuditStore(database)
+    credentials, audit = CredentialStore(database), AuditStore(database)
     routes, lookups, marks = Api(), LookupStore(database, lists_full=not config.is_asked), PresenceStore(database)
     tokens, operators = _open_access(config, database)
     authorities = Authorities(AuthorityStore(database), seal)
@@ -112,7 +114,7 @@ def create_app(config: DevicesConfig | None = None) -> Flask:
     x509_api.add_routes(routes, authorities, door)
     control = Control(database, config, door)
     keeper.arrived = control.arrive
-    verbs = Registry(devices, credentials, NameStore(database)), control.deeds(), Types(config, database)
+    verbs = _open_registry(database), control.deeds(), Types(config, database)
     hosted = Hosted(
         config, keeper, access,
         _chores(config, database, _add_registry(routes, database, verbs), keeper) | control.chores(),
@@ -140,6 +142,11 @@ def _open_access(config: DevicesConfig, database: Database) -> tuple[Tokens, Ope
     tokens.bootstrap(config.operator_token)
     operators.bootstrap(config.admin_hash)
     return tokens, operators
+
+
+def _open_registry(database: Database) -> Registry:
+    names, descriptions = NameStore(database), DescriptionStore(database)
+    return Registry(DeviceStore(database), CredentialStore(database), names, descriptions)
 
 
 def _edge(config: DevicesConfig, database: Database, tokens: Tokens, ready: Callable[[], dict[str, str]]) -> Edge:
@@ -203,6 +210,7 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     tenants = Tenants(TenantStore(database), is_counted=is_counted)
     tenants_api.add_routes(routes, tenants)
     usage_api.add_routes(routes, tenants, UsageStore(database), DeviceStore(database))
+    descriptions_api.add_routes(routes, DescriptionStore(database))
     gateways_api.add_routes(routes, GatewayStore(database), NameStore(database))
     claims = ClaimStore(database)
     claims_api.add_routes(routes, claims)

@@ -20,3 +20,4 @@ ENROLLED = Counter("headwater_devices_enrolled", "Devices that registered themse
 ENROLMENT_FAILURES = Counter("headwater_enrolment_failures", "Enrolments with a wrong secret")
 COMMANDS_ENDED = Counter("headwater_commands_ended", "Commands that ended, by how", ["state"])
 LOGIN_FAILURES = Counter("headwater_login_failures", "Log-ins with a wrong name or password")
+SURPLUS_FIELDS = Counter("headwater_devices_fields_not_described", "Fields of which more was told than is kept")

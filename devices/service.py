@@ -9,6 +9,7 @@ from devices import credentials
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
 from wire import clock
 from wire.clock import NS_PER_S
+from wire.descriptions import FieldDescription
 from wire.errors import Conflict, NotFound, Unprocessable
 from wire.registry import (
     CredentialCreate,
@@ -53,13 +54,22 @@ class NameRows(Protocol):
     def list(self, tenant: str, device: str) -> list[str]: ...
 
 
+class DescriptionRows(Protocol):
+    """Where is kept what devices told of their fields; see `devices.descriptions.store.DescriptionStore`."""
+
+    def of(self, tenant: str, devices: Sequence[str]) -> Mapping[str, list[FieldDescription]]: ...
+
+
 class Registry:
     """Devices and their credentials; thread-safe."""
 
-    def __init__(self, devices: DeviceRows, credential_rows: CredentialRows, names: NameRows) -> None:
+    def __init__(
+        self, devices: DeviceRows, credential_rows: CredentialRows, names: NameRows, descriptions: DescriptionRows
+    ) -> None:
         self._devices = devices
         self._credentials = credential_rows
         self._names = names
+        self._descriptions = descriptions
 
     def register(self, wanted: DeviceCreate, who: Who) -> DeviceCreated:
         """Register a device and issue its first credential.
@@ -81,7 +91,8 @@ class Registry:
         device = self._find(tenant, device_id)
         parent, names = self._names.parent(tenant, device_id), self._names.list(tenant, device_id)
         held = self._credentials.list(tenant, device_id)
-        return DeviceDetail(**dict(device), parent=parent, credentials=held, names=names)
+        told = self._descriptions.of(tenant, [device_id]).get(device_id, [])
+        return DeviceDetail(**dict(device), parent=parent, credentials=held, names=names, described=told)
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""

@@ -174,7 +174,7 @@ class BatchSorting:
             self._refuse(index, message.protocol.name, "too_large", found.items[0].detail)
         else:
             self._hold(_Held(index, message.protocol.name, found.readings, found.items), refused.message)
-        if not found.speaks_for_others:
+        if not found.is_news:
             return found.count
         report_parts(self._ports.reports, message, found)
         return found.own_count(message.device.id)

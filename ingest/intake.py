@@ -17,7 +17,7 @@ from ingest.codecs import Codecs
 from ingest.division import Again, Division, Part
 from ingest.field_types import FieldTypes
 from ingest.message import Message
-from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Fault, Record
+from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Description, Fault, Record
 from ingest.protocols.flatten import Refused
 from ingest.quarantine import Item
 from ingest.readings import Reading
@@ -47,6 +47,7 @@ class Sorted:
     joined: Mapping[int, int] | None = None  # records that became part of another one's reading -> that record
     presence: dict[str, bool] = field(default_factory=dict)  # devices that it told to be online, or not
     restated: Callable[[], bytes] | None = None  # see Decoded
+    described: Sequence[Description] = ()  # what it tells of fields
     parts: list[Use] = field(default_factory=list)  # what of it was taken from other devices than the sender
 
     def uses(self, message: Message) -> list[Use]:
@@ -54,9 +55,9 @@ class Sorted:
         return [message.use(self.count - sum(spent[1] for *_, spent in self.parts)), *self.parts]
 
     @property
-    def speaks_for_others(self) -> bool:
-        """Whether it is about other devices than its sender."""
-        return bool(self.devices or self.trespasses or self.presence)
+    def is_news(self) -> bool:
+        """Whether the registry is to hear of it: it is about other devices than its sender, or tells of fields."""
+        return bool(self.devices or self.trespasses or self.presence or self.described)
 
     @property
     def count(self) -> int:
@@ -119,6 +120,7 @@ class Intake:
         if division is not None and decoded.presence and not self._is_rehearsal:
             found.presence = division.presence(message.device, decoded.presence)
         found.restated = decoded.restated
+        found.described = () if self._is_rehearsal else decoded.described
         return found
 
     def _context(self, message: Message, checker: TypeChecker | None, again: Again | None) -> Context:

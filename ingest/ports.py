@@ -45,11 +45,13 @@ class Ports:
 
 
 def report_parts(reports: Reports, message: Message, found: Sorted) -> None:
-    """Tell of the devices that a message spoke for, and of names that its sender may not use."""
+    """Tell of the devices that a message spoke for, of their fields, and of names that its sender may not use."""
     is_mqtt = message.transport == "mqtt"
     reports.note_children(found.devices, message.received_ns, by_mqtt=is_mqtt)
     sender, door = message.device, "MQTT" if is_mqtt else "HTTP"
     reports.note_presence(found.presence, message.received_ns)
+    if found.described:
+        reports.descriptions.note(sender, found.described)
     for name in found.trespasses:
         said = f"over {door}: the message names {name}"
         action = "telemetry.identity_mismatch"

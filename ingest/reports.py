@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from chassis import logs
 from chassis.metrics import Counter
 from chassis.peers import Peer
+from ingest.descriptions import Descriptions, to_body
 from ingest.usage import Key, Spent, Usage
+from wire.descriptions import MAX_AT_ONCE
 from wire.devices import TENANT
 from wire.errors import HeadwaterError, PeerUnavailable
 
@@ -52,6 +54,7 @@ class Reports:
 
     def __init__(self, registry: Peer) -> None:
         self.usage = Usage()
+        self.descriptions = Descriptions()
         self._registry = registry
         self._lock = threading.Lock()  # guards the six below
         self._http: dict[str, int] = {}
@@ -123,6 +126,7 @@ class Reports:
         if audit and self._call("/internal/audit", {"entries": [_shown(entry) for entry in audit]}):
             with self._lock:
                 del self._audit[: len(audit)]
+        self._describe()
 
     def tell_usage(self) -> None:
         """Tell what devices of each type have sent since the last time; what cannot be told is kept."""
@@ -135,6 +139,13 @@ class Reports:
         for part in _parts(self.usage.take_devices(), MAX_DEVICES_PER_CALL):
             if not self._call("/internal/usage", {"devices": _by_tenant(part)}):
                 self.usage.put_devices_back(part)
+
+    def _describe(self) -> None:
+        """Tell what devices said of their fields; what cannot be told is kept."""
+        while taken := self.descriptions.take(MAX_AT_ONCE):
+            if not self._call("/internal/descriptions", to_body(taken)):
+                return
+            self.descriptions.settle(taken)
 
     def _put(self, entry: AuditEntry) -> None:
         if len(self._audit) < MAX_AUDIT:

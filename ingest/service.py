@@ -86,7 +86,7 @@ class IngestService:
         is_kept = not kept or kept[0].state == "kept"
         if not is_kept and not found.readings:
             raise TooManyRequests(not_kept(found.items[0]).detail, retry_after_s=60, code="quarantine_full")
-        if found.speaks_for_others:
+        if found.is_news:
             report_parts(self._ports.reports, message, found)
         self._ports.reports.usage.note(found.uses(message))
         self._count(message.protocol.name, "accepted", len(found.readings))

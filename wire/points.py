@@ -74,7 +74,7 @@ class JudgedBy(BaseModel):
 
 
 class PointModel(BaseModel):
-    """A point in JSON, everywhere (docs/http.md); `judged_by` only where it is asked for."""
+    """A point in JSON, everywhere (docs/http.md); `judged_by` and `described` only where they are asked for."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,6 +84,7 @@ class PointModel(BaseModel):
     tags: dict[str, str] = {}
     fields: dict[str, FieldValue]
     judged_by: JudgedBy | None = None
+    described: dict[str, dict[str, str | float]] | None = None  # by field: unit, label, kind, min, max, description
 
 
 def point_to_json(point: PointLike) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from wire.clock import MAX_NS
+from wire.descriptions import FieldDescription
 from wire.devices import (
     TENANT,
     Attributes,
@@ -149,11 +150,12 @@ class DeviceCreated(DeviceView):
 
 
 class DeviceDetail(DeviceView):
-    """A device with its credentials, without secrets, its external names, and the gateway that it is seen through."""
+    """A device with its credentials, without secrets, its external names, its gateway, and what was told of it."""
 
     parent: str | None
     credentials: list[CredentialView]
     names: list[str] = []
+    described: list[FieldDescription] = []  # what was told of its fields, by itself or by its gateway
 
 
 class DevicePage(BaseModel):

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, inspect, text
 from devices.database import (
     tables_claims,  # noqa: F401 - its table joins METADATA
     tables_control,  # noqa: F401 - the same
+    tables_descriptions,  # noqa: F401 - the same
     tables_enrolment,  # noqa: F401 - its tables join METADATA
     tables_finding,  # noqa: F401 - puts its tables into METADATA
     tables_gateways,  # noqa: F401 - its tables join METADATA
@@ -28,7 +29,7 @@ from devices.database.tables import COUNTERS, METADATA, TENANTS
 from wire import clock
 from wire.devices import TENANT
 
-SCHEMA_VERSION = "0026"  # the newest of migrations/versions; a test holds it
+SCHEMA_VERSION = "0027"  # the newest of migrations/versions; a test holds it
 COUNTER_NAMES = ("revision", "audit", "presence", "control")
 MIGRATIONS = Path(__file__).parent / "migrations"
 _POSTGRES_LOCK = 0x48454144  # any fixed number: concurrent starts of several hosts wait for each other

@@ -5,7 +5,8 @@ The dry run is made by ingestion, whose code judges what comes in; the registry 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 from chassis.peers import Peer
@@ -15,6 +16,7 @@ from devices.types.compare import compare, is_compatible
 from devices.types.learn import propose
 from devices.types.rules import demand_sound
 from devices.types.service import DeviceTypes, demand_name
+from wire.descriptions import FieldDescription
 from wire.devices import DeviceType, DeviceTypeSpec
 from wire.errors import HeadwaterError, NotFound, Unprocessable
 from wire.schemas import (
@@ -38,10 +40,17 @@ class DeviceIds(Protocol):
     def devices_of(self, tenant: str, name: str, limit: int) -> Sequence[str]: ...
 
 
+class Descriptions(Protocol):
+    """Knows what devices told of their fields; see `devices.descriptions.store.DescriptionStore`."""
+
+    def of(self, tenant: str, devices: Sequence[str]) -> Mapping[str, list[FieldDescription]]: ...
+
+
 class Checks:
     """Checks and proposals; thread-safe."""
 
-    def __init__(self, types: DeviceTypes, devices: DeviceIds, ingest: Peer) -> None:
+    def __init__(self, types: DeviceTypes, devices: DeviceIds, ingest: Peer, descriptions: Descriptions) -> None:
+        self._descriptions = descriptions
         self._types = types
         self._devices = devices
         self._ingest = ingest
@@ -81,7 +90,8 @@ class Checks:
         if not seen.readings:
             whom = f"{len(devices)} devices" if devices else f"no device has the type {name}"
             raise Unprocessable(f"nothing is stored of the last {wanted.hours:g} hours ({whom})", code="nothing_seen")
-        draft = TypeDraft(spec=propose(seen), note=wanted.note)
+        told = chain.from_iterable(self._descriptions.of(tenant, devices).values())
+        draft = TypeDraft(spec=propose(seen, told), note=wanted.note)
         made = self._types.draft(tenant, name, draft, who, origin="learned")
         return Learned(draft=made, readings=seen.readings, devices=seen.devices, complete=seen.complete)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from math import ceil, floor, log10
 
+from wire.descriptions import FieldDescription
 from wire.devices import DeviceTypeSpec, FieldSpec, FieldType
 from wire.schemas import Observation, ObservedField
 
@@ -12,12 +15,22 @@ MARGIN = 0.25  # of the observed range, to each side
 LONGEST_INTERVAL_S = 31_536_000.0
 
 
-def propose(seen: Observation) -> DeviceTypeSpec:
+def propose(seen: Observation, told: Iterable[FieldDescription] = ()) -> DeviceTypeSpec:
     """Give a version that all of what was seen passes: types, ranges with room, what is required, how often it comes.
 
-    Unknown fields stay accepted: what was not seen in some hours is not therefore wrong.
+    Unknown fields stay accepted: what was not seen in some hours is not therefore wrong. Units and names are those that
+    the devices told, where all that told any agree.
     """
-    fields = {name: _propose(field, seen.readings) for name, field in sorted(seen.fields.items())}
+    units, labels = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for each in told:
+        units[each.field].add(each.unit)
+        labels[each.field].add(each.label)
+    fields = {}
+    for name, field in sorted(seen.fields.items()):
+        found = _propose(field, seen.readings)
+        label = _agreed(labels[name])
+        found.unit, found.description = _agreed(units[name]), found.description or label
+        fields[name] = found
     return DeviceTypeSpec(
         fields=fields,
         expected_interval_s=_interval(seen.gap_s),
@@ -38,6 +51,11 @@ def _propose(seen: ObservedField, readings: int) -> FieldSpec:
         required=readings >= ENOUGH and seen.count == readings,
         description=f"also seen as {', '.join(others)}" if others else "",
     )
+
+
+def _agreed(said: set[str]) -> str:
+    words = said - {""}
+    return words.pop() if len(words) == 1 else ""
 
 
 def _type_of(seen: ObservedField) -> FieldType:

@@ -6,6 +6,7 @@ from chassis.peers import HttpPeer
 from chassis.web import Api
 from devices.config import DevicesConfig
 from devices.database.engine import Database
+from devices.descriptions.store import DescriptionStore
 from devices.jobs.store import JobStore
 from devices.types import api, checks_api, codecs_api, exchange_api
 from devices.types.checks import Checks
@@ -25,7 +26,7 @@ class Types:
         ingest = HttpPeer(config.ingest_url, config.service_token, timeout_s=TRIAL_S)
         self._rows = TypeStore(database)
         self._types = DeviceTypes(self._rows)
-        self._checks = Checks(self._types, self._rows, ingest)
+        self._checks = Checks(self._types, self._rows, ingest, DescriptionStore(database))
         self.dry_runs = DryRuns(self._types, self._rows, JobStore(database), ingest.with_timeout(SLICE_S))
 
     def add_routes(self, routes: Api, queue: Queue) -> None:

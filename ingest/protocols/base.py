@@ -59,6 +59,20 @@ class Record:
     payload: Payload | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class Description:
+    """What a device tells of one of its fields; what is empty is not said, and what was said before holds."""
+
+    field: str
+    measurement: str = "telemetry"
+    device: str | None = None  # as in Record
+    unit: str = ""
+    label: str = ""  # its name for people
+    kind: str = ""  # what it measures: temperature, humidity, ...
+    low: float | None = None  # no value is below
+    high: float | None = None  # none is above
+
+
 @dataclass(slots=True)
 class Decoded:
     """All of a message: its good records and its faults."""
@@ -71,6 +85,7 @@ class Decoded:
     absent: int = 0  # values of which the sender says that there are none now
     # The message with all that only its session knows: what has to wait of it is read alone later. None: as it came.
     restated: Callable[[], bytes] | None = None
+    described: list[Description] = field(default_factory=list)  # best effort: told again, it is not news
     joins: bool = False  # records of one device, measurement and time are one reading: its values came one by one
 
 

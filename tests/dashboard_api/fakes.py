@@ -139,6 +139,7 @@ class Platform:
     ledger: dict[str, float] = field(default_factory=dict)
     deliveries: dict[str, dict[str, Any]] = field(default_factory=dict)  # by device: /v1/devices/{id}/ledger
     sessions: dict[str, str] = field(default_factory=lambda: {v: k for k, v in TOKENS.items()})  # token -> role
+    described: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by device
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     replays: list[Any] = field(default_factory=list)
     held: list[dict[str, Any]] = field(default_factory=list)
@@ -173,6 +174,7 @@ class Platform:
             "/internal/directory": self._directory,
             "/internal/type-versions": lambda query, _body: {"items": [self.versions[int(query["id"])]]},
             "/internal/devices:select": self._select,
+            "/internal/descriptions:lookup": self._described,
             "/v1/devices": self._list,
             "/v1/holds": lambda _query, _body: {"items": self.held, "next": None},
             "/v1/holds:accept": self._decide,
@@ -302,6 +304,9 @@ class Platform:
         failures = [{"id": "pump-20", "code": "device_retired", "detail": "retired, which is for good"}]
         return {"id": "j1", "state": "done", "done": 4, "failed": 1, "total": 5, "error": None,
                 "result": {"failures": failures}}  # fmt: skip
+
+    def _described(self, _query: Any, body: Any) -> Any:
+        return {"items": {i: self.described[i] for i in body["devices"] if i in self.described}}
 
     def _list(self, query: Any, _body: Any) -> Any:
         found = self._found(query)

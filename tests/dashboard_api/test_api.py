@@ -80,6 +80,24 @@ def test_range_tells_the_number_while_the_registry_is_away(client, reader, platf
     assert [point["judged_by"] for point in found] == [{"id": 7, "type": None, "version": None}]
 
 
+def test_latest_tells_what_is_known_of_each_field_when_asked(client, reader, platform):
+    put(reader, temp=1.0, hum=2.0, plain=3.0)
+    told = {"measurement": "telemetry", "field": "temp", "unit": "°F", "label": "Air", "kind": "", "min": None}
+    typed = {"measurement": "", "field": "temp", "unit": "°C", "description": ""}
+    elsewhere = {"measurement": "other", "field": "hum", "unit": "%"}
+    platform.described["d1"] = [told, typed, elsewhere]
+
+    plain = get(client, "/v1/query/latest", device="d1").json["points"]
+    found = get(client, "/v1/query/latest", device="d1", described="true").json["points"]
+    platform.away.add("devices")
+    alone = get(client, "/v1/query/latest", device="d1", described="true").json["points"]
+
+    assert all("described" not in point for point in plain)
+    fields = {name: said for point in found for name, said in point["described"].items()}
+    assert fields == {"temp": {"unit": "°C", "label": "Air"}}
+    assert all(point["described"] is None for point in alone)
+
+
 def test_range_reads_the_last_hour_by_default(client, reader):
     put(reader, second=now_ns() // NS_PER_S - 7200, temp=1.0)
     put(reader, second=now_ns() // NS_PER_S - 60, temp=2.0)

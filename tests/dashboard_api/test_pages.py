@@ -165,6 +165,22 @@ def test_device_page_shows_values_with_units_of_the_type(client):
         assert text in shown, text
 
 
+def test_device_page_and_overview_show_what_devices_told_where_the_type_is_silent(client, platform):
+    told = [
+        {"measurement": "telemetry", "field": "co2", "unit": "told-co2", "label": "Told air"},
+        {"measurement": "telemetry", "field": "vent_open", "unit": "told-vent", "label": "<b>told</b>"},
+    ]
+    platform.devices["greenhouse-02"] |= {"described": told}
+    platform.described["greenhouse-02"] = told
+
+    page = get(client, "/devices/greenhouse-02").text
+
+    assert ("told-vent" in page, "told-co2" in page) == (True, False)
+    assert ("Told air" in page, "&lt;b&gt;told&lt;/b&gt;" in page) == (True, True)
+    platform.devices["greenhouse-02"]["type"] = None
+    assert "told-co2" in get(client, "/").text
+
+
 def test_device_page_charts_numbers_only(client):
     page = get(client, "/devices/greenhouse-02").text
 

@@ -55,6 +55,7 @@ class FakeRegistry:
         self.seen_by_mqtt: dict[str, int] = {}
         self.presence: dict[str, Any] = {}
         self.audit: list[dict[str, Any]] = []
+        self.described: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
     def add(self, device_id: str, secret: str = SECRET, **members: Any) -> str:
@@ -138,6 +139,9 @@ class FakeRegistry:
         self.seen |= body["devices"]
         self.seen_by_mqtt |= body["mqtt"]
         self.presence |= body["presence"]
+
+    def _descriptions(self, path: str, body: Any) -> None:
+        self.described += body["told"]
 
     def _audit(self, path: str, body: Any) -> None:
         self.audit += body["entries"]

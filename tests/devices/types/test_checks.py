@@ -8,6 +8,7 @@ from devices.rows import Who
 from devices.types.checks import Checks
 from devices.types.service import DeviceTypes
 from devices.types.store import TypeStore
+from wire.descriptions import FieldDescription
 from wire.devices import DeviceTypeSpec
 from wire.errors import PeerUnavailable, Unprocessable
 from wire.schemas import CheckRequest, DryRun, LearnRequest, Observation, QuarantineReport, TrafficReport
@@ -43,7 +44,10 @@ class World:
         rows = TypeStore(service.app.extensions["headwater.database"])
         self.types = DeviceTypes(rows)
         self.ingest = FakeIngest()
-        self.checks = Checks(self.types, rows, self.ingest)
+        self.checks = Checks(self.types, rows, self.ingest, self)
+
+    def of(self, _tenant, _devices):
+        return {"p1": [FieldDescription(measurement="m", field="p", unit="bar")]}
 
     def check(self, **members):
         return self.checks.check("default", "pump", CheckRequest(**members))
@@ -104,6 +108,7 @@ def test_learned_version_is_a_draft_made_from_the_devices_named(world) -> None:
     found = world.checks.learn("default", "pump", LearnRequest(devices=["t1"], hours=2, note="first"), ME)
 
     assert world.ingest.asked == [("/internal/types:observe", {"devices": ["t1"], "tenant": "default", "hours": 2})]
+    assert found.draft.spec.fields["p"].unit == "bar"
     assert (found.draft.state, found.draft.origin, found.draft.note) == ("draft", "learned", "first")
     assert found.draft.spec.fields["p"].required
     assert found.readings == 20

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from devices.types.learn import propose
 from devices.types.rules import demand_sound
+from wire.descriptions import FieldDescription
 from wire.schemas import Observation, ObservedField
 
 NUMBERS = st.floats(-1e12, 1e12)
@@ -49,3 +50,20 @@ def test_what_was_seen_passes_its_own_proposal(one, other) -> None:
 
     demand_sound(spec)
     assert spec.fields["t"].min <= low <= high <= spec.fields["t"].max
+
+
+def test_units_and_names_come_along_where_all_who_told_any_agree() -> None:
+    told = [
+        FieldDescription(measurement="a", field="t", unit="°C", label="Air"),
+        FieldDescription(measurement="b", field="t", unit="°C"),
+        FieldDescription(measurement="a", field="p", unit="bar", label="Pressure"),
+        FieldDescription(measurement="b", field="p", unit="hPa", label="Pressure"),
+        FieldDescription(measurement="a", field="never seen", unit="V"),
+    ]
+
+    spec = propose(seen(t=field(float=20, low=1, high=2), p=field(float=20, low=1, high=2)), told)
+
+    assert {name: (each.unit, each.description) for name, each in spec.fields.items()} == {
+        "t": ("°C", "Air"),
+        "p": ("", "Pressure"),
+    }
