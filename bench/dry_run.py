@@ -55,17 +55,22 @@ def try_all(running: Installation, found: dict[str, Any]) -> None:
     """Run a dry run to its end; note seconds, counts, and the most memory of who works for it."""
     state = json.loads((running.data / "run/state.json").read_text())
     leaders = [each["pid"] for each in state["processes"] if each["name"] in ("devices", "ingest-json")]
-    pids = [pid for leader in leaders for pid in footprint.sessions()[leader]]
-    found["before_mb"] = found["most_mb"] = round(sum(map(footprint.pss_mb, pids)))
+    found["before_mb"] = found["most_mb"] = memory_mb(leaders)
     began_s = time.monotonic()
     job = running.call("POST", "/v1/device-types/bench:dry-run", {"spec": SPEC, "hours": 24}).body
     while (job := running.get(f"/v1/jobs/{job['id']}"))["state"] in ("queued", "running"):
-        found["most_mb"] = max(found["most_mb"], round(sum(map(footprint.pss_mb, pids))))
+        found["most_mb"] = max(found["most_mb"], memory_mb(leaders))
         time.sleep(0.5)
     result = job["result"]
     found |= {"seconds": round(time.monotonic() - began_s, 1), "state": job["state"], "stored": result["stored"]}
     found |= {"judged": result["readings"], "refused": result["refused_readings"]}
     print(f"  {found}", flush=True)
+
+
+def memory_mb(leaders: list[int]) -> int:
+    """Give the PSS of all processes that belong to these, the one that judges among them."""
+    members = footprint.sessions()
+    return round(sum(footprint.pss_mb(pid) for leader in leaders for pid in members[leader]))
 
 
 def post(running: Installation, logins: list[load.Login], seconds: float, boot: str) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client import REGISTRY as _REGISTRY
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "Histogram", "exposition", "forget_process", "use_folder"]
+__all__ = [
+    "CONTENT_TYPE", "Counter", "Gauge", "Histogram", "environment_of_its_own", "exposition", "forget_process",
+    "use_folder",
+]  # fmt: skip
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the name prometheus_client fixes
@@ -21,6 +24,11 @@ def use_folder(folder: Path) -> dict[str, str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return {_FOLDER: str(folder)}
+
+
+def environment_of_its_own() -> dict[str, str]:
+    """Give the environment for a process that a service starts: what it counts is not counted for the service."""
+    return {name: value for name, value in os.environ.items() if name != _FOLDER}
 
 
 def forget_process(pid: int) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 from flask import Flask
 
-import series
 from chassis import logs, settings, web
 from chassis.metrics import Gauge
 from chassis.origin import remote_ip
@@ -21,35 +19,29 @@ from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from ingest import api as device_api
 from ingest import quarantine_api, trials_api
-from ingest.codecs import Codecs
 from ingest.config import IngestConfig
 from ingest.courier import Courier
-from ingest.division import Division
-from ingest.dry_run import DryRuns
-from ingest.field_types import FieldTypes
-from ingest.gate import AWAY_S, PAUSE_S, WAIT_S, Gate
+from ingest.gate import AWAY_S, PAUSE_S, WAIT_S
 from ingest.held import HeldData
-from ingest.intake import Intake
 from ingest.ledger import Ledger
+from ingest.opening import open_ports
 from ingest.ports import Ports
 from ingest.protocols import PROTOCOLS, SERVICES, Protocol, served_by
 from ingest.protocols.base import Host
 from ingest.quarantine import Quarantine
-from ingest.rates import RateLimits
 from ingest.replay import Replayer
-from ingest.reports import SEND_S, Reports
+from ingest.reports import SEND_S
 from ingest.service import IngestService
 from ingest.shed import ShedCount
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.segments import accepted_total, open_spool
-from ingest.trials import Trials
+from ingest.trials_process import TrialsProcess
 from ingest.writer.state import read_boots, read_counters, read_tenant
 from wire import clock
 from wire.errors import Unavailable
 
 log = logs.get(__name__)
 PRUNE_S = 600.0
-FIELD_TYPES = "fieldtypes.db"
 DAY_NS = 86_400 * clock.NS_PER_S
 SPOOL_BYTES = Gauge("headwater_ingest_spool_bytes", "Bytes in this process' spool slot", multiprocess_mode="livesum")
 
@@ -67,7 +59,7 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     api, workers = web.Api(), Workers()
     device_api.add_routes(api, service, ports.gate, ports.reports)
     if config.protocol == SERVICES[0]:
-        _keep_books(api, workers, config, ports)
+        _keep_books(api, workers, config, ports, closing)
 
     def ready() -> dict[str, str]:
         is_writable = os.access(spool / config.protocol, os.W_OK)
@@ -108,50 +100,29 @@ def _open_hosts(config: IngestConfig, closing: ExitStack) -> tuple[dict[str, Pro
     return protocols, hosts
 
 
-def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Ports) -> None:
+def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Ports, closing: ExitStack) -> None:
     """Let one of the services answer for what all of them keep: quarantine, ledger, trials of new device types."""
     ledger = Ledger(ports.quarantine, lambda: accepted_total(config.data / "spool"),
                     partial(read_counters, config.data), partial(read_boots, config.data),
                     partial(read_tenant, config.data))  # fmt: skip
     replayer = Replayer(ports, PROTOCOLS)
     quarantine_api.add_routes(api, ports, replayer, ledger)
-    open_reader = partial(series.open_reader, config.store, config.data)
-    trials_api.add_routes(api, Trials(ports, PROTOCOLS, open_reader))
-    trials_api.add_dry_runs(api, DryRuns(ports, PROTOCOLS, open_reader))
+    trials = TrialsProcess(config)
+    closing.callback(trials.close)
+    trials_api.add_routes(api, trials)
     _start_pruning(workers, config, ports.quarantine)
     held = HeldData(ports, replayer, config.data / "held.lock")
     workers.start("held-data", lambda: held.run(workers.stopping))
 
 
 def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]:
-    spool = config.data / "spool" / config.protocol
-    with ExitStack() as closing:
-        field_types = FieldTypes(_field_types_file(config.data / "ingest"))
-        closing.callback(field_types.close)
-        bounds = {"limit_bytes": config.quarantine_limit_bytes, "limit_entries": config.quarantine_limit_entries}
-        quarantine = Quarantine(config.data / "quarantine.db", **bounds)
-        closing.callback(quarantine.close)
-        limits = config.spool_limit_bytes, config.spool_floor_bytes
+    def open_commit(closing: ExitStack) -> GroupCommit:
+        spool, limits = config.data / "spool" / config.protocol, (config.spool_limit_bytes, config.spool_floor_bytes)
         commit = GroupCommit(open_spool(spool, limit_bytes=limits[0], floor_bytes=limits[1]))
         closing.callback(commit.close)
-        rates = RateLimits(config.device_rate_limit, config.tenant_rate_limit)
-        gate = Gate(registry, rates.limit_tenants)
-        codecs = Codecs()
-        closing.callback(codecs.close)
-        intake = Intake(field_types, Division(gate, rates), codecs)
-        ports = Ports(gate, intake, commit, quarantine, Reports(registry), rates)
-        return ports, closing.pop_all()
-    raise AssertionError
+        return commit
 
-
-def _field_types_file(folder: Path) -> Path:
-    """Give the file that all ingestion services share; once each had its own, of which only that of json was used."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shared, before = folder / FIELD_TYPES, folder / SERVICES[0] / FIELD_TYPES
-    for suffix in ("-wal", "-shm", "") if before.exists() and not shared.exists() else ():
-        with suppress(FileNotFoundError):
-            Path(f"{before}{suffix}").rename(f"{shared}{suffix}")
-    return shared
+    return open_ports(config, registry, open_commit)
 
 
 def _start(workers: Workers, config: IngestConfig, service: IngestService, ports: Ports) -> None:

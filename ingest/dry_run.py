@@ -1,7 +1,7 @@
 """A dry run of a version of a device type on all that is stored or waits, a slice at a time.
 
 The registry keeps where a run is and what it found (`devices.types.dry_run`); here nothing is kept, so a restart costs
-a slice. A slice lasts a moment and holds one page: ingestion goes on beside it.
+a slice. A slice lasts a moment and holds one page; it is done in a process of its own (`ingest.trials_main`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from wire.points import Point
 from wire.schemas import MAX_EXAMPLES, Example
 
 PAGE = 1_000  # points in memory
-FEW = 20  # judged without a rest: about half a millisecond
-REST = 1.0  # for those who wait for an answer, as a part of the time that judging took
 SLICE_S = 0.25
 MINUTE_NS = 60 * clock.NS_PER_S
 _CRC_RANGE = 2**32
@@ -71,7 +69,8 @@ class DryRuns:
         reader = self._open_reader()
         try:
             for points, following in _pages(reader, asked):
-                _judge_gently(points, checker, found)
+                for point in points:
+                    found.add(point, *judge_point(checker, point))
                 if following is None or time.monotonic() > deadline_s:
                     return found.tell(following)
         finally:
@@ -137,15 +136,6 @@ class _Found:
         if shown < EXAMPLES_OF_CODE and len(self.examples) < MAX_EXAMPLES:
             self.shown[each.code] = shown + 1
             self.examples.append(each)
-
-
-def _judge_gently(points: Sequence[Point], checker: TypeChecker, found: _Found) -> None:
-    """Judge a few at a time: the interpreter would let a waiting request in only after 5 ms, again and again."""
-    for first in range(0, len(points), FEW):
-        began_s = time.monotonic()
-        for point in points[first : first + FEW]:
-            found.add(point, *judge_point(checker, point))
-        time.sleep(REST * (time.monotonic() - began_s))
 
 
 def _pages(reader: SeriesReader, asked: SliceRequest) -> Iterator[tuple[Sequence[Point], str | None]]:
