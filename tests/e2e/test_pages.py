@@ -103,6 +103,26 @@ def test_page_is_accessible_and_fits_a_phone(browser: Browser, filled: Installat
     assert browser.run("document.querySelectorAll('h1').length") == 1
 
 
+def test_pages_fit_for_somebody_of_the_platform_in_a_tenant(browser: Browser, filled: Installation) -> None:
+    wanted = {"name": "somebody-with-a-long-name", "role": "platform"}
+    token = filled.call("POST", "/v1/tokens", wanted).body["token"]
+    browser.call("Network.clearBrowserCookies")
+    browser.log_in(filled.url, f"{token}@page-tenant")
+
+    found = []
+    for path in (path for path in pages() if path.count("/") == 1):
+        browser.open(filled.url + path)
+        for width in (1280, 900, 390):
+            browser.shape(width)
+            wide = browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            found += [(path, width, wide)] if wide > 0 else []
+        browser.shape(1280)
+        lines = "new Set([...document.querySelectorAll('.nav a')].map((each) => each.offsetTop)).size"
+        found += [(path, "lines", count)] if (count := browser.run(lines)) > 1 else []
+
+    assert found == []
+
+
 def press(browser: Browser, name: str) -> None:
     key, code, text = KEYS[name]
     given = {"key": key, "code": name, "windowsVirtualKeyCode": code}
