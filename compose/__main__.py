@@ -19,6 +19,7 @@ MODULES = {
     "types": ("type",),
     "gateways": ("gateway",),
     "topics": ("topic",),
+    "protocols": ("protocol",),
     "jobs": ("job",),
     "rotations": ("rotation",),
     "finding": ("group",),

@@ -38,6 +38,7 @@ from ingest.spool.segments import accepted_total, open_spool
 from ingest.trials_process import TrialsProcess
 from ingest.writer.state import read_boots, read_counters, read_tenant
 from wire import clock
+from wire.declared import REFUSED
 from wire.errors import Unavailable
 
 log = logs.get(__name__)
@@ -59,6 +60,8 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     api, workers = web.Api(), Workers()
     device_api.add_routes(api, service, ports.gate, ports.reports)
     if config.protocol == SERVICES[0]:
+        for entry, reason in REFUSED.items():
+            log.error("protocol_refused", entry=entry, reason=reason)
         _keep_books(api, workers, config, ports, closing)
 
     def ready() -> dict[str, str]:
@@ -92,6 +95,7 @@ def _open_hosts(config: IngestConfig, closing: ExitStack) -> tuple[dict[str, Pro
     """Give the protocols of this service, and the hosts of those that are decoded in order."""
     protocols, hosts = served_by(config.protocol), dict[str, Host]()
     for name, protocol in protocols.items():
+        protocol.decode  # noqa: B018 - loaded now: a service without its code does not start, and its messages wait
         if protocol.host:
             host = protocol.open_host(config.data / "ingest")
             closing.callback(host.close)

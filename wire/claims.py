@@ -12,9 +12,10 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BaseModel, Field
 
 from wire import filters
+from wire.declared import DECLARED
 from wire.devices import DeviceId, Model, Name
 from wire.points import TimeNs
-from wire.protocols import DECLARED, NONE, Topics
+from wire.protocols import NONE, Topics
 
 MAX_BYTES = 256
 MAX_LEVELS = 32  # mosquitto refuses its whole access list for one filter of more than 200

@@ -1,6 +1,6 @@
 """The protocols by name: what each is called and where its devices send it; an explicit list, filled by hand.
 
-A declaration is data: the code that it names is imported by the service that runs it, when its first message comes.
+A declaration is data: only the service that runs a protocol imports the code that it names.
 """
 
 from __future__ import annotations
@@ -128,4 +128,3 @@ BUILT_IN: Final = (
     ),
     Declaration("ruuvi", "ruuvi", ".ruuvi.decoder:decode", is_typed=True, topics=Topics(up=("ruuvi/#",))),
 )
-DECLARED: Final[dict[str, Declaration]] = {each.name: each for each in BUILT_IN}

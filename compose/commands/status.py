@@ -12,6 +12,7 @@ from chassis.peers import HttpPeer
 from compose import authority_end, procfs, state, tables
 from compose.client import add_data_option, folder_of
 from compose.folder import Folder
+from wire.declared import REFUSED
 from wire.errors import HeadwaterError
 
 PROBE_S = 2.0
@@ -46,6 +47,7 @@ def collect(folder: Folder) -> dict[str, Any]:
     shown |= {"spool_bytes": _size(folder.root / "spool"), "quarantine_bytes": _size(folder.root, "quarantine.db*")}
     shown["quarantine_set_aside"] = sorted(path.name for path in folder.root.glob(SET_ASIDE))
     shown["authority"] = _authority(folder)
+    shown["protocols_refused"] = REFUSED
     if running is None:
         return shown
     shown |= {"url": running.url, "mqtt": running.mqtt, "supervisor_pid": running.supervisor_pid}
@@ -115,5 +117,7 @@ def _print(found: dict[str, Any]) -> None:
     print(f"Spool    {found['spool_bytes']:,} bytes\nQuarantine {found['quarantine_bytes']:,} bytes")
     for name in found["quarantine_set_aside"]:
         print(f"DAMAGED: {name} was set aside with what waited in it; a new quarantine was begun")
+    for entry, reason in found["protocols_refused"].items():
+        print(f"REFUSED: the protocol {entry}: {reason}")
     if found["authority"]:
         print(f"WARNING: {found['authority']}: see docs/security.md, TLS")

@@ -24,6 +24,7 @@ from compose.credentials import Secrets
 from compose.folder import Folder, StartError
 from compose.processes import Plan
 from compose.supervisor import Supervisor, clear_leftovers
+from wire.declared import REFUSED
 
 
 def configure(commands: Any) -> None:
@@ -76,6 +77,8 @@ def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[st
         console.say(f"ended {cleared} processes that an earlier run had left behind", level="warning")
     for fault in misspelt():
         console.say(f"{fault} (headwater config show lists them)", level="warning")
+    for entry, reason in REFUSED.items():
+        console.say(f"refused the protocol {entry}: {reason}", level="warning")
     _check_programs()
     _check_databases(config)
     secrets = credentials.ensure(folder, broker.bridges(folder, config))

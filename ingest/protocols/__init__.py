@@ -1,4 +1,4 @@
-"""The protocols by name, with their code: a service imports the decoder of one when its first message comes."""
+"""The protocols by name, with their code: only the service that runs one imports its decoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wire.protocols import DECLARED, Declaration
+from wire.declared import DECLARED
+from wire.protocols import Declaration
 
 if TYPE_CHECKING:
     from ingest.protocols.base import Decoder, Host

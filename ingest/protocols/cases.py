@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ingest.protocols import PROTOCOLS
-from ingest.protocols.base import Context, Decoded
+from ingest.protocols import PROTOCOLS, Protocol
+from ingest.protocols.base import Context
 from wire import clock, filters
 from wire.devices import DeviceType
 
@@ -34,8 +34,7 @@ def check(folder: Path) -> list[str]:
         if name is None:
             found.append(f"no protocol is spoken at {door}, and none is called as its folder is")
         elif "mqtt" in door or not PROTOCOLS[name].doors:  # what a door of its own tells the decoder, only it knows
-            decoded = PROTOCOLS[name].decode(content, _context(door, expected))
-            found += _compare(_told(decoded), _expected(expected))
+            found += _compare(_decode(PROTOCOLS[name], content, _context(door, expected)), _expected(expected))
     return found
 
 
@@ -66,7 +65,11 @@ def _context(door: dict[str, Any], expected: dict[str, Any]) -> Context:
     )
 
 
-def _told(decoded: Decoded) -> Told:
+def _decode(protocol: Protocol, content: bytes, context: Context) -> Told:
+    try:
+        decoded = protocol.decode(content, context)
+    except Exception as error:  # of the code that is tried
+        return {("the decoder raised", type(error).__name__, str(error))}
     values: Told = set()
     for record in decoded.records:
         time_ns = RECEIVED_NS if record.time_ns is None else record.time_ns

@@ -1,0 +1,40 @@
+"""`headwater protocol`: the protocols of an installation, and the cases of one that is being written."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from compose.client import add_group
+from compose.folder import StartError
+
+
+def configure(commands: Any) -> None:
+    """Add the command."""
+    actions = add_group(commands, "protocol", "check the cases of a decoder")
+    check = actions.add_parser("check", help="check a folder of cases against the decoder they are for")
+    check.add_argument("folder", type=Path, help="holds a folder for each case")
+    check.set_defaults(run=_check)
+
+
+def _check(given: argparse.Namespace) -> int:
+    from ingest.protocols import cases
+    from wire.declared import REFUSED
+
+    for entry, reason in REFUSED.items():
+        print(f"refused: {entry}: {reason}", file=sys.stderr)
+    folders = sorted(path.parent for path in given.folder.glob("*/request.json"))
+    if not folders:
+        raise StartError(f"{given.folder} holds no case: a folder with request.json, input.* and expected.json")
+    failed = 0
+    for folder in folders:
+        try:
+            differences = cases.check(folder)
+        except (OSError, ValueError, KeyError, StopIteration) as error:
+            differences = [f"it is no case: {type(error).__name__}: {error}"]
+        failed += bool(differences)
+        print(f"{'FAILED' if differences else 'ok':6} {folder.name}", *differences, sep="\n       ")
+    print(f"{len(folders) - failed} of {len(folders)} cases are as expected")
+    return 1 if failed else 0
