@@ -20,6 +20,7 @@ from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Key,
 from ingest.protocols.sparkplug.sessions import ASKS_PER_S, Sessions, Taken
 from tests.ingest.intake_support import CASES
 from tests.ingest.sparkplug.made import DAY_MS, add, birth, data, death, payload
+from tests.ingest.samples import Sample
 from tests.ingest.test_mutated_messages import damaged
 from wire import clock
 from wire.errors import REASONS
@@ -470,11 +471,12 @@ MESSAGES = 50_000 if os.environ.get("HEADWATER_TEST_LONG") else 5_000
 @pytest.mark.parametrize("seed", range(2))
 def test_damaged_messages_are_answered_and_harm_no_session(seed: int) -> None:
     dice, sessions = random.Random(seed), Sessions()
-    samples = [path.read_bytes() for path in CASES.glob("sparkplug/*/*.bin")] + [birth(), data(1, v=1.0), death()]
+    known = [path.read_bytes() for path in CASES.glob("sparkplug/*/*.bin")] + [birth(), data(1, v=1.0), death()]
+    samples = [Sample(content) for content in known]
     topics = [BIRTH, DATA, DEATH, *(f"spBv1.0/plant/{verb}/n1/pump" for verb in ("DBIRTH", "DDATA", "DDEATH"))]
 
     outcomes = [0, 0]
-    for at, content in enumerate(damaged(samples, dice, MESSAGES // 2)):
+    for at, (content, _) in enumerate(damaged(samples, dice, MESSAGES // 2)):
         taken = sessions.take(content, Context(RECEIVED_NS, topic=dice.choice(topics)), at / 10)
         assert {fault.code for fault in taken.decoded.faults} <= REASONS.keys(), content
         assert all(record.fields for record in taken.decoded.records), content
