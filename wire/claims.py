@@ -109,6 +109,14 @@ def asked(claims: Iterable[Claim]) -> list[str]:
     return sorted(each for name in families for each in FAMILIES[name].asked)
 
 
+def told(claimed: Iterable[str]) -> list[str]:
+    """Give the filters of what devices with these claims are told beside what is their own."""
+    mine = list(claimed)
+    found = (family for family in FAMILIES.values() if family.told and any(_is_of(each, family) for each in mine))
+    filters_told = [each for family in found for each in family.told]
+    return [each for each in filters_told if not any(filters.covers(own, each) for own in mine)]
+
+
 def reached(claims: Iterable[Claim]) -> list[str]:
     """Give the filters that hold all topics of claims, also those on which devices are only told something."""
     return _fewest({wide for claim in claims for wide in _around(claim)})
@@ -123,6 +131,10 @@ def stands_alone(claim: Claim) -> bool:
 def is_ordered(text: str) -> bool:
     """Tell whether one bridge must hear all of a filter."""
     return any(filters.covers(wide, text) for family in FAMILIES.values() if family.is_ordered for wide in family.up)
+
+
+def _is_of(filter_: str, family: Topics) -> bool:
+    return any(filters.covers(wide, filter_) for wide in family.up)
 
 
 def _around(claim: Claim) -> list[str]:

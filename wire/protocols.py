@@ -15,10 +15,12 @@ class Topics(NamedTuple):
     up: tuple[str, ...] = ()  # filters of what devices say: the bridge subscribes to those of which a part is claimed
     down: tuple[str, ...] = ()  # filters of what only they are told
     asked: tuple[str, ...] = ()  # filters on which its ingestion service asks devices for something, through a bridge
+    told: tuple[str, ...] = ()  # filters of what all its devices are told
     is_ordered: bool = False  # what they say means something only in its order: several bridges must not share it
 
 
 NONE: Final = Topics()
+HOST_STATES: Final = "spBv1.0/STATE/+"  # which Sparkplug host applications are online
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ BUILT_IN: Final = (
         ".sparkplug.decoder:decode",
         is_typed=True,
         host=".sparkplug.host:SparkplugHost",
-        topics=Topics(up=("spBv1.0/#",), asked=("spBv1.0/+/NCMD/+",), is_ordered=True),
+        topics=Topics(up=("spBv1.0/#",), asked=("spBv1.0/+/NCMD/+", HOST_STATES), told=(HOST_STATES,), is_ordered=True),
     ),
     Declaration(
         "chirpstack",

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from devices.broker.whole_file import holds, write_whole
-from wire.claims import Claim, asked, heard, reached
+from wire.claims import Claim, asked, heard, reached, told
 
 MARK = "\n# Topics that devices have claimed, written by the registry.\n"
 _BRIDGE = re.compile(r"^user (_bridge(?:-\d+)?)$", re.MULTILINE)
@@ -43,7 +43,9 @@ def render(head: str, claims: Sequence[Claim], control: str) -> str:
     lines += _rights(control, "write", reached(claims))
     by_device = sorted(claims, key=lambda claim: (claim.device, claim.filter))
     for device, mine in groupby(by_device, key=lambda claim: claim.device):
-        lines += _rights(device, "readwrite", [claim.filter for claim in mine])
+        claimed = [claim.filter for claim in mine]
+        lines += _rights(device, "readwrite", claimed)
+        lines += [f"topic read {each}" for each in told(claimed)]
     return head + MARK + "".join(f"{line}\n" for line in lines) if lines else head
 
 

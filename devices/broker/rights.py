@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from wire.claims import told
 from wire.filters import covers
 
 Action = Literal["publish", "subscribe"]
@@ -35,7 +36,8 @@ _OF: Final = {"publish": WRITES, "subscribe": READS}
 
 def topics_of(device_id: str, action: Action, claimed: Sequence[str] = ()) -> list[str]:
     """Give the topics, or filters, that a device may use; `claimed` are filters of which all topics are its own."""
-    return [*(pattern.replace("{id}", device_id) for pattern in _OF[action]), *claimed]
+    own = [*(pattern.replace("{id}", device_id) for pattern in _OF[action]), *claimed]
+    return own + told(claimed) if action == "subscribe" else own
 
 
 def may(device_id: str, action: Action, topic: str, claimed: Sequence[str] = ()) -> bool:

@@ -7,18 +7,21 @@ from msgspec.structs import replace
 from ingest.bridge.claims import Claims
 from ingest.framing import Delivery
 from wire import clock
+from wire.protocols import HOST_STATES
 
 MAX_ROUTES = 50_000  # topics remembered decoded; about 15 MB, since long ones are not
 ROUTE_BYTES = 256
 CLOCK_STEP_NS = clock.NS_PER_S
 SLOT_NS = clock.NS_PER_MS  # more than the largest message has bytes
+NOTICES = ("$SYS/", HOST_STATES.rstrip("+"))
 DUP, RETAIN = 8, 1  # bits of a PUBLISH's first byte (MQTT 5.0 s. 3.3.1)
 
 
 class Arrivals:
     """One connection's messages. Not thread-safe.
 
-    `notices` (of `$SYS/`) and `retained` (topics on which the broker keeps a message that nobody should keep) are
+    `notices` (of `$SYS/` and of Sparkplug's hosts), `passed` (their message ids) and `retained` (topics on which the
+    broker keeps a message that nobody should keep) are
     emptied by the caller, and `unclaimed` (a count of messages of nobody) is set back.
 
     Args:
@@ -39,6 +42,7 @@ class Arrivals:
         bridges: int = 1,
     ) -> None:
         self.notices: list[tuple[str, bytes]] = []
+        self.passed: list[int] = []
         self.retained: set[str] = set()
         self.unclaimed, self.unclaimed_topic = 0, ""
         self._claims = Claims()
@@ -66,8 +70,9 @@ class Arrivals:
         """Give the delivery of one PUBLISH (`first`: its first byte), None when it is no device's message."""
         device, topic, protocol = self._routes.get(name) or self._route(name)
         if not device:
-            if topic.startswith("$SYS/"):
+            if topic.startswith(NOTICES):
                 self.notices.append((topic, payload))
+                self.passed += [mid] if mid else []
                 return None
             self.unclaimed, self.unclaimed_topic = self.unclaimed + 1, topic
         received_ns = self._last_ns + 1
@@ -103,7 +108,7 @@ class Arrivals:
         topic = name.decode("utf-8", "replace")  # the broker checks UTF-8; what is odd is quarantined by the service
         parts = topic.split("/", 2)
         route = (parts[1] if len(parts) > 1 and parts[0] == "devices" else "", topic, "")
-        if parts[0] != "devices" and (claim := self._claims.find(topic)) is not None:
+        if parts[0] != "devices" and not topic.startswith(NOTICES) and (claim := self._claims.find(topic)) is not None:
             route = (claim.device, topic, claim.protocol)
         if len(self._routes) >= MAX_ROUTES:
             self._routes.clear()

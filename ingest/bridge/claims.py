@@ -19,6 +19,7 @@ from wire import claims as wire_claims
 from wire.claims import Claim
 from wire.devices import Changes
 from wire.errors import HeadwaterError
+from wire.protocols import HOST_STATES
 
 log = logs.get(__name__)
 _CLAIM = "\0"  # where a node of the tree keeps the claim that ends there: no level holds a NUL
@@ -30,6 +31,7 @@ class Claims:
     def __init__(self, claims: Iterable[Claim] = ()) -> None:
         self.all = tuple(claims)
         self.filters = wire_claims.heard(self.all)  # what the bridge subscribes to
+        self.has_hosts = HOST_STATES in wire_claims.asked(self.all)  # some ask whether their host is online
         self._tree: dict[str, Any] = {}  # a node is a dict by level
         for claim in self.all:
             node = self._tree

@@ -75,6 +75,13 @@ class Client(paho.Client):
         properties.SessionExpiryInterval = SESSION_S
         self.connect_async(host, port, keepalive_s, clean_start=False, properties=properties)
 
+    def bequeath(self, topic: str, payload: bytes | None) -> None:
+        """Say what the broker is to publish, retained, when the next connection breaks; None: nothing."""
+        if payload is None:
+            self.will_clear()
+        else:
+            self.will_set(topic, payload, 1, retain=True)
+
     def renew(self, held: dict[int, Delivery]) -> None:
         """Connect anew with an empty stream (`held`: see Arrivals); raises OSError when the broker is not there."""
         number, bridges = self.place

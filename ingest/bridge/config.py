@@ -29,6 +29,8 @@ class BridgeConfig(BaseModel):
     broker_protocol: Literal["5", "3.1.1"] = "5"
     bridge_reader: Literal["batch", "paho"] = "batch"  # how the bridge reads MQTT; paho: its own way, ten times slower
     bridge_topics_file: Path | None = None  # where the claims of topics are kept, for a start without the registry
+    # The id by which edge nodes wait for us as their primary host; empty: we are none.
+    sparkplug_host: str = Field(default="headwater", max_length=128, pattern=r"^[^+#/\x00]*$")
     devices_url: str = "http://127.0.0.1:8101"
     ingest_url: str = "http://127.0.0.1:8102"
     ingest_urls: str = ""  # "senml=http://127.0.0.1:8112,line=http://..": services beside that of json

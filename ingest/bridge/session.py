@@ -27,6 +27,7 @@ from ingest.bridge.claims import Claims
 from ingest.bridge.client import READERS, Client
 from ingest.bridge.config import BridgeConfig, Limits
 from ingest.bridge.holds import size_of_all
+from ingest.bridge.host_state import HostState
 from ingest.bridge.identity import SessionName
 from ingest.bridge.lane import Lane, Settled
 from ingest.bridge.mailbox import Mailbox
@@ -75,12 +76,12 @@ class Session:
         if config.broker_ca is not None:
             self._client.tls_set(str(config.broker_ca))
         self._client.aim(*split_address(config.broker, topics.MQTT_PORT), limits.keepalive_s)
+        self._host = HostState(config.sparkplug_host if config.bridge_number == 1 else "")
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_publish = lambda *given: self._host.settle(is_refused=given[3].is_failure)
         self._notices = Notices(self._publish)
-        self._epoch = 0
-        self._is_connected = False
-        self._is_new_session = False
+        self._epoch, self._is_connected, self._is_new_session = 0, False, False
         self._held: dict[int, Delivery] = {}
         self._unacked = self._unacked_bytes = 0
         self._dropped, self._strays = 0, Strays()
@@ -130,6 +131,8 @@ class Session:
             self._settle_all()
             self._heed_claims()
             self._keep_alive(reads)
+        if self._host.is_outdated and self._client.socket() is not None:
+            self._drop("another will")
 
     def _work(self, reads: bool) -> None:
         connection: Any = self._client.socket()
@@ -164,6 +167,7 @@ class Session:
             select.select([self._mailbox], [], [], min(wait_s, TICK_S))
             return
         self._since_s = self._heard_s = self._pinged_s = time.monotonic()
+        self._client.bequeath(self._host.topic, self._host.will(is_wanted=self._news.has_hosts))
         try:
             self._client.renew(self._held)
         except OSError as error:
@@ -275,6 +279,11 @@ class Session:
             self._refuse(self._client.oversized.pop(0))
         while self._client.arrivals.notices:
             self._note(*self._client.arrivals.notices.pop(0))
+        if passed := self._client.arrivals.passed:
+            self._client.acknowledge(passed)
+            passed.clear()
+        if self.is_ready and self._host.is_due():
+            self._tell_host_state(is_online=True)
         self._strays.tell(self._client.arrivals)
         self._clear_retained()
 
@@ -286,6 +295,7 @@ class Session:
         client.arrivals.learn(claims)
         is_connected = client.socket() is not None and client.is_connected()
         self._subscriptions.follow(client, claims.filters, is_connected=is_connected)
+        self._host.want(is_wanted=claims.has_hosts)
 
     def _settle_one(self, settled: Settled) -> None:
         is_current = settled.epoch == self._epoch
@@ -322,7 +332,13 @@ class Session:
         if delivery.mid:
             self._client.acknowledge([delivery.mid])
 
+    def _tell_host_state(self, *, is_online: bool) -> None:
+        if self._host.is_willed and self._client.socket() is not None:
+            self._client.publish(self._host.topic, self._host.say(is_online=is_online), 1, retain=True)
+
     def _note(self, topic: str, payload: bytes) -> None:
+        if topic == self._host.topic:
+            self._host.hear(payload)
         if topic != DROPPED or not payload.isdigit():
             return
         dropped = int(payload)
@@ -353,6 +369,7 @@ class Session:
         deadline_s = time.monotonic() + 1.0
         if self._client.socket() is None:
             return
+        self._tell_host_state(is_online=False)  # no will is sent after a DISCONNECT
         self._client.disconnect()
         while (connection := self._client.socket()) is not None and time.monotonic() < deadline_s:
             select.select([], [cast("Any", connection)], [], 0.1)

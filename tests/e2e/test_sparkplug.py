@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.support.waiting import wait_until
 from wire import clock
 
 pytestmark = pytest.mark.e2e
+STATE = "spBv1.0/STATE/headwater"
 NODE, PUMP = "spBv1.0/Plant A/{}/Line 1", "spBv1.0/Plant A/{}/Line 1/Pump 7"
 
 
@@ -28,13 +30,20 @@ class EdgeNode:
         self.told: list[tuple[str, bytes]] = []
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, device.id)
         self.client.username_pw_set(device.id, device.secret)
-        told = [("spBv1.0/Plant A/NCMD/Line 1", 0), ("spBv1.0/Plant A/DCMD/Line 1/+", 0)]
+        told = [("spBv1.0/Plant A/NCMD/Line 1", 0), ("spBv1.0/Plant A/DCMD/Line 1/+", 0), (STATE, 1)]
+        self.host_states: list[bool] = []
         self.client.on_connect = lambda client, *_: client.subscribe(told)
-        self.client.on_message = lambda _c, _u, message: self.told.append((message.topic, message.payload))
+        self.client.on_message = lambda _c, _u, message: self.hear(message.topic, message.payload)
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("127.0.0.1", installation.mqtt)
         self.client.loop_start()
         wait_until(self.client.is_connected, 10)
+
+    def hear(self, topic: str, content: bytes) -> None:
+        if topic == STATE:
+            self.host_states.append(json.loads(content)["online"])
+        else:
+            self.told.append((topic, content))
 
     def says(self, topic: str, content: bytes) -> None:
         self.client.publish(topic, content, 1).wait_for_publish(10)
@@ -57,7 +66,9 @@ def now_ms() -> int:
     return clock.now_ns() // clock.NS_PER_MS
 
 
-def test_life_of_an_edge_node(installation: Installation, node: EdgeNode) -> None:
+def test_life_of_an_edge_node(  # noqa: PLR0915 - a life is long, a start of an installation too
+    installation: Installation, node: EdgeNode
+) -> None:
     def asked() -> bool:
         if not node.told:
             node.says(NODE.format("NDATA"), data(1, now_ms(), t=19.5))
@@ -87,6 +98,7 @@ def test_life_of_an_edge_node(installation: Installation, node: EdgeNode) -> Non
     node.says(PUMP.format("DDATA"), made.SerializeToString())
     wait_until(lambda: {"flow": 2.5} in values(installation, "Plant-A.Line-1.Pump-7"), 30)
 
+    wait_until(lambda: node.host_states[-1:] == [True], 20, "the host is said to be online")
     ended = wait_until(lambda: ended_command(installation, command), 20, "the value told back ends the command")
     assert (ended["state"], ended["result"], ended["via"]) == ("succeeded", {"flow": 2.5}, "sparkplug")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wire.claims import FAMILIES, Claim, check_filter, heard, reached, stands_alone
+from wire.claims import FAMILIES, Claim, check_filter, heard, reached, stands_alone, told
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,17 @@ def test_families_have_topics_that_can_be_claimed() -> None:
     filters = [name for family in FAMILIES.values() for name in family.up + family.down]
 
     assert [check_filter(name) for name in filters] == filters
+
+
+@pytest.mark.parametrize(
+    ("claimed", "filters"),
+    [
+        (["spBv1.0/p/+/n/#"], ["spBv1.0/STATE/+"]),
+        (["spBv1.0/p/#", "tele/x/#"], ["spBv1.0/STATE/+"]),
+        (["spBv1.0/#"], []),  # its own already
+        (["tele/x/#"], []),
+        ([], []),
+    ],
+)
+def test_sparkplug_devices_hear_of_host_applications(claimed: list[str], filters: list[str]) -> None:
+    assert told(claimed) == filters

@@ -19,8 +19,8 @@ from ingest.protocols.sparkplug.kept import KeptSessions
 from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Key, Session
 from ingest.protocols.sparkplug.sessions import ASKS_PER_S, Sessions, Taken
 from tests.ingest.intake_support import CASES
-from tests.ingest.sparkplug.made import DAY_MS, add, birth, data, death, payload
 from tests.ingest.samples import Sample
+from tests.ingest.sparkplug.made import DAY_MS, add, birth, data, death, payload
 from tests.ingest.test_mutated_messages import damaged
 from wire import clock
 from wire.errors import REASONS
