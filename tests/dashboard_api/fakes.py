@@ -195,10 +195,8 @@ class Platform:
         return self._rest(method, parts.path)
 
     def _rest(self, method: str, path: str) -> Any:
-        if path.endswith("/groups"):
-            return {"items": ["north"]}
-        if path.endswith("/usage"):
-            return {"items": []}
+        if path.endswith(("/groups", "/usage")):
+            return {"items": ["north"] if path.endswith("/groups") else []}
         if path.startswith("/v1/devices/") and ((path.count("/") > 3 and not path.endswith("/ledger")) or ":" in path):
             return self._access(path)
         if method == "DELETE" and path.startswith("/v1/groups/"):
