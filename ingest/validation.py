@@ -6,7 +6,7 @@ become reason codes. A property test holds the two together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import NoneType
 from typing import Annotated, Any, NamedTuple
@@ -49,7 +49,9 @@ _SENTENCES: dict[str, Callable[[Any, Any], str]] = {  # by the limit that pydant
     "ge": lambda given, limit: f"{given} is below {limit:.15g}",
     "le": lambda given, limit: f"{given} is above {limit:.15g}",
     "max_length": lambda given, limit: f"{len(given)} characters, above {limit}",
-    "choices": lambda given, limit: f"{given[:40]!r} is not one of {', '.join(limit)[:200]}",
+    "choices": lambda given, limit: (
+        f"{(given[:40] if isinstance(given, str) else given)!r} is not one of {', '.join(map(str, limit))[:200]}"
+    ),
 }
 _KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 
@@ -84,9 +86,7 @@ class Rules(NamedTuple):
         if spec is None:
             return cls({}, frozenset(), (), True, time_keys_of(None), "auto", policy, policy.reach(), frozenset())
         ranges = {name: _Range.of(field) for name, field in spec.fields.items()}
-        types = {
-            name: NoneType if each.is_limited_text else each.kind for name, each in ranges.items() if "." not in name
-        }
+        types = {name: NoneType if each.is_slow else each.kind for name, each in ranges.items() if "." not in name}
         return cls(
             types,
             frozenset(name for name, field in spec.fields.items() if field.required),
@@ -128,7 +128,7 @@ class TypeChecker:
                 if wanted.kind is not int or type(value) is not float or not _is_whole(value):
                     return None
                 converted[name] = int(value)
-            if wanted is not None and wanted.is_limited_text:
+            if wanted is not None and wanted.is_slow:
                 return None
             if wanted is not None and wanted.is_bounded and not wanted.low <= value <= wanted.high:  # type: ignore[operator]
                 return None
@@ -184,18 +184,18 @@ def build_model(spec: DeviceType) -> type[BaseModel]:
 
 
 def _annotation(field: FieldSpec) -> Any:
-    bounds = Field(ge=field.min, le=field.max)
+    bounds, choice = Field(ge=field.min, le=field.max), AfterValidator(partial(_to_choice, field.choices))
     if field.type == "float":
-        return Annotated[float, Strict(), bounds]
+        return Annotated[float, Strict(), bounds, choice]
     if field.type == "int":
         whole = Field(ge=INT64_MIN, le=UINT64_MAX)
-        return Annotated[int, Strict(), whole, bounds, BeforeValidator(_to_int)]
+        return Annotated[int, Strict(), whole, bounds, choice, BeforeValidator(_to_int)]
     if field.type == "bool":
         return StrictBool
-    return Annotated[StrictStr, Field(max_length=field.max_length), AfterValidator(partial(_to_choice, field.choices))]
+    return Annotated[StrictStr, Field(max_length=field.max_length), choice]
 
 
-def _to_choice(choices: list[str] | None, value: str) -> str:
+def _to_choice(choices: Sequence[Any] | None, value: Any) -> Any:
     if choices is not None and value not in choices:
         raise PydanticCustomError("not_a_choice", "not one of the choices", {"choices": choices})
     return value
@@ -212,7 +212,7 @@ def _is_whole(value: float) -> bool:
 class _Range(NamedTuple):
     kind: type
     is_bounded: bool
-    is_limited_text: bool
+    is_slow: bool  # only the model judges it
     low: float
     high: float
 
@@ -222,8 +222,8 @@ class _Range(NamedTuple):
         is_bounded = field.type in ("float", "int") and (field.min is not None or field.max is not None)
         low = field.min if field.min is not None else float("-inf")
         high = field.max if field.max is not None else float("inf")
-        is_limited_text = field.choices is not None or field.max_length is not None
-        return cls(kind, is_bounded, is_limited_text, low, high)
+        is_slow = field.choices is not None or field.max_length is not None
+        return cls(kind, is_bounded, is_slow, low, high)
 
 
 UNTYPED = Rules.of(None)

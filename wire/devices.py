@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 
 from wire import topics
 from wire.clock import MAX_NS
@@ -85,12 +96,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 TagValue = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32)]
-AttributeValue = (
-    StrictBool
-    | Annotated[int, Field(strict=True, ge=-MAX_WHOLE, le=MAX_WHOLE)]
-    | Annotated[float, BeforeValidator(_check_fraction), Field(strict=True, allow_inf_nan=False)]
-    | TagValue
-)
+Whole = Annotated[int, Field(strict=True, ge=-MAX_WHOLE, le=MAX_WHOLE)]
+Fraction = Annotated[float, BeforeValidator(_check_fraction), Field(strict=True, allow_inf_nan=False)]
+AttributeValue = StrictBool | Whole | Fraction | TagValue
 OWN_LIMIT = "rate_limit"  # the attribute that limits one device
 
 
@@ -121,7 +129,17 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-Choice = Annotated[str, Field(max_length=256)]
+def _check_choice(value: object) -> object:
+    is_text = isinstance(value, str) and len(value) <= MAX_CHOICE
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_WHOLE
+    if is_text or is_whole or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError(f"a choice is a text of at most {MAX_CHOICE} characters, or a number")
+
+
+MAX_CHOICE = 256  # characters
+Choice = Annotated[StrictStr | StrictInt | StrictFloat, BeforeValidator(_check_choice)]
+MAX_CHOICES = 64
 
 
 class FieldSpec(Model):
@@ -132,7 +150,8 @@ class FieldSpec(Model):
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
     required: bool = False
-    choices: Annotated[list[Choice], Field(max_length=64)] | None = None  # of a string: these and no others
+    nullable: bool = False  # devices send null where there is no value; it is none whatever this says
+    choices: Annotated[list[Choice], Field(max_length=MAX_CHOICES)] | None = None  # these and no others
     max_length: int | None = Field(default=None, ge=1, le=65_536)  # of a string, in characters
     description: str = Field(default="", max_length=256)
 

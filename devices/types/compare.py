@@ -71,6 +71,8 @@ def _compare_field(path: str, old: FieldSpec, new: FieldSpec) -> Iterator[TypeCh
     yield from _compare_limit(f"{path}.max", old.max, new.max, lambda high, wanted: wanted < high)
     yield from _compare_limit(f"{path}.max_length", old.max_length, new.max_length, lambda most, now: now < most)
     yield from _compare_limit(f"{path}.choices", old.choices, new.choices, lambda was, now: not set(was) <= set(now))
+    if old.nullable != new.nullable:
+        yield _change(f"{path}.nullable", "widens", "null is no value either way", None, old.nullable, new.nullable)
     if old.unit != new.unit:
         yield _change(f"{path}.unit", "changes", "the same numbers mean something else", None, old.unit, new.unit)
 

@@ -44,7 +44,8 @@ def to_schema(name: str, version: int, spec: DeviceTypeSpec) -> dict[str, Any]:
     for parts, each in parted:
         leaf = _leaf(each)
         if tuple(parts) in groups:  # a field may have the name of a group of others, and be less required than these
-            leaf |= {"type": [TO_JSON[each.type], "object"], REQUIRED: each.required}
+            kinds = leaf["type"] if each.nullable else [leaf["type"]]
+            leaf |= {"type": [*kinds, "object"], REQUIRED: each.required}
         _place(root, parts, leaf, is_required=each.required)
     root["properties"] = {name: _with_arrays(each) for name, each in root["properties"].items()}
     rest = spec.model_dump(mode="json", exclude={"fields", "description"}, exclude_defaults=True)
@@ -150,12 +151,13 @@ def _with_arrays(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaf(spec: FieldSpec) -> dict[str, Any]:
+    kind, choices = TO_JSON[spec.type], spec.choices
     members = {
-        "type": TO_JSON[spec.type],
+        "type": [kind, "null"] if spec.nullable else kind,
         "description": spec.description or None,
         "minimum": spec.min,
         "maximum": spec.max,
-        "enum": spec.choices,
+        "enum": [*choices, None] if spec.nullable and choices is not None else choices,
         "maxLength": spec.max_length,
         UNIT: spec.unit or None,
     }

@@ -8,7 +8,7 @@ from wire.devices import AlertDefault, Codec, DeviceTypeSpec, FieldSpec
 from wire.errors import Unprocessable
 
 NUMBERS = ("float", "int")
-_LIMITS = {"min": NUMBERS, "max": NUMBERS, "choices": ("string",), "max_length": ("string",)}
+_LIMITS = {"min": NUMBERS, "max": NUMBERS, "choices": (*NUMBERS, "string"), "max_length": ("string",)}
 _VALUES = {"float": (float, int), "int": (int,), "bool": (bool,), "string": (str,)}
 Fault = tuple[str, str]
 
@@ -52,7 +52,12 @@ def _faults_of_field(path: str, field: FieldSpec) -> Iterator[Fault]:
     if field.min is not None and field.max is not None and field.min > field.max:
         yield f"{path}.min", f"{field.min:.15g} is above max {field.max:.15g}"
     if field.choices == []:
-        yield f"{path}.choices", "names no string: nothing could be sent"
+        yield f"{path}.choices", "names no value: nothing could be sent"
+    odd = [each for each in field.choices or () if type(each) not in _VALUES[field.type]]
+    if odd and field.type in _LIMITS["choices"]:
+        yield f"{path}.choices", f"{odd[0]!r} is no {field.type}"
+    if field.required and field.nullable:
+        yield f"{path}.nullable", "a null is no value, so a required field cannot be null"
 
 
 def _faults_of_alert(path: str, alert: AlertDefault, spec: DeviceTypeSpec) -> Iterator[Fault]:

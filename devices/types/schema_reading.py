@@ -16,6 +16,7 @@ from devices.types.schema_values import (
     elements_of,
     guess_kind,
     join_choices,
+    number_choices,
     numbers_named,
     texts,
 )
@@ -167,7 +168,8 @@ class Reading:
         needed = own if isinstance(own, bool) else is_required
         self.fields[name] = dict(self._members(value, ours, where)) | {"type": ours, "required": needed}
         self.places[name] = where
-        named = ("enum", "const") if ours in ("float", "int") and numbers_named(value, ours) else ()
+        is_named = ours in ("float", "int") and (number_choices(value, ours) or numbers_named(value, ours))
+        named = ("enum", "const") if is_named else ()
         others = _OF_OBJECTS if "properties" in value else ARRAY_WORDS if "array" in (kinds or ()) else ()
         self._note(value, where, {*_OF_KIND[ours], "unit", *named, *others})
 
@@ -205,9 +207,13 @@ class Reading:
             yield from texts(value)
         elif kind in ("float", "int"):
             yield from self._bounds(value, kind, where)
+        if _may_be_null(value):
+            yield "nullable", True
 
-    def _bounds(self, value: dict[str, Any], kind: str, where: str) -> Iterator[tuple[str, float]]:
-        if span := numbers_named(value, kind):
+    def _bounds(self, value: dict[str, Any], kind: str, where: str) -> Iterator[tuple[str, Any]]:
+        if choices := number_choices(value, kind):
+            yield "choices", choices
+        elif span := numbers_named(value, kind):
             yield from zip(("min", "max"), span, strict=True)
             return
         for word, ours, step in (("inimum", "min", 1), ("aximum", "max", -1)):

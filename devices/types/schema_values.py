@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+from wire.devices import MAX_CHOICES, MAX_WHOLE
+
 MAX_ELEMENTS = 32  # ingestion names so many elements of an array; a longer one becomes one text
 ARRAY_WORDS = frozenset(("items", "prefixItems", "additionalItems", "minItems", "maxItems"))
 _SAYS_NOTHING = ("title", "description", "$comment", "examples", "default")
@@ -42,11 +44,11 @@ def elements_of(schema: dict[str, Any]) -> Elements | str:
 def join_choices(kinds: Sequence[dict[str, Any]], *, is_one: bool) -> dict[str, Any] | None:
     """Give one schema that takes what any (exactly one, with `is_one`) of these takes; None when there is none."""
     bare = [{name: value for name, value in each.items() if name not in _SAYS_NOTHING} for each in kinds]
-    named = [_only_texts(each) for each in bare]
+    named = [_only_values(each) for each in bare]
     if all(each is not None for each in named):
-        every = [text for each in named for text in each or ()]
-        if len(set(every)) == len(every) or not is_one:
-            return {"type": "string", "enum": list(dict.fromkeys(every))}
+        every = [value for each in named for value in each or ()]
+        if len({_kind_of(value) == "string" for value in every}) == 1 and (len(set(every)) == len(every) or not is_one):
+            return {"enum": list(dict.fromkeys(every))} | _kind_named(bare)
         return None
     if is_one:
         return None  # a value that two of them take would be refused
@@ -55,9 +57,19 @@ def join_choices(kinds: Sequence[dict[str, Any]], *, is_one: bool) -> dict[str, 
     return {"type": "number"} if all(each in ({"type": "integer"}, {"type": "number"}) for each in bare) else None
 
 
+def number_choices(schema: dict[str, Any], kind: str) -> list[float] | None:
+    """Give the numbers that a schema names one by one, as a field takes them."""
+    named = [each for each in _named(schema) or () if each is not None]  # null is no value
+    if not named or len(named) > MAX_CHOICES or not all(_is_number(each) and abs(each) <= MAX_WHOLE for each in named):
+        return None
+    if kind == "float":
+        return list(dict.fromkeys(named))
+    return list(dict.fromkeys(map(int, named))) if all(float(each).is_integer() for each in named) else None
+
+
 def numbers_named(schema: dict[str, Any], kind: str) -> tuple[float, float] | None:
     """Give the least and greatest number that a schema names one by one, when nothing lies between them."""
-    named = _named(schema)
+    named = [each for each in _named(schema) or () if each is not None]
     if not named or not all(_is_number(each) for each in named):
         return None
     low, high = min(named), max(named)
@@ -84,9 +96,9 @@ def guess_kind(schema: dict[str, Any]) -> str | None:
     if not named or "type" in schema:
         return None
     kinds = {_kind_of(each) for each in named}
-    if kinds == {"int"}:
-        return "int" if numbers_named(schema, "int") else None
-    return kinds.pop() if len(kinds) == 1 and kinds != {"float"} else None
+    if kinds == {"int", "float"}:
+        return "float"
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _kind_of(value: object) -> str | None:
@@ -95,12 +107,22 @@ def _kind_of(value: object) -> str | None:
     return "string" if isinstance(value, str) else {int: "int", float: "float"}.get(type(value))
 
 
-def _only_texts(schema: dict[str, Any]) -> list[str] | None:
-    """Give the strings that a schema takes, when it takes these and says no more."""
-    named = _named(schema)
-    if schema.get("type", "string") != "string" or not schema.keys() <= {"type", "enum", "const"}:
+def _only_values(schema: dict[str, Any]) -> list[Any] | None:
+    """Give the strings or numbers that a schema takes, when it takes these and says no more."""
+    named, kind = _named(schema), schema.get("type")
+    if not named or not schema.keys() <= {"type", "enum", "const"}:
         return None
-    return named if named and all(isinstance(each, str) for each in named) else None
+    if kind in (None, "string") and all(isinstance(each, str) for each in named):
+        return named
+    return named if kind in (None, "integer", "number") and all(map(_is_number, named)) else None
+
+
+def _kind_named(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Give the type that schemas of values have in common; numbers are what their values are."""
+    kinds = {each.get("type") for each in schemas}
+    if None in kinds or not kinds <= {"string", "integer"}:
+        return {"type": "number"} if "number" in kinds else {}
+    return {"type": kinds.pop()}
 
 
 def _named(schema: dict[str, Any]) -> list[Any] | None:

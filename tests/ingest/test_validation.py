@@ -19,6 +19,8 @@ FIELDS = {
     "_a.b f0": {"type": "float"},
     "mode": {"type": "string", "choices": ["a", "bc"]},
     "name": {"type": "string", "max_length": 2},
+    "step": {"type": "float", "choices": [1, 2.5], "nullable": True},
+    "code": {"type": "int", "choices": [7, 8], "max": 9},
 }
 VALUES = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -67,6 +69,9 @@ def test_quick_pass_and_model_agree(fields, unknown) -> None:
         ({"t": True}, {}, [("t", "type_conflict")]),
         ({"t": 1.0, "big": 2**64 - 1}, {"t": 1.0, "big": 2**64 - 1}, []),
         ({"t": 1.0, "mode": "x", "name": "ab"}, {"t": 1.0, "name": "ab"}, [("mode", "out_of_range")]),
+        ({"t": 1.0, "step": 2.5, "code": 8.0}, {"t": 1.0, "step": 2.5, "code": 8}, []),
+        ({"t": 1.0, "step": 1.0, "code": 9.0}, {"t": 1.0, "step": 1.0}, [("code", "out_of_range")]),
+        ({"t": 1.0, "step": 2.0, "code": 7}, {"t": 1.0, "code": 7}, [("step", "out_of_range")]),
         ({"t": 1.0, "mode": "bc", "name": "abc"}, {"t": 1.0, "mode": "bc"}, [("name", "out_of_range")]),
     ],
 )
@@ -106,6 +111,7 @@ def test_unknown_field_goes_as_the_type_says(unknown, kept, codes, dropped) -> N
         ({"t": 1.0, "n": 5.5}, "n: the device type says int, this one is float"),
         ({"t": 1.0, "z": 1.0}, "z: the device type does not name it"),
         ({"t": 1.0, "mode": "x"}, "mode: 'x' is not one of a, bc"),
+        ({"t": 1.0, "step": 2.0}, "step: 2.0 is not one of 1, 2.5"),
         ({"t": 1.0, "name": "abc"}, "name: 3 characters, above 2"),
         ({"n": 1.0}, "t: absent, and the device type requires it"),
     ],

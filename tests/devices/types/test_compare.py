@@ -32,6 +32,8 @@ def test_same_specs_differ_in_nothing() -> None:
         ({"n": {"type": "float"}}, ("fields.n.type", "refuses", "type_conflict")),
         ({"s": {"type": "string", "choices": ["a"]}}, ("fields.s.choices", "refuses", "out_of_range")),
         ({"s": {"type": "string", "max_length": 3}}, ("fields.s.max_length", "refuses", "out_of_range")),
+        ({"n": {"type": "int", "choices": [1, 2]}}, ("fields.n.choices", "refuses", "out_of_range")),
+        ({"n": {"type": "int", "nullable": True}}, ("fields.n.nullable", "widens", None)),
         ({"new": {"required": True}}, ("fields.new", "refuses", "missing_field")),
         ({"new": {}}, ("fields.new", "refuses", "type_conflict")),
     ],

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from devices.types.rules import demand_sound
 from wire.devices import DeviceTypeSpec
 from wire.errors import Unprocessable
 
-FIELDS = {"t": {"min": 0, "max": 9}, "on": {"type": "bool"}, "s": {"type": "string", "choices": ["a"]}}
+FIELDS = {"t": {"min": 0, "max": 9}, "on": {"type": "bool"}, "s": {"type": "string", "choices": ["a"]},
+          "step": {"choices": [1, 2.5], "nullable": True}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -16,6 +18,10 @@ FIELDS = {"t": {"min": 0, "max": 9}, "on": {"type": "bool"}, "s": {"type": "stri
         ({"fields": {"t": {"type": "bool", "max": 1}}}, "fields.t.max"),
         ({"fields": {"t": {"choices": ["a"]}}}, "fields.t.choices"),
         ({"fields": {"t": {"type": "string", "choices": []}}}, "fields.t.choices"),
+        ({"fields": {"t": {"type": "int", "choices": [1, 2.5]}}}, "fields.t.choices"),
+        ({"fields": {"t": {"type": "string", "choices": ["a", 1]}}}, "fields.t.choices"),
+        ({"fields": {"t": {"type": "bool", "choices": [1]}}}, "fields.t.choices"),
+        ({"fields": {"t": {"required": True, "nullable": True}}}, "fields.t.nullable"),
         ({"fields": {"t": {"type": "int", "max_length": 3}}}, "fields.t.max_length"),
         ({"alerts": [{"name": "a", "when": "above", "field": "none", "value": 1}]}, "alerts.0.field"),
         ({"alerts": [{"name": "a", "when": "above", "field": "on", "value": 1}]}, "alerts.0.when"),
@@ -31,6 +37,14 @@ def test_spec_that_contradicts_itself_is_refused_with_the_member(given, path) ->
         demand_sound(DeviceTypeSpec.model_validate({"fields": FIELDS} | given))
 
     assert caught.value.fields == (path,)
+
+
+@pytest.mark.parametrize("odd", [True, None, 2**60, "x" * 257, float("inf"), [1]])
+def test_choice_that_is_no_text_and_no_number_is_refused_once(odd) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DeviceTypeSpec.model_validate({"fields": {"t": {"choices": [odd]}}})
+
+    assert [fault["loc"] for fault in caught.value.errors()] == [("fields", "t", "choices", 0)]
 
 
 def test_sound_spec_passes() -> None:
