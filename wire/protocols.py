@@ -106,6 +106,21 @@ BUILT_IN: Final = (
         states=("/availability",),
         topics=Topics(up=("zigbee2mqtt/#",)),
     ),
+    # By default a node's prefix is its name: a claim of its own.
+    Declaration("esphome", "esphome", ".esphome.decoder:decode", states=("/status",), topics=Topics(up=("esphome/#",))),
+    Declaration(
+        "homie",
+        "homie",
+        ".homie.decoder:decode",
+        states=("/$state",),
+        host=".homie.host:HomieHost",
+        topics=Topics(up=("homie/#",)),
+    ),
+    Declaration("collectd", "collectd", ".collectd.decoder:decode", topics=Topics(up=("collectd/#",))),
+    # For what is told of fields: the values have topics of their own.
+    Declaration(
+        "homeassistant", "homeassistant", ".homeassistant.decoder:decode", topics=Topics(up=("homeassistant/#",))
+    ),
     Declaration(
         "sparkplug",
         "sparkplug",

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def check(folder: Path) -> list[str]:
         if name is None:
             found.append(f"no protocol is spoken at {door}, and none is called as its folder is")
         elif "mqtt" in door or not PROTOCOLS[name].doors:  # what a door of its own tells the decoder, only it knows
-            found += _compare(_decode(PROTOCOLS[name], content, _context(door, expected)), _expected(expected))
+            told = _decode(PROTOCOLS[name], content, _context(door, expected), is_described="described" in expected)
+            found += _compare(told, _expected(expected))
     return found
 
 
@@ -60,17 +62,17 @@ def _context(door: dict[str, Any], expected: dict[str, Any]) -> Context:
         topic=door["mqtt"]["topic"] if "mqtt" in door else door["http"]["headers"].get("Content-Type", ""),
         transport="mqtt" if "mqtt" in door else "http",
         is_retained=door.get("mqtt", {}).get("retain", False),
-        is_gateway=bool(names) or any(_child(point["device"]) for point in expected["points"]),
+        is_gateway=bool(names) or any(map(_is_of_child, (*expected["points"], *expected.get("described", ())))),
         names=names,
     )
 
 
-def _decode(protocol: Protocol, content: bytes, context: Context) -> Told:
+def _decode(protocol: Protocol, content: bytes, context: Context, *, is_described: bool) -> Told:
     try:
         decoded = protocol.decode(content, context)
     except Exception as error:  # of the code that is tried
         return {("the decoder raised", type(error).__name__, str(error))}
-    values: Told = set()
+    values = _described(map(asdict, decoded.described)) if is_described else set()
     for record in decoded.records:
         time_ns = RECEIVED_NS if record.time_ns is None else record.time_ns
         values |= _values((record.device or "", record.measurement, time_ns), record.tags, record.fields)
@@ -78,7 +80,7 @@ def _decode(protocol: Protocol, content: bytes, context: Context) -> Told:
 
 
 def _expected(expected: dict[str, Any]) -> Told:
-    values: Told = set()
+    values = _described(expected.get("described", ()))
     for point in expected["points"]:
         where = _child(point["device"]), point["measurement"], _time_ns(point["time"])
         values |= _values(where, point["tags"], point["fields"])
@@ -88,6 +90,15 @@ def _expected(expected: dict[str, Any]) -> Told:
 def _values(where: tuple[object, ...], tags: Mapping[str, str], fields: Mapping[str, object]) -> Told:
     told = tuple(f"{tag}={value}" for tag, value in sorted(tags.items()))
     return {(*where, *told, name, type(value).__name__, value) for name, value in fields.items()}
+
+
+def _described(told: Iterable[Mapping[str, object]]) -> Told:
+    """Give what is told of fields, without what is not said."""
+    return {tuple(f"{name}={said}" for name, said in sorted(each.items()) if said not in ("", None)) for each in told}
+
+
+def _is_of_child(told: Mapping[str, str]) -> bool:
+    return bool(_child(told["device"]))
 
 
 def _child(device: str) -> str:

@@ -97,5 +97,43 @@ def test_devices_behind_gateways_are_children_with_the_presence_that_is_told(ins
     assert [installation.quarantined(f"gw-{protocol}") for protocol in claims] == [[], []]
 
 
+def test_single_values_are_typed_and_described_by_what_was_told(installation: Installation) -> None:
+    car, kitchen = (
+        Lamp(installation, installation.add_device(name, gateway=name == "cars")) for name in ("cars", "kitchen")
+    )
+    claims = {"cars": ("homie", "homie/#"), "kitchen": ("esphome", "kitchen/#")}
+    for device, (protocol, topics) in claims.items():
+        installation.run("topic", "claim", device, topics, "--protocol", protocol, check=True)
+    installation.run(
+        "topic", "claim", "kitchen", "homeassistant/+/kitchen/#", "--protocol", "homeassistant", check=True
+    )
+    properties = {"plate": {"datatype": "string"}, "speed": {"datatype": "float", "unit": "km/h", "name": "Speed"}}
+    config = {"stat_t": "kitchen/sensor/t/state", "unit_of_meas": "°C", "dev_cla": "temperature", "name": "Air"}
+
+    wait_until(lambda: car.says("homie/5/car-1/$description", {"nodes": {"n": {"properties": properties}}}), 2.0)
+    assert car.says("homie/5/car-1/n/plate", 12)
+    assert car.says("homie/5/car-1/n/speed", 88.5)
+    wait_until(lambda: kitchen.says("homeassistant/sensor/kitchen/t/config", config), 2.0)
+    wait_until(lambda: kitchen.says("kitchen/sensor/t/state", 21.5), 2.0)
+    wait_until(lambda: len(installation.points("car-1")) == 2 and installation.points("kitchen"), 20)
+    found = {name: wait_until(lambda name=name: described(installation, name), 20) for name in ("car-1", "kitchen")}
+    [shown] = installation.call("GET", "/v1/query/latest?device=kitchen&described=true").body["points"]
+    learned = installation.call("POST", "/v1/device-types/nodes:learn", {"devices": ["kitchen"]})
+    for each in (car, kitchen):
+        each.close()
+
+    fields = {name: value for point in installation.points("car-1") for name, value in point["fields"].items()}
+    assert fields == {"n.plate": "12", "n.speed": 88.5}
+    assert found["car-1"] == {"n.speed": ("km/h", "Speed", "")}
+    assert found["kitchen"] == {"t": ("°C", "Air", "temperature")}
+    assert shown["described"] == {"t": {"unit": "°C", "label": "Air", "kind": "temperature"}}
+    assert learned.body["draft"]["spec"]["fields"]["t"]["unit"] == "°C"
+
+
+def described(installation: Installation, device: str) -> dict[str, tuple[str, str, str]]:
+    told = installation.call("GET", f"/v1/devices/{device}").body["described"]
+    return {each["field"]: (each["unit"], each["label"], each["kind"]) for each in told}
+
+
 def presence(installation: Installation, device: str) -> str:
     return "online" if installation.call("GET", f"/v1/devices/{device}").body["online"] else "offline"

@@ -34,11 +34,11 @@ def decode(content: bytes, context: Context) -> Decoded:
     prefix, _, kind = before.rpartition("/")
     if kind != "status" or not prefix:
         return Decoded(is_event=True)
-    device = f"shelly:{_id_of(prefix)}" if context.is_gateway else None
+    device = f"shelly:{id_of(prefix)}" if context.is_gateway else None
     return objects.read(content, context, "shelly", partial(_state, device, last), may_be_empty=True)
 
 
-def _id_of(prefix: str) -> str:
+def id_of(prefix: str) -> str:
     """Give the id that a prefix ends with, else all of it."""
     last = prefix.rpartition("/")[2]
     return last if _DEVICE_ID.fullmatch(last) else prefix
@@ -48,9 +48,9 @@ def _online(content: bytes, prefix: str, context: Context) -> Decoded:
     is_online = WORDS.get(content)
     if is_online is None:
         return unreadable(parse.Unreadable("bad_value", "online says true or false"))
-    name = f"shelly:{_id_of(prefix)}"
+    name = f"shelly:{id_of(prefix)}"
     # Of a prefix that is no id, only a name that is known tells a device: it must not become a second child.
-    is_named = context.is_gateway and (_DEVICE_ID.fullmatch(_id_of(prefix)) is not None or name in context.names)
+    is_named = context.is_gateway and (_DEVICE_ID.fullmatch(id_of(prefix)) is not None or name in context.names)
     return objects.tell_presence(name if is_named else None, is_online, context)
 
 
@@ -62,15 +62,15 @@ def _notified(context: Context, frame: dict[str, Any]) -> Said | None:
         raise Refused("unsupported", f"a notification is one of {', '.join(STATUS)}, NotifyEvent")
     if type(params) is not dict or type(source) is not str:
         raise Refused("bad_structure", "a notification has a src and an object of params")
-    members = {_named(key): _without_id(value) for key, value in params.items() if key != "ts"}
+    members = {named(key): _without_id(value) for key, value in params.items() if key != "ts"}
     return Said(members, f"shelly:{source}" if context.is_gateway else None, params.get("ts"), "s")
 
 
 def _state(device: str | None, component: str, value: dict[str, Any]) -> Said:
-    return Said({_named(component): _without_id(value)}, device)
+    return Said({named(component): _without_id(value)}, device)
 
 
-def _named(component: str) -> str:
+def named(component: str) -> str:
     """Give `switch0` for `switch:0`."""
     return component.replace(":", "", 1)
 

@@ -14,6 +14,7 @@ from ingest.protocols import objects, parse
 from ingest.protocols.base import Context, Decoded
 from ingest.protocols.json.decoder import unreadable
 from ingest.protocols.objects import Said
+from ingest.protocols.zigbee2mqtt import exposes
 
 BASE = "zigbee2mqtt"
 WORDS = {"online": True, "offline": False}
@@ -26,16 +27,18 @@ OF_BRIDGE = frozenset(
 
 def decode(content: bytes, context: Context) -> Decoded:
     """Decode a device's state or availability; over a door of ours, a state."""
-    levels = _below_base(objects.own_topic(context))
+    levels = below_base(objects.own_topic(context))
+    if levels[-2:] == ["bridge", "devices"]:
+        return _devices(content, context)
     if COMMANDS.intersection(levels[1:][-2:]) or _is_of_bridge(levels):
         return Decoded(is_event=True)
     if len(levels) > 1 and levels[-1] == "availability":
-        return _availability(parse.trim(content), _name_of(levels[:-1]), context)
-    device = _name_of(levels) if context.is_gateway else None
+        return _availability(parse.trim(content), name_of(levels[:-1]), context)
+    device = name_of(levels) if context.is_gateway else None
     return objects.read(content, context, "zigbee", partial(_state, device), may_be_empty=True)
 
 
-def _below_base(topic: str) -> list[str]:
+def below_base(topic: str) -> list[str]:
     """Give the levels below the base topic: one level, or several of which one is `zigbee2mqtt`."""
     levels = topic.split("/")
     return levels[levels.index(BASE) + 1 if BASE in levels else 1 :]
@@ -46,8 +49,18 @@ def _is_of_bridge(levels: list[str]) -> bool:
     return any(one == "bridge" and other in OF_BRIDGE for one, other in pairwise(levels))
 
 
-def _name_of(levels: list[str]) -> str | None:
+def name_of(levels: list[str]) -> str | None:
+    """Give the external name of the device with the friendly name of these levels; None: of none."""
     return f"zigbee:{'/'.join(levels)}" if levels else None
+
+
+def _devices(content: bytes, context: Context) -> Decoded:
+    try:
+        value, _ = parse.parse(parse.trim(content))
+    except parse.Unreadable as error:
+        return unreadable(error)
+    is_told = context.is_gateway and type(value) is list
+    return Decoded(is_event=True, described=list(exposes.describe(value)) if is_told else [])
 
 
 def _availability(content: bytes, name: str | None, context: Context) -> Decoded:

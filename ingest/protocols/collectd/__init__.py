@@ -1,0 +1,1 @@
+"""Values of collectd, on the topics of its MQTT plugin."""

@@ -1,0 +1,1 @@
+"""What ESPHome publishes, on its own topics."""

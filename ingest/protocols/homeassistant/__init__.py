@@ -1,0 +1,1 @@
+"""What Home Assistant discovery tells of fields, on its own topics."""

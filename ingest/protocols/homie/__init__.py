@@ -1,0 +1,1 @@
+"""Devices of the Homie convention, on their own topics."""
