@@ -26,15 +26,19 @@ _SENT = ("messages", "points", "bytes")
 Rows = list[dict[str, Any]]
 
 
-def _adding(table: str, of: str) -> Any:
-    """Give the statement that adds to a row, or makes it."""
-    sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _SENT)
-    into = f"INSERT INTO {table} (tenant, day, {of}, messages, points, bytes)"
-    values = "VALUES (:tenant, :day, :name, :messages, :points, :bytes)"
-    return text(f"{into} {values} ON CONFLICT (tenant, day, {of}) DO UPDATE SET {sums}")
-
-
-_ADD_TYPE, _ADD_DEVICE = _adding("usage_types", "type"), _adding("usage_devices", "device")
+# The same words to SQLite and PostgreSQL, which SQLAlchemy has no common statement for.
+_ADD_TYPE = text(
+    "INSERT INTO usage_types (tenant, day, type, messages, points, bytes)"
+    " VALUES (:tenant, :day, :name, :messages, :points, :bytes) ON CONFLICT (tenant, day, type) DO UPDATE SET"
+    " messages = usage_types.messages + excluded.messages,"
+    " points = usage_types.points + excluded.points, bytes = usage_types.bytes + excluded.bytes"
+)
+_ADD_DEVICE = text(
+    "INSERT INTO usage_devices (tenant, day, device, messages, points, bytes)"
+    " VALUES (:tenant, :day, :name, :messages, :points, :bytes) ON CONFLICT (tenant, day, device) DO UPDATE SET"
+    " messages = usage_devices.messages + excluded.messages,"
+    " points = usage_devices.points + excluded.points, bytes = usage_devices.bytes + excluded.bytes"
+)
 
 
 class UsageStore:
