@@ -80,6 +80,8 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
     _start(workers, config, service, ports)
     for name, host in hosts.items():
         _carry_orders(workers, Courier(registry, name, host, service.hold_hosts), service)
+    if (downlinks := ports.downlinks) is not None:
+        _carry_orders(workers, Courier(registry, config.protocol, downlinks, downlinks.hold), service)
     app.extensions["headwater.workers"] = workers
     app.extensions["headwater.close"] = closing.close
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -27,6 +28,7 @@ from wire.errors import PeerUnavailable
 MAX_TOPICS = 20_000  # topics whose parts are remembered: parsing one costs as much as decoding its payload
 DEVICE_FULL = "the device's share of the quarantine is full"
 DEFAULT_PROTOCOL = "json"
+SORT_S = 2.0  # of a batch with slow codecs: the bridge waits 10 s for its answer, and would send all of it again
 
 
 class _Held(NamedTuple):
@@ -57,6 +59,7 @@ class BatchSorting:
         self._positions: list[int] = []  # in the batch, of each reading
         self._accepted: defaultdict[str, int] = defaultdict(int)  # by protocol
         self._seen: dict[str, int] = {}  # device -> time of its newest message
+        self._enough_s = time.monotonic() + SORT_S
         self._late: Counter[str] = Counter()  # device -> messages of it that are over its rate
 
     def find_devices(self, deliveries: Sequence[Delivery]) -> None:
@@ -78,7 +81,7 @@ class BatchSorting:
         self._seen |= {gateway: spoken_for[gateway, child] for gateway, child in self._children.known}
 
     def take_all(self, deliveries: Iterable[Delivery]) -> None:
-        """Sort all messages, each for itself."""
+        """Sort all messages, each for itself; what comes late in a batch that takes long is to be sent again."""
         known, protocols, bridge = self._found.known, self._protocols, self._bridge
         children = self._children.known
         rates, checker_of = self._ports.rates, self._ports.gate.checker_of
@@ -161,6 +164,9 @@ class BatchSorting:
 
     def _sort(self, index: int, message: Message, checker: TypeChecker | None) -> int:
         """Take a message apart; give how many readings of its sender it held."""
+        if time.monotonic() > self._enough_s and not message.protocol.host:
+            self.endings.append(Ending(index, "deferred", "unavailable", "other messages of the batch took long"))
+            return 0
         try:
             found = self._ports.intake.sort(message, checker)
         except PeerUnavailable as error:  # before anything of it was noted

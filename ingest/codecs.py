@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from chassis import parking
 from chassis.metrics import Counter
@@ -17,14 +18,15 @@ from chassis.scripts import Limits, ScriptFault, Scripts
 from ingest.protocols import cayenne
 from ingest.protocols.base import Payload, Record
 from ingest.protocols.flatten import FieldFault, Refused, flatten
-from wire.codecs import CodecFault, Told, decoding, read_told
+from wire.codecs import CodecFault, Told, decoding, encoding, read_encoded, read_told
 from wire.devices import Codec, DeviceType
 from wire.points import UNCERTAIN
 
+T = TypeVar("T")
 STRIKES = 5  # runs out of time in a row, after which a codec rests: an endless loop must not take a processor
 REST_S = 1.0  # then it is tried once in so long
 MAX_STRUCK = 1_000  # codecs remembered; more of them at once are a fault elsewhere
-RUNS = Counter("headwater_codec_runs", "Messages that a codec in JavaScript was asked to decode", ["outcome"])
+RUNS = Counter("headwater_codec_runs", "Runs of codecs in JavaScript", ["outcome"])
 
 
 class _Struck(NamedTuple):
@@ -67,24 +69,33 @@ class Codecs:
         """End the process that runs scripts."""
         self._scripts.close()
 
+    def encode(self, codec: Codec, members: dict[str, Any], port: int) -> tuple[bytes, int] | None:
+        """Give the bytes of a downlink, and on which port they go; None: the codec encodes nothing.
+
+        Raises:
+            Refused: the codec gave nothing.
+        """
+        if codec.language != "javascript":
+            return None
+        return self._run(codec, encoding(members, port), lambda text: read_encoded(text, port))
+
     def _decode(self, codec: Codec, payload: Payload, received_ns: int) -> Told:
         if codec.language == "cayenne_lpp":
             return cayenne.decode(payload.content)
+        return self._run(codec, decoding(payload.content, payload.port, received_ns), read_told)
+
+    def _run(self, codec: Codec, call: str, read: Callable[[str], T]) -> T:
         self._demand_rested(codec)
         limits = Limits(codec.time_limit_ms, codec.memory_limit_kib)
-        call = decoding(payload.content, payload.port, received_ns)
         try:
-            told = read_told(parking.aside(self._scripts.run, codec.text, call, limits))
-        except ScriptFault as error:
-            self._note(codec, error.limit)
-            RUNS.labels(error.limit or "fault").inc()
-            raise Refused("codec", f"codec: {error}") from None
-        except CodecFault as error:
-            self._note(codec, "")
-            RUNS.labels("fault").inc()
+            told = read(parking.aside(self._scripts.run, codec.text, call, limits))
+        except (ScriptFault, CodecFault) as error:
+            limit = error.limit if isinstance(error, ScriptFault) else ""
+            self._note(codec, limit)
+            RUNS.labels(limit or "fault").inc()
             raise Refused("codec", f"codec: {error}") from None
         self._note(codec, "")
-        RUNS.labels("decoded").inc()
+        RUNS.labels("done").inc()
         return told
 
     def _demand_rested(self, codec: Codec) -> None:

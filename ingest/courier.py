@@ -15,7 +15,7 @@ from typing import Any
 
 from chassis import logs
 from chassis.peers import Peer
-from ingest.protocols.base import Answer, Host, Order, Worded
+from ingest.protocols.base import Answer, Order, Worded, Words
 from wire import clock
 from wire.errors import HeadwaterError
 
@@ -30,7 +30,7 @@ class Courier:
     """Of one protocol. `claim_until` and `word_until` have a thread each; `ring` is for any."""
 
     def __init__(
-        self, registry: Peer, protocol: str, host: Host, hold: Callable[[], AbstractContextManager[None]]
+        self, registry: Peer, protocol: str, host: Words, hold: Callable[[], AbstractContextManager[None]]
     ) -> None:
         """`hold` keeps all others from using the host."""
         self._registry = registry

@@ -6,14 +6,14 @@ device may not have costs its own records only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from ingest.children import Children, Named, SenderNames, Stop
 from ingest.gate import Gate, Known
 from ingest.message import Message
-from ingest.protocols.base import Decoded, Record
+from ingest.protocols.base import Answer, Decoded, Record
 from ingest.quarantine import HELD, WAITS
 from ingest.rates import LIMITED, UNLIMITED, RateLimits, closer
 from ingest.validation import TypeChecker
@@ -97,6 +97,16 @@ class Division:
             named = self.children.find_named(sender, names, may_admit=is_online) if names else Named()
             found |= {device.id: is_online for device in named.known.values()}
         return found
+
+    def answers(self, sender: Known, told: Sequence[Answer]) -> list[Answer]:
+        """Give the answers of devices that a sender may speak for, by their ids.
+
+        Raises:
+            PeerUnavailable: what a name stands for is not known here and the registry is away.
+        """
+        named = self.children.find_named(sender, {each.device for each in told}, may_admit=False)
+        known = [(each, named.known.get(each.device)) for each in told]
+        return [replace(each, device=device.id) for each, device in known if device is not None]
 
     def checker_of(self, device: Known, again: Again | None) -> TypeChecker | None:
         """Give the checker of the device of a part."""

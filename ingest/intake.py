@@ -15,7 +15,9 @@ from chassis.metrics import Counter
 from ingest import quick
 from ingest.codecs import Codecs
 from ingest.division import Again, Division, Part
+from ingest.downlinks import Downlinks
 from ingest.field_types import FieldTypes
+from ingest.gate import Known
 from ingest.message import Message
 from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Description, Fault, Record
 from ingest.protocols.flatten import Refused
@@ -24,7 +26,7 @@ from ingest.readings import Reading
 from ingest.usage import Use
 from ingest.validation import TypeChecker
 from wire import clock
-from wire.errors import PeerUnavailable
+from wire.errors import Unavailable
 from wire.points import FUTURE, HISTORICAL, REDELIVERED, RETAINED, SERVER_TIME, FieldValue
 
 log = logs.get(__name__)
@@ -78,16 +80,19 @@ class Intake:
         field_types: FieldTypes,
         division: Division | None = None,
         codecs: Codecs | None = None,
+        downlinks: Downlinks | None = None,
         *,
         is_rehearsal: bool = False,
     ) -> None:
         """Without a `division` every message is its sender's; without `codecs` bytes stay what they are.
 
+        `downlinks`: are told where devices take commands, and how these ended.
         `is_rehearsal`: what it sorts is judged, not kept: nothing of it is remembered or counted.
         """
         self._field_types = field_types
         self._division = division
         self._codecs = codecs
+        self._downlinks = downlinks
         self._is_rehearsal = is_rehearsal
 
     def rehearsal(self) -> Intake:
@@ -99,10 +104,11 @@ class Intake:
 
         Raises:
             PeerUnavailable: what a name in it stands for is not known here and the registry is away.
+            Unavailable: what it says of a command cannot be kept.
         """
         try:
             return self._take_apart(message, checker, again)
-        except PeerUnavailable:
+        except Unavailable:
             raise
         except Exception:  # a poison message would otherwise be delivered again for ever
             log.trace("decoder_fault", protocol=message.protocol.name, device=message.device.id)
@@ -119,6 +125,8 @@ class Intake:
             found = self._sort_part(message, checker, decoded)
         if division is not None and decoded.presence and not self._is_rehearsal:
             found.presence = division.presence(message.device, decoded.presence)
+        if self._downlinks is not None and division is not None and again is None:
+            _tell(self._downlinks, division, message.device, decoded)
         found.restated = decoded.restated
         found.described = () if self._is_rehearsal else decoded.described
         return found
@@ -179,6 +187,13 @@ class Intake:
     def save(self) -> None:
         """Record the types of new fields durably. Raises Unavailable."""
         self._field_types.save()
+
+
+def _tell(downlinks: Downlinks, division: Division, sender: Known, decoded: Decoded) -> None:
+    if decoded.places and sender.is_gateway:
+        downlinks.note(f"{sender.tenant}/{sender.id}", decoded.places)
+    if decoded.answers:
+        downlinks.take(division.answers(sender, decoded.answers))
 
 
 def _stop(part: Part, sender: str, merged: Sorted) -> None:

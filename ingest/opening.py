@@ -10,6 +10,7 @@ from chassis.peers import Peer
 from ingest.codecs import Codecs
 from ingest.config import IngestConfig
 from ingest.division import Division
+from ingest.downlinks import Downlinks
 from ingest.field_types import FieldTypes
 from ingest.gate import Gate
 from ingest.intake import Intake
@@ -18,7 +19,9 @@ from ingest.protocols import SERVICES
 from ingest.quarantine import Quarantine
 from ingest.rates import RateLimits
 from ingest.reports import Reports
+from wire.devices import Codec
 
+WITH_DOWNLINKS = "lorawan"
 FIELD_TYPES = "fieldtypes.db"
 
 
@@ -37,10 +40,26 @@ def open_ports(
         gate = Gate(registry, rates.limit_tenants)
         codecs = Codecs()
         closing.callback(codecs.close)
-        intake = Intake(field_types, Division(gate, rates), codecs)
-        ports = Ports(gate, intake, commit, quarantine, Reports(registry), rates)
+        downlinks = _open_downlinks(config, codecs, gate, closing)
+        intake = Intake(field_types, Division(gate, rates), codecs, downlinks)
+        ports = Ports(gate, intake, commit, quarantine, Reports(registry), rates, downlinks)
         return ports, closing.pop_all()
     raise AssertionError
+
+
+def _open_downlinks(config: IngestConfig, codecs: Codecs, gate: Gate, closing: ExitStack) -> Downlinks | None:
+    """Open what words commands for devices whose messages need no order."""
+    if config.protocol != WITH_DOWNLINKS:
+        return None
+
+    def codec_of(device_id: str) -> Codec | None:
+        device = gate.find({device_id}).known.get(device_id)
+        checker = gate.checker_of(device) if device is not None else None
+        return checker.spec.codec if checker is not None else None
+
+    downlinks = Downlinks(config.data / "ingest" / "lorawan.db", codecs, codec_of)
+    closing.callback(downlinks.close)
+    return downlinks
 
 
 def _field_types_file(folder: Path) -> Path:

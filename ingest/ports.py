@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ingest.downlinks import Downlinks
 from ingest.gate import Gate
 from ingest.intake import Intake, Sorted
 from ingest.message import Message
@@ -42,6 +43,7 @@ class Ports:
     quarantine: Quarantine
     reports: Reports
     rates: RateLimits = field(default_factory=RateLimits)
+    downlinks: Downlinks | None = None  # of the service that has them
 
 
 def report_parts(reports: Reports, message: Message, found: Sorted) -> None:

@@ -6,6 +6,9 @@ A script has one of three functions, looked for in this order:
   Stack and ChirpStack v4: gives `{data, warnings, errors}`;
 - `Decode(fPort, bytes, variables)` of ChirpStack v3: gives the data;
 - `Decoder(bytes, fPort)` of The Things Network v2: gives the data.
+
+It may have one for the way back, `encodeDownlink({data, variables})` that gives `{bytes, fPort, warnings, errors}`,
+`Encode(fPort, data, variables)` or `Encoder(data, fPort)` that give the bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from wire.clock import NS_PER_MS
 from wire.devices import Codec, Model
 
 MAX_PAYLOAD_BYTES = 64 * 1024
+MAX_BYTE = 255
 FORMS = ("decodeUplink", "Decode", "Decoder")
 HAS_FORM = " || ".join(f'typeof {name} === "function"' for name in FORMS)
 # What a script defines by `let` or `const` is no property of the global object: only its name finds it.
@@ -31,6 +35,14 @@ _DECODE = """JSON.stringify((function (bytes, fPort, at) {
   }
   return {data: typeof Decode === "function" ? Decode(fPort, bytes, variables) : Decoder(bytes, fPort)};
 })(%s, %d, %d))"""
+
+_ENCODE = """JSON.stringify((function (data, fPort) {
+  const variables = {};
+  if (typeof encodeDownlink === "function") return encodeDownlink({data: data, fPort: fPort, variables: variables});
+  if (typeof Encode === "function") return {bytes: Encode(fPort, data, variables)};
+  if (typeof Encoder === "function") return {bytes: Encoder(data, fPort)};
+  return {};
+})(JSON.parse(%s), %d))"""
 
 
 class CodecFault(Exception):  # noqa: N818 - an answer about the codec
@@ -69,25 +81,53 @@ def decoding(content: bytes, port: int, received_ns: int) -> str:
     return _DECODE % (list(content), port, received_ns // NS_PER_MS)
 
 
+def encoding(data: dict[str, Any], port: int) -> str:
+    """Give the expression that encodes the object of a downlink, once the script is loaded."""
+    return _ENCODE % (json.dumps(json.dumps(data)), port)
+
+
+def read_encoded(text: str, port: int) -> tuple[bytes, int] | None:
+    """Read the bytes of a downlink, and on which port they go; None: the script encodes nothing.
+
+    Raises:
+        CodecFault: it names errors, or gave something else.
+    """
+    given = _members(text)
+    if not given:
+        return None
+    content, on = given.get("bytes"), given.get("fPort", port)
+    if not isinstance(content, list) or any(type(each) is not int or not 0 <= each <= MAX_BYTE for each in content):
+        raise CodecFault("it gives no `bytes` that are a list of whole numbers from 0 to 255")
+    if type(on) is not int:
+        raise CodecFault("it gives an `fPort` that is no whole number")
+    return bytes(content), on
+
+
 def read_told(text: str) -> Told:
     """Read what a codec gave.
 
     Raises:
         CodecFault: it names errors, or is of no form that is known.
     """
+    given = _members(text)
+    data = given.get("data")
+    if not isinstance(data, dict):
+        raise CodecFault("it gives no `data` that is an object")
+    return Told(data, _sentences(given.get("warnings")))
+
+
+def _members(text: str) -> dict[str, Any]:
+    """Give the object that a script gave. Raises CodecFault: it is none, or names errors."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
         raise CodecFault("its result is no JSON") from None
     if not isinstance(given, dict):
-        raise CodecFault("it gives no object with `data`")
+        raise CodecFault("it gives no object")
     errors = _sentences(given.get("errors"))
     if errors:
         raise CodecFault("; ".join(errors))
-    data = given.get("data")
-    if not isinstance(data, dict):
-        raise CodecFault("it gives no `data` that is an object")
-    return Told(data, _sentences(given.get("warnings")))
+    return given
 
 
 def _sentences(given: Any) -> list[str]:

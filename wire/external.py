@@ -12,7 +12,10 @@ from hashlib import sha256
 MAX_NAME_BYTES = 256  # of UTF-8, with the scheme
 MAX_MADE = 57  # characters of a made id: room for a dash and 6 digits
 DIGITS = (0, 6, 32)  # of the name's hash, in the order in which ids are tried
-WORDED_BY = {"spb": "sparkplug"}  # schemes whose devices get their commands in the words of a protocol's service
+WORDED_BY = {
+    "spb": "sparkplug",
+    "lora": "lorawan",
+}  # schemes whose devices get their commands in the words of a protocol's service
 _FORM = re.compile(r"([a-z][a-z0-9_]{0,31}):(.+)", re.DOTALL)
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 

@@ -29,7 +29,7 @@ from devices.database.tables import COUNTERS, METADATA, TENANTS
 from wire import clock
 from wire.devices import TENANT
 
-SCHEMA_VERSION = "0027"  # the newest of migrations/versions; a test holds it
+SCHEMA_VERSION = "0028"  # the newest of migrations/versions; a test holds it
 COUNTER_NAMES = ("revision", "audit", "presence", "control")
 MIGRATIONS = Path(__file__).parent / "migrations"
 _POSTGRES_LOCK = 0x48454144  # any fixed number: concurrent starts of several hosts wait for each other

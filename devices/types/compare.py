@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any, Literal
 
-from wire.devices import DeviceTypeSpec, FieldSpec, read_rate_limit
+from wire.devices import Codec, DeviceTypeSpec, FieldSpec, read_rate_limit
 from wire.schemas import TypeChange
 
 Level = Literal["refuses", "loses", "changes", "widens"]
@@ -18,7 +19,6 @@ _OTHERWISE = {
     "time_late_alerts": "alerts hear of history, or no longer do",
     "time_skew_field": "the clock's error is told in another field",
     "expected_interval_s": "silence is noticed at another time",
-    "codec": "the bytes of messages are decoded in another way",
 }
 _STRICTNESS = {"accept": 0, "drop": 1, "quarantine": 2}
 
@@ -98,6 +98,9 @@ def _compare_rest(before: DeviceTypeSpec, after: DeviceTypeSpec) -> Iterator[Typ
     for name, detail in _OTHERWISE.items():
         if getattr(before, name) != getattr(after, name):
             yield _change(name, "changes", detail, None, getattr(before, name), getattr(after, name))
+    if before.codec != after.codec:
+        detail = "bytes of messages are decoded in another way"
+        yield _change("codec", "changes", detail, None, _brief(before.codec), _brief(after.codec))
     if before.alerts != after.alerts:
         yield _change("alerts", "changes", "other alerts to begin with", None, _names(before), _names(after))
 
@@ -146,6 +149,15 @@ def _is_slower(old: str | None, new: str | None) -> bool:
         return True
     known = {(unit, seconds): count for count, seconds, unit in read_rate_limit(old)}
     return any(count < known.get((unit, seconds), count + 1) for count, seconds, unit in read_rate_limit(new))
+
+
+def _brief(codec: Codec | None) -> dict[str, Any] | None:
+    """Show a codec without its script, which may be long; two scripts differ by their hash."""
+    if codec is None:
+        return None
+    digest = sha256(codec.text.encode(errors="replace")).hexdigest()[:8]
+    script = {"characters": len(codec.text), "sha256": digest} if codec.text else {}
+    return codec.model_dump(exclude={"text"}, exclude_defaults=True) | script
 
 
 def _names(spec: DeviceTypeSpec) -> list[str]:

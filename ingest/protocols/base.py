@@ -73,6 +73,16 @@ class Description:
     high: float | None = None  # none is above
 
 
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """What became of a command: with an `error` it failed, else it succeeded with the result."""
+
+    id: str
+    device: str
+    result: Any = None
+    error: str | None = None
+
+
 @dataclass(slots=True)
 class Decoded:
     """All of a message: its good records and its faults."""
@@ -86,6 +96,8 @@ class Decoded:
     # The message with all that only its session knows: what has to wait of it is read alone later. None: as it came.
     restated: Callable[[], bytes] | None = None
     described: list[Description] = field(default_factory=list)  # best effort: told again, it is not news
+    places: dict[str, str] = field(default_factory=dict)  # by external name: where the sender takes commands for it
+    answers: list[Answer] = field(default_factory=list)  # to commands; of devices by external names
     joins: bool = False  # records of one device, measurement and time are one reading: its values came one by one
 
 
@@ -139,17 +151,28 @@ class Worded:
     qos: int = 0
 
 
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """What became of a command: with an `error` it failed, else it succeeded with the result."""
+class Words(Protocol):
+    """Words commands for the devices of a protocol, and knows what became of them. Used by one thread at a time."""
 
-    id: str
-    device: str
-    result: Any = None
-    error: str | None = None
+    def word(self, order: Order) -> Worded | Answer | None:
+        """Word a command; None: its device cannot be reached now. Raises Unavailable."""
+        ...
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether there are any; for any thread."""
+        ...
+
+    def answers(self) -> list[Answer]:
+        """Give the answers of devices that were not told yet."""
+        ...
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Note that these commands have ended. Raises Unavailable."""
+        ...
 
 
-class Host(Protocol):
+class Host(Words, Protocol):
     """Decodes a protocol whose messages mean something only after those before them. Used by one thread at a time.
 
     What messages change holds after `commit`; `rollback` forgets it: what could not be kept comes again.
@@ -169,23 +192,6 @@ class Host(Protocol):
 
     def due(self) -> Due:
         """Give what is to be done now."""
-        ...
-
-    def word(self, order: Order) -> Worded | Answer | None:
-        """Word a command; None: its device cannot be reached now. Raises Unavailable."""
-        ...
-
-    @property
-    def has_answers(self) -> bool:
-        """Whether there are any; for any thread."""
-        ...
-
-    def answers(self) -> list[Answer]:
-        """Give the answers of devices that were not told yet."""
-        ...
-
-    def forget(self, ids: Collection[str]) -> None:
-        """Note that these commands have ended. Raises Unavailable."""
         ...
 
     def close(self) -> None:

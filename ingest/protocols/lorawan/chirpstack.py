@@ -1,4 +1,4 @@
-"""ChirpStack v4's events in JSON, by HTTP integration (`?event=up`) or MQTT (`application/+/device/+/event/+`)."""
+"""ChirpStack v4's events, by HTTP integration (`?event=up`) or MQTT (`application/+/device/+/event/+`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from ingest.protocols.base import Record
 from ingest.protocols.flatten import Refused
+from ingest.protocols.lorawan.downlinks import read_item
 from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, number, place_of, whole
 from wire.points import FieldValue
 
@@ -19,7 +20,7 @@ class ChirpStack:
     def __init__(self, events: Events, topic: str) -> None:
         self._events = events
         levels = topic.split("/")
-        self._kind = "up" if levels[0] in ("", "devices") else levels[-1]
+        self.kind = "up" if levels[0] in ("", "devices") else levels[-1]
         self._said = levels[3].lower() if levels[0] == "application" and len(levels) == 6 else ""  # noqa: PLR2004
 
     def read(self, value: dict[str, Any], is_exact: bool) -> Record | None:
@@ -27,21 +28,32 @@ class ChirpStack:
         eui = eui_of(member(value, "deviceInfo").get("devEui"))
         if self._said and self._said != eui:
             raise Refused("identity_mismatch", f"the topic names device {self._said[:64]}, the event {eui}")
-        if self._kind in WITHOUT_READINGS:
+        self._events.link(SCHEME + eui)
+        if self.kind in WITHOUT_READINGS:
+            self._heed(SCHEME + eui, value)
             return None
         heard = value.get("rxInfo")
         gateways = heard if isinstance(heard, list) else []
         gateway_times = [gateway.get("gwTime") for gateway in gateways if isinstance(gateway, dict)]
         record = self._events.record(SCHEME + eui, [value.get("time"), *gateway_times])
-        if self._kind == "up":
+        if self.kind == "up":
             radio: dict[str, FieldValue] = {"dr": whole(value, "dr"), "f_cnt": whole(value, "fCnt")}
             radio |= {"f_port": whole(value, "fPort")} | best_heard(heard)
             return self._events.add(record, value.get("object"), value.get("data"), radio, is_exact=is_exact)
-        if self._kind == "status":
+        if self.kind == "status":
             return self._events.add(record, None, None, _status(value), is_exact=is_exact)
-        if self._kind == "location":
+        if self.kind == "location":
             return self._events.add(record, {"location": place_of(value)}, None, {}, is_exact=is_exact)
-        raise Refused("unsupported", f"event {self._kind[:32]!r}")
+        raise Refused("unsupported", f"event {self.kind[:32]!r}")
+
+    def _heed(self, device: str, value: dict[str, Any]) -> None:
+        """Note how a downlink ended: by the device's word where it was asked for, else when a gateway had it."""
+        mark = read_item(value.get("queueItemId"))
+        if self.kind == "ack":
+            error = None if value.get("acknowledged") is True else "the device did not acknowledge it"
+            self._events.end(device, mark, error)
+        if self.kind == "txack" and mark is not None and not mark.is_confirmed:
+            self._events.end(device, mark)
 
 
 def _status(value: dict[str, Any]) -> dict[str, FieldValue]:

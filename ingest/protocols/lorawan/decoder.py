@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from ingest.protocols.base import Context, Decoded
+from ingest.protocols.flatten import Refused
+from ingest.protocols.json.decoder import unreadable
+from ingest.protocols.lorawan import binary
 from ingest.protocols.lorawan.chirpstack import ChirpStack
 from ingest.protocols.lorawan.tts import TheThingsStack
 from ingest.protocols.lorawan.uplinks import Events
+from ingest.protocols.parse import Unreadable, trim
 
 
 def decode_chirpstack(content: bytes, context: Context) -> Decoded:
-    """Decode an event of ChirpStack; which it is tells the end of the topic, or `event` of the path."""
+    """Decode an event of ChirpStack, JSON or Protocol Buffers; its kind ends the topic, or is `event` of the path."""
     events = Events(context)
-    return events.decode(content, ChirpStack(events, context.topic).read)
+    server = ChirpStack(events, context.topic)
+    if not binary.is_binary(trim(content)):
+        return events.decode(content, server.read)
+    try:
+        return events.decode_one(binary.read(server.kind, content), server.read)
+    except (Unreadable, Refused) as error:
+        return unreadable(Unreadable(error.code, error.detail))
 
 
 def decode_tts(content: bytes, context: Context) -> Decoded:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ingest.protocols.base import Record
 from ingest.protocols.flatten import Refused
+from ingest.protocols.lorawan.downlinks import read_correlations
 from ingest.protocols.lorawan.uplinks import SCHEME, Events, best_heard, eui_of, member, place_of, whole
 from wire.points import SIMULATED, UNCERTAIN, FieldValue
 
@@ -13,6 +14,7 @@ WITHOUT_READINGS = (
     "join_accept", "downlink_ack", "downlink_nack", "downlink_sent", "downlink_failed", "downlink_queued",
     "downlink_queue_invalidated", "service_data", "uplink_normalized",
 )  # fmt: skip
+ENDS = ("downlink_ack", "downlink_sent")
 
 
 class TheThingsStack:
@@ -28,13 +30,26 @@ class TheThingsStack:
         if self._is_downlink:
             return None
         device = self._device(member(value, "end_device_ids"))
+        self._events.link(device)
         if "uplink_message" in value:
             return self._uplink(device, value, member(value, "uplink_message"), is_exact=is_exact)
         if "location_solved" in value:
             return self._location(device, value, member(value, "location_solved"), is_exact=is_exact)
         if any(kind in value for kind in WITHOUT_READINGS):
+            self._heed(device, value)
             return None
         raise Refused("unsupported", "none of the events that are known here")
+
+    def _heed(self, device: str, value: dict[str, Any]) -> None:
+        """Note how a downlink ended; one that is not acknowledged (`nack`) the server sends again."""
+        failed = member(value, "downlink_failed")
+        told = member(failed, "downlink") or next((member(value, kind) for kind in ENDS if kind in value), {})
+        mark = read_correlations(told, value)
+        if failed:
+            why = member(failed, "error").get("message_format")
+            self._events.end(device, mark, str(why or "the server could not send it")[:200])
+        elif mark is not None and ("downlink_ack" in value or ("downlink_sent" in value and not mark.is_confirmed)):
+            self._events.end(device, mark)
 
     def _device(self, ids: dict[str, Any]) -> str:
         name, application = ids.get("device_id"), member(ids, "application_ids").get("application_id")

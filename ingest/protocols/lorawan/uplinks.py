@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 from ingest.protocols import times
-from ingest.protocols.base import Context, Decoded, Fault, Payload, Record
+from ingest.protocols.base import Answer, Context, Decoded, Fault, Payload, Record
 from ingest.protocols.flatten import FieldFault, Refused, flatten
 from ingest.protocols.json.decoder import place, read_value, unreadable
+from ingest.protocols.lorawan import downlinks
+from ingest.protocols.lorawan.downlinks import Mark
 from ingest.protocols.parse import Unreadable, trim
 from wire.codecs import MAX_PAYLOAD_BYTES
 from wire.points import UNCERTAIN, FieldValue
@@ -35,6 +37,7 @@ class Events:
         self._context = context
         self._decoded = Decoded()
         self._index = 0
+        self._is_binary = False
 
     def decode(self, content: bytes, read: Read) -> Decoded:
         """Decode one event, a JSON object, or an array of them."""
@@ -58,6 +61,24 @@ class Events:
             self._decoded.is_event = True
         else:
             self._decoded.records.append(record)
+
+    def decode_one(self, value: dict[str, Any], read: Read) -> Decoded:
+        """Decode one event that was no JSON, given as the object that it would have been."""
+        self._is_binary = True
+        self._take(read, value, 0, True)
+        return self._decoded
+
+    def link(self, device: str) -> None:
+        """Note where the server takes downlinks for a device that it speaks of, and in which form."""
+        place = downlinks.place_of(self._context.topic) if self._context.transport == "mqtt" else None
+        if place is not None:
+            self._decoded.places[device] = place + (downlinks.BINARY if self._is_binary else "")
+
+    def end(self, device: str, mark: Mark | None, error: str | None = None) -> None:
+        """Note how a command of ours ended; that of somebody else is passed over."""
+        if mark is not None:
+            result = {"confirmed": mark.is_confirmed} if error is None else None
+            self._decoded.answers.append(Answer(mark.id, device, result, error))
 
     def fault(self, faults: list[FieldFault]) -> None:
         """Note fields that cannot be taken."""

@@ -31,6 +31,8 @@ def test_codec_is_a_part_of_each_version(service) -> None:
     assert service.admin("GET", TYPE + "/versions/1").json["spec"]["codec"]["time_limit_ms"] == 50
     [change] = service.admin("GET", TYPE + "/versions/1/diff").json["changes"]
     assert (change["path"], change["level"]) == ("codec", "changes")
+    assert (change["after"]["language"], change["after"]["characters"]) == ("javascript", len(SCRIPT))
+    assert SCRIPT not in str(change)
 
 
 @pytest.mark.parametrize("way", ["PUT", "draft", "check"])

@@ -140,6 +140,18 @@ def test_codec_that_never_ends_rests_and_others_go_on(world: World) -> None:
     assert len(fields(world, EUIS[1])) == 1
 
 
+def test_batch_of_slow_codecs_is_answered_in_time_and_the_rest_is_sent_again(world: World) -> None:
+    slow = "const end = Date.now() + 900; function decodeUplink() { while (Date.now() < end); return {data: {v: 1}}; }"
+    set_codec(world, slow, time_limit_ms=1_000)
+
+    verdict = send(world, *[up(f"{count:02x}") for count in range(8)])
+
+    deferred = [ending for ending in verdict.endings if ending.end == "deferred"]
+    assert deferred
+    assert verdict.accepted + len(verdict.endings) == 8
+    assert [ending.index for ending in deferred] == list(range(8 - len(deferred), 8))
+
+
 def test_messages_share_nothing(world: World) -> None:
     set_codec(world, COUNTER)
     set_codec(world, COUNTER, place=1)
