@@ -169,3 +169,26 @@ prepare_axe() {
 is_axe_there() {
     printf '%s  %s\n' "$AXE_SHA256" "$here/.venv/axe.min.js" | sha256sum --check --status 2>/dev/null
 }
+
+# Edge nodes of other hands, for the tests of Sparkplug: pinned, each in a place of its own.
+prepare_sparkplug() {
+    sparkplug=$here/.venv/sparkplug
+    clients=$here/tests/e2e/sparkplug
+    wanted=$(cat "$clients/package-lock.json" "$clients/requirements.lock" | sha256sum)
+    [ "$(cat "$sparkplug/.prepared" 2>/dev/null)" != "$wanted" ] || return 0
+    say "Fetching sparkplug-client (npm) and pysparkplug (PyPI), this once ..."
+    rm -rf "$sparkplug"
+    mkdir -p "$sparkplug"
+    cp "$clients/package.json" "$clients/package-lock.json" "$sparkplug"
+    (cd "$sparkplug" && quietly npm ci --silent --ignore-scripts --no-audit --no-fund >/dev/null)
+    if has_uv; then
+        quietly uv venv -q --python "$here/.venv/bin/python" "$sparkplug/venv"
+        uv pip install -q --python "$sparkplug/venv/bin/python" --require-hashes -r "$clients/requirements.lock" ||
+            fail_to_fetch
+    else
+        quietly "$here/.venv/bin/python" -m venv "$sparkplug/venv"
+        "$sparkplug/venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --require-hashes \
+            -r "$clients/requirements.lock" || fail_to_fetch
+    fi
+    printf '%s\n' "$wanted" >"$sparkplug/.prepared"
+}
