@@ -104,6 +104,7 @@ BUILT_IN: Final = (
         "zigbee2mqtt",
         ".zigbee2mqtt.decoder:decode",
         states=("/availability",),
+        host=".zigbee2mqtt.host:Zigbee2mqttHost",
         topics=Topics(up=("zigbee2mqtt/#",)),
     ),
     # By default a node's prefix is its name: a claim of its own.

@@ -6,6 +6,7 @@ documentation, "MQTT", "MQTT Discovery"). A gateway tells of what it may speak f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from ingest.protocols import objects, parse
 from ingest.protocols.base import MAX_FIELDS, Context, Decoded, Description
 from ingest.protocols.homeassistant import places
 from ingest.protocols.json.decoder import unreadable
+from ingest.protocols.scalar import Place
 
 FULL = {  # of the abbreviations those that are used here
     "stat_t": "state_topic", "unit_of_meas": "unit_of_measurement", "dev_cla": "device_class",
@@ -21,6 +23,7 @@ FULL = {  # of the abbreviations those that are used here
     "curr_temp_tpl": "current_temperature_template", "temp_unit": "temperature_unit",
 }  # fmt: skip
 BASE = "~"
+_ADDRESS = re.compile(r"zigbee2mqtt_(0x[0-9a-f]{16})", re.ASCII)
 MOST = 1e300  # of a bound; none is near
 DEGREES = {"C": "°C", "F": "°F"}
 
@@ -36,8 +39,8 @@ def decode(content: bytes, context: Context) -> Decoded:
         return unreadable(error)
     if type(value) is not dict:
         return unreadable(parse.Unreadable("bad_structure", "a configuration is a JSON object"))
-    told = (_describe(entity, context) for entity in _entities(_expand(value)))
-    return Decoded(is_event=True, described=[each for each in told if each is not None])
+    described = [told for entity in _entities(_expand(value)) for told in _describe(entity, context)]
+    return Decoded(is_event=True, described=described)
 
 
 def _entities(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -56,20 +59,29 @@ def _expand(config: dict[str, Any]) -> dict[str, Any]:
     return {FULL.get(name, name): value for name, value in config.items()}
 
 
-def _describe(entity: dict[str, Any], context: Context) -> Description | None:
+def _describe(entity: dict[str, Any], context: Context) -> Iterator[Description]:
     topic, template, unit = _shown(entity)
     path = places.path_of(template)
-    if not topic or path is None:
-        return None
-    place = places.find(topic, path, _text(_member(entity, "origin", "name")).lower())
+    place = places.find(topic, path, _text(_member(entity, "origin", "name")).lower()) if path is not None else None
     if place is None:
-        return None
+        return
     low, high = (_bound(entity.get(name)) for name in ("min", "max"))
-    return Description(
-        place.field, place.measurement, place.device if context.is_gateway else None, unit=unit,
-        label=_text(entity.get("name")) or _text(_member(entity, "device", "name")),
-        kind=_text(entity.get("device_class")), low=low, high=high,
-    )  # fmt: skip
+    for device in _called(place, entity) if context.is_gateway else (None,):
+        yield Description(
+            place.field, place.measurement, device, unit=unit,
+            label=_text(entity.get("name")) or _text(_member(entity, "device", "name")),
+            kind=_text(entity.get("device_class")), low=low, high=high,
+        )  # fmt: skip
+
+
+def _called(place: Place, entity: dict[str, Any]) -> Iterator[str | None]:
+    """Give the names that a device may be known by: one of Zigbee2MQTT also by its address."""
+    yield place.device
+    identifiers = _member(entity, "device", "identifiers") or _member(entity, "device", "ids")
+    for each in identifiers[:1] if type(identifiers) is list else (identifiers,):
+        match = _ADDRESS.fullmatch(each) if type(each) is str else None
+        if match is not None and place.device != f"zigbee:{match[1]}":
+            yield f"zigbee:{match[1]}"
 
 
 def _shown(entity: dict[str, Any]) -> tuple[str, str, str]:

@@ -43,8 +43,8 @@ def find(topic: str, path: Path, origin: str) -> Place | None:
     `origin` is the name of the program that says so, in lower case: Zigbee2MQTT's base topic is free.
     """
     if origin == ZIGBEE2MQTT or f"{ZIGBEE2MQTT}/" in topic:
-        name = zigbee2mqtt.name_of(zigbee2mqtt.below_base(topic))
-        return _at("zigbee", path, name) if name else None
+        levels = zigbee2mqtt.below_base(topic)
+        return _at("zigbee", path, zigbee2mqtt.name_of("/".join(levels))) if levels else None
     head, _, last = topic.rpartition("/")
     if last in ("SENSOR", "STATE"):
         name = tasmota.name_of(topic)

@@ -6,6 +6,7 @@ Messages". A gateway speaks for the devices that its topics name; any other send
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,8 @@ from ingest.protocols.base import Context, Decoded
 from ingest.protocols.json.decoder import unreadable
 from ingest.protocols.objects import Said
 from ingest.protocols.zigbee2mqtt import exposes
+
+Naming = Callable[[str], str]  # friendly name -> external name
 
 BASE = "zigbee2mqtt"
 WORDS = {"online": True, "offline": False}
@@ -26,15 +29,20 @@ OF_BRIDGE = frozenset(
 
 
 def decode(content: bytes, context: Context) -> Decoded:
-    """Decode a device's state or availability; over a door of ours, a state."""
+    """Decode a single message; without what the bridge told before it, a device is called by its friendly name."""
+    return take(content, context, name_of)
+
+
+def take(content: bytes, context: Context, naming: Naming) -> Decoded:
+    """Decode a device's state or availability; over a door of ours, a state. `naming` gives friendly ones' names."""
     levels = below_base(objects.own_topic(context))
-    if levels[-2:] == ["bridge", "devices"]:
-        return _devices(content, context)
+    if is_of_devices(levels):
+        return _devices(content, context, naming)
     if COMMANDS.intersection(levels[1:][-2:]) or _is_of_bridge(levels):
         return Decoded(is_event=True)
     if len(levels) > 1 and levels[-1] == "availability":
-        return _availability(parse.trim(content), name_of(levels[:-1]), context)
-    device = name_of(levels) if context.is_gateway else None
+        return _availability(parse.trim(content), naming("/".join(levels[:-1])), context)
+    device = naming("/".join(levels)) if levels and context.is_gateway else None
     return objects.read(content, context, "zigbee", partial(_state, device), may_be_empty=True)
 
 
@@ -49,21 +57,36 @@ def _is_of_bridge(levels: list[str]) -> bool:
     return any(one == "bridge" and other in OF_BRIDGE for one, other in pairwise(levels))
 
 
-def name_of(levels: list[str]) -> str | None:
-    """Give the external name of the device with the friendly name of these levels; None: of none."""
-    return f"zigbee:{'/'.join(levels)}" if levels else None
+def name_of(friendly: str) -> str:
+    """Give the external name that a friendly name is by itself."""
+    return f"zigbee:{friendly}"
 
 
-def _devices(content: bytes, context: Context) -> Decoded:
+def is_of_devices(levels: list[str]) -> bool:
+    """Tell whether the bridge tells of all its devices."""
+    return levels[-2:] == ["bridge", "devices"]
+
+
+def read_devices(content: bytes) -> list[dict[str, Any]]:
+    """Give the devices that the bridge tells of, those that have a name.
+
+    Raises:
+        Unreadable: it is no JSON.
+    """
+    value, _ = parse.parse(parse.trim(content))
+    devices = value if type(value) is list else []
+    return [each for each in devices if type(each) is dict and type(each.get("friendly_name")) is str]
+
+
+def _devices(content: bytes, context: Context, naming: Naming) -> Decoded:
     try:
-        value, _ = parse.parse(parse.trim(content))
+        devices = read_devices(content)
     except parse.Unreadable as error:
         return unreadable(error)
-    is_told = context.is_gateway and type(value) is list
-    return Decoded(is_event=True, described=list(exposes.describe(value)) if is_told else [])
+    return Decoded(is_event=True, described=list(exposes.describe(devices, naming)) if context.is_gateway else [])
 
 
-def _availability(content: bytes, name: str | None, context: Context) -> Decoded:
+def _availability(content: bytes, name: str, context: Context) -> Decoded:
     try:
         is_online = WORDS.get(_word_of(content))
     except parse.Unreadable as error:

@@ -5,7 +5,7 @@ Zigbee2MQTT's documentation, "Exposes". What a device only takes, and never says
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ingest.protocols.base import MAX_FIELDS, Description
@@ -17,20 +17,19 @@ MAX_DESCRIBED = 20_000  # of a message
 MAX_DEPTH = 4
 
 
-def describe(devices: list[Any]) -> Iterator[Description]:
-    """Give what is told of the fields of all devices."""
+def describe(devices: Iterable[dict[str, Any]], naming: Callable[[str], str]) -> Iterator[Description]:
+    """Give what is told of the fields of all devices; `naming` gives the names of friendly ones."""
     left = MAX_DESCRIBED
     for device in devices:
-        told = list(_of_device(device))[: min(MAX_FIELDS, left)] if type(device) is dict else []
+        told = list(_of_device(device, naming))[: min(MAX_FIELDS, left)]
         left -= len(told)
         yield from told
 
 
-def _of_device(device: dict[str, Any]) -> Iterator[Description]:
-    definition, friendly = device.get("definition"), device.get("friendly_name")
-    exposes = definition.get("exposes") if type(definition) is dict else None
-    if type(friendly) is str and friendly:
-        yield from _walk(exposes, f"zigbee:{friendly}", (), 1)
+def _of_device(device: dict[str, Any], naming: Callable[[str], str]) -> Iterator[Description]:
+    definition = device.get("definition")
+    if type(definition) is dict:
+        yield from _walk(definition.get("exposes"), naming(device["friendly_name"]), (), 1)
 
 
 def _walk(exposes: Any, device: str, before: tuple[str, ...], depth: int) -> Iterator[Description]:

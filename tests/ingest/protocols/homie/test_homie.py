@@ -10,7 +10,7 @@ import pytest
 
 from ingest.framing import Batch, Delivery, Verdict
 from ingest.protocols import PROTOCOLS
-from ingest.protocols.base import Context
+from ingest.protocols.base import MAX_FIELDS, Context
 from ingest.protocols.homie import host as homie_host
 from ingest.protocols.homie.host import HomieHost
 from ingest.service import IngestService
@@ -114,6 +114,15 @@ def test_sender_teaches_only_so_many(home: Home, monkeypatch: pytest.MonkeyPatch
         home.say((f"homie/car/body/{name}/$datatype", "string"))
 
     home.say(("homie/car/body/b", "1"), ("homie/car/body/c", "1"))
+
+    assert home.values() == ["1", 1.0]
+
+
+def test_device_teaches_only_so_many(home: Home) -> None:
+    names = [f"p{at}" for at in range(MAX_FIELDS + 1)]
+    home.say(*((f"homie/car/body/{name}/$datatype", "string") for name in names))
+
+    home.say(("homie/car/body/p0", "1"), (f"homie/car/body/p{MAX_FIELDS}", "1"))
 
     assert home.values() == ["1", 1.0]
 
