@@ -22,7 +22,9 @@ use_identity_as_username true
 
 listener 0 run/broker.sock
 """
-PACKET_BYTES = 256 * 1024 + 1024  # the largest telemetry message, with its topic and MQTT 5 properties
+TELEMETRY_BYTES = 256 * 1024  # the largest message of telemetry
+HEAD_BYTES = 1024  # of a packet: topic and MQTT 5 properties
+MEDIA_BRIDGE = "bridge-media"
 QUEUE_BYTES = 1024**3  # per client away: at 150 bytes a message 7 million of them
 
 
@@ -40,7 +42,7 @@ def write(folder: Folder, config: UpConfig, mqtt_port: int) -> Path:
         # As root mosquitto would change to a user of its own, who may not write in the data folder.
         "USER": "user root" if os.geteuid() == 0 else "",
         "QUEUE_BYTES": str(QUEUE_BYTES),
-        "PACKET_BYTES": str(PACKET_BYTES),
+        "PACKET_BYTES": str(max(TELEMETRY_BYTES, config.media_mqtt_limit_bytes) + HEAD_BYTES),
         "LISTENERS": "\n".join(listeners),
         "AUTOSAVE": str(autosave.interval(config.broker_autosave, autosave.state_bytes(state_file(folder)))),
     }

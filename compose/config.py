@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chassis import logs
+from wire.media import DEFAULT_LIMIT_BYTES, DEFAULT_MQTT_LIMIT_BYTES, MAX_LIMIT_BYTES, MAX_MQTT_LIMIT_BYTES
 
 DEMO_DEVICES = 20
 LOOPBACK = "127.0.0.1"
@@ -29,6 +30,8 @@ class UpConfig(BaseModel):
     demo: int = Field(default=DEMO_DEVICES, ge=0, le=10_000)
     bridges: int = Field(default=1, ge=1, le=8)  # processes that share the broker's messages
     broker_autosave: int = Field(default=100, ge=1, le=1_000_000)  # changes between two saves of the broker, at least
+    media_limit_bytes: int = Field(default=DEFAULT_LIMIT_BYTES, ge=1_024, le=MAX_LIMIT_BYTES)  # of a blob over HTTP
+    media_mqtt_limit_bytes: int = Field(default=DEFAULT_MQTT_LIMIT_BYTES, ge=1_024, le=MAX_MQTT_LIMIT_BYTES)
     store: str = Field(default="embedded:", pattern=r"^[^\x00-\x1f]+$")
     registry: str = Field(default="sqlite:", pattern=r"^[^\x00-\x1f]+$")
     tls: bool = False  # with a certificate of our own authority

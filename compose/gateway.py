@@ -34,6 +34,7 @@ def write(folder: Folder, config: UpConfig, ports: Mapping[str, int]) -> Path:
         "DIALECTS": _dialects(),
         "OF_ONE_DEVICE": str(OF_ONE_DEVICE),
         "HOSTS": _hosts(config),
+        "MEDIA": str(config.media_limit_bytes + 1),  # so that the service says which limit was passed
         "DEVICES": str(ports["devices"]),
         "DASHBOARD": str(ports["dashboard"]),
         "LISTEN": _listen(config, ports),

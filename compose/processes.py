@@ -14,7 +14,7 @@ from compose.credentials import Secrets
 from compose.folder import Folder, StartError
 from ingest.protocols import SERVICES
 
-INNER = ("devices", "ingest-json", "writer", "bridge", "dashboard")
+INNER = ("devices", "ingest-json", "writer", "bridge", broker.MEDIA_BRIDGE, "dashboard")
 ON_DEMAND = tuple(f"ingest-{service}" for service in SERVICES[1:])  # a protocol nobody speaks costs nothing
 DEMO_SCENARIOS = "greenhouse,cold-chain,pump"
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
@@ -66,7 +66,7 @@ def specs(plan: Plan) -> list[Spec]:
         _service(plan, "writer", "writer", stage=CORE_STAGE, broker_user="writer"),
         *(
             _service(plan, name, "bridge", stage=DOOR_STAGE, broker_user=name)
-            for name in broker.bridges(plan.folder, plan.config)
+            for name in (*broker.bridges(plan.folder, plan.config), broker.MEDIA_BRIDGE)
         ),
         _service(plan, "dashboard", "serve", "dashboard", stage=DOOR_STAGE, broker_user="dashboard"),
     ]
@@ -134,6 +134,12 @@ def _more_settings(plan: Plan, name: str) -> dict[str, str]:
         }
     if name == "ingest-json":
         return {"GATEWAY_SHED_FILE": str(gateway.shed_file(plan.folder))}
+    if name == broker.MEDIA_BRIDGE:
+        return pid_file | {
+            "BROKER_SESSION_FILE": str(plan.folder.broker / f"{name}.session"),
+            "BRIDGE_CARRIES": "media",
+            "INGEST_URL": plan.inner_url("ingest-media"),
+        }
     if name.startswith("bridge"):
         return pid_file | {
             "BROKER_SESSION_FILE": str(plan.folder.broker / f"{name}.session"),
@@ -163,6 +169,8 @@ def _service(plan: Plan, name: str, *arguments: str, stage: int, broker_user: st
 
 def _on_demand(plan: Plan, name: str) -> Spec:
     made = _service(plan, name, "serve", "ingest", "--protocol", name.removeprefix("ingest-"), stage=CORE_STAGE)
+    if name == "ingest-media" and (plan.folder.root / "media").exists():
+        return made  # what is kept has to be shown, and goes when its time is over
     return replace(made, listen=f"{LOOPBACK}:{plan.ports[name]}", is_vital=False)
 
 

@@ -20,6 +20,7 @@ from wire.points import FieldValue, Point
 
 READINGS = 8  # devices whose newest values the overview shows
 MAX_FIELDS = 256
+MEDIA = "media"  # the measurement of blobs, which are shown as what they are
 MAX_CHARTS = 12
 DEVICE_QUARANTINE = 5
 CHILDREN = 10  # of a gateway, on its page
@@ -91,6 +92,7 @@ class DevicePage:
     groups: list[str] = field(default_factory=list)
     children: list[Mapping[str, Any]] | None = None  # the first of a gateway's; None: none may be shown
     usage: list[Mapping[str, Any]] = field(default_factory=list)  # days on which it sent something
+    has_media: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,8 @@ class Views:
         charts = [shown for shown in fields if shown.is_numeric][:MAX_CHARTS]
         quarantine, delivery = self._quarantine_of(token, row.id), self._delivery_of(token, row.id)
         groups, children = self._groups_of(token, row.id), self._children_of(token, row)
-        usage = self._usage_of(token, row.id)
-        return DevicePage(row, details, fields, quarantine, charts, delivery, groups, children, usage)
+        usage, has_media = self._usage_of(token, row.id), any(point.measurement == MEDIA for point in points)
+        return DevicePage(row, details, fields, quarantine, charts, delivery, groups, children, usage, has_media)
 
     def quarantine(self, token: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Give a page of quarantined messages."""
@@ -214,7 +216,7 @@ class Views:
         specs = self._specs(asker, row.type) if row.type else {}
         newest: dict[tuple[str, str], Shown] = {}
         for point in points:
-            if point.device != row.id:
+            if point.device != row.id or point.measurement == MEDIA:
                 continue
             for name, value in point.fields.items():
                 spec, said = specs.get(name) or {}, told.get((point.measurement, name), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -24,6 +25,7 @@ from ingest.courier import Courier
 from ingest.gate import AWAY_S, PAUSE_S, WAIT_S
 from ingest.held import HeldData
 from ingest.ledger import Ledger
+from ingest.media.config import MediaConfig
 from ingest.opening import open_ports
 from ingest.ports import Ports
 from ingest.protocols import PROTOCOLS, SERVICES, Protocol, served_by
@@ -41,24 +43,32 @@ from wire import clock
 from wire.declared import REFUSED
 from wire.errors import Unavailable
 
+if TYPE_CHECKING:
+    from ingest.media.wiring import Parts as MediaParts
+
 log = logs.get(__name__)
 PRUNE_S = 600.0
+MEDIA = "media"  # the protocol whose messages are kept as they are
 DAY_NS = 86_400 * clock.NS_PER_S
 SPOOL_BYTES = Gauge("headwater_ingest_spool_bytes", "Bytes in this process' spool slot", multiprocess_mode="livesum")
 
 
-def create_app(config: IngestConfig | None = None, registry: Peer | None = None) -> Flask:
+def create_app(
+    config: IngestConfig | None = None, registry: Peer | None = None, media: MediaConfig | None = None
+) -> Flask:
     """Build the service; `registry` is the devices service, for tests."""
     if config is None:
-        config = settings.load(IngestConfig)
+        config, media = settings.load(IngestConfig), settings.load(MediaConfig)
         logs.configure(f"ingest-{config.protocol}", style=config.log_style, level=config.log_level)
     registry = registry or HttpPeer(config.devices_url, config.service_token, remote_ip=remote_ip)
     ports, closing = _open_ports(config, registry)
     protocols, hosts = _open_hosts(config, closing)
     service = IngestService(ports, protocols, list(hosts.values()))
     spool = config.data / "spool"
-    api, workers = web.Api(), Workers()
-    device_api.add_routes(api, service, ports.gate, ports.reports)
+    api, workers, reaches = web.Api(), Workers(), PeerReaches(registry)
+    parts = _add_doors(api, service, ports, reaches, config, media or MediaConfig())
+    if parts is not None:
+        closing.push(parts.closing)
     if config.protocol == SERVICES[0]:
         for entry, reason in REFUSED.items():
             log.error("protocol_refused", entry=entry, reason=reason)
@@ -73,18 +83,30 @@ def create_app(config: IngestConfig | None = None, registry: Peer | None = None)
         }
 
     services = Services(config.services, config.service_token)
-    edge = web.Edge(f"ingest-{config.protocol}", services, PeerTokens(registry), ready, reaches=PeerReaches(registry))
+    edge = web.Edge(f"ingest-{config.protocol}", services, PeerTokens(registry), ready, reaches=reaches)
     app = web.create_app(edge, api, __name__)
     app.extensions[QUICK] = ("/v1/telemetry", *(path for each in service.protocols.values() for path in each.paths))
     closing.callback(workers.stop)
     _start(workers, config, service, ports)
-    for name, host in hosts.items():
-        _carry_orders(workers, Courier(registry, name, host, service.hold_hosts), service)
+    couriers = [Courier(registry, name, host, service.hold_hosts) for name, host in hosts.items()]
     if (downlinks := ports.downlinks) is not None:
-        _carry_orders(workers, Courier(registry, config.protocol, downlinks, downlinks.hold), service)
-    app.extensions["headwater.workers"] = workers
+        couriers.append(Courier(registry, config.protocol, downlinks, downlinks.hold))
+    for courier in couriers:
+        _carry_orders(workers, courier, service)
+    app.extensions |= {"headwater.workers": workers, "headwater.media": parts}
     app.extensions["headwater.close"] = closing.close
     return app
+
+
+def _add_doors(
+    api: web.Api, service: IngestService, ports: Ports, reaches: PeerReaches, config: IngestConfig, media: MediaConfig
+) -> MediaParts | None:
+    if config.protocol != MEDIA:
+        device_api.add_routes(api, service, ports.gate, ports.reports)
+        return None
+    from ingest.media import wiring
+
+    return wiring.add(api, service, ports, reaches, media, config.data / MEDIA)
 
 
 def _carry_orders(workers: Workers, courier: Courier, service: IngestService) -> None:

@@ -180,6 +180,10 @@ class Intake:
             taken.append(record)
         decoded.records = taken
 
+    def sort_record(self, message: Message, record: Record) -> Sorted:
+        """Give the reading of a record that was made elsewhere, of fields that no device type knows of."""
+        return _Sorting(message, None, self._field_types, is_rehearsal=self._is_rehearsal).run(Decoded([record]))
+
     def read(self, message: Message, checker: TypeChecker | None) -> list[Reading] | None:
         """Give the readings of an ordinary message; None sends it to `sort`, which takes any."""
         return quick.read(message, checker, self._field_types)

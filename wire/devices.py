@@ -209,6 +209,10 @@ class DeviceTypeSpec(Model):
     rate_limit: RateLimit | None = None  # readings of each device; None: that of the installation, "": none
     type_rate_limit: RateLimit | None = None  # of all devices of the type together; None or "": none
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    media_limit_bytes: int | None = Field(default=None, ge=0, le=MAX_WHOLE)  # of one snapshot or other blob; 0: none
+    media_device_bytes: int | None = Field(default=None, ge=0, le=MAX_WHOLE)  # kept of each device: more is refused
+    media_keep_bytes: int | None = Field(default=None, ge=0, le=MAX_WHOLE)  # of each device: the oldest beyond it go
+    media_keep_days: int | None = Field(default=None, ge=1, le=36_500)
     alerts: Annotated[list[AlertDefault], Field(max_length=32)] = []
     codec: Codec | None = None
     description: str = Field(default="", max_length=1024)

@@ -144,5 +144,6 @@ BUILT_IN: Final = (
         doors=".lorawan.doors:add_tts",
         topics=Topics(up=("v3/+/devices/#",)),
     ),
+    Declaration("media", "media", ".media.decoder:decode", is_typed=True),
     Declaration("ruuvi", "ruuvi", ".ruuvi.decoder:decode", is_typed=True, topics=Topics(up=("ruuvi/#",))),
 )

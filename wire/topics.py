@@ -11,6 +11,7 @@ TELEMETRY = "devices/+/telemetry"
 TELEMETRY_PROTOCOL = "devices/+/telemetry/+"
 CHILD_TELEMETRY = "devices/+/children/+/telemetry"
 CHILD_TELEMETRY_PROTOCOL = "devices/+/children/+/telemetry/+"
+MEDIA = "devices/+/media/+"
 STATUS = "devices/+/status"
 TWIN_DESIRED = "devices/+/twin/desired"
 TWIN_REPORTED = "devices/+/twin/reported"
@@ -56,6 +57,11 @@ def child(gateway_id: str, topic: str) -> str:
 def telemetry(device_id: str, protocol: str = "json") -> str:
     """Topic a device publishes its telemetry on."""
     return f"devices/{device_id}/telemetry" if protocol == "json" else f"devices/{device_id}/telemetry/{protocol}"
+
+
+def media(device_id: str, channel: str) -> str:
+    """Topic a device publishes its snapshots and other blobs on."""
+    return f"devices/{device_id}/media/{channel}"
 
 
 def status(device_id: str) -> str:

@@ -81,7 +81,7 @@ def _run(config: UpConfig, folder: Folder, console: Console, environ: Mapping[st
         console.say(f"refused the protocol {entry}: {reason}", level="warning")
     _check_programs()
     _check_databases(config)
-    secrets = credentials.ensure(folder, broker.bridges(folder, config))
+    secrets = credentials.ensure(folder, (*broker.bridges(folder, config), broker.MEDIA_BRIDGE))
     config = certificate.ensure(folder, config, environ)
     chosen = _choose_ports(config, folder)
     plan = Plan(folder, config, secrets, chosen, environ, shows_text=config.log_style != "json")

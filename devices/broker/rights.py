@@ -17,6 +17,7 @@ WRITES: Final = (
     "devices/{id}/telemetry/+",
     "devices/{id}/children/+/telemetry",
     "devices/{id}/children/+/telemetry/+",
+    "devices/{id}/media/+",
     "devices/{id}/status",
     "devices/{id}/twin/reported",
     "devices/{id}/commands/+/reply",

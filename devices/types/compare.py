@@ -19,6 +19,10 @@ _OTHERWISE = {
     "time_late_alerts": "alerts hear of history, or no longer do",
     "time_skew_field": "the clock's error is told in another field",
     "expected_interval_s": "silence is noticed at another time",
+    "media_limit_bytes": "snapshots and other blobs of another size are taken",
+    "media_device_bytes": "more or fewer bytes of media are taken",
+    "media_keep_bytes": "more or fewer bytes of media are kept",
+    "media_keep_days": "media are kept for another time",
 }
 _STRICTNESS = {"accept": 0, "drop": 1, "quarantine": 2}
 

@@ -66,13 +66,18 @@ class Client(paho.Client):
         """Whether MQTT 5 is spoken."""
         return self.version is MQTTProtocolVersion.MQTTv5
 
-    def aim(self, host: str, port: int, keepalive_s: int) -> None:
-        """Say where `renew` connects to."""
+    def aim(self, host: str, port: int, keepalive_s: int, at_once: int = 0) -> None:
+        """Say where `renew` connects to; `at_once`: un-acked messages that the broker may send, 0: as many as it does.
+
+        mosquitto holds each that it has sent twice in its memory.
+        """
         if not self.is_5:
             self.connect_async(host, port, keepalive_s)
             return
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_S
+        if at_once:
+            properties.ReceiveMaximum = at_once
         self.connect_async(host, port, keepalive_s, clean_start=False, properties=properties)
 
     def bequeath(self, topic: str, payload: bytes | None) -> None:

@@ -28,6 +28,7 @@ class BridgeConfig(BaseModel):
     broker_ca: Path | None = None  # speak TLS with the broker and trust certificates of this authority (PEM) only
     broker_protocol: Literal["5", "3.1.1"] = "5"
     bridge_reader: Literal["batch", "paho"] = "batch"  # how the bridge reads MQTT; paho: its own way, ten times slower
+    bridge_carries: Literal["telemetry", "media"] = "telemetry"  # media: their own topics only, to `ingest_url`
     bridge_topics_file: Path | None = None  # where the claims of topics are kept, for a start without the registry
     # The id by which edge nodes wait for us as their primary host; empty: we are none.
     sparkplug_host: str = Field(default="headwater", max_length=128, pattern=r"^[^+#/\x00]*$")
@@ -60,6 +61,13 @@ class Limits:
     retry_first_s: float = 0.1
     retry_most_s: float = 1.0  # adds to the time of recovery; a try costs a connection
     retry_after_most_s: float = 5.0  # of what an ingest service asks for: its spool may have room sooner
+
+
+# Of blobs: each is as large as a thousand readings, and may have to go to another machine.
+MEDIA_LIMITS = Limits(
+    window_messages=256, window_bytes=64 * 1024 * 1024, batch_messages=16, batch_bytes=8 * 1024 * 1024,
+    answer_timeout_s=60.0,
+)  # fmt: skip
 
 
 def split_urls(text: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from chassis import ending, logs, probes, settings
 from chassis.peers import HttpPeer, Peer
 from chassis.workers import Workers
 from ingest.bridge.claims import ClaimFeed, Claims
-from ingest.bridge.config import BridgeConfig, Limits, split_urls
+from ingest.bridge.config import MEDIA_LIMITS, BridgeConfig, Limits, split_urls
 from ingest.bridge.lane import Lane
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.session import Session
@@ -40,6 +40,7 @@ class Bridge:
             service: Lane(connect(url), config.broker_username, self._mailbox.post, limits)
             for service, url in urls.items()
         }
+        self._follows_claims = config.bridge_carries == "telemetry"
         self._feed = ClaimFeed(connect(config.devices_url), config.bridge_topics_file, self._learn)
         self.session = session(config, self._lanes, self._mailbox, limits, self._feed.current)
         self._senders, self._network, self._learner = Workers(), Workers(), Workers()
@@ -49,7 +50,8 @@ class Bridge:
         for service, lane in self._lanes.items():
             self._senders.start(f"send-{service}", lane.run)
         self._network.start("network", self.session.run)
-        self._learner.start("claims", self._follow_claims)
+        if self._follows_claims:
+            self._learner.start("claims", self._follow_claims)
 
     def stop(self) -> None:
         """Finish the batch in flight, acknowledge it, disconnect; the session stays with the broker."""
@@ -92,7 +94,7 @@ def run(config: BridgeConfig, limits: Limits | None = None) -> int:
     """Run in the foreground until SIGTERM or SIGINT; gives the exit code."""
     ending.watch()
     logs.configure("bridge", style=config.log_style, level=config.log_level)
-    limits = limits or Limits()
+    limits = limits or (MEDIA_LIMITS if config.bridge_carries == "media" else Limits())
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ from ingest.bridge.lane import Lane, Settled
 from ingest.bridge.mailbox import Mailbox
 from ingest.bridge.notices import Notices
 from ingest.bridge.strays import Strays
-from ingest.bridge.subscriptions import DROPPED, Subscriptions
+from ingest.bridge.subscriptions import CARRIED, DROPPED, Subscriptions
 from ingest.framing import Delivery, Ending
 from ingest.protocols import SERVICES, service_of
 from wire import topics
@@ -67,15 +67,10 @@ class Session:
         self._pid_file = config.broker_pid_file
         self._name = SessionName(config.broker_session_file)
         self._name_lanes(self._name.name)
-        reader, version = READERS[config.bridge_reader], 5 if config.broker_protocol == "5" else 4
-        self._client: Client = reader(config.broker_username, self._receive, version=version)
-        self._client.username_pw_set(config.broker_username, config.broker_password or None)
-        self._client.place = (config.bridge_number, max(config.bridges, config.bridge_number))
+        self._client = _open_client(config, self._receive, limits)
         self._news = self._client.claims = claims or Claims()
-        self._subscriptions = Subscriptions(config.bridge_number, config.bridges, self._news.filters)
-        if config.broker_ca is not None:
-            self._client.tls_set(str(config.broker_ca))
-        self._client.aim(*split_address(config.broker, topics.MQTT_PORT), limits.keepalive_s)
+        own, number = CARRIED[config.bridge_carries], config.bridge_number
+        self._subscriptions = Subscriptions(number, config.bridges, self._news.filters, own)
         self._host = HostState(config.sparkplug_host if config.bridge_number == 1 else "")
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
@@ -376,6 +371,19 @@ class Session:
             self._client.loop_write()
         if self._client.socket() is not None:
             self._drop("leaving")
+
+
+def _open_client(config: BridgeConfig, sink: Callable[[list[Delivery]], None], limits: Limits) -> Client:
+    is_media = config.bridge_carries == "media"  # these come one by one, whole: nothing is won by cutting buffers
+    reader, version = READERS["paho" if is_media else config.bridge_reader], 5 if config.broker_protocol == "5" else 4
+    client = reader(config.broker_username, sink, version=version)
+    client.username_pw_set(config.broker_username, config.broker_password or None)
+    client.place = (config.bridge_number, max(config.bridges, config.bridge_number))
+    if config.broker_ca is not None:
+        client.tls_set(str(config.broker_ca))
+    at_once = limits.window_messages if is_media else 0
+    client.aim(*split_address(config.broker, topics.MQTT_PORT), limits.keepalive_s, at_once)
+    return client
 
 
 def save_session(pid_file: Path | None) -> None:

@@ -13,6 +13,7 @@ log = logs.get(__name__)
 SHARE = "$share/headwater/"
 DROPPED = "$SYS/broker/publish/messages/dropped"
 OWN = (topics.TELEMETRY, topics.TELEMETRY_PROTOCOL, topics.CHILD_TELEMETRY, topics.CHILD_TELEMETRY_PROTOCOL)
+CARRIED = {"telemetry": OWN, "media": (topics.MEDIA,)}
 AT_ONCE = 100  # filters of claims in one SUBSCRIBE: a broker bounds its size
 
 
@@ -26,8 +27,9 @@ class Subscriber(Protocol):
 class Subscriptions:
     """Of one bridge. Used by the network thread."""
 
-    def __init__(self, number: int, bridges: int, claimed: Sequence[str]) -> None:
-        """`claimed` are the filters of claims; see `choose_filters` for the others."""
+    def __init__(self, number: int, bridges: int, claimed: Sequence[str], own: Sequence[str] = OWN) -> None:
+        """`claimed` are the filters of claims, `own` the platform's; see `choose_filters` for the others."""
+        self._own = own
         self._place = (number, bridges)
         self._claimed = set(claimed)
         self._asked: dict[int, list[str]] = {}  # filters of claims by message id, until they are answered
@@ -35,7 +37,7 @@ class Subscriptions:
 
     def begin(self, client: Subscriber) -> None:
         """Subscribe on a connection that is new, and give up what was another bridge's share."""
-        wanted, unwanted = choose_filters(*self._place, OWN)
+        wanted, unwanted = choose_filters(*self._place, self._own)
         self._asked.clear()
         client.take_in([*((name, 1) for name in wanted), (DROPPED, 0)])
         client.unsubscribe(unwanted)  # second: a message in between must have somewhere to go
@@ -55,7 +57,7 @@ class Subscriptions:
         """Take an answer; tell whether the own topics are subscribed to, None: it was about others."""
         asked = self._asked.pop(mid, None)
         if asked is None:
-            return not any(refused[: len(OWN)])  # what follows is no message of a device
+            return not any(refused[: len(self._own)])  # what follows is no message of a device
         denied = [name for name, is_refused in zip(asked, refused, strict=False) if is_refused]
         if denied:
             log.error("subscription_refused", filters=denied[:10], count=len(denied))

@@ -128,7 +128,8 @@ def _known(name: str) -> str | None:
 
 def _of_topic(topic: str) -> str | None:
     if topic.startswith(OWN):
-        return _known(topic.partition("/telemetry/")[2] or "json")
+        channel, _, rest = topic.split("/", 2)[2].partition("/")
+        return _known(channel if channel == "media" else rest or "json")
     of_topics = ((name, each) for name, protocol in PROTOCOLS.items() for each in protocol.topics.up)
     return next((name for name, each in of_topics if filters.covers(each, topic)), None)
 

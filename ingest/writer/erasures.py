@@ -1,4 +1,4 @@
-"""Devices whose data must go, as the registry asks: out of the quarantine, then out of the store.
+"""Devices whose data must go, as the registry asks: out of the quarantine, then out of the store and the media.
 
 The order keeps anything from coming back: a device sends nothing any more, then nothing of it waits that could be
 replayed, then all that is on its way has been stored, then the store is cleared. Doing it again changes nothing.
@@ -51,9 +51,11 @@ class Erasures:
         store: Store | None,
         passage: Passage,
         *,
+        erase_media: Callable[[str, str], None] = lambda _device, _tenant: None,
         now_ns: Callable[[], int] = clock.now_ns,
     ) -> None:
-        """`store` is None when its engine cannot delete."""
+        """`store` is None when its engine cannot delete; `erase_media` takes snapshots away, of device and tenant."""
+        self._erase_media = erase_media
         self._registry = registry
         self._quarantine = quarantine
         self._store = store
@@ -87,6 +89,7 @@ class Erasures:
             self._emptied[erasure.id] = (self._now_ns(), entries)
         elif self._has_passed(self._emptied[erasure.id][0] + MARGIN_NS):
             self._store.delete(erasure.device, tenant=erasure.tenant)
+            self._erase_media(erasure.device, erasure.tenant)
             self._passage.forget({erasure.device: EVERYTHING})
             log.info("device_erased", device=erasure.device)
             self._answer(erasure, Erased(quarantined=self._emptied[erasure.id][1]))

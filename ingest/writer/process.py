@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from chassis.backoff import Backoff
 from chassis.metrics import Counter, Gauge
 from chassis.peers import HttpPeer
 from chassis.workers import Workers
+from ingest.media import index as media_index
 from ingest.quarantine import Quarantine
 from ingest.spool.reader import SpoolReader
 from ingest.writer import departures, erasures
@@ -137,9 +139,9 @@ class Writer:
         if self._erasures is None and self._drain and self._store and self._quarantine:
             peer = HttpPeer(self._config.devices_url, self._config.service_token)
             store = self._store if self._store.capabilities.delete_series else None
-            self._erasures = Erasures(
-                peer, self._quarantine, store, Passage(self._drain.oldest_received_ns, self._forget)
-            )
+            passage = Passage(self._drain.oldest_received_ns, self._forget)
+            media = partial(media_index.erase_of, self._config.data / "media")
+            self._erasures = Erasures(peer, self._quarantine, store, passage, erase_media=media)
         if self._erasures is not None:
             self._erasures.poll()
 

@@ -22,6 +22,7 @@ from compose.processes import find_program
 from devices.broker.access_list import AccessList
 from tests.support.waiting import wait_until
 from wire.claims import Claim
+from wire.media import DEFAULT_MQTT_LIMIT_BYTES
 
 SECRET = "s3cret"
 
@@ -119,10 +120,10 @@ def test_nobody_connects_without_a_credential(served: Broker) -> None:
 def test_device_publishes_on_its_own_branch_only(served: Broker) -> None:
     device = served.client("d1")
 
-    own = ["telemetry", "telemetry/json", "status", "twin/reported", "commands/c1/reply",
+    own = ["telemetry", "telemetry/json", "media/cam", "status", "twin/reported", "commands/c1/reply",
            "children/c1/telemetry", "children/c1/commands/x/reply", "children/c1/twin/reported"]  # fmt: skip
     others = ["devices/d2/telemetry", "devices/d1/acks", "devices/d1/errors", "devices/d1/twin/desired",
-              "devices/d1/commands/c1", "devices/d1/media/cam", "headwater/feed", "$CONTROL/x", "spBv1.0/a"]  # fmt: skip
+              "devices/d1/commands/c1", "devices/d2/media/cam", "devices/d1/media/cam/x", "headwater/feed", "$CONTROL/x", "spBv1.0/a"]  # fmt: skip
 
     assert {device.publish(f"devices/d1/{channel}") for channel in own} <= {"Success", "No matching subscribers"}
     assert {device.publish(topic) for topic in others} == {"Not authorized"}
@@ -210,7 +211,7 @@ def test_message_beyond_the_limit_ends_the_connection(served: Broker) -> None:
     device = served.client("d1", version=mqtt.MQTTv311)  # under MQTT 5 paho keeps the limit by itself
     assert device.publish("devices/d1/telemetry", b"x" * 256 * 1024) == "Success"
 
-    device.paho.publish("devices/d1/telemetry", b"x" * (broker.PACKET_BYTES + 1), qos=1)
+    device.paho.publish("devices/d1/telemetry", b"x" * (broker.HEAD_BYTES + DEFAULT_MQTT_LIMIT_BYTES + 1), qos=1)
 
     wait_until(lambda: not device.paho.is_connected())
     assert device.published.empty()

@@ -13,23 +13,24 @@ from compose.config import UpConfig
 from compose.folder import Folder, StartError
 from compose.processes import Plan, broker_filter
 
-PORTS = {"devices": 1, "ingest-json": 2, "writer": 3, "bridge": 4, "dashboard": 5, "gateway": 6, "mqtt": 7} | {
-    name: number for number, name in enumerate(processes.ON_DEMAND, 8)
-}
+NAMES = ("devices", "ingest-json", "writer", "bridge", "bridge-media", "dashboard", "gateway", "mqtt")
+PORTS = {name: number for number, name in enumerate((*NAMES, *processes.ON_DEMAND), 1)}
 
 
 def plan(tmp_path: Path, environ: dict[str, str] | None = None, **given: object) -> Plan:
     folder = Folder(tmp_path / "data")
     folder.prepare()
     config = UpConfig.model_validate({"data": folder.root} | given)
-    return Plan(folder, config, credentials.ensure(folder), PORTS, environ or {}, shows_text=True)
+    return Plan(
+        folder, config, credentials.ensure(folder, ("bridge", "bridge-media")), PORTS, environ or {}, shows_text=True
+    )
 
 
 def test_every_process_is_there_in_order(tmp_path: Path) -> None:
     names = [spec.name for spec in processes.specs(plan(tmp_path))]
 
     core = ["devices", "ingest-json", *processes.ON_DEMAND, "writer"]
-    assert names == ["broker", *core, "bridge", "dashboard", "gateway", "demo"]
+    assert names == ["broker", *core, "bridge", "bridge-media", "dashboard", "gateway", "demo"]
 
 
 def test_services_of_other_protocols_start_when_they_are_first_needed(tmp_path: Path) -> None:

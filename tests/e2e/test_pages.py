@@ -11,6 +11,7 @@ import pytest
 from tests.dashboard_api.chromium import Browser
 from tests.e2e.pages import GATEWAY, TYPE, pages
 from tests.e2e.platform import Installation
+from tests.support.pictures import picture
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
@@ -55,6 +56,8 @@ def filled(installation: Installation) -> Installation:
             gateway, b'{"boot_id":"1","seq":%d,"values":{"temp":%d,"door":"open"}}' % (number * 2, number)
         )
     installation.post(gateway, b'{"temp":"warm"}')
+    for content in (picture("PNG", 640, 480), b"a log"):
+        assert installation.post(gateway, content, "/v1/media?channel=front").status == 201
     installation.post(gateway, b'{"temp":')
     wait_until(lambda: installation.points(GATEWAY), 10)
     wanted = {"spec": {"fields": {"temp": {"max": -1}}}, "devices": [GATEWAY]}

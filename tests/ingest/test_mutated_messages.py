@@ -23,6 +23,9 @@ NUMBERS = {"t": 21.5, "n": 3}
 READING = NUMBERS | {"s": "on", "a": [1, {"b": True}]}
 
 
+FIELDS = {"media": 5}  # of each message, however short it is
+
+
 def samples(name: str) -> list[Sample]:
     return [*by_protocol()[name], made(name, READING if name in FORMATS else NUMBERS, NOW // 10**6)]
 
@@ -62,7 +65,7 @@ def test_damaged_messages_are_answered(name: str, chunk: int) -> None:
         decoded = decode(content, Context(NOW, topic=topic, transport="mqtt"))
 
         assert {fault.code for fault in decoded.faults} <= REASONS.keys(), content
-        assert values_of(decoded) + len(decoded.faults) <= max(1, len(content)), content
+        assert values_of(decoded) + len(decoded.faults) <= max(FIELDS.get(name, 1), len(content)), content
         assert len(decoded.records) <= MAX_RECORDS
         for record in decoded.records:
             assert all(

@@ -34,6 +34,9 @@ class World:
         self.did.append(f"quarantine {tenant}/{device}")
         return 2
 
+    def erase_media(self, device: str, tenant: str) -> None:
+        self.did.append(f"media {tenant}/{device}")
+
     def forget(self, devices: Mapping[str, int]) -> None:
         self.did.append(f"numbers {sorted(devices)}")
 
@@ -49,7 +52,8 @@ def world() -> World:
 
 
 def erasures(world: World) -> Erasures:
-    return Erasures(world, world, world, Passage(lambda: world.oldest_ns, world.forget), now_ns=lambda: world.now_ns)
+    passage = Passage(lambda: world.oldest_ns, world.forget)
+    return Erasures(world, world, world, passage, erase_media=world.erase_media, now_ns=lambda: world.now_ns)
 
 
 def test_quarantine_goes_first_then_the_store_when_all_has_passed(world) -> None:
@@ -65,7 +69,7 @@ def test_quarantine_goes_first_then_the_store_when_all_has_passed(world) -> None
     made.poll()
 
     assert before == waiting == ["quarantine t/d1"]
-    assert world.did == ["quarantine t/d1", "store t/d1", "numbers ['d1']"]
+    assert world.did == ["quarantine t/d1", "store t/d1", "media t/d1", "numbers ['d1']"]
     assert world.done == [("/internal/erasures/j1:done", {"quarantined": 2, "refusal": None})]
 
 

@@ -1,0 +1,1 @@
+"""Camera snapshots and other blobs: kept by their content, found by device and time."""

@@ -1,0 +1,1 @@
+"""Pictures and other blobs: what is stored of them as a point."""
