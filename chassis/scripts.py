@@ -49,7 +49,8 @@ class Scripts:
     """Runs scripts, one after another. Thread-safe; its process starts with the first."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _child
+        self._lock = threading.Lock()  # guards all below
+        self.runs = 0
         self._child: subprocess.Popen[bytes] | None = None
 
     def run(self, text: str, call: str, limits: Limits = Limits()) -> str:  # noqa: B008 - it cannot be changed
@@ -62,6 +63,7 @@ class Scripts:
         """
         asked = json.dumps({"text": text, "call": call, **limits._asdict()}).encode() + b"\n"
         with self._lock:
+            self.runs += 1
             answer = self._ask(asked) or self._ask(asked)  # somebody else may have ended the process
         if answer is None:
             raise ScriptFault("the process that runs scripts ended")

@@ -39,9 +39,10 @@ class _Struck(NamedTuple):
 class Codecs:
     """Decodes what records carry. Thread-safe."""
 
-    def __init__(self, scripts: Scripts | None = None) -> None:
-        """Without `scripts` it has its own; their process starts with the first that is run."""
-        self._scripts = scripts or Scripts()
+    def __init__(self) -> None:
+        """Prepare; processes start with the first script that is run."""
+        self._scripts = Scripts()
+        self._struck_scripts = Scripts()  # of codecs that were out of time: the others do not wait for them
         self._lock = threading.Lock()  # guards _struck
         self._struck: dict[str, _Struck] = {}  # by the text of the script
 
@@ -66,8 +67,9 @@ class Codecs:
         return faults
 
     def close(self) -> None:
-        """End the process that runs scripts."""
+        """End the processes that run scripts."""
         self._scripts.close()
+        self._struck_scripts.close()
 
     def encode(self, codec: Codec, members: dict[str, Any], port: int) -> tuple[bytes, int] | None:
         """Give the bytes of a downlink, and on which port they go; None: the codec encodes nothing.
@@ -85,10 +87,10 @@ class Codecs:
         return self._run(codec, decoding(payload.content, payload.port, received_ns), read_told)
 
     def _run(self, codec: Codec, call: str, read: Callable[[str], T]) -> T:
-        self._demand_rested(codec)
+        scripts = self._struck_scripts if self._is_struck(codec) else self._scripts
         limits = Limits(codec.time_limit_ms, codec.memory_limit_kib)
         try:
-            told = read(parking.aside(self._scripts.run, codec.text, call, limits))
+            told = read(parking.aside(scripts.run, codec.text, call, limits))
         except (ScriptFault, CodecFault) as error:
             limit = error.limit if isinstance(error, ScriptFault) else ""
             self._note(codec, limit)
@@ -98,11 +100,20 @@ class Codecs:
         RUNS.labels("done").inc()
         return told
 
-    def _demand_rested(self, codec: Codec) -> None:
+    def _is_struck(self, codec: Codec) -> bool:
+        """Tell whether a codec was out of time when it ran last. Raises Refused: it rests."""
         struck = self._struck.get(codec.text)
-        if struck is not None and struck.times >= STRIKES and time.monotonic() < struck.until_s:
+        if struck is None or struck.times < STRIKES:
+            return struck is not None
+        now_s = time.monotonic()
+        with self._lock:
+            is_its_turn = self._struck.get(codec.text, struck).until_s <= now_s
+            if is_its_turn:  # of those that wait for it one tries
+                self._struck[codec.text] = struck._replace(until_s=now_s + REST_S)
+        if not is_its_turn:
             RUNS.labels("rested").inc()
             raise Refused("codec", f"codec: it needed more than its time {struck.times} times in a row and rests")
+        return True
 
     def _note(self, codec: Codec, limit: str) -> None:
         if limit != "time":

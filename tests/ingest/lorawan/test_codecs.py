@@ -140,6 +140,26 @@ def test_codec_that_never_ends_rests_and_others_go_on(world: World) -> None:
     assert len(fields(world, EUIS[1])) == 1
 
 
+def test_codec_that_was_out_of_time_leaves_the_process_of_the_others(world: World) -> None:
+    text = (
+        "function decodeUplink(input) { if (input.bytes[0] === 1) { for (;;); } return {data: {v: input.bytes[0]}}; }"
+    )
+    set_codec(world, text, time_limit_ms=5)
+    used: list[tuple[bool, bool]] = []
+
+    for payload in ("00", "01", "02", "03"):
+        before = runs_of(world)
+        send(world, up(payload))
+        used.append(tuple(now > then for now, then in zip(runs_of(world), before, strict=True)))  # type: ignore[arg-type]
+
+    assert used == [(True, False), (True, False), (False, True), (True, False)]
+
+
+def runs_of(world: World) -> tuple[int, int]:
+    """Give how many runs either process was asked for."""
+    return world.codecs._scripts.runs, world.codecs._struck_scripts.runs
+
+
 def test_batch_of_slow_codecs_is_answered_in_time_and_the_rest_is_sent_again(world: World) -> None:
     slow = "const end = Date.now() + 900; function decodeUplink() { while (Date.now() < end); return {data: {v: 1}}; }"
     set_codec(world, slow, time_limit_ms=1_000)

@@ -64,7 +64,7 @@ def test_shared_case(folder: Path) -> None:
     is_tts = "/tts/" in request or "v3/" in request
     for source in sources(json.loads(request)):
         decoded = DECODERS["tts_v3" if is_tts else "chirpstack_v4"](
-            (folder / "input.json").read_bytes(), Context(RECEIVED_NS, topic=source)
+            next(folder.glob("input.*")).read_bytes(), Context(RECEIVED_NS, topic=source)
         )
         assert [fault.code for fault in decoded.faults] == [each["code"] for each in expected.get("quarantined", [])]
         assert decoded.is_event == (expected["outcome"] == "event")
