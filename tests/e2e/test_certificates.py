@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.x509 import pki
 from tests.e2e.platform import Installation, free_ports
 from tests.support.waiting import wait_until
 
@@ -141,6 +143,35 @@ def test_device_of_a_customers_authority_reaches_mqtt_by_a_certificate_of_ours(s
 
     assert refused != 0
     wait_until(lambda: publish(secured, keys, "mqtt", "pump-7") == 0, 10)
+
+
+def test_certificate_that_has_ended_opens_nothing(secured, keys, monkeypatch) -> None:
+    authority = pki.make_authority("Old maker")
+    (keys / "old-ca.pem").write_text(authority[0])
+    made = secured.run("ca", "register", "old-maker", f"{keys}/old-ca.pem", "--json", check=True)
+
+    def sign(name: str, subject: str) -> None:
+        csr, key = pki.make_request(subject)
+        (keys / f"{name}.pem").write_text(pki.sign(authority, csr, subject, 1))
+        (keys / f"{name}.key").write_bytes(key)
+
+    sign("old-proof", json.loads(made.stdout)[0]["challenge"])
+    secured.run("ca", "prove", "old-maker", f"{keys}/old-proof.pem", check=True)
+    sign("lasting", "lasting")
+    now = pki._now()
+    monkeypatch.setattr(pki, "_now", lambda: now - dt.timedelta(days=2))
+    sign("ended", "ended")
+    sign("lasting-ended", "lasting")
+
+    wait_until(lambda: post(secured, keys, "lasting") == "202", 10)
+    assert [post(secured, keys, name) for name in ("ended", "lasting-ended")] == ["400", "400"]
+
+
+def test_server_of_another_name_is_not_trusted(secured, keys) -> None:
+    where = f"localhost.example:{secured.port}"
+    command = ["curl", "-s", "--cacert", f"{keys}/ca.pem", "--resolve", f"{where}:127.0.0.1", f"https://{where}/livez"]
+
+    assert subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 60  # curl(1)
 
 
 def request(keys: Path, name: str, subject: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
@@ -287,6 +288,24 @@ def test_guessing_has_to_wait_and_names_nobody(installation: Installation) -> No
 
     assert known == unknown == [401] * 5 + [429]
     assert right == 429
+
+
+USUAL = [("admin", "admin"), ("admin", "password"), ("admin", ""), ("root", "root"), ("guest", "guest"), ("user", "user"),
+         ("admin", "public"), ("sysadmin@thingsboard.org", "sysadmin"), ("tenant@thingsboard.org", "tenant"),
+         ("mosquitto", "mosquitto"), ("headwater", "headwater"), ("test", "test"), ("pi", "raspberry")]  # fmt: skip
+
+
+def test_pairs_that_anybody_tries_first_open_no_door_of_a_fresh_installation(installation: Installation) -> None:
+    found = []
+    for name, password in USUAL:
+        pair = base64.b64encode(f"{name}:{password}".encode()).decode()
+        posted = installation.call("POST", "/v1/telemetry", b"{}", Authorization=f"Basic {pair}")
+        command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(installation.mqtt), "-u", name, "-P", password]
+        published = subprocess.run([*command, "-t", "a", "-m", "b"], capture_output=True, timeout=20, check=False)
+        told = log_in(installation, name, password).status, posted.status, published.returncode != 0
+        found += [(name, told)] if not {401, 422, 429}.issuperset(told[:2]) or not told[2] else []
+
+    assert found == []
 
 
 def test_doors_are_on_this_machine_only(installation: Installation) -> None:
