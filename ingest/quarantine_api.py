@@ -18,6 +18,7 @@ from ingest.ports import Ports
 from ingest.quarantine import Entry, Quarantine, Selection
 from ingest.replay import Replayed, Replayer
 from ingest.reports import AuditEntry
+from ingest.scopes import reached_by
 from wire import errors
 from wire.devices import TENANT, Model
 from wire.points import TimeNs
@@ -26,6 +27,7 @@ MAX_ID = 2**63 - 1
 EXPORT_PAGE = 500
 
 State = Literal["waiting", "replayed", "all"]
+Reached = tuple[str, ...] | None  # devices that a token is for; None: all of the tenant
 
 
 class QuarantineFilter(Model):
@@ -39,11 +41,12 @@ class QuarantineFilter(Model):
     start: TimeNs | None = None  # start <= time of arrival < end
     end: TimeNs | None = None
 
-    def selection(self, tenant: str, state: State = "waiting") -> Selection:
-        """Give it as the quarantine takes it."""
+    def selection(self, tenant: str, state: State = "waiting", devices: Reached = None) -> Selection:
+        """Give it as the quarantine takes it; `devices`: of these only."""
         return Selection(
-            self.device, self.code, self.protocol, self.type, self.type_version, self.start, self.end, state, tenant
-        )
+            self.device, self.code, self.protocol, self.type, self.type_version, self.start, self.end, state, tenant,
+            devices,
+        )  # fmt: skip
 
 
 class ExportQuery(QuarantineFilter):
@@ -140,32 +143,37 @@ class ReplayedModel(BaseModel):
 
 def add_routes(api: Api, ports: Ports, replayer: Replayer, ledger: Ledger) -> None:
     """Declare the routes of operators."""
-    _add_reading(api, ports.quarantine)
+    _add_reading(api, ports.quarantine, ports.gate)
     _add_ledger(api, ports.gate, ledger)
     _add_changing(api, ports, replayer)
 
 
-def _add_reading(api: Api, quarantine: Quarantine) -> None:
-    @api.route("GET", "/v1/quarantine", "viewer", query=QuarantineQuery, answers={200: EntryPage})
+def _add_reading(api: Api, quarantine: Quarantine, gate: Gate) -> None:
+    @api.route("GET", "/v1/quarantine", "viewer", query=QuarantineQuery, answers={200: EntryPage}, reach="narrowed")
     def list_quarantine(call: Call) -> EntryPage:
         """List refused data with its reason and the first bytes of its message."""
         query: QuarantineQuery = call.query
-        selection = query.selection(call.actor.tenant, query.state)
+        reached = reached_by(call.actor, gate)
+        selection = query.selection(call.actor.tenant, query.state, reached)
         before = _parse_cursor(query.cursor) if query.cursor is not None else None
         found = quarantine.page(selection, before=before, limit=query.limit + 1)
         more = _cursor(found[query.limit - 1].id) if len(found) > query.limit else None
-        return EntryPage(items=[_shown(entry) for entry in found[: query.limit]], next=more)
+        return EntryPage(items=[_shown(entry, reached) for entry in found[: query.limit]], next=more)
 
-    @api.route("GET", "/v1/quarantine/<id>", "viewer", answers={200: EntryModel})
+    @api.route("GET", "/v1/quarantine/<id>", "viewer", answers={200: EntryModel}, reach="narrowed")
     def show_quarantined(call: Call) -> EntryModel:
         """Show one entry with all of its message."""
-        return _shown(quarantine.get(_parse_id(call.path["id"]), tenant=call.actor.tenant))
+        reached = reached_by(call.actor, gate)
+        entry = quarantine.get(_parse_id(call.path["id"]), tenant=call.actor.tenant)
+        if reached is not None and entry.device not in reached:
+            raise errors.NotFound(f"no quarantined entry {entry.id}")
+        return _shown(entry, reached)
 
-    @api.route("GET", "/v1/quarantine:export", "viewer", query=ExportQuery)
+    @api.route("GET", "/v1/quarantine:export", "viewer", query=ExportQuery, reach="narrowed")
     def export_quarantine(call: Call) -> Response:
         """Export entries with their whole messages as a stream, NDJSON or CSV."""
         asked: ExportQuery = call.query
-        entries = _walk(quarantine, asked.selection(call.actor.tenant, asked.state))
+        entries = _walk(quarantine, asked.selection(call.actor.tenant, asked.state, reached_by(call.actor, gate)))
         encode = _to_csv if asked.format == "csv" else _to_ndjson
         head = to_csv([tuple(EntryModel.model_fields)]) if asked.format == "csv" else b""
         first = next(entries, None)  # read before the status is sent: trouble must be a 503, not a cut stream
@@ -194,33 +202,40 @@ def _add_ledger(api: Api, gate: Gate, ledger: Ledger) -> None:
 
 
 def _add_changing(api: Api, ports: Ports, replayer: Replayer) -> None:
-    @api.route("POST", "/v1/quarantine:replay", "operator", body=ChoiceBody, answers={200: ReplayedModel})
+    @api.route(
+        "POST", "/v1/quarantine:replay", "operator", body=ChoiceBody, answers={200: ReplayedModel}, reach="narrowed"
+    )
     def replay_quarantined(call: Call) -> ReplayedModel:
         """Replay entries by id or filter; what fails again goes on waiting."""
         body: ChoiceBody = call.body
+        reached = reached_by(call.actor, ports.gate)
         if body.ids is not None:
-            outcome = replayer.replay_ids(body.ids, tenant=call.actor.tenant)
+            outcome = replayer.replay_ids(body.ids, tenant=call.actor.tenant, devices=reached)
         else:
-            outcome = replayer.replay_selection(_selection(body, call))
+            outcome = replayer.replay_selection(_selection(body, call, reached))
         ports.reports.note_deed(_deed(call, "quarantine.replay", outcome.replayed))
         failed = [FailureModel(id=str(each.id), code=each.code, detail=each.detail) for each in outcome.failed]
         return ReplayedModel(replayed=outcome.replayed, failed=failed, duplicates=outcome.duplicates, more=outcome.more)
 
-    @api.route("POST", "/v1/quarantine:discard", "operator", body=ChoiceBody, answers={200: DiscardedModel})
+    @api.route(
+        "POST", "/v1/quarantine:discard", "operator", body=ChoiceBody, answers={200: DiscardedModel}, reach="narrowed"
+    )
     def discard_quarantined(call: Call) -> DiscardedModel:
         """Delete entries for good by id or filter; they count as refused."""
         body: ChoiceBody = call.body
+        reached = reached_by(call.actor, ports.gate)
         if body.ids is not None:
-            outcome = Replayed(ports.quarantine.discard(body.ids, tenant=call.actor.tenant), [])
+            ids = replayer.narrow(body.ids, tenant=call.actor.tenant, devices=reached)
+            outcome = Replayed(ports.quarantine.discard(ids, tenant=call.actor.tenant), [])
         else:
-            outcome = replayer.discard_selection(_selection(body, call))
+            outcome = replayer.discard_selection(_selection(body, call, reached))
         ports.reports.note_deed(_deed(call, "quarantine.discard", outcome.replayed))
         return DiscardedModel(discarded=outcome.replayed, more=outcome.more)
 
 
-def _selection(body: ChoiceBody, call: Call) -> Selection:
+def _selection(body: ChoiceBody, call: Call, reached: Reached) -> Selection:
     assert body.filter is not None
-    return body.filter.selection(call.actor.tenant)
+    return body.filter.selection(call.actor.tenant, devices=reached)
 
 
 def _walk(quarantine: Quarantine, selection: Selection) -> Iterator[EntryModel]:
@@ -230,7 +245,7 @@ def _walk(quarantine: Quarantine, selection: Selection) -> Iterator[EntryModel]:
         for entry in page:
             try:
                 is_whole = entry.raw is None or len(entry.raw) == entry.raw_bytes
-                yield _shown(entry if is_whole else quarantine.get(entry.id, tenant=entry.tenant))
+                yield _shown(entry if is_whole else quarantine.get(entry.id, tenant=entry.tenant), selection.devices)
             except errors.NotFound:  # discarded since the page was read
                 continue
         before = page[-1].id
@@ -249,12 +264,14 @@ def _deed(call: Call, action: str, entries: int) -> AuditEntry:
     return AuditEntry(call.actor.signature, action, "quarantine", done, call.remote_ip, call.actor.tenant)
 
 
-def _shown(entry: Entry) -> EntryModel:
-    raw = entry.raw or b""
+def _shown(entry: Entry, reached: Reached) -> EntryModel:
+    is_theirs = reached is None or entry.sender in reached  # else the message holds what is of other devices, too
+    raw = entry.raw or b"" if is_theirs else b""
+    source, sender = (entry.source, entry.sender) if is_theirs else ("", "")
     return EntryModel(
         id=str(entry.id), device=entry.device, protocol=entry.protocol, transport=entry.transport,
-        source=entry.source, type=entry.type, type_version=entry.type_version, code=entry.code, detail=entry.detail,
-        record=entry.record, field=entry.field, sender=entry.sender, time=entry.received_ns, replayed=entry.replayed_ns,
+        source=source, type=entry.type, type_version=entry.type_version, code=entry.code, detail=entry.detail,
+        record=entry.record, field=entry.field, sender=sender, time=entry.received_ns, replayed=entry.replayed_ns,
         raw_base64=b64encode(raw).decode(), raw_bytes=entry.raw_bytes, raw_truncated=len(raw) < entry.raw_bytes,
     )  # fmt: skip
 

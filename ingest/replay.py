@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -120,12 +121,28 @@ class Replayer:
         self._checker_of = judge or ports.gate.checker_of
         self._stops: dict[Selection, int] = {}  # where a request of this selection ran out of its bounds
 
-    def replay_ids(self, ids: Sequence[int], *, tenant: str) -> Replayed:
-        """Replay entries by id; those replayed before are passed over."""
+    def narrow(self, ids: Sequence[int], *, tenant: str, devices: Collection[str] | None) -> list[int]:
+        """Give those of the entries that are of some devices; None: all."""
+        if devices is None:
+            return list(ids)
+        found = []
+        for id_ in ids:
+            with suppress(NotFound):
+                found.append(self._head(id_, tenant, devices).id)
+        return found
+
+    def _head(self, id_: int, tenant: str, devices: Collection[str] | None) -> Entry:
+        entry = self._ports.quarantine.head(id_, tenant=tenant)
+        if devices is not None and entry.device not in devices:
+            raise NotFound(f"no quarantined entry {id_}")
+        return entry
+
+    def replay_ids(self, ids: Sequence[int], *, tenant: str, devices: Collection[str] | None = None) -> Replayed:
+        """Replay entries by id; those replayed before are passed over. `devices`: others' are not there."""
         entries, failed = [], []
         for id_ in dict.fromkeys(ids):
             try:
-                entries.append(self._ports.quarantine.head(id_, tenant=tenant))
+                entries.append(self._head(id_, tenant, devices))
             except NotFound as error:
                 failed.append(Failure(id_, error.code, error.detail))
         entries.sort(key=lambda entry: entry.id, reverse=True)  # those of one message side by side

@@ -22,6 +22,7 @@ from devices.commands.service import CommandVerbs, show, show_down, to_wanted
 from devices.commands.state import Command, CommandFilter, Reply
 from devices.control.door import Claim, DeviceDoor
 from devices.query.reach import narrowed
+from devices.query.tree import EVERY_DEVICE
 from devices.twins.api import OwnQuery, Wait
 from wire.control import CommandCreate, CommandPage, CommandsDown, CommandState, CommandView, Withdraw, Withdrawn
 from wire.devices import Model, Text
@@ -139,10 +140,11 @@ def _add_one(api: Api, commands: CommandVerbs, reaches: Reaches) -> None:
         finally:
             places.release()
 
-    @api.route("POST", "/v1/commands:cancel", "operator", body=Withdraw, answers={200: Withdrawn})
+    @api.route("POST", "/v1/commands:cancel", "operator", body=Withdraw, answers={200: Withdrawn}, reach="narrowed")
     def cancel_commands(call: Call) -> Withdrawn:
         """End the commands of a bulk action that have not ended, 1,000 at once."""
-        return commands.cancel_of_job(call.actor.tenant, call.body.job.replace("\0", ""), who(call))
+        among = narrowed(call.actor, EVERY_DEVICE)
+        return commands.cancel_of_job(call.actor.tenant, call.body.job.replace("\0", ""), who(call), among)
 
     @api.route("POST", COMMAND + ":cancel", "operator", answers={200: CommandView}, reach="narrowed")
     def cancel_command(call: Call) -> CommandView:

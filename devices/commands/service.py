@@ -14,6 +14,7 @@ from devices.commands import state as life
 from devices.commands.state import Claimed, Command, CommandFilter, Form, HandedOver, Reply, Wanted, unknown
 from devices.control.news import ANY, Bell
 from devices.metrics import COMMANDS_ENDED
+from devices.query.tree import EVERY_DEVICE, Node
 from devices.rows import Who
 from wire import clock
 from wire.clock import NS_PER_S
@@ -33,7 +34,7 @@ class Commands(Protocol):
     def add(self, tenant: str, wanted: Sequence[Wanted], who: Who) -> list[Command | HeadwaterError]: ...
     def find(self, tenant: str, command_id: str) -> Command: ...
     def search(self, wanted: CommandFilter) -> list[Command]: ...
-    def open_of_job(self, tenant: str, job: str, limit: int) -> list[str]: ...
+    def open_of_job(self, tenant: str, job: str, limit: int, among: Node = EVERY_DEVICE) -> list[str]: ...
     def change(
         self, ids: Sequence[str], change: Callable[[Command, int], Command], who: Who | None = None
     ) -> dict[str, Command]: ...
@@ -106,9 +107,9 @@ class CommandVerbs:
         found = self.find(tenant, command_id)
         return self._change([found.id], life.cancelled, who)[found.id]
 
-    def cancel_of_job(self, tenant: str, job: str, who: Who) -> Withdrawn:
-        """End commands that a bulk action sent and that have not ended; at most AT_ONCE."""
-        ids = self._store.open_of_job(tenant, job, AT_ONCE + 1)
+    def cancel_of_job(self, tenant: str, job: str, who: Who, among: Node = EVERY_DEVICE) -> Withdrawn:
+        """End commands to some devices that a bulk action sent and that have not ended; at most AT_ONCE."""
+        ids = self._store.open_of_job(tenant, job, AT_ONCE + 1, among)
         ended = self._change(ids[:AT_ONCE], life.cancelled, who)
         return Withdrawn(cancelled=len(ended), open=len(ids) > AT_ONCE)
 

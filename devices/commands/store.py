@@ -6,7 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from devices.commands import state as life
 from devices.commands.state import NEVER_NS, Claimed, Command, CommandFilter, Wanted
@@ -17,11 +28,9 @@ from devices.database.tables_control import COMMAND_ROUTES, COMMANDS
 from devices.database.tables_gateways import CHILDREN
 from devices.gateways import ways
 from devices.gateways.names import known_to_gateways
-from devices.groups.store import group_finder
-from devices.query.sql import condition
-from devices.query.tree import EVERY_DEVICE
+from devices.query.store import found_by
+from devices.query.tree import EVERY_DEVICE, Node
 from devices.rows import Deed, Who
-from devices.statements import HOME
 from wire import clock
 from wire.errors import Conflict, HeadwaterError, NotFound
 
@@ -107,8 +116,7 @@ class CommandStore:
         if wanted.before_seq is not None:
             query = query.where(_C.seq < wanted.before_seq)
         with self._database.read() as connection:
-            chosen = condition(wanted.among, wanted.tenant, group_finder(connection, wanted.tenant))
-            among = select(DEVICES.c.id).select_from(HOME).where(chosen)
+            among = found_by(connection, wanted.tenant, wanted.among)
             query = query if wanted.among is EVERY_DEVICE else query.where(_C.device.in_(among))
             found = [_to_command(row) for row in connection.execute(query).mappings()]
             named = among.where(DEVICES.c.id == wanted.device)
@@ -116,10 +124,12 @@ class CommandStore:
                 raise NotFound(f"no device {wanted.device!r}", code="device_not_found")
         return found
 
-    def open_of_job(self, tenant: str, job: str, limit: int) -> list[str]:
-        """Give the ids of a job's commands that have not ended, oldest first."""
+    def open_of_job(self, tenant: str, job: str, limit: int, among: Node = EVERY_DEVICE) -> list[str]:
+        """Give the ids of a job's commands to some devices that have not ended, oldest first."""
         query = select(_C.id).where(_C.tenant == tenant, _C.job == job, _C.active.is_(True))
         with self._database.read() as connection:
+            if among is not EVERY_DEVICE:
+                query = query.where(_C.device.in_(found_by(connection, tenant, among)))
             return list(connection.execute(query.order_by(_C.seq).limit(limit)).scalars())
 
     def change(self, ids: Sequence[str], change: Change, who: Who | None = None) -> dict[str, Command]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
 
 from devices.database.engine import Database
 from devices.database.tables import DEVICES
@@ -21,13 +23,17 @@ class Finder:
     def ids(self, tenant: str, tree: Node, *, after: str = "", limit: int | None = None) -> list[str]:
         """Give the ids that follow `after`, in their order."""
         with self._database.read() as connection:
-            found = condition(tree, tenant, group_finder(connection, tenant))
-            query = select(DEVICES.c.id).select_from(HOME).where(found, DEVICES.c.id > after).order_by(DEVICES.c.id)
+            query = found_by(connection, tenant, tree).where(DEVICES.c.id > after).order_by(DEVICES.c.id)
             return list(connection.execute(query.limit(limit)).scalars())
 
     def count(self, tenant: str, tree: Node, at_most: int | None = None) -> int:
         """Count what a query finds, as far as `at_most`."""
         with self._database.read() as connection:
-            found = condition(tree, tenant, group_finder(connection, tenant))
-            some = select(DEVICES.c.id).select_from(HOME).where(found).order_by(DEVICES.c.id).limit(at_most).subquery()
+            some = found_by(connection, tenant, tree).order_by(DEVICES.c.id).limit(at_most).subquery()
             return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+
+
+def found_by(connection: Connection, tenant: str, tree: Node) -> Select[Any]:
+    """Select the ids that a query finds."""
+    found = condition(tree, tenant, group_finder(connection, tenant))
+    return select(DEVICES.c.id).select_from(HOME).where(found)

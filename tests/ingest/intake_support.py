@@ -36,6 +36,9 @@ ROLE_TOKENS = {
 }
 
 
+SCOPED_TOKEN = "token-for-some-devices"
+
+
 class FakeRegistry:
     """Answers as the devices service does; `is_away` cuts it off."""
 
@@ -56,6 +59,7 @@ class FakeRegistry:
         self.presence: dict[str, Any] = {}
         self.audit: list[dict[str, Any]] = []
         self.described: list[dict[str, Any]] = []
+        self.scope: set[str] = set()  # the devices of SCOPED_TOKEN
         self._lock = threading.Lock()
 
     def add(self, device_id: str, secret: str = SECRET, **members: Any) -> str:
@@ -150,7 +154,14 @@ class FakeRegistry:
         for role, token in ROLE_TOKENS.items():
             if hashlib.sha256(token.encode()).hexdigest() == body["sha256"]:
                 return {"id": role, "name": role, "role": role}
+        if hashlib.sha256(SCOPED_TOKEN.encode()).hexdigest() == body["sha256"]:
+            return {"id": "some", "name": "some", "role": "operator", "devices": "a query"}
         raise NotFound("no such token")
+
+    def _devices_select(self, path: str, body: Any) -> Any:
+        left = sorted(each for each in self.scope if each > body.get("after", ""))
+        part = left[: min(body["limit"], 2)]
+        return {"ids": part, "next": part[-1] if len(left) > len(part) else None}
 
 
 class FakeCommit:

@@ -18,9 +18,10 @@ from flask.testing import FlaskClient
 from ingest.app import create_app
 from ingest.config import IngestConfig
 from ingest.framing import Batch, Delivery, Verdict, encode_batch
+from ingest.quarantine import Item, Quarantine, RawMessage, Refused
 from ingest.spool.reader import SpoolReader
 from ingest.turns import Turns
-from tests.ingest.intake_support import ROLE_TOKENS, SECRET, FakeRegistry
+from tests.ingest.intake_support import ROLE_TOKENS, SCOPED_TOKEN, SECRET, FakeRegistry
 from tests.support.waiting import wait_until
 from wire import clock
 from wire.devices import ROLES, allows
@@ -221,6 +222,51 @@ def test_ledger_of_a_device_is_for_those_who_have_it(registry, client, post) -> 
     post({"ts": NOW, "temp": "x" * 100_000})
     registry.devices.clear()
     assert status("d1") == 200
+
+
+def test_token_for_some_devices_sees_and_changes_what_waits_of_these(registry, client, post) -> None:
+    registry.scope = {"d1", "d3", "d4"}
+    registry.add("d2")
+    headers = {"Authorization": f"Bearer {SCOPED_TOKEN}"}
+    for device in ("d1", "d2"):
+        for number in (1, 2):
+            post(b"[%d]" % number, Authorization=f"Bearer {device}.{SECRET}")
+    found = {each["id"]: each["device"] for each in client.get("/v1/quarantine", headers=role("viewer")).json["items"]}
+    mine = [id_ for id_, device in found.items() if device == "d1"]
+    theirs = next(id_ for id_, device in found.items() if device == "d2")
+
+    def deed(name: str, **body: Any) -> Any:
+        return client.post(f"/v1/quarantine:{name}", json=body, headers=headers).get_json()
+
+    listed = client.get("/v1/quarantine", headers=headers).get_json()["items"]
+    exported = client.get("/v1/quarantine:export", headers=headers).get_data(as_text=True).splitlines()
+    shown = [client.get(f"/v1/quarantine/{id_}", headers=headers).status_code for id_ in (mine[0], theirs, 999)]
+    replayed = deed("replay", ids=[int(mine[0]), int(theirs)])
+    discarded = [deed("discard", ids=[int(theirs), int(mine[0])]), deed("discard", filter={"device": "d2"}),
+                 deed("discard", filter={})]  # fmt: skip
+
+    assert [each["id"] for each in listed] == [json.loads(line)["id"] for line in exported] == mine
+    assert client.get("/v1/quarantine?device=d2", headers=headers).get_json()["items"] == []
+    assert shown == [200, 404, 404]
+    assert {each["id"]: each["code"] for each in replayed["failed"]}.keys() == {mine[0], theirs}
+    assert next(each["code"] for each in replayed["failed"] if each["id"] == theirs) == "not_found"
+    assert [each["discarded"] for each in discarded] == [1, 0, 1]
+    assert [each["device"] for each in client.get("/v1/quarantine", headers=role("viewer")).json["items"]] == ["d2"] * 2
+
+
+def test_message_of_a_gateway_is_not_shown_to_who_sees_one_of_its_children(registry, client, tmp_path) -> None:
+    message = RawMessage("g1", "json", "mqtt", b"what is of all", 1, "devices/g1/telemetry")
+    Quarantine(tmp_path / "quarantine.db", limit_bytes=2**20).add(
+        [Refused(message, [Item(0, "out_of_range", "too warm", device="c1")])]
+    )
+
+    def shown(*scope: str) -> list[Any]:
+        registry.scope = set(scope)
+        [entry] = client.get("/v1/quarantine", headers={"Authorization": f"Bearer {SCOPED_TOKEN}"}).get_json()["items"]
+        return [entry[name] for name in ("device", "detail", "sender", "source", "raw_base64", "raw_truncated")]
+
+    assert shown("c1") == ["c1", "too warm", "", "", "", True]
+    assert shown("c1", "g1")[2:] == ["g1", "devices/g1/telemetry", "d2hhdCBpcyBvZiBhbGw=", False]
 
 
 def test_platforms_own_tenant_has_a_sheet_of_its_own(client) -> None:

@@ -134,6 +134,19 @@ def test_commands_of_others_are_unknown(fleet) -> None:
     assert fleet.admin("GET", f"/v1/commands/{sent['out1']}").json["state"] == "queued"
 
 
+def test_commands_of_a_bulk_action_are_cancelled_within_the_scope(fleet) -> None:
+    call = token_for(fleet, PUMPS)
+    action = {"do": "command", "command": {"name": "go"}}
+    job = ended(fleet.admin, fleet.admin("POST", "/v1/devices:bulk", {"query": "id~*", "action": action}))["id"]
+
+    cancelled = call("POST", "/v1/commands:cancel", {"job": job}).json
+    states = {each["device"]: each["state"] for each in fleet.admin("GET", f"/v1/commands?job={job}").json["items"]}
+
+    assert cancelled == {"cancelled": 2, "open": False}
+    assert {name for name, state in states.items() if state == "cancelled"} == {"in1", "in2"}
+    assert {"out1", "out2"} <= {name for name, state in states.items() if state == "queued"}
+
+
 BEYOND = [
     ("POST", "/v1/devices", {"id": "new"}),
     ("PATCH", "/v1/devices/in1", {"gateway": True}),
