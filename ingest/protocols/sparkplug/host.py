@@ -27,6 +27,7 @@ BOOLEAN = 11
 GAPS = Counter("headwater_ingest_sparkplug_gaps", "Gaps in the numbers of edge nodes' messages")
 ASKED = Counter("headwater_ingest_sparkplug_rebirths", "Births that were asked for")
 REPEATED = Counter("headwater_ingest_sparkplug_repeated", "Messages that came a second time, or of an ended session")
+FORGOTTEN = Counter("headwater_ingest_sparkplug_forgotten", "Edge nodes beyond a limit whose session was forgotten")
 ONLINE = Gauge("headwater_ingest_sparkplug_online", "Edge nodes whose session goes on", multiprocess_mode="livesum")
 
 
@@ -35,8 +36,8 @@ class SparkplugHost:
 
     def __init__(self, folder: Path) -> None:
         self._kept = KeptSessions(folder / FILE)
-        self._sessions = Sessions(self._kept.load())
-        self._orders = Orders(self._kept.load_orders())
+        self._sessions = Sessions(self._kept.sessions)
+        self._orders = Orders(self._kept.orders)
         self._told: list[Told] = []  # since the last commit
 
     def decode(self, content: bytes, context: Context) -> Decoded:
@@ -55,6 +56,9 @@ class SparkplugHost:
         changes = self._sessions.changes()
         if changes:
             self._kept.save(changes)
+            if forgotten := sum(session is None for session in changes.values()):
+                FORGOTTEN.inc(forgotten)
+                log.warning("sparkplug_nodes_forgotten", nodes=forgotten)
             self._sessions.commit()
             ONLINE.set(self._sessions.online)
         told, self._told = self._told, []

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from chassis.sqlite import UNUSABLE, Database
+from chassis import logs
+from chassis.metrics import Counter
+from chassis.sqlite import DAMAGED, UNUSABLE, Database
 from ingest.protocols.sparkplug.orders import Pending
 from ingest.protocols.sparkplug.session import NODE, Birth, Key, Session
+from wire import clock
 from wire.errors import Unavailable
 
+log = logs.get(__name__)
+DAMAGES = Counter("headwater_ingest_sparkplug_damaged", "Files of sessions that were damaged and set aside")
+UNREADABLE = (ValueError, KeyError, TypeError, IndexError)  # of rows that nobody here has written so
 _SCHEMA = (
     (
         "CREATE TABLE sessions (sender TEXT, node TEXT, state TEXT NOT NULL, before BLOB NOT NULL,"
@@ -32,11 +39,34 @@ class KeptSessions:
     """Keeps the sessions of nodes that are online; for one thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, schema=_SCHEMA)
+        """Open the file; one that is damaged is set aside, and all begins anew: births are asked for as data comes."""
+        self._path = path
         self._births: dict[Key, dict[str, Birth]] = {}  # as last written: what a birth said is long
+        self.sessions: dict[Key, Session] = {}  # as they were kept
+        self.orders: list[Pending] = []
+        try:
+            self._open()
+            self.sessions, self.orders = self._load(), self._load_orders()
+        except (*DAMAGED, *UNREADABLE):
+            self._set_aside()
 
-    def load(self) -> dict[Key, Session]:
-        """Give all sessions."""
+    def _open(self) -> None:
+        self._database = Database(self._path, schema=_SCHEMA)
+
+    def _set_aside(self) -> None:
+        """Begin with an empty file; what there was is kept beside it, for a person to look at."""
+        self._births = {}
+        with suppress(AttributeError):  # it could not even be opened
+            self._database.close()
+        kept = self._path.with_name(f"{self._path.name}.damaged-{clock.now_ns()}")
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                Path(f"{self._path}{suffix}").rename(f"{kept}{suffix}")
+        DAMAGES.inc()
+        log.error("sparkplug_sessions_damaged", kept=str(kept))
+        self._open()
+
+    def _load(self) -> dict[Key, Session]:
         births: dict[Key, dict[str, Birth]] = {}
         for sender, node, device, text in self._database.read("SELECT sender, node, device, declared FROM births"):
             types, aliases = orjson.loads(text)
@@ -53,8 +83,7 @@ class KeptSessions:
         self._write(each for key, session in changed.items() for each in self._statements(key, session))
         self._note(changed)
 
-    def load_orders(self) -> list[Pending]:
-        """Give the commands whose answers are waited for, or were not told yet."""
+    def _load_orders(self) -> list[Pending]:
         return [Pending.from_json(id_, orjson.loads(told)) for id_, told in self._database.read("SELECT * FROM orders")]
 
     def save_orders(self, changed: Mapping[str, Pending | None]) -> None:
@@ -71,6 +100,9 @@ class KeptSessions:
             with self._database.write() as connection:
                 for statement in statements:
                     connection.execute(*statement)
+        except DAMAGED as error:
+            self._set_aside()  # sessions are in memory: each is written anew with its next message
+            raise Unavailable(f"sessions were damaged: {error}", code="spool_full") from None
         except UNUSABLE as error:
             raise Unavailable(f"sessions cannot be written: {error}", code="spool_full") from None
 

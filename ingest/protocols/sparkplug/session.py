@@ -25,6 +25,11 @@ class Key(NamedTuple):
     sender: str
     node: str  # external name
 
+    @property
+    def tenant(self) -> str:
+        """The sender's tenant."""
+        return self.sender.partition("/")[0]
+
 
 @dataclass(slots=True, frozen=True)
 class Birth:

@@ -6,6 +6,7 @@ not be kept is delivered again, and must find its session as it was.
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -25,6 +26,7 @@ from ingest.protocols.times import YEAR_2000_NS
 from wire import clock
 
 MAX_NODES = 20_000  # beyond them the one that was not heard for longest is forgotten: its next data asks for a birth
+MAX_OF_TENANT = 5_000  # the same: one tenant must not cost the others their sessions
 ASKS_PER_S = 20  # over all nodes: 10,000 unknown ones after a restart must not all answer at once
 DATED_MS = YEAR_2000_NS // clock.NS_PER_MS  # an older time is that of a clock that was never set
 
@@ -43,6 +45,9 @@ class Sessions:
     def __init__(self, kept: Mapping[Key, Session] | None = None) -> None:
         self._nodes: dict[Key, Session] = dict(kept or {})
         self._changed: dict[Key, Session] = {}
+        self._of: dict[str, dict[Key, None]] = {}  # the nodes of each tenant, in the same order
+        for key in self._nodes:
+            self._of.setdefault(key.tenant, {})[key] = None
         self._gaps, self._asks = Agenda[Key](), Agenda[Key]()
         self._allowed, self._allowed_s = float(ASKS_PER_S), 0.0
         self.online = sum(session.is_online for session in self._nodes.values())
@@ -71,18 +76,28 @@ class Sessions:
 
     def changes(self) -> dict[Key, Session | None]:
         """Give what `commit` will change: sessions as they are now, None for one that will be forgotten."""
-        excess = len(self._nodes) + sum(key not in self._nodes for key in self._changed) - MAX_NODES
-        unheard = (key for key in self._nodes if key not in self._changed)
-        return {**dict.fromkeys(islice(unheard, max(0, excess))), **self._changed}
+        new = Counts(key.tenant for key in self._changed if key not in self._nodes)
+        forgotten = self._unheard(self._nodes, len(self._nodes) + new.total() - MAX_NODES)
+        for tenant, number in new.items():
+            mine = self._of.get(tenant, {})
+            forgotten += self._unheard(mine, len(mine) + number - MAX_OF_TENANT)
+        return {**dict.fromkeys(forgotten), **self._changed}
+
+    def _unheard(self, nodes: Mapping[Key, object], excess: int) -> list[Key]:
+        """Give so many that were not heard for longest."""
+        return list(islice((key for key in nodes if key not in self._changed), excess)) if excess > 0 else []
 
     def commit(self) -> None:
         """Let what was taken since the last one hold."""
         for key, session in self.changes().items():
             before = self._nodes.pop(key, _UNKNOWN)
+            mine = self._of.setdefault(key.tenant, {})
+            mine.pop(key, None)
             self.online -= before.is_online
             if session is not None:
                 self.online += session.is_online
                 self._nodes[key] = session
+                mine[key] = None
             self._plan(key, session or _UNKNOWN)
         self._changed = {}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 
@@ -254,3 +256,51 @@ def test_retained_messages_and_other_topics_are_none_of_the_specification(plant:
     assert [ending.code for ending in plant.say((NODE.format("NBIRTH"), birth()), retain=True).endings] == ["retained"]
     assert [ending.code for ending in plant.say((NODE.format("XDATA"), birth())).endings] == ["bad_topic"]
     assert plant.say((NODE.format("NCMD"), data(0, x=1))) == Verdict(0)
+
+
+def spoil(path: Path, how: str) -> None:
+    """Damage the file of sessions as a bad disk, or a stranger, would."""
+    Path(f"{path}-wal").unlink(missing_ok=True)
+    if how == "head":
+        path.write_bytes(b"no database" * 1_000)
+    elif how == "pages":
+        content = path.read_bytes()
+        path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE births SET declared = 'no JSON'")
+        connection.close()
+
+
+@pytest.mark.parametrize("how", ["head", "pages", "rows"])
+def test_damaged_sessions_are_set_aside_and_births_asked_for(plant: Plant, how: str) -> None:
+    plant.say((NODE.format("NBIRTH"), made_birth("t")))
+    plant.host.close()
+    path = plant.folder / "sparkplug.db"
+    spoil(path, how)
+    plant.start()
+
+    verdict = plant.say((NODE.format("NDATA"), alias_data(1, 9)))
+
+    assert [ending.code for ending in verdict.endings] == ["not_born"]
+    assert [saying.topic for saying in verdict.sayings] == [NODE.format("NCMD")]
+    assert len(list(plant.folder.glob("sparkplug.db.damaged-*[0-9]"))) == 1
+    plant.say((NODE.format("NBIRTH"), made_birth("t", DAY_MS + 50)))
+    plant.restart()
+    assert plant.say((NODE.format("NDATA"), alias_data(1, 9))) == Verdict(1)
+
+
+def test_sessions_damaged_while_they_are_used_cost_no_message(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant.say((NODE.format("NBIRTH"), made_birth("t")))
+    said = (NODE.format("NDATA"), alias_data(1, 9))
+
+    def fail() -> None:
+        raise apsw.CorruptError
+
+    monkeypatch.setattr(plant.host._kept._database, "_commit", fail)
+    with pytest.raises(Unavailable):
+        plant.say(said)
+
+    assert plant.say(said) == Verdict(1)
+    plant.restart()
+    assert plant.say((NODE.format("NDATA"), alias_data(2, 9, later_ms=5))) == Verdict(1)

@@ -158,7 +158,7 @@ def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
     kept.save(host.sessions._nodes)
     kept.close()
 
-    again = Host(KeptSessions(tmp_path / "sessions.db").load())
+    again = Host(KeptSessions(tmp_path / "sessions.db").sessions)
     made = payload(3)
     add(made, None, 7.5, alias=4, datatype=0)
     again.say("spBv1.0/plant/DDATA/n1/pump", made.SerializeToString())
@@ -300,7 +300,8 @@ def test_a_node_that_was_not_heard_for_longest_is_forgotten_for_a_new_one(
         kept.save(host.sessions.changes())
         host.sessions.commit()
 
-    assert [key.node for key in host.sessions._nodes] == [key.node for key in kept.load()] == [NODE, "spb:plant/n3"]
+    kept_nodes = [key.node for key in KeptSessions(tmp_path / "sessions.db").sessions]
+    assert [key.node for key in host.sessions._nodes] == kept_nodes == [NODE, "spb:plant/n3"]
     assert host.sessions.online == 2
     host.say("spBv1.0/plant/NDATA/n2", data(1, v=1.0))
     assert host.codes == ["not_born"]
@@ -485,3 +486,16 @@ def test_damaged_messages_are_answered_and_harm_no_session(seed: int) -> None:
         sessions.due(at / 10)
 
     assert all(count > MESSAGES // 50 for count in outcomes), outcomes
+
+
+def test_nodes_of_one_tenant_cost_no_other_its_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.protocols.sparkplug.sessions.MAX_OF_TENANT", 2)
+    sessions = Sessions()
+
+    for number, sender in enumerate(("other/gw", "flood/a", "flood/b", "flood/a", "flood/b")):
+        context = Context(RECEIVED_NS, topic=f"spBv1.0/plant/NBIRTH/n{number}", sender=sender)
+        sessions.take(birth(), context, 0.0)
+        sessions.commit()
+
+    kept = [(key.sender, key.node) for key in sessions._nodes]
+    assert kept == [("other/gw", "spb:plant/n0"), ("flood/a", "spb:plant/n3"), ("flood/b", "spb:plant/n4")]
