@@ -36,6 +36,7 @@ class IngestConfig(BaseModel):
     spool_floor_bytes: int = Field(default=256 * MIB, ge=0)
     device_rate_limit: RateLimit = ""  # readings of each device, such as 20:1,600:60; empty: no limit
     tenant_rate_limit: RateLimit = ""  # of all devices of a tenant together
+    sparkplug_reorder_ms: int = Field(default=2_000, ge=0, le=60_000)  # how long messages may come out of order
     quarantine_limit_bytes: int = Field(default=GIB, ge=64 * 1024)  # of each tenant
     quarantine_limit_entries: int = Field(default=MAX_ENTRIES, ge=1_000)
     quarantine_keep_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)  # what waits; None: until somebody acts

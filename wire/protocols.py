@@ -127,7 +127,7 @@ BUILT_IN: Final = (
         "sparkplug",
         ".sparkplug.decoder:decode",
         is_typed=True,
-        host=".sparkplug.host:SparkplugHost",
+        host=".sparkplug.host:open_host",
         topics=Topics(up=("spBv1.0/#",), asked=("spBv1.0/+/NCMD/+", HOST_STATES), told=(HOST_STATES,), is_ordered=True),
     ),
     Declaration(

@@ -6,8 +6,9 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from chassis import logs
+from chassis import logs, settings
 from chassis.metrics import Counter, Gauge
+from ingest.config import IngestConfig
 from ingest.protocols.base import Answer, Context, Decoded, Due, Order, Worded
 from ingest.protocols.flatten import Refused
 from ingest.protocols.json.decoder import unreadable
@@ -17,7 +18,7 @@ from ingest.protocols.sparkplug.kept import KeptSessions
 from ingest.protocols.sparkplug.messages import Payload
 from ingest.protocols.sparkplug.names import Place
 from ingest.protocols.sparkplug.orders import REBIRTH, REBIRTH_METRIC, Orders, Told, values_of, whose, word
-from ingest.protocols.sparkplug.session import Birth, Key
+from ingest.protocols.sparkplug.session import REORDER_S, Birth, Key
 from ingest.protocols.sparkplug.sessions import Sessions
 from wire import clock
 
@@ -31,12 +32,17 @@ FORGOTTEN = Counter("headwater_ingest_sparkplug_forgotten", "Edge nodes beyond a
 ONLINE = Gauge("headwater_ingest_sparkplug_online", "Edge nodes whose session goes on", multiprocess_mode="livesum")
 
 
+def open_host(folder: Path) -> SparkplugHost:
+    """Open the host with the settings of its service."""
+    return SparkplugHost(folder, settings.load(IngestConfig).sparkplug_reorder_ms / 1000)
+
+
 class SparkplugHost:
     """A Host; see `ingest.protocols.base`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reorder_s: float = REORDER_S) -> None:
         self._kept = KeptSessions(folder / FILE)
-        self._sessions = Sessions(self._kept.sessions)
+        self._sessions = Sessions(self._kept.sessions, reorder_s)
         self._orders = Orders(self._kept.orders)
         self._told: list[Told] = []  # since the last commit
 

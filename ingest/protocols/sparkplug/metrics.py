@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest.protocols import times
-from ingest.protocols.base import MAX_DEPTH, MAX_FIELDS, MAX_KEY_BYTES, Context, Decoded, Fault, Record
+from ingest.protocols.base import MAX_DEPTH, MAX_FIELDS, MAX_KEY_BYTES, Context, Decoded, Description, Fault, Record
 from ingest.protocols.flatten import Refused, is_name
 from ingest.protocols.sparkplug import values
 from ingest.protocols.sparkplug.names import Spoken
@@ -19,6 +19,9 @@ MEASUREMENT = "sparkplug"
 DEATH_NUMBER = "bdSeq"
 CONTROL = "Node Control/"
 QUALITY, GOOD = "Quality", 192
+# What Ignition and Tahu call the unit, the limits and the text of a metric.
+UNIT, LABEL = ("engUnit",), ("documentation", "Documentation")
+LOW, HIGH = "engLow", "engHigh"
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,6 +61,8 @@ class Metrics:
         for index, metric in enumerate(self._payload.metrics):
             try:
                 named = self._name(index, metric, None if is_birth else session)
+                if is_birth and metric.HasField("properties"):
+                    self._describe(named)
                 if not is_control(named.name) and not metric.is_transient:
                     self._add(named)
             except UnknownAlias as error:
@@ -87,6 +92,15 @@ class Metrics:
         setattr(metric, field, known)
         self.decoded.restated = self._payload.SerializeToString
         return known
+
+    def _describe(self, named: Named) -> None:
+        """Note what a birth tells of a metric beside its value."""
+        told = dict(_properties(named.metric))
+        unit, label = (next(filter(None, (_text(told.get(name)) for name in names)), "") for names in (UNIT, LABEL))
+        low, high = _number(told.get(LOW)), _number(told.get(HIGH))
+        if unit or label or low is not None or high is not None:
+            whose = self._spoken.name
+            self.decoded.described.append(Description(named.name, MEASUREMENT, whose, unit, label, "", low, high))
 
     def _add(self, named: Named) -> None:
         if named.metric.is_null:
@@ -175,8 +189,24 @@ def _read(named: Named, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _quality(metric: Any) -> int | None:
+    for key, value in _properties(metric):
+        if key == QUALITY and isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _properties(metric: Any) -> Iterator[tuple[str, Any]]:
+    """Give those properties of a metric that have a plain value."""
     properties = metric.properties
     for key, value in zip(properties.keys, properties.values, strict=False):
-        if key == QUALITY and value.WhichOneof("value") in ("int_value", "long_value"):
-            return int(getattr(value, value.WhichOneof("value")))
-    return None
+        carried = value.WhichOneof("value")
+        if carried is not None and not value.is_null:
+            yield key, getattr(value, carried)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 SEQUENCE = 256
 HALF = SEQUENCE // 2
-REORDER_S = 2.0  # how long messages may come out of order before their lack is a gap
+REORDER_S = 2.0  # how long messages may come out of order before their lack is a gap, unless a setting says so
 ASK_AGAIN_S, ASK_AGAIN_MOST_S = 30.0, 3600.0  # between requests for a birth, doubled while unanswered
 MAX_DEVICES = 1_000  # of one node
 NODE = ""  # the node among its devices
@@ -68,6 +68,7 @@ class Session:
     pause_s: float = ASK_AGAIN_S
     is_wanted: bool = False  # a birth is to be asked for, as soon as it may
     birth: int = 0  # hash of the birth's content
+    reorder_s: float = REORDER_S
 
     @property
     def is_online(self) -> bool:
@@ -125,10 +126,10 @@ class Session:
         self._note(number, content)
         if distance:
             self.ahead.add(number)
-            self.gap_at_s = now_s + REORDER_S if self.gap_at_s is None else self.gap_at_s
+            self.gap_at_s = now_s + self.reorder_s if self.gap_at_s is None else self.gap_at_s
             return True
         self._advance((number + 1) % SEQUENCE)
-        self.gap_at_s = now_s + REORDER_S if self.ahead else None
+        self.gap_at_s = now_s + self.reorder_s if self.ahead else None
         return True
 
     def give_up(self, now_s: float) -> Gap | None:

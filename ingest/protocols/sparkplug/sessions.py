@@ -21,7 +21,7 @@ from ingest.protocols.sparkplug.agenda import Agenda
 from ingest.protocols.sparkplug.metrics import Metrics, death_number, declared
 from ingest.protocols.sparkplug.names import Spoken
 from ingest.protocols.sparkplug.packed import unpack
-from ingest.protocols.sparkplug.session import MAX_DEVICES, NODE, SEQUENCE, Birth, Gap, Key, Session
+from ingest.protocols.sparkplug.session import MAX_DEVICES, NODE, REORDER_S, SEQUENCE, Birth, Gap, Key, Session
 from ingest.protocols.times import YEAR_2000_NS
 from wire import clock
 
@@ -42,7 +42,8 @@ class Taken:
 class Sessions:
     """Sessions by sender and node, the one heard last at the end. Not thread-safe: one after the other, in order."""
 
-    def __init__(self, kept: Mapping[Key, Session] | None = None) -> None:
+    def __init__(self, kept: Mapping[Key, Session] | None = None, reorder_s: float = REORDER_S) -> None:
+        self._reorder_s = reorder_s
         self._nodes: dict[Key, Session] = dict(kept or {})
         self._changed: dict[Key, Session] = {}
         self._of: dict[str, dict[Key, None]] = {}  # the nodes of each tenant, in the same order
@@ -142,6 +143,7 @@ class Sessions:
         found = self._changed.get(key)
         if found is None:
             found = self._changed[key] = self._nodes.get(key, _UNKNOWN).fork()
+            found.reorder_s = self._reorder_s
         return found
 
     # -- verbs -----------------------------------------------------------------------------------------------------

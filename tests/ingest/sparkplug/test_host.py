@@ -13,7 +13,8 @@ import pytest
 from ingest.framing import Batch, Delivery, Verdict
 from ingest.message import Message
 from ingest.protocols import PROTOCOLS
-from ingest.protocols.sparkplug.host import SparkplugHost
+from ingest.protocols.base import Context
+from ingest.protocols.sparkplug.host import SparkplugHost, open_host
 from ingest.protocols.sparkplug.messages import Payload
 from ingest.quarantine import Selection
 from ingest.service import IngestService
@@ -304,3 +305,16 @@ def test_sessions_damaged_while_they_are_used_cost_no_message(plant: Plant, monk
     assert plant.say(said) == Verdict(1)
     plant.restart()
     assert plant.say((NODE.format("NDATA"), alias_data(2, 9, later_ms=5))) == Verdict(1)
+
+
+def test_setting_says_how_long_messages_may_come_out_of_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_SPARKPLUG_REORDER_MS", "5000")
+    host = open_host(tmp_path)
+
+    for seq, content in ((0, birth(t=1.0)), (2, data(2, t=2.0))):
+        topic = NODE.format("NDATA" if seq else "NBIRTH")
+        host.decode(content, Context(RECEIVED_NS, topic=topic, transport="mqtt"))
+        host.commit()
+
+    assert 4.5 < host.due().again_s <= 5.0
+    host.close()

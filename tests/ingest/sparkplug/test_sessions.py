@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.protocols.base import Context, Decoded
+from ingest.protocols.base import Context, Decoded, Description
 from ingest.protocols.sparkplug import names
 from ingest.protocols.sparkplug.kept import KeptSessions
 from ingest.protocols.sparkplug.session import ASK_AGAIN_S, REORDER_S, Gap, Key, Session
@@ -397,6 +397,22 @@ def test_what_runs_the_session_is_no_telemetry() -> None:
     host.say(BIRTH, made.SerializeToString())
 
     assert set(host.values) == {(NODE, "v", DAY_MS * 10**6)}
+
+
+def test_births_tell_units_bounds_and_texts_of_metrics() -> None:
+    sessions, made = Sessions(), payload(0, DAY_MS)
+    properties = add(made, "temp", 20.5).properties
+    kinds = {str: "string_value", float: "double_value", int: "int_value", bool: "boolean_value"}
+    told = {"engUnit": "Cel", "engLow": -20.0, "engHigh": 80, "documentation": "Bath", "x": True, "Quality": True}
+    for key, one in told.items():
+        properties.keys.append(key)
+        setattr(properties.values.add(), kinds[type(one)], one)
+    add(made, "plain", 1.0)
+
+    taken = sessions.take(made.SerializeToString(), Context(RECEIVED_NS, topic=BIRTH), 0.0)
+
+    assert taken.decoded.described == [Description("temp", "sparkplug", NODE, "Cel", "Bath", "", -20.0, 80.0)]
+    assert taken.decoded.records[0].fields == {"temp": 20.5, "plain": 1.0}
 
 
 def test_a_quality_that_is_not_good_is_told() -> None:
