@@ -30,6 +30,7 @@ MODULES = {
     "audit": ("audit",),
     "access": ("token", "operator", "invitation"),
     "quarantine": ("quarantine",),
+    "media": ("media",),
     "settings": ("config",),
     "doctor": ("doctor",),
     "sim": ("sim",),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -20,7 +21,7 @@ from wire.errors import HeadwaterError, PeerUnavailable
 
 TIMEOUT_S = 120.0  # an import of 10,000 devices answers when it is done
 PAGE = 500
-OK = 200
+FIRST_ERROR = 300
 CHUNK_BYTES = 64 * 1024
 
 
@@ -87,15 +88,28 @@ def stream(given: argparse.Namespace, path: str) -> Iterator[bytes]:
     Raises:
         HeadwaterError: the platform refuses it, or does not answer.
     """
+    with _asked(given, "GET", path) as answer:
+        yield from answer.stream(CHUNK_BYTES)
+
+
+def upload(given: argparse.Namespace, path: str, file: BinaryIO, media_type: str) -> Any:
+    """Send a file as it is, part by part; give the answer. Raises HeadwaterError."""
+    with _asked(given, "POST", path, body=file, headers={"Content-Type": media_type}) as answer:
+        return json.loads(answer.data)
+
+
+@contextmanager
+def _asked(given: argparse.Namespace, method: str, path: str, **more: Any) -> Iterator[urllib3.BaseHTTPResponse]:
     folder = folder_of(given)
-    url, headers = f"{_url(given, folder)}{path}", {"Authorization": f"Bearer {_token(given, folder)}"}
+    url = f"{_url(given, folder)}{path}"
+    headers = {"Authorization": f"Bearer {_token(given, folder)}"} | more.pop("headers", {})
     try:
         with urllib3.PoolManager(retries=False, timeout=TIMEOUT_S) as pool:
-            answer = pool.request("GET", url, headers=headers, preload_content=False)
-            if answer.status != OK:
+            answer = pool.request(method, url, headers=headers, preload_content=False, **more)
+            if answer.status >= FIRST_ERROR:
                 problem = json.loads(answer.data or b"{}")
                 raise HeadwaterError(problem.get("detail", f"{url} answered {answer.status}"), code=problem.get("code"))
-            yield from answer.stream(CHUNK_BYTES)
+            yield answer
     except urllib3.exceptions.HTTPError as error:
         raise PeerUnavailable(f"{url} broke off: {type(error).__name__}") from error
 

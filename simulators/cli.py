@@ -113,7 +113,7 @@ def to_options(args: argparse.Namespace) -> Options:
         duration_s=duration_s,
         ramp_hz=1000 / args.ramp_interval_ms if args.ramp_interval_ms else args.ramp,
         version=VERSIONS[args.version],
-        topic=args.topic or topics.telemetry("%i", args.protocol),
+        topic=args.topic or _topic(args.protocol),
         window=args.inflight,
         keepalive_s=args.keepalive,
         mqtt=mqtt,
@@ -164,6 +164,10 @@ _SETTINGS = frozenset(
 )
 
 
+def _topic(protocol: str) -> str:
+    return topics.media("%i", "sim") if protocol == "media" else topics.telemetry("%i", protocol)
+
+
 def _check(options: Options) -> None:
     if options.verify and (not options.register or options.duration_s is None):
         raise UsageError("--verify goes with neither --no-register nor --forever")
@@ -171,6 +175,8 @@ def _check(options: Options) -> None:
         raise UsageError("--batch is for --transport http")
     if options.protocol != "json" and options.batch > 1:
         raise UsageError("--batch goes as NDJSON, with --protocol json only")
+    if options.protocol == "media" and options.transport == "mqtt" and options.verify:
+        raise UsageError("--verify finds readings by their time, which snapshots say over --transport http only")
     if options.transport == "http" and not options.register:
         raise UsageError("--no-register is for --transport mqtt")
     _check_control(options)

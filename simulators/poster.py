@@ -17,6 +17,7 @@ import orjson
 from simulators.dice import Dice
 from simulators.http import Endpoint, HttpClient, Response
 from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, Spawn, backoff_s
+from simulators.payloads import to_ns
 
 _LOGIN_STATUS = frozenset({401, 403})
 _AGAIN_STATUS = frozenset({408, 425, 429})
@@ -139,12 +140,15 @@ class HttpSender:
                 outgoing.sent_at = time.monotonic()
                 self._sink.sent(outgoing)
         try:
-            return await self._client.request("POST", self._settings.path, headers=self._headers, body=body)
+            return await self._client.request("POST", self._path(), headers=self._headers, body=body)
         except TimeoutError:
             self._sink.error("timeout")
         except OSError:
             self._sink.error("connect")
         return None
+
+    def _path(self) -> str:
+        return self._settings.path.replace("%t", str(to_ns(self._posting[0].ts)))
 
     def _settle(self, response: Response) -> bool:
         status = response.status

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.platform import Device, Installation
+from tests.e2e.platform import HEADWATER, Device, Installation
 from tests.support.pictures import picture, size_of
 from tests.support.waiting import wait_until
 
@@ -70,6 +73,40 @@ def test_blob_over_http_is_read_in_parts_and_never_run(installation: Installatio
     assert installation.call("GET", path, Range=f"bytes={len(content)}-").status == 416
     assert installation.call("GET", path, If_None_Match=whole.headers["ETag"]).status == 304
     assert installation.call("GET", f"/v1/media/{answer.body['id']}/thumbnail").body["code"] == "no_thumbnail"
+
+
+def test_command_line_puts_lists_gets_and_deletes(installation: Installation, device: Device, tmp_path: Path) -> None:
+    taken, given_back = tmp_path / "taken.png", tmp_path / "back.png"
+    taken.write_bytes(picture("PNG", 400, 300))
+
+    put = installation.run("media", "put", device.id, str(taken), "--channel", "hall", "--json", check=True)
+    media_id = str(json.loads(put.stdout)["id"])
+    listing = json.loads(installation.run("media", "list", "--device", device.id, "--json", check=True).stdout)
+    installation.run("media", "get", media_id, "--output", str(given_back), check=True)
+    gone = installation.run("media", "delete", media_id)
+    lacking = installation.run("media", "get", media_id, "--output", str(tmp_path / "none"))
+
+    assert [(item["id"], item["channel"], item["type"]) for item in listing] == [(int(media_id), "hall", "image/png")]
+    assert given_back.read_bytes() == taken.read_bytes()
+    assert gone.returncode == 0
+    assert lacking.returncode != 0
+    assert "no media" in lacking.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_simulated_cameras_lose_no_snapshot(installation: Installation, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+
+    command = [
+        HEADWATER, "sim", "run", "-c", "5", "--rate", "2/s", "--duration", "3s", "--ramp", "50/s", "--protocol", "media",
+        "--transport", "http", "--size", "50000", "--verify", "--report", str(report), "--url", installation.url,
+        "--token-file", str(installation.data / "secrets/operator.token"),
+    ]  # fmt: skip
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    said = json.loads(report.read_text())
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    assert (said["acked"], said["stored"], said["lost"], said["duplicates"]) == (30, 30, 0, 0)
 
 
 def test_large_snapshot_over_mqtt_is_kept_and_what_exceeds_the_limit_is_told(

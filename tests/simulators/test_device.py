@@ -17,6 +17,7 @@ from simulators.dice import Dice
 from simulators.faults import CLOCK_JUMPS_MS, LATE_MS, FaultRates
 from simulators.outbox import Outgoing
 from simulators.scenario import load
+from tests.support.pictures import size_of
 
 NOW_NS = 1_790_000_000_000_000_000
 MS, S = 1_000_000, 1_000_000_000
@@ -193,6 +194,19 @@ def test_senml_says_values_and_time(protocol: str, size: int) -> None:
     fields = {name: value for record in decoded.records for name, value in record.fields.items() if name != "pad"}
     assert ({record.time_ns for record in decoded.records}, fields) == ({said["ts"] * MS}, said["values"])
     assert len(content) >= size
+
+
+@pytest.mark.parametrize("size", [0, 70_000])
+def test_snapshot_is_a_whole_picture_of_that_size(size: int) -> None:
+    bench = Bench(protocol="media", size=size)
+
+    bench.fire()
+    bench.fire(S)
+
+    first, second = (each.payload for each in bench.basket.kept)
+    assert size_of(first) == ("PNG", (32, 32))
+    assert first != second
+    assert len(first) >= size
 
 
 @pytest.mark.parametrize(
