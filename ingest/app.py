@@ -29,7 +29,7 @@ from ingest.media.config import MediaConfig
 from ingest.opening import open_ports
 from ingest.ports import Ports
 from ingest.protocols import PROTOCOLS, SERVICES, Protocol, served_by
-from ingest.protocols.base import Host
+from ingest.protocols.base import Host, Words
 from ingest.quarantine import Quarantine
 from ingest.replay import Replayer
 from ingest.reports import SEND_S
@@ -88,7 +88,8 @@ def create_app(
     app.extensions[QUICK] = ("/v1/telemetry", *(path for each in service.protocols.values() for path in each.paths))
     closing.callback(workers.stop)
     _start(workers, config, service, ports)
-    couriers = [Courier(registry, name, host, service.hold_hosts) for name, host in hosts.items()]
+    worders = ((name, host) for name, host in hosts.items() if isinstance(host, Words))
+    couriers = [Courier(registry, name, host, service.hold_hosts) for name, host in worders]
     if (downlinks := ports.downlinks) is not None:
         couriers.append(Courier(registry, config.protocol, downlinks, downlinks.hold))
     for courier in couriers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from wire.devices import DeviceType
 from wire.points import FieldValue
@@ -151,6 +151,7 @@ class Worded:
     qos: int = 0
 
 
+@runtime_checkable
 class Words(Protocol):
     """Words commands for the devices of a protocol, and knows what became of them. Used by one thread at a time."""
 
@@ -172,10 +173,12 @@ class Words(Protocol):
         ...
 
 
-class Host(Words, Protocol):
+@runtime_checkable
+class Host(Protocol):
     """Decodes a protocol whose messages mean something only after those before them. Used by one thread at a time.
 
-    What messages change holds after `commit`; `rollback` forgets it: what could not be kept comes again.
+    What messages change holds after `commit`; `rollback` forgets it: what could not be kept comes again. One whose
+    devices take commands is a `Words`, too.
     """
 
     def decode(self, content: bytes, context: Context) -> Decoded:
