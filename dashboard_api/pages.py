@@ -20,6 +20,7 @@ from wire import clock
 
 PAGE = 50
 REPLAY_MAX = 1_000
+FILTERS = ("device", "code", "protocol")  # of the quarantine
 # name -> (length, bucket of its charts): about 300 to 450 buckets each
 WINDOWS = {"15m": (900, 2), "1h": (3_600, 10), "6h": (21_600, 60), "24h": (86_400, 300), "7d": (604_800, 1_800)}
 DEFAULT_WINDOW = "1h"
@@ -30,6 +31,7 @@ def add_routes(api: Api, views: Views, fleet: Fleet) -> None:
     _add_fleet(api, views, fleet)
     _add_devices(api, views)
     _add_quarantine(api, views)
+    _add_protocols(api, views)
 
 
 def _add_fleet(api: Api, views: Views, fleet: Fleet) -> None:
@@ -62,7 +64,7 @@ def _add_quarantine(api: Api, views: Views) -> None:
     @api.route("GET", "/quarantine", "viewer")
     def quarantine(call: Call) -> Response:
         """Refused messages with their reasons."""
-        filters = {name: request.args.get(name, "").strip() for name in ("device", "code")}
+        filters = {name: request.args.get(name, "").strip() for name in FILTERS}
         listing = views.quarantine(token(), look.given(filters) | paging())
         more = following("/quarantine", filters, listing)
         return show_page("quarantine.html", call, listing=listing, filters=filters, following=more,
@@ -72,7 +74,7 @@ def _add_quarantine(api: Api, views: Views) -> None:
     def replay(_call: Call) -> Response:
         """Replay quarantined messages, then show what became of it."""
         ids = request.form.getlist("id")[:REPLAY_MAX]
-        back = look.given({name: request.form.get(name, "") for name in ("device", "code")})
+        back = look.given({name: request.form.get(name, "") for name in FILTERS})
         body: dict[str, Any] = {"ids": ids} if ids else {"filter": back}
         outcome = views.replay(token(), body)
         failed: Sequence[Any] = outcome.get("failed") or []
@@ -81,6 +83,16 @@ def _add_quarantine(api: Api, views: Views) -> None:
         response = redirect(f"/quarantine?{urlencode(found)}", 303, Response)
         assert isinstance(response, Response)
         return response
+
+
+def _add_protocols(api: Api, views: Views) -> None:
+    @api.route("GET", "/protocols", "viewer")
+    def protocols(call: Call) -> Response:
+        """What the devices speak: state of its service, rate, errors by reason, the last bad message."""
+        listing = views.protocols(token())
+        spoken = [each for each in listing["items"] if each["last_heard"] or each["last_bad"]]
+        silent = [each for each in listing["items"] if each not in spoken]
+        return show_page("protocols.html", call, spoken=spoken, silent=silent, refused=listing["refused"])
 
 
 def _usual_window(shown: DevicePage) -> str:
@@ -92,8 +104,8 @@ def _usual_window(shown: DevicePage) -> str:
 
 def show_page(template: str, call: Call, **shown: Any) -> Response:
     """Render a page for who asks."""
-    rules = {"/": "overview", "/devices": "devices", "/quarantine": "quarantine", "/docs": "docs", "/groups": "devices"}
-    here = rules.get("/" + request.path.split("/")[1], "")
+    first = request.path.split("/")[1]
+    here = {"": "overview", "groups": "devices", "protocols": "quarantine"}.get(first, first)
     return Response(render_template(template, operator=call.actor, here=here, **shown))
 
 

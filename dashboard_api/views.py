@@ -162,6 +162,11 @@ class Views:
         answer: dict[str, Any] = self._ingest.call("POST", "/v1/quarantine:replay", body, token=token)
         return answer
 
+    def protocols(self, token: str) -> dict[str, Any]:
+        """Give all protocols, with what the tenant's devices said in them."""
+        answer: dict[str, Any] = self._ingest.call("GET", "/v1/protocols", token=token)
+        return answer
+
     def _quarantine_of(self, token: str, device_id: str) -> list[Mapping[str, Any]] | None:
         try:
             items: list[Mapping[str, Any]] = self.quarantine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from chassis.services import Services
 from chassis.tokens import PeerTokens
 from chassis.workers import Workers
 from ingest import api as device_api
-from ingest import quarantine_api, trials_api
+from ingest import protocols_api, quarantine_api, trials_api
 from ingest.config import IngestConfig
 from ingest.courier import Courier
 from ingest.gate import AWAY_S, PAUSE_S, WAIT_S
@@ -37,6 +38,7 @@ from ingest.service import IngestService
 from ingest.shed import ShedCount
 from ingest.spool.batcher import GroupCommit
 from ingest.spool.segments import accepted_total, open_spool
+from ingest.traffic import Traffic
 from ingest.trials_process import TrialsProcess
 from ingest.writer.state import read_boots, read_counters, read_tenant
 from wire import clock
@@ -136,6 +138,7 @@ def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Por
                     partial(read_tenant, config.data))  # fmt: skip
     replayer = Replayer(ports, PROTOCOLS)
     quarantine_api.add_routes(api, ports, replayer, ledger)
+    protocols_api.add_routes(api, ports.quarantine, ports.traffic)
     trials = TrialsProcess(config)
     closing.callback(trials.close)
     trials_api.add_routes(api, trials)
@@ -151,7 +154,13 @@ def _open_ports(config: IngestConfig, registry: Peer) -> tuple[Ports, ExitStack]
         closing.callback(commit.close)
         return commit
 
-    return open_ports(config, registry, open_commit)
+    ports, closing = open_ports(config, registry, open_commit)
+    with closing:
+        traffic = Traffic(config.data / "ingest")
+        closing.callback(traffic.close)
+        traffic.begin(config.protocol, clock.now_ns())
+        return replace(ports, traffic=traffic), closing.pop_all()
+    raise AssertionError
 
 
 def _start(workers: Workers, config: IngestConfig, service: IngestService, ports: Ports) -> None:
@@ -163,6 +172,7 @@ def _start(workers: Workers, config: IngestConfig, service: IngestService, ports
             shed.read()
         ports.reports.tell(turn)
         service.save_counts()
+        ports.traffic.save(clock.now_ns())
 
     def report_until_stopped() -> None:
         turn = 0

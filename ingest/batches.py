@@ -31,11 +31,14 @@ DEFAULT_PROTOCOL = "json"
 SORT_S = 2.0  # of a batch with slow codecs: the bridge waits 10 s for its answer, and would send all of it again
 
 
+Whose = tuple[str, str]  # tenant of the sender, or "", and protocol
+
+
 class _Held(NamedTuple):
     """A message of which something has to be quarantined before its readings may be kept."""
 
     position: int  # in the batch
-    protocol: str
+    whose: Whose
     readings: list[Reading]
     items: Sequence[Item]
 
@@ -46,7 +49,7 @@ class BatchSorting:
     def __init__(self, ports: Ports, protocols: dict[str, Protocol], bridge: str, speakers: Children) -> None:
         self.endings: list[Ending] = []
         self.refused: list[Refused] = []
-        self.counts: Counter[tuple[str, str]] = Counter()  # (protocol, end) -> readings
+        self.counts: Counter[tuple[str, str, str]] = Counter()  # (tenant, protocol, end) -> readings
         self.used: list[Use] = []
         self._ports = ports
         self._protocols = protocols
@@ -57,7 +60,7 @@ class BatchSorting:
         self._held: list[_Held] = []  # in the order of `refused`
         self._readings: list[Reading] = []
         self._positions: list[int] = []  # in the batch, of each reading
-        self._accepted: defaultdict[str, int] = defaultdict(int)  # by protocol
+        self._accepted: defaultdict[Whose, int] = defaultdict(int)
         self._seen: dict[str, int] = {}  # device -> time of its newest message
         self._enough_s = time.monotonic() + SORT_S
         self._late: Counter[str] = Counter()  # device -> messages of it that are over its rate
@@ -95,7 +98,7 @@ class BatchSorting:
                 self._turn_away(index, delivery)
                 continue
             if not device.is_active:
-                self._refuse(index, protocol_name, "device_disabled", f"{device.id} is disabled")
+                self._refuse(index, (device.tenant, protocol_name), "device_disabled", f"{device.id} is disabled")
                 continue
             message = Message(
                 device, protocol, delivery.payload, delivery.received_ns, "mqtt", topic,
@@ -122,13 +125,13 @@ class BatchSorting:
             if outcome.state == "full":
                 self.endings.append(Ending(held.position, "deferred", "quarantine_full", "the quarantine is full"))
                 continue
-            self._put(held.position, held.protocol, held.readings)
+            self._put(held.position, held.whose, held.readings)
             end = "quarantined" if outcome.state == "kept" else "refused"
             for item in held.items:
                 told = item if outcome.state == "kept" else not_kept(item)
                 self.endings.append(Ending(held.position, end, told.code, told.detail, told.record, told.field))
-            self.counts[held.protocol, end] += len(held.items)
-        self.counts |= {(protocol, "accepted"): count for protocol, count in self._accepted.items()}
+            self.counts[(*held.whose, end)] += len(held.items)
+        self.counts |= {(*whose, "accepted"): count for whose, count in self._accepted.items()}
         if not self._held:
             return self._readings
         ordered = sorted(range(len(self._readings)), key=self._positions.__getitem__)
@@ -140,14 +143,14 @@ class BatchSorting:
         senders = (deliveries[each.index].device for each in self.endings if each.end == "refused")
         return Counter(known[name].tenant if name in known else "" for name in senders)
 
-    def _put(self, position: int, protocol: str, readings: list[Reading]) -> None:
+    def _put(self, position: int, whose: Whose, readings: list[Reading]) -> None:
         self._readings += readings
         self._positions += [position] * len(readings)
-        self._accepted[protocol] += len(readings)
+        self._accepted[whose] += len(readings)
 
     def _wait(self, index: int, message: Message, checker: TypeChecker | None) -> None:
         """Keep a message until its device is accepted; how many readings it holds is seen then."""
-        self._hold(_Held(index, message.protocol.name, [], [WAITS]), message.to_raw(checker, is_readable=True))
+        self._hold(_Held(index, _whose(message), [], [WAITS]), message.to_raw(checker, is_readable=True))
         self.used.append(message.use(0))
 
     def _take(self, index: int, message: Message, readings: list[Reading]) -> int:
@@ -157,9 +160,9 @@ class BatchSorting:
         if count == 1:  # nearly all
             self._readings.append(readings[0])
             self._positions.append(index)
-            self._accepted[message.protocol.name] += 1
+            self._accepted[_whose(message)] += 1
             return 1
-        self._put(index, message.protocol.name, readings)
+        self._put(index, _whose(message), readings)
         return count
 
     def _sort(self, index: int, message: Message, checker: TypeChecker | None) -> int:
@@ -175,11 +178,11 @@ class BatchSorting:
         self.used += found.uses(message)
         refused = to_refused(message, checker, found)
         if refused is None:
-            self._put(index, message.protocol.name, found.readings)
+            self._put(index, _whose(message), found.readings)
         elif not found.is_readable and found.items[0].code == "too_large":
-            self._refuse(index, message.protocol.name, "too_large", found.items[0].detail)
+            self._refuse(index, _whose(message), "too_large", found.items[0].detail)
         else:
-            self._hold(_Held(index, message.protocol.name, found.readings, found.items), refused.message)
+            self._hold(_Held(index, _whose(message), found.readings, found.items), refused.message)
         if not found.is_news:
             return found.count
         report_parts(self._ports.reports, message, found)
@@ -199,7 +202,7 @@ class BatchSorting:
         LIMITED.labels(wait.scope or "device", "quarantined" if is_surplus else "deferred").inc()
         if is_surplus:
             raw = message.to_raw(self._ports.gate.checker_of(message.device), is_readable=True)
-            self._hold(_Held(index, message.protocol.name, [], [Item(None, "rate_limited", wait.in_words())]), raw)
+            self._hold(_Held(index, _whose(message), [], [Item(None, "rate_limited", wait.in_words())]), raw)
         else:
             self.endings.append(Ending(index, "deferred", "rate_limited", retry_s=wait.seconds))
         return False
@@ -223,7 +226,7 @@ class BatchSorting:
             self._hold_unknown(index, delivery, protocol, "unsupported", f"no protocol {protocol[:64]!r} here")
         else:
             detail = f"message of {len(delivery.payload)} bytes, limit {MAX_MESSAGE_BYTES}"
-            self._refuse(index, protocol, "too_large", detail)
+            self._refuse(index, (self._found.known[delivery.device].tenant, protocol), "too_large", detail)
 
     def _turn_child_away(self, index: int, delivery: Delivery, child: str, code: str) -> None:
         if code == "peer_unavailable":
@@ -231,7 +234,7 @@ class BatchSorting:
         elif code == "identity_mismatch":
             self._refuse_stranger(index, delivery, child)
         else:
-            self._refuse(index, "unknown", code, f"{delivery.device} may not speak for {child[:64]}")
+            self._refuse(index, ("", "unknown"), code, f"{delivery.device} may not speak for {child[:64]}")
 
     def _hold(self, held: _Held, message: RawMessage) -> None:
         self._held.append(held)
@@ -242,15 +245,15 @@ class BatchSorting:
         sender = child if (delivery.device, child) in self._children.known else delivery.device
         raw = RawMessage(sender, protocol[:64], "mqtt", delivery.payload, delivery.received_ns, delivery.topic)
         label = protocol if protocol in self._protocols else "unknown"  # a metric's labels must stay few
-        self._hold(_Held(index, label, [], [Item(None, code, detail)]), raw)
+        self._hold(_Held(index, ("", label), [], [Item(None, code, detail)]), raw)
 
-    def _refuse(self, index: int, protocol: str, code: str, detail: str) -> None:
+    def _refuse(self, index: int, whose: Whose, code: str, detail: str) -> None:
         self.endings.append(Ending(index, "refused", code, detail))
-        self.counts[protocol, "refused"] += 1
+        self.counts[(*whose, "refused")] += 1
 
     def _refuse_stranger(self, index: int, delivery: Delivery, named: str) -> None:
         detail = f"the topic names {named}"
-        self._refuse(index, "unknown", "identity_mismatch", detail)
+        self._refuse(index, ("", "unknown"), "identity_mismatch", detail)
         tenant, said = self._ports.gate.tenant_of(delivery.device), f"over MQTT: {detail}"
         entry = AuditEntry(
             f"device:{delivery.device}", "telemetry.identity_mismatch", f"device:{named}", said, tenant=tenant
@@ -261,6 +264,10 @@ class BatchSorting:
 def not_kept(item: Item) -> Item:
     """Give what a device is told of data that is refused because its share of the quarantine is full."""
     return item._replace(code="quarantine_full", detail=f"{item.code}: {item.detail}; {DEVICE_FULL}")
+
+
+def _whose(message: Message) -> Whose:
+    return message.device.tenant, message.protocol.name
 
 
 def _route_of(delivery: Delivery) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from ingest.quarantine import Quarantine, Refused
 from ingest.rates import RateLimits
 from ingest.readings import Reading
 from ingest.reports import AuditEntry, Reports
+from ingest.traffic import Traffic
 from ingest.validation import TypeChecker
 
 
@@ -44,6 +45,7 @@ class Ports:
     reports: Reports
     rates: RateLimits = field(default_factory=RateLimits)
     downlinks: Downlinks | None = None  # of the service that has them
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 def report_parts(reports: Reports, message: Message, found: Sorted) -> None:

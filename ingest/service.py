@@ -89,8 +89,9 @@ class IngestService:
         if found.is_news:
             report_parts(self._ports.reports, message, found)
         self._ports.reports.usage.note(found.uses(message))
-        self._count(message.protocol.name, "accepted", len(found.readings))
-        self._count(message.protocol.name, "quarantined" if is_kept else "refused", len(found.items))
+        spoken = message.device.tenant, message.protocol.name
+        self._count(*spoken, "accepted", len(found.readings))
+        self._count(*spoken, "quarantined" if is_kept else "refused", len(found.items))
         if not is_kept:
             self._note_refused({message.device.tenant: len(found.items)})
         return Receipt(len(found.readings), found.items if is_kept else [not_kept(item) for item in found.items])
@@ -100,7 +101,7 @@ class IngestService:
         if self._keep([], [refused])[0].state != "kept":
             raise TooManyRequests(not_kept(WAITS).detail, retry_after_s=60, code="quarantine_full")
         self._ports.reports.usage.note([message.use(0)])
-        self._count(message.protocol.name, "quarantined", 1)
+        self._count(message.device.tenant, message.protocol.name, "quarantined", 1)
         return Receipt(0, [WAITS])
 
     def accept_batch(self, batch: Batch) -> Verdict:
@@ -144,8 +145,8 @@ class IngestService:
             self._demand_all(sorting.endings, ids)
         self._append(readings, ids)
         self._ports.reports.usage.note(sorting.used)
-        for (protocol, end), count in sorting.counts.items():
-            self._count(protocol, end, count)
+        for (tenant, protocol, end), count in sorting.counts.items():
+            self._count(tenant, protocol, end, count)
         self._note_refused(sorting.count_refused(batch.deliveries))
         return Verdict(len(readings), sorting.endings)
 
@@ -159,7 +160,7 @@ class IngestService:
 
     def refuse(self, protocol: str, tenant: str) -> None:
         """Count a reading that was refused with a reply and not kept; `tenant` "": it is not known whose it was."""
-        self._count(protocol if protocol in self.protocols else "unknown", "refused", 1)
+        self._count(tenant, protocol if protocol in self.protocols else "unknown", "refused", 1)
         self._note_refused({tenant: 1})
 
     def save_counts(self) -> None:
@@ -186,10 +187,11 @@ class IngestService:
                 parking.aside(self._ports.quarantine.undo, quarantined)
             raise
 
-    def _count(self, protocol: str, end: str, readings: int) -> None:
+    def _count(self, tenant: str, protocol: str, end: str, readings: int) -> None:
         if not readings:
             return
         _readings(end, protocol).inc(readings)
+        self._ports.traffic.note(tenant, protocol, end, readings)
 
     def _note_refused(self, readings: Mapping[str, int]) -> None:
         if readings:

@@ -152,6 +152,8 @@ class Platform:
     scopes: dict[str, str] = field(default_factory=dict)  # token -> the query of its devices
     limited: dict[str, int] = field(default_factory=dict)  # token -> readers that its tenant, "small", may have
 
+    protocols: list[dict[str, Any]] = field(default_factory=list)
+    protocols_refused: list[dict[str, Any]] = field(default_factory=list)
     groups: list[Any] = field(default_factory=lambda: [group("north"), group("pumps", query="type=pump")])
     bulks: list[Any] = field(default_factory=list)
 
@@ -159,7 +161,7 @@ class Platform:
         parts = urlsplit(path)
         self.calls.append((method, parts.path, token))
         query = {name: found[-1] for name, found in parse_qs(parts.query).items()}
-        is_ingest = parts.path.startswith(("/v1/quarantine", "/v1/ledger", "/v1/telemetry"))
+        is_ingest = parts.path.startswith(("/v1/quarantine", "/v1/ledger", "/v1/telemetry", "/v1/protocols"))
         is_ingest = is_ingest or parts.path.endswith("/ledger")
         if ("ingest" if is_ingest else "devices") in self.away:
             raise PeerUnavailable("away for the test")
@@ -188,6 +190,7 @@ class Platform:
             "/v1/quarantine": self._quarantine,
             "/v1/quarantine:replay": self._replay,
             "/v1/ledger": lambda _query, _body: self.ledger,
+            "/v1/protocols": lambda _query, _body: {"items": self.protocols, "refused": self.protocols_refused},
             "/openapi.json": self._openapi,
         }
         if parts.path in routes:
