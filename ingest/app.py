@@ -135,7 +135,7 @@ def _keep_books(api: web.Api, workers: Workers, config: IngestConfig, ports: Por
     """Let one of the services answer for what all of them keep: quarantine, ledger, trials of new device types."""
     ledger = Ledger(ports.quarantine, lambda: accepted_total(config.data / "spool"),
                     partial(read_counters, config.data), partial(read_boots, config.data),
-                    partial(read_tenant, config.data))  # fmt: skip
+                    partial(read_tenant, config.data, {}))  # fmt: skip
     replayer = Replayer(ports, PROTOCOLS)
     quarantine_api.add_routes(api, ports, replayer, ledger)
     protocols_api.add_routes(api, ports.quarantine, ports.traffic)

@@ -44,7 +44,7 @@ class TenantLedgerModel(BaseModel):
     """Readings of one tenant, over all ingestion services; the sums are those of the installation.
 
     What waits is counted in the spools. `pending`, and with it `received`, `accepted` and `lag_s`, is null while that
-    cannot be: more than 100,000 readings of all tenants wait, or what waits is damaged. What was stored, came twice or
+    cannot be: not all of a long backlog was counted yet, or what waits is damaged. What was stored, came twice or
     was refused before `since`, when the count by tenant began, is in no tenant's ledger; null: it has not begun.
     """
 

@@ -1,9 +1,13 @@
-"""Whose the readings are that wait in the spools, counted by tenant from the frames themselves. Changes nothing."""
+"""Whose the readings are that wait in the spools, counted by tenant from the frames themselves. Changes nothing.
+
+What was counted of a closed segment is remembered, so a long backlog is read once: then only the segment that the
+writer is in, and the one that is written, are read for each answer.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -12,9 +16,9 @@ from typing import NamedTuple
 import msgspec
 
 from ingest.spool import frames, segments
-from ingest.spool.reader import Position, pending_of, slot_folders
+from ingest.spool.reader import Position, slot_folders
 
-MOST_READINGS = 100_000  # that are counted, in 0.1 s (1 us each): of a longer backlog it is not told whose it is
+MOST_READINGS = 500_000  # of closed segments that are counted anew for one answer, in 0.5 s (1 us each)
 _BEHIND = 2**63  # above each number of a reading
 
 
@@ -22,7 +26,11 @@ class Waiting(NamedTuple):
     """Readings of one tenant that wait; `oldest_ns` is when the first of them, in a frame, was received."""
 
     readings: int
-    oldest_ns: int | None
+    oldest_ns: int
+
+
+Key = tuple[str, str, int]  # a segment: folder of its slot, the slot's id, its first number
+Counted = dict[Key, dict[str, Waiting]]
 
 
 class _Owned(msgspec.Struct, array_like=True, gc=False):
@@ -49,30 +57,50 @@ _decoder = msgspec.msgpack.Decoder(list[_Owned])
 _TENANT = attrgetter("tenant")
 
 
-def census(root: Path, positions: Mapping[str, Position]) -> dict[str, Waiting] | None:
+def census(root: Path, positions: Mapping[str, Position], counted: Counted | None = None) -> dict[str, Waiting] | None:
     """Count the readings behind the positions by tenant.
 
-    None: it cannot be told now. More wait than MOST_READINGS, or a frame is not there: it is damaged, or the writer
-    consumed and deleted it meanwhile, and then newer positions help.
+    Args:
+        root: the spools' folder.
+        positions: the writer's, by slot.
+        counted: what is known of closed segments; grows with each call, up to MOST_READINGS.
+
+    Returns:
+        None: it cannot be told now. Not all of a long backlog is counted yet, or a frame is not there: it is damaged,
+        or the writer consumed and deleted it meanwhile, and then newer positions help.
     """
-    slots = [(folder, positions.get(f"{folder.parent.name}/{folder.name}")) for folder in slot_folders(root)]
-    if sum(pending_of(*slot) for slot in slots) > MOST_READINGS:
-        return None
-    counts, oldest_ns = Counter[str](), dict[str, int]()
+    counted = {} if counted is None else counted
     try:
-        for slot in slots:
-            for body in _bodies_behind(*slot):
-                readings = _decoder.decode(body)
-                counts.update(map(_TENANT, readings))
-                first_ns = {each.tenant: each.received_ns for each in reversed(readings)}
-                oldest_ns |= {name: min(ns, oldest_ns.get(name, ns)) for name, ns in first_ns.items()}
+        slots = [(folder, positions.get(f"{folder.parent.name}/{folder.name}")) for folder in slot_folders(root)]
+        spans = [span for slot in slots for span in _spans_behind(*slot)]
+        if not _count_closed(spans, counted):
+            return None
+        tallies = [(counted.get(span.key) if span.is_closed else None) or _count(span) for span in spans]
     except (_AbsentError, OSError, msgspec.MsgspecError):
         return None
-    return {name: Waiting(count, oldest_ns[name]) for name, count in counts.items()}
+    for key in counted.keys() - {span.key for span in spans if span.is_closed}:
+        counted.pop(key, None)
+    return _sum(tallies)
 
 
-def _bodies_behind(folder: Path, position: Position | None) -> Iterator[memoryview]:
-    """Give the bodies of a slot's frames from the position to the mark."""
+class _Span(NamedTuple):
+    """Readings in one segment of a slot that wait: numbers from `start` to before `end`."""
+
+    folder: Path
+    slot_id: str
+    first: int  # of the segment
+    start: int
+    end: int
+    offset: int  # in the file, at or before that of `start`
+    is_closed: bool  # nothing comes to it, and nothing of it was consumed
+
+    @property
+    def key(self) -> Key:
+        return str(self.folder), self.slot_id, self.first
+
+
+def _spans_behind(folder: Path, position: Position | None) -> Iterator[_Span]:
+    """Give the parts of a slot's segments from the position to the mark."""
     mark = segments.read_mark(folder)
     firsts = segments.first_numbers(folder)  # after the mark: see the rules of ingest.spool.segments
     if mark is None:
@@ -82,13 +110,44 @@ def _bodies_behind(folder: Path, position: Position | None) -> Iterator[memoryvi
     number = position.number
     for first, after in pairwise([*firsts, _BEHIND]):
         if after > number and number < mark.number:
-            offset = position.offset if position.segment == first else 0
-            content = _load(segments.segment_path(folder, first), offset)
-            for frame in _frames(content, number, min(after, mark.number)):
-                yield frame.body
-                number = frame.first + frame.readings
+            end, offset = min(after, mark.number), position.offset if position.segment == first else 0
+            yield _Span(folder, mark.slot_id, first, number, end, offset, number <= first and after <= mark.number)
+            number = end
     if number < mark.number:
         raise _AbsentError
+
+
+def _count_closed(spans: Sequence[_Span], counted: Counted) -> bool:
+    """Count closed segments that were not yet; tell whether all were."""
+    left = MOST_READINGS
+    for span in spans:
+        if not span.is_closed or span.key in counted:
+            continue
+        if left <= 0:
+            return False
+        counted[span.key] = _count(span)
+        left -= span.end - span.start
+    return True
+
+
+def _count(span: _Span) -> dict[str, Waiting]:
+    counts, oldest_ns = Counter[str](), dict[str, int]()
+    content = _load(segments.segment_path(span.folder, span.first), span.offset)
+    for frame in _frames(content, span.start, span.end):
+        readings = _decoder.decode(frame.body)
+        counts.update(map(_TENANT, readings))
+        first_ns = {each.tenant: each.received_ns for each in reversed(readings)}
+        oldest_ns |= {name: min(ns, oldest_ns.get(name, ns)) for name, ns in first_ns.items()}
+    return {name: Waiting(count, oldest_ns[name]) for name, count in counts.items()}
+
+
+def _sum(tallies: Iterable[Mapping[str, Waiting]]) -> dict[str, Waiting]:
+    found: dict[str, Waiting] = {}
+    for tally in tallies:
+        for name, more in tally.items():
+            held = found.get(name, Waiting(0, more.oldest_ns))
+            found[name] = Waiting(held.readings + more.readings, min(held.oldest_ns, more.oldest_ns))
+    return found
 
 
 def _frames(content: memoryview, number: int, end: int) -> Iterator[frames.Frame]:

@@ -15,7 +15,7 @@ import apsw
 import msgspec
 
 from chassis.sqlite import UNUSABLE, Database
-from ingest.spool.census import Waiting, census
+from ingest.spool.census import Counted, census
 from ingest.spool.reader import Position, oldest_received_ns, pending_of, slot_folders
 from ingest.writer.dedupe import WINDOW, DeliveryRow
 from ingest.writer.gaps import Boot, BootChange, BootKey, is_outlived
@@ -238,8 +238,10 @@ def read_counters(data: Path) -> dict[str, float]:
     return found
 
 
-def read_tenant(data: Path, tenant: str) -> TenantAccount:
+def read_tenant(data: Path, counted: Counted, tenant: str) -> TenantAccount:
     """Give the writer's side of a tenant's ledger, from any process. Raises Unavailable when the file cannot be used.
+
+    `counted` is what `census` knows from before.
 
     Positions and counts are of one commit, and what lies behind these positions is counted: a reading is in exactly
     one of both, whatever the writer does meanwhile and wherever it is killed.
@@ -248,13 +250,13 @@ def read_tenant(data: Path, tenant: str) -> TenantAccount:
     for _ in range(CENSUS_TRIES):
         with _answering():
             account, positions = _read_tenant(data, tenant)
-        waiting = census(data / "spool", positions)
+        waiting = census(data / "spool", positions, counted)
         if waiting is not None:
             break
     if waiting is None:
         return account._replace(is_known=False)
-    mine = waiting.get(tenant, Waiting(0, None))
-    return account._replace(pending=mine.readings, oldest_ns=mine.oldest_ns)
+    mine = waiting.get(tenant)
+    return account if mine is None else account._replace(pending=mine.readings, oldest_ns=mine.oldest_ns)
 
 
 def _read_tenant(data: Path, tenant: str) -> tuple[TenantAccount, dict[str, Position]]:

@@ -98,11 +98,39 @@ def test_what_is_not_there_or_damaged_makes_it_unknown(tmp_path: Path, is_gone: 
     log.close()
 
 
-def test_a_long_backlog_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census_module, "MOST_READINGS", 5)
-    log = make_spool(tmp_path, [reading(number) for number in range(6)])
-    assert census(tmp_path, {}) is None
+def test_long_backlog_is_counted_by_and_by_and_then_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census_module, "MOST_READINGS", 40)
+    readings = [reading(number, TENANTS[number % 2]) for number in range(300)]
+    log, counted = make_spool(tmp_path, readings), {}
+    read: list[Path] = []
+    monkeypatch.setattr(
+        census_module, "_load", lambda path, offset, load=census_module._load: read.append(path) or load(path, offset)
+    )
 
-    monkeypatch.setattr(census_module, "MOST_READINGS", 6)
-    assert census(tmp_path, {}) == {"default": Waiting(6, 1_000)}
+    looks = [census(tmp_path, {}, counted) for _ in range(12)]
+    told = looks.index(expected(readings))
+    read.clear()
+    again = census(tmp_path, {}, counted)
+
+    assert 2 <= told < 12
+    assert looks[:told] == [None] * told
+    assert again == expected(readings)
+    assert len(read) == 1, "only the segment that is written"
+    log.close()
+
+
+def test_what_was_consumed_is_not_remembered(tmp_path: Path) -> None:
+    readings = [reading(number) for number in range(200)]
+    log, counted, reader, positions, taken = make_spool(tmp_path, readings), {}, SpoolReader(tmp_path, {}), {}, 0
+    census(tmp_path, {}, counted)
+    held = len(counted)
+
+    while taken < 150:
+        turn = reader.take(20)
+        taken += len(turn.readings)
+        positions |= turn.positions
+        reader.drop_consumed(turn.positions)
+        assert census(tmp_path, positions, counted) == expected(readings[taken:])
+
+    assert len(counted) < held / 2
     log.close()

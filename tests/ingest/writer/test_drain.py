@@ -206,15 +206,15 @@ def test_each_tenant_balances_wherever_the_writer_is_killed(line: Line) -> None:
         else:
             {"step": line.drain.step, "remember": line.drain.finish, "kill": line.restart}[deed]()
         for tenant in ("acme", "other"):
-            found = read_tenant(line.data, tenant)
+            found = read_tenant(line.data, {}, tenant)
             assert sum(found.done) + found.pending == sent[tenant], deed
     line.run()
 
     for tenant in ("acme", "other"):
-        found = read_tenant(line.data, tenant)
+        found = read_tenant(line.data, {}, tenant)
         assert (found.pending, found.oldest_ns) == (0, None)
         assert found.done.stored == sum(owner == tenant for owner, _ in numbers)
-    assert read_tenant(line.data, "nobody").done == (0, 0)
+    assert read_tenant(line.data, {}, "nobody").done == (0, 0)
 
 
 def test_what_the_store_refuses_is_not_stored_of_its_tenant(line: Line) -> None:
@@ -223,7 +223,7 @@ def test_what_the_store_refuses_is_not_stored_of_its_tenant(line: Line) -> None:
 
     line.run()
 
-    assert [read_tenant(line.data, tenant).done.stored for tenant in ("acme", "other")] == [2, 5]
+    assert [read_tenant(line.data, {}, tenant).done.stored for tenant in ("acme", "other")] == [2, 5]
     assert len(line.refuge.kept) == 3
 
 

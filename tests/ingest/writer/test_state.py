@@ -186,7 +186,7 @@ def test_tenant_has_its_own_counts_and_gaps(tmp_path: Path, state: WriterState) 
     state.commit(Progress(boots=[gap, theirs], tenants={"mine": TenantCount(3, 1), "theirs": TenantCount(9, 9)}))
     state.commit(Progress(tenants={"mine": TenantCount(2, 0)}))
 
-    mine, theirs = read_tenant(tmp_path, "mine"), read_tenant(tmp_path, "theirs")
+    mine, theirs = read_tenant(tmp_path, {}, "mine"), read_tenant(tmp_path, {}, "theirs")
 
     assert (mine.done, mine.missing, mine.devices_with_gaps) == ((5, 1), 0, 0)
     assert (theirs.done, theirs.missing, theirs.devices_with_gaps) == ((9, 9), 2, 1)
@@ -197,10 +197,10 @@ def test_tenant_has_its_own_counts_and_gaps(tmp_path: Path, state: WriterState) 
 def test_tenant_before_the_writer_counts_by_tenant_has_what_waits(tmp_path: Path) -> None:
     log = segments.open_spool(tmp_path / "spool" / "json", limit_bytes=1 << 30, floor_bytes=0)
     log.commit(list(frames.encode([Reading("d", "m", 1, 7, {"n": 1}, tenant="mine")])))
-    assert read_tenant(tmp_path, "mine")[:] == ((0, 0), None, 0, 0, 1, 7, True)
+    assert read_tenant(tmp_path, {}, "mine")[:] == ((0, 0), None, 0, 0, 1, 7, True)
 
     Database(tmp_path / FILE, schema=_SCHEMA[:10]).close()
-    assert read_tenant(tmp_path, "mine")[:] == ((0, 0), None, 0, 0, 1, 7, True)
+    assert read_tenant(tmp_path, {}, "mine")[:] == ((0, 0), None, 0, 0, 1, 7, True)
     log.close()
 
 
@@ -208,7 +208,7 @@ def test_tenant_is_counted_again_when_the_writer_went_on_meanwhile(
     tmp_path: Path, state: WriterState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [None, {}, None, None, None]
-    monkeypatch.setattr(state_module, "census", lambda root, positions: answers.pop(0))
+    monkeypatch.setattr(state_module, "census", lambda root, positions, counted: answers.pop(0))
 
-    assert [read_tenant(tmp_path, "mine").is_known for _ in range(2)] == [True, False]
+    assert [read_tenant(tmp_path, {}, "mine").is_known for _ in range(2)] == [True, False]
     assert answers == []
