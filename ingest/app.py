@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -90,12 +91,10 @@ def create_app(
     app.extensions[QUICK] = ("/v1/telemetry", *(path for each in service.protocols.values() for path in each.paths))
     closing.callback(workers.stop)
     _start(workers, config, service, ports)
-    worders = ((name, host) for name, host in hosts.items() if isinstance(host, Words))
-    couriers = [Courier(registry, name, host, service.hold_hosts) for name, host in worders]
+    couriers = _couriers(registry, hosts, service)
     if (downlinks := ports.downlinks) is not None:
         couriers.append(Courier(registry, config.protocol, downlinks, downlinks.hold))
-    for courier in couriers:
-        _carry_orders(workers, courier, service)
+    _carry_orders(workers, couriers, service)
     app.extensions |= {"headwater.workers": workers, "headwater.media": parts}
     app.extensions["headwater.close"] = closing.close
     return app
@@ -112,10 +111,17 @@ def _add_doors(
     return wiring.add(api, service, ports, reaches, media, config.data / MEDIA)
 
 
-def _carry_orders(workers: Workers, courier: Courier, service: IngestService) -> None:
-    service.after_batch = courier.ring
-    workers.start("claim-commands", lambda: courier.claim_until(workers.stopping))
-    workers.start("word-commands", lambda: courier.word_until(workers.stopping))
+def _couriers(registry: Peer, hosts: dict[str, Host], service: IngestService) -> list[Courier]:
+    """Give a courier to each host whose devices take commands."""
+    worders = {name: host for name, host in hosts.items() if isinstance(host, Words)}
+    return [Courier(registry, name, host, service.hold_hosts) for name, host in worders.items()]
+
+
+def _carry_orders(workers: Workers, couriers: Sequence[Courier], service: IngestService) -> None:
+    for courier in couriers:
+        service.after_batch = courier.ring
+        workers.start("claim-commands", partial(courier.claim_until, workers.stopping))
+        workers.start("word-commands", partial(courier.word_until, workers.stopping))
 
 
 def _open_hosts(config: IngestConfig, closing: ExitStack) -> tuple[dict[str, Protocol], dict[str, Host]]:
