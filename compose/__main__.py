@@ -14,7 +14,7 @@ from typing import NoReturn
 MODULES = {
     "up": ("up",),
     "status": ("status",),
-    "serve": ("serve", "bridge", "writer"),
+    "serve": ("serve", "bridge", "writer", "thingsboard-mqtt"),
     "registry": ("device",),
     "types": ("type",),
     "gateways": ("gateway",),

@@ -25,6 +25,8 @@ class UpConfig(BaseModel):
     mqtt_port: int = Field(default=1883, ge=0, le=65_535)
     mqtts_port: int = Field(default=8883, ge=0, le=65_535)  # listens only with a certificate
     mqtt_cert_port: int = Field(default=8884, ge=0, le=65_535)  # takes certificates of devices; as mqtts_port
+    # Of ThingsBoard's MQTT door, which is off without: most have no such device, and it would be one more open port.
+    thingsboard_port: int | None = Field(default=None, ge=0, le=65_535)
     bind: str = Field(default=LOOPBACK, pattern=r"^[0-9A-Za-z.:-]{1,255}$")
     hosts: str = Field(default="", pattern=r"^[A-Za-z0-9._:\[\], -]{0,4096}$")  # names it is asked by; none: any
     demo: int = Field(default=DEMO_DEVICES, ge=0, le=10_000)

@@ -16,6 +16,7 @@ from ingest.protocols import SERVICES
 
 INNER = ("devices", "ingest-json", "writer", "bridge", broker.MEDIA_BRIDGE, "dashboard")
 ON_DEMAND = tuple(f"ingest-{service}" for service in SERVICES[1:])  # a protocol nobody speaks costs nothing
+THINGSBOARD = "thingsboard-mqtt"  # runs where it has a port
 DEMO_SCENARIOS = "greenhouse,cold-chain,pump"
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
 GATEWAY_STAGE, DOOR_STAGE, CORE_STAGE, BROKER_STAGE = 4, 3, 2, 0
@@ -68,6 +69,7 @@ def specs(plan: Plan) -> list[Spec]:
             _service(plan, name, "bridge", stage=DOOR_STAGE, broker_user=name)
             for name in (*broker.bridges(plan.folder, plan.config), broker.MEDIA_BRIDGE)
         ),
+        *_thingsboard(plan),
         _service(plan, "dashboard", "serve", "dashboard", stage=DOOR_STAGE, broker_user="dashboard"),
     ]
     return [_broker(plan), *services, _gateway(plan), *_demo(plan)]
@@ -172,6 +174,31 @@ def _on_demand(plan: Plan, name: str) -> Spec:
     if name == "ingest-media" and (plan.folder.root / "media").exists():
         return made  # what is kept has to be shown, and goes when its time is over
     return replace(made, listen=f"{LOOPBACK}:{plan.ports[name]}", is_vital=False)
+
+
+def _thingsboard(plan: Plan) -> list[Spec]:
+    if plan.config.thingsboard_port is None:
+        return []
+    own = {
+        "PORT": str(plan.ports[THINGSBOARD]),
+        "THINGSBOARD_BIND": plan.config.bind,
+        "THINGSBOARD_PORT": str(plan.ports["thingsboard"]),
+        "INGEST_URL": plan.inner_url("ingest-thingsboard"),
+        "SERVICE_TOKEN_FILE": str(plan.secrets.service_token_file("ingest-thingsboard")),
+    }
+    if plan.config.has_tls:
+        own |= {"TLS_CERT": str(plan.config.tls_cert), "TLS_KEY": str(plan.config.tls_key)}
+    return [
+        Spec(
+            THINGSBOARD,
+            python("-P", "-m", "compose", THINGSBOARD),
+            environment(plan, **own),
+            ready=f"{plan.inner_url(THINGSBOARD)}/readyz",
+            after=("devices",),
+            stage=DOOR_STAGE,
+            tend=certificate.rereading(plan.folder) if plan.config.tls else None,
+        )
+    ]
 
 
 def _broker(plan: Plan) -> Spec:

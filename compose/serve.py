@@ -22,7 +22,11 @@ APPS = {
     "dashboard": "dashboard_api.app:create_app()",
 }
 DEFAULT_PORTS = {"devices": 8101, "ingest": 8102, "dashboard": 8103}
-PROCESSES = {"bridge": "ingest.bridge.process:main", "writer": "ingest.writer.process:main"}
+PROCESSES = {
+    "bridge": "ingest.bridge.process:main",
+    "writer": "ingest.writer.process:main",
+    "thingsboard-mqtt": "ingest.thingsboard.process:main",
+}
 
 
 class ServeConfig(BaseModel):

@@ -81,6 +81,7 @@ from devices.tenants import usage_api
 from devices.tenants.service import Tenants
 from devices.tenants.store import TenantStore
 from devices.tenants.usage import UsageStore
+from devices.thingsboard import provision
 from devices.types import schedule
 from devices.types.dry_run import JOB_KIND as DRY_RUN_KIND
 from devices.types.store import TypeStore
@@ -217,6 +218,7 @@ def _add_topics(routes: Api, config: DevicesConfig, database: Database, seal: Se
     ways = EnrolmentStore(database)
     door = Door(ways, seal)
     enrolment_api.add_routes(routes, Enrolments(ways, seal), door, HoldStore(database))
+    provision.add_routes(routes, door)
     if config.is_asked:
         hooks = BrokerHooks(LookupStore(database), door.admit, claims.in_force, seen.note_connected)
         hooks_api.add_routes(routes, hooks, config.broker_hook_token)

@@ -65,9 +65,9 @@ def add_routes(api: Api, service: IngestService, gate: Gate, reports: Reports) -
             protocol.add_doors(api if protocol.name in service.protocols else elsewhere, door, protocol)
     api.described += elsewhere.operations
 
-    @api.route("POST", "/internal/batch", "service", callers=("bridge",))
+    @api.route("POST", "/internal/batch", "service", callers=("bridge", "ingest"))
     def post_batch(_call: Call) -> Response:
-        """Accept a bridge's batch."""
+        """Accept a batch of a bridge, or of a protocol's own MQTT door."""
         request.max_content_length = MAX_INTERNAL_BYTES
         try:
             batch = decode_batch(request.get_data(cache=False))

@@ -51,7 +51,8 @@ class Message(msgspec.Struct, gc=False):  # a struct: a dataclass takes three ti
         )  # fmt: skip
 
     def hash_content(self) -> int:
-        """Hash session, topic and payload to signed 64 bits (SQLite's integer)."""
-        digest = blake2b(self.source.encode(errors="replace"), digest_size=8)
+        """Hash session, topic, device where the topic does not name it, and payload to signed 64 bits (SQLite's)."""
+        whose = "" if self.source.startswith("devices/") else f"{self.device.id}\0"
+        digest = blake2b((whose + self.source).encode(errors="replace"), digest_size=8)
         digest.update(f"\0{self.bridge}\0".encode(errors="replace") + self.content)
         return int.from_bytes(digest.digest(), signed=True)

@@ -33,6 +33,9 @@ def configure(commands: Any) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of all state (default ./data)")
     parser.add_argument("--port", type=int, metavar="N", help="port of pages and HTTP (default 8080; 0 picks one)")
     parser.add_argument("--mqtt-port", type=int, metavar="N", help="port of MQTT (default 1883; 0 picks one)")
+    parser.add_argument(
+        "--thingsboard-port", type=int, metavar="N", help="port of ThingsBoard's MQTT (default none; 0 picks one)"
+    )
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--hosts", metavar="A,B", help="names that requests may be for (default any)")
     parser.add_argument("--bridges", type=int, metavar="N", help="bridges that share the broker's messages (default 1)")
@@ -123,16 +126,22 @@ def _check_databases(config: UpConfig) -> None:
 
 def _choose_ports(config: UpConfig, folder: Folder) -> dict[str, int]:
     inner = [*processes.INNER, *processes.ON_DEMAND, *broker.bridges(folder, config)[1:]]
+    inner += [] if config.thingsboard_port is None else [processes.THINGSBOARD]
     inner += ["gateway-near"] if config.has_tls else []
     chosen = ports.choose(inner, folder.ports)
     for name, port, host, option in (
         ("gateway", config.port, config.bind, "--port"),
         ("mqtt", config.mqtt_port, config.plain_mqtt_bind, "--mqtt-port"),
+        ("thingsboard", config.thingsboard_port, config.bind, "--thingsboard-port"),
     ):
+        if port is None:
+            continue
         chosen[name] = port or ports.pick(chosen.values(), host)
         ports.check_free(host, chosen[name], option)
     if chosen["gateway"] == chosen["mqtt"]:
         raise StartError(f"port {config.port} cannot serve both HTTP and MQTT; choose another with --mqtt-port")
+    if chosen.get("thingsboard") in (chosen["gateway"], chosen["mqtt"]):
+        raise StartError(f"port {config.thingsboard_port} is taken by --port or --mqtt-port; choose another")
     if config.has_tls:
         ports.check_free(config.bind, config.mqtts_port, "--mqtts-port")
         if broker.has_authority(folder):
@@ -149,6 +158,8 @@ def _raise_file_limit() -> None:
 def _welcome(plan: Plan, seconds: float) -> str:
     tool, which = _tool(), _which(plan.folder)
     rows = [("Pages", plan.url + "/"), ("Log in", _log_in(plan.secrets, tool, which)), ("MQTT", _mqtt(plan))]
+    if plan.config.thingsboard_port is not None:
+        rows.append(("ThingsBoard", _thingsboard(plan)))
     if plan.config.demo:
         rows.append(("Demo", f"{plan.config.demo} simulated devices stream (without them: --no-demo)"))
     else:
@@ -174,6 +185,11 @@ def _mqtt(plan: Plan) -> str:
     secure = join(plan.config.bind, plan.config.mqtts_port)
     shown = f"{secure} with TLS; {join(plan.config.plain_mqtt_bind, plan.ports['mqtt'])} without"
     return f"{shown}; devices trust {plan.folder.tls_cert.with_name('ca.pem')}" if plan.config.tls else shown
+
+
+def _thingsboard(plan: Plan) -> str:
+    shown = f"MQTT on {join(plan.config.bind, plan.ports['thingsboard'])}{' with TLS' if plan.config.has_tls else ''}"
+    return f"{shown}; the access token is a device's id and secret with a dot between"
 
 
 def _tool() -> str:

@@ -39,9 +39,10 @@ def _check_topic(topic: str) -> str:
 
 
 class Routing(Model):
-    """Devices whose commands a protocol's service sends."""
+    """Devices whose commands a protocol's service sends, or (`ends`) sends no longer."""
 
     protocol: Protocol
+    ends: bool = False
     devices: Annotated[list[DeviceId], Field(max_length=MAX_ROUTED)]
 
 
@@ -84,8 +85,8 @@ def add_routes(api: Api, commands: CommandVerbs) -> None:
 
     @api.route("POST", "/internal/commands:route", "service", callers=("ingest",), body=Routing)
     def route(call: Call) -> dict[str, Any]:
-        """Note that a protocol's service sends the commands of these devices."""
-        return {"routed": commands.route(call.body.protocol, call.body.devices)}
+        """Note that a protocol's service sends the commands of these devices, or no longer."""
+        return {"routed": commands.route(call.body.protocol, call.body.devices, ends=call.body.ends)}
 
     @api.route("POST", "/internal/commands:claim", "service", callers=("ingest",), body=Claim, is_on_loop=True)
     def claim(call: Call) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Commands(Protocol):
     ) -> dict[str, Command]: ...
     def take(self, tenant: str, devices: Sequence[str], via: str, at_most: int | None) -> list[Command]: ...
     def claim(self, protocol: str, limit: int, lease_ns: int) -> list[Claimed]: ...
-    def route(self, protocol: str, devices: Sequence[str]) -> int: ...
+    def route(self, protocol: str, devices: Sequence[str], *, ends: bool = False) -> int: ...
 
 
 class CommandVerbs:
@@ -199,9 +199,11 @@ class CommandVerbs:
         SENT.labels(via).inc(sum(map(len, found.values())))
         return [found.pop(device.id, []) for device in devices]  # of two requests of one device the first has them
 
-    def route(self, protocol: str, devices: Sequence[str]) -> int:
-        """Let a protocol's service send the commands of these devices; give how many are registered."""
-        return self._store.route(protocol, devices)
+    def route(self, protocol: str, devices: Sequence[str], *, ends: bool = False) -> int:
+        """Let a protocol's service send the commands of these devices, or (`ends`) no longer; give how many exist."""
+        routed = self._store.route(protocol, devices, ends=ends)
+        self._bell.ring()  # what waits for them can go
+        return routed
 
     def claim(self, protocol: str, limit: int, wait_s: float) -> list[Claimed]:
         """Give a protocol's service what it has to send, as soon as there is something."""

@@ -6,18 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    and_,
-    bindparam,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, true, tuple_, update
 
 from devices.commands import state as life
 from devices.commands.state import NEVER_NS, Claimed, Command, CommandFilter, Wanted
@@ -177,14 +166,17 @@ class CommandStore:
             known_as = known_to_gateways(transaction, found.values())
         return [Claimed(each, *known_as[each.tenant, each.device]) for each in found.values()]
 
-    def route(self, protocol: str, devices: Sequence[str]) -> int:
-        """Note that a protocol's service sends the commands of these devices; give how many are registered."""
+    def route(self, protocol: str, devices: Sequence[str], *, ends: bool = False) -> int:
+        """Note that a protocol's service sends the commands of these devices, or no longer; give how many exist."""
         with self._database.write(COUNTER) as transaction:
             query = select(DEVICES.c.tenant, DEVICES.c.id).where(DEVICES.c.id.in_(devices))
             known = [{"tenant": tenant, "device": key} for tenant, key in transaction.execute(query)]
             ids = [row["device"] for row in known]
-            transaction.execute(delete(COMMAND_ROUTES).where(COMMAND_ROUTES.c.device.in_(ids)))
-            transaction.execute(insert(COMMAND_ROUTES), [row | {"protocol": protocol} for row in known])
+            theirs = COMMAND_ROUTES.c.protocol == protocol if ends else true()  # another may have taken them over
+            transaction.execute(delete(COMMAND_ROUTES).where(COMMAND_ROUTES.c.device.in_(ids), theirs))
+            next_revision(transaction)  # who waits for commands looks again: theirs may have waited for it
+            if not ends:
+                transaction.execute(insert(COMMAND_ROUTES), [row | {"protocol": protocol} for row in known])
         return len(known)
 
     def _has_ready(self, mine: ColumnElement[bool]) -> bool:

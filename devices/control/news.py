@@ -32,6 +32,7 @@ COME_AGAIN_S = 10
 COUNTER, REGISTRY = "control", "revision"
 ANY = "*"  # stands for each device: no id has this form
 _MINE = COUNTERS.c.name == COUNTER
+COUNTED = select(COUNTERS.c.value).where(_MINE)  # how many numbers were taken
 _ALL = select(COUNTERS.c.name, COUNTERS.c.value).where(COUNTERS.c.name.in_((COUNTER, REGISTRY)))
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class NewsStore:
 def next_revision(transaction: Write) -> int:
     """Take the next number, in a transaction that holds the lock `control`."""
     transaction.execute(update(COUNTERS).where(_MINE).values(value=COUNTERS.c.value + 1))
-    return int(transaction.execute(select(COUNTERS.c.value).where(_MINE)).scalar_one())
+    return int(transaction.execute(COUNTED).scalar_one())
 
 
 @dataclass(slots=True, eq=False)

@@ -30,6 +30,7 @@ from devices.query.reach import QueryReaches
 from devices.query.store import Finder
 from devices.thingsboard import api as thingsboard
 from devices.twins import api as twins_api
+from devices.twins import hook as twins_hook
 from devices.twins import merge
 from devices.twins.edit import Edit
 from devices.twins.mqtt import TwinTraffic
@@ -67,6 +68,7 @@ class Control:
         twins_api.add_routes(api, self._twins, self._door)
         commands_api.add_routes(api, self._commands, self._door, self._reaches)
         hook.add_routes(api, self._commands)
+        twins_hook.add_routes(api, self._desired, self._bell)
         presence_api.add_routes(api, self._journal)
         thingsboard.add_routes(api, self._twins, self._commands, self._door)
 

@@ -101,8 +101,10 @@ class Door:
         self._seal = seal
         self._back_off = back_off or BackOff(WRONG_WAITS, "enrolment_back_off")
 
-    def enrol(self, presented: str, asked: EnrolRequest, remote_ip: str) -> EnrolAnswer:
+    def enrol(self, presented: str, asked: EnrolRequest, remote_ip: str, *, named: str | None = None) -> EnrolAnswer:
         """Register a device by a token, or by `{id}.{key derived from a group's}`.
+
+        With `named` only by the token of that name or id.
 
         Raises:
             Unauthorized: neither a token nor a derived key.
@@ -111,9 +113,9 @@ class Door:
             Conflict: the id is taken.
         """
         token = self._rows.find_token(hash_token(presented))
-        if token is not None:
+        if token is not None and named in (None, token.name, token.id):
             return self._by_token(token, asked, remote_ip)
-        device_id, secret = parse_bearer(presented) or ("", "")
+        device_id, secret = (parse_bearer(presented) if named is None else None) or ("", "")
         group = self._group_of(device_id, hash_token(secret)) if may_be_derived(secret) else None
         if group is None:
             self._count_wrong(remote_ip)

@@ -25,6 +25,7 @@ from devices.twins.api import MAX_WAIT_S
 from devices.twins.service import TwinVerbs
 from wire.devices import parse_bearer
 from wire.errors import BadRequest, HeadwaterError
+from wire.thingsboard import answer_to
 
 BASE = "/api/v1/<token>"
 BODY = {"type": "object", "description": "as ThingsBoard's clients send it"}
@@ -35,6 +36,7 @@ def add_routes(api: Api, twins: TwinVerbs, commands: CommandVerbs, door: DeviceD
     """Declare the routes."""
     _add_attributes(api, twins, door)
     _add_rpc(api, commands, door)
+    _add_asking(api, door)
 
 
 def _add_attributes(api: Api, twins: TwinVerbs, door: DeviceDoor) -> None:
@@ -98,6 +100,20 @@ def _add_rpc(api: Api, commands: CommandVerbs, door: DeviceDoor) -> None:
         if isinstance(outcome, HeadwaterError):
             raise outcome
         return Response(status=200)
+
+
+def _add_asking(api: Api, door: DeviceDoor) -> None:
+    @api.route("POST", BASE + "/rpc", "own", body=BODY, answers={200: None})
+    def post_thingsboard_request(call: Call) -> Response:
+        """Answer what a device asks of the server: `getCurrentTime` and `getSessionLimits`."""
+        door.authenticate(_claim(call, door))
+        return Response(orjson.dumps(answer_to(read_body(life.MAX_BYTES))), mimetype="application/json")
+
+    @api.route("POST", BASE + "/claim", "own", body=BODY, answers={400: None})
+    def post_thingsboard_claim(call: Call) -> Response:
+        """Refuse: a device belongs to the tenant that it was registered in, nobody claims it."""
+        door.authenticate(_claim(call, door))
+        raise BadRequest("devices are not claimed here: an operator registers them, or they enrol", code="unsupported")
 
 
 def _claim(call: Call, door: DeviceDoor) -> Claim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from devices.twins import merge
 from devices.twins.merge import State
@@ -48,6 +48,13 @@ class Edit:
     def with_device(self, device: str) -> Edit:
         """Give the same edit of another device."""
         return replace(self, device=device)
+
+
+class Since(NamedTuple):
+    """How far somebody has followed twins: a number of the counter `control`, and the device after which to go on."""
+
+    revision: int
+    device: str
 
 
 def apply(twin: Twin, edit: Edit, now_ns: int) -> Twin:

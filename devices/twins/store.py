@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import orjson
 from sqlalchemy import ColumnElement, and_, bindparam, delete, false, func, insert, select, tuple_, update
 
-from devices.control.news import COUNTER, next_revision
+from devices.control.news import COUNTED, COUNTER, next_revision
 from devices.control.traffic import Way
 from devices.database.engine import Database, Write
 from devices.database.tables import DEVICES
@@ -17,7 +17,7 @@ from devices.database.tables_gateways import CHILDREN
 from devices.query.values import fw_of, fw_values
 from devices.rows import Deed, Who
 from devices.twins import merge
-from devices.twins.edit import Edit, Twin
+from devices.twins.edit import Edit, Since, Twin
 from wire.control import Part, TwinChange
 from wire.errors import HeadwaterError, NotFound
 
@@ -140,6 +140,24 @@ class DesiredStore:
         with self._database.read() as connection:
             rows = connection.execute(query.limit(limit)).mappings()
             return [(Way(row["id"], row["gateway"]), _to_twin(row)) for row in rows]
+
+    def now(self) -> Since:
+        """Give the place behind all that changed so far."""
+        with self._database.read() as connection:
+            return Since(int(connection.execute(COUNTED).scalar_one()) + 1, "")
+
+    def changed(self, since: Since, limit: int) -> list[tuple[Since, Twin]]:
+        """Give the twins that changed after a place, each with its own, in their order."""
+        query = _twins(None, TWINS.c.revision).where(tuple_(TWINS.c.revision, TWINS.c.device) > tuple_(*since))
+        ordered = query.order_by(TWINS.c.revision, TWINS.c.device).limit(limit)
+        with self._database.read() as connection:
+            rows = connection.execute(ordered).mappings()
+            return [(Since(row["revision"], row["id"]), _to_twin(row)) for row in rows]
+
+    def of(self, devices: list[str]) -> list[Twin]:
+        """Give the twins of these devices, empty ones where nothing was written yet."""
+        with self._database.read() as connection:
+            return list(_read(connection, devices, None).values())
 
     def orphans(self, limit: int) -> list[Way]:
         """Give places where the broker holds what is not to be there: the device is gone, retired, or has moved.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,18 @@ def test_of_the_broker_only_trouble_is_shown(line: str, warning: bool, info: boo
     assert (broker_filter("warning")(line) is not None) == warning
     assert (broker_filter("info")(line) is not None) == info
     assert not (broker_filter("debug")(line) or "").startswith("1700000000")
+
+
+def test_door_of_thingsboard_runs_where_it_has_a_port(tmp_path: Path) -> None:
+    made = plan(tmp_path, thingsboard_port=1884, tls_cert="c.pem", tls_key="k.pem", bind="0.0.0.0")
+    made = dataclasses.replace(
+        made, ports={**PORTS, processes.THINGSBOARD: 99, "thingsboard": 1884, "gateway-near": 98}
+    )
+
+    (door,) = processes._thingsboard(made)
+
+    assert processes._thingsboard(plan(tmp_path)) == []
+    assert door.ready == "http://127.0.0.1:99/readyz"
+    assert (door.env["HEADWATER_THINGSBOARD_BIND"], door.env["HEADWATER_THINGSBOARD_PORT"]) == ("0.0.0.0", "1884")
+    assert (door.env["HEADWATER_TLS_CERT"], door.env["HEADWATER_TLS_KEY"]) == ("c.pem", "k.pem")
+    assert door.env["HEADWATER_INGEST_URL"] == f"http://127.0.0.1:{PORTS['ingest-thingsboard']}"

@@ -26,8 +26,8 @@ class FakeProtocol:
     def __init__(self, service, protocol: str = "lorawan") -> None:
         self.call, self.protocol = service.internal, protocol
 
-    def serve(self, *devices: str) -> int:
-        return int(self._post("route", devices=list(devices))["routed"])
+    def serve(self, *devices: str, **more) -> int:
+        return int(self._post("route", devices=list(devices), **more)["routed"])
 
     def claim(self, wait: float = 0.0) -> list[dict[str, object]]:
         return list(self._post("claim", wait=wait)["commands"])
@@ -197,3 +197,15 @@ def test_devices_known_by_a_sparkplug_name_are_its_services_until_the_last_one_g
 
     send(service)
     assert host.claim() == []
+
+
+def test_commands_take_other_ways_again_when_no_protocol_sends_them(service, lora, config) -> None:
+    send(service)
+
+    FakeProtocol(service, "other").serve("d1", ends=True)
+    assert len(lora.claim()) == 1, "only its own service gives a device up"
+    send(service, "d2")
+    lora.serve("d2")
+    lora.serve("d2", ends=True)
+
+    assert lora.claim() == []

@@ -8,6 +8,7 @@ import pytest
 
 from tests.devices.running import Service
 from tests.support.tiny_loop import TinyLoop
+from wire import clock
 
 
 class Thing:
@@ -133,3 +134,28 @@ def test_wrong_token_is_401_and_a_disabled_device_403(service, thing, path) -> N
 def test_odd_requests_are_refused(thing) -> None:
     assert thing.get("rpc?timeout=soon").json["code"] == "bad_request"
     assert thing.post("attributes", [1]).status_code == 422 or thing.post("attributes", [1]).status_code == 400
+
+
+def test_device_asks_the_server_for_the_time(thing) -> None:
+    before_ms = clock.now_ns() // clock.NS_PER_MS
+
+    told = thing.post("rpc", {"method": "getCurrentTime", "params": {}})
+    limits = thing.post("rpc", {"method": "getSessionLimits"}).json
+
+    assert before_ms <= told.json <= clock.now_ns() // clock.NS_PER_MS
+    assert limits["maxInflightMessages"] == 100
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("rpc", {"method": "openDoor"}, "unsupported"),
+        ("rpc", {"params": {}}, "bad_structure"),
+        ("claim", {"secretKey": "s", "durationMs": 1}, "unsupported"),
+    ],
+)
+def test_what_there_is_not_is_refused_in_words(service, thing, path, body, code) -> None:
+    refused = thing.post(path, body)
+
+    assert (refused.status_code, refused.json["code"]) == (400, code)
+    assert service.nobody("POST", f"/api/v1/d1.wrong/{path}", body).status_code == 401
