@@ -126,9 +126,12 @@ class Platform:
         client = self.apps[service].test_client()
         self.asked += 1
         client.environ_base["REMOTE_ADDR"] = f"10.0.{self.asked // 50}.1"  # of one address many wrong tokens wait
-        return client.open(
+        answer = client.open(
             path_of(operation, device), method=operation.method, headers=headers, query_string=query, **nonsense
         )
+        kept = answer.headers.get("Cache-Control")  # what is for one asker is kept for no other
+        assert operation.rule.startswith("/static/") or kept in ("no-store", "private, no-cache"), operation.rule
+        return answer
 
     def stop(self) -> None:
         self.registry.stop()
