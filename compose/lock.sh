@@ -13,4 +13,4 @@ lock() {
 }
 
 lock requirements.lock "$@"
-lock requirements-dev.lock --extra dev --extra postgres --extra oidc "$@"
+lock requirements-dev.lock --extra dev --extra postgres --extra oidc --extra s3 "$@"

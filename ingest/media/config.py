@@ -19,6 +19,9 @@ class MediaConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    media_url: str = Field(default="file:", pattern=r"^(file:$|s3://[^\x00-\x20]+$)")  # where blobs are kept
+    media_access_key: str = ""  # of S3
+    media_secret_key: str = ""
     media_limit_bytes: int = Field(default=DEFAULT_LIMIT_BYTES, ge=1_024, le=MAX_LIMIT_BYTES)  # of one blob
     media_mqtt_limit_bytes: int = Field(default=DEFAULT_MQTT_LIMIT_BYTES, ge=1_024, le=MAX_MQTT_LIMIT_BYTES)
     media_device_bytes: Bytes = GIB  # kept of each device; what would be more is refused

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chassis.reach import Reaches
+from chassis.settings import SettingsError
 from chassis.web import Api
 from chassis.workers import Workers
 from ingest.door import Door
@@ -40,7 +41,7 @@ def add(api: Api, service: IngestService, ports: Ports, reaches: Reaches, config
     closing, workers = ExitStack(), Workers()
     index = Index(folder)
     closing.callback(index.close)
-    blobs, arrivals = DiskBlobs(folder), Arrivals(folder, config.media_floor_bytes)
+    blobs, arrivals = open_blobs(config, folder), Arrivals(folder, config.media_floor_bytes)
     thumbnails = Thumbnails(folder, blobs.read, config.media_pixels)
     media = MediaService(config, ports, index, blobs, arrivals, service.refuse)
     media_api.add_doors(api, media, Door(service, ports.gate, ports.reports), ports)
@@ -49,3 +50,17 @@ def add(api: Api, service: IngestService, ports: Ports, reaches: Reaches, config
     workers.every("media-sweep", TURN_S, lambda: sweep.run(blobs, thumbnails, clock.now_ns()))
     closing.callback(workers.stop)
     return Parts(index, blobs, thumbnails, sweep, closing)
+
+
+def open_blobs(config: MediaConfig, folder: Path) -> Blobs:
+    """Open where blobs are kept. Raises SettingsError."""
+    if config.media_url == "file:":
+        return DiskBlobs(folder)
+    try:
+        from ingest.media.s3 import S3Blobs
+
+        return S3Blobs(config.media_url, config.media_access_key, config.media_secret_key)
+    except ImportError:
+        raise SettingsError("HEADWATER_MEDIA_URL: s3:// needs the Python package minio in .venv") from None
+    except ValueError as error:
+        raise SettingsError(f"HEADWATER_MEDIA_URL: {error}") from None
