@@ -92,7 +92,9 @@ class Scripts:
             answer: dict[str, Any] = json.loads(line)
             return answer
         code = self._end()
-        return {"fault": "InternalError: interrupted"} if code in (-signal.SIGPROF, None) else None
+        if code is None:
+            raise ScriptFault(f"it gave no answer within {ANSWER_S:.0f} s", "time")
+        return {"fault": "InternalError: interrupted"} if code == -signal.SIGPROF else None
 
     def _start(self) -> subprocess.Popen[bytes]:
         STARTS.inc()

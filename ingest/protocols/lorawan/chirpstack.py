@@ -47,7 +47,9 @@ class ChirpStack:
         raise Refused("unsupported", f"event {self.kind[:32]!r}")
 
     def _heed(self, device: str, value: dict[str, Any]) -> None:
-        """Note how a downlink ended: by the device's word where it was asked for, else when a gateway had it."""
+        """Note a join, and how a downlink ended: by the device's word if asked for, else when a gateway had it."""
+        if self.kind == "join":
+            self._events.join(device)
         mark = read_item(value.get("queueItemId"))
         if self.kind == "ack":
             error = None if value.get("acknowledged") is True else "the device did not acknowledge it"

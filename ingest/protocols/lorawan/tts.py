@@ -31,6 +31,8 @@ class TheThingsStack:
             return None
         device = self._device(member(value, "end_device_ids"))
         self._events.link(device)
+        if "join_accept" in value:
+            self._events.join(device)
         if "uplink_message" in value:
             return self._uplink(device, value, member(value, "uplink_message"), is_exact=is_exact)
         if "location_solved" in value:

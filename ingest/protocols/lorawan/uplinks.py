@@ -74,6 +74,10 @@ class Events:
         if place is not None:
             self._decoded.places[device] = place + (downlinks.BINARY if self._is_binary else "")
 
+    def join(self, device: str) -> None:
+        """Note that a device joined the network: it is there, whatever it will measure."""
+        self._decoded.presence[device] = True
+
     def end(self, device: str, mark: Mark | None, error: str | None = None) -> None:
         """Note how a command of ours ended; that of somebody else is passed over."""
         if mark is not None:

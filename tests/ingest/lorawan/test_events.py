@@ -89,6 +89,10 @@ def test_an_event_without_readings_is_no_reading_and_no_fault(client: FlaskClien
 
     assert (answered.status_code, answered.json) == (202, {"accepted": 0, "quarantined": []})
     assert (world.commit.readings, world.quarantine.totals()["quarantined"]) == ([], 0)
+    world.reports.send()
+    device = EUI if "chirpstack" in path else "app1.dev1"
+    assert world.registry.devices[device].parent == "lns"
+    assert list(world.registry.presence) == [device]
 
 
 def test_what_is_no_event_and_who_is_nobody_is_refused(client: FlaskClient) -> None:
