@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from simulators import scenario
+from simulators import scenario, sparkplug
 from simulators.commander import Orders
 from simulators.conditions import NEED_VERIFY, Condition, parse_conditions
 from simulators.control import Answers
@@ -165,10 +165,14 @@ _SETTINGS = frozenset(
 
 
 def _topic(protocol: str) -> str:
+    if protocol == sparkplug.SPARKPLUG:
+        return sparkplug.topic("NDATA", "%i")
     return topics.media("%i", "sim") if protocol == "media" else topics.telemetry("%i", protocol)
 
 
 def _check(options: Options) -> None:
+    if options.protocol == sparkplug.SPARKPLUG and options.transport != "mqtt":
+        raise UsageError("--protocol sparkplug is for --transport mqtt")
     if options.verify and (not options.register or options.duration_s is None):
         raise UsageError("--verify goes with neither --no-register nor --forever")
     if options.transport == "mqtt" and options.batch > 1:
@@ -193,6 +197,8 @@ def _check_control(options: Options) -> None:
     does_control = any(options.answers_of(each) or options.firmware_of(each) for each in groups)
     if does_control and (options.transport, options.qos) != ("mqtt", 1):
         raise UsageError("commands and twins (--answer-commands, --firmware) are for --transport mqtt with --qos 1")
+    if does_control and options.protocol == sparkplug.SPARKPLUG:
+        raise UsageError("commands and twins are not for --protocol sparkplug")
     orders = options.orders
     if (orders.commands_hz or orders.desired_hz) and (not options.register or options.duration_s is None):
         raise UsageError("--send-commands and --send-desired go with neither --no-register nor --forever")

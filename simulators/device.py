@@ -9,6 +9,7 @@ from simulators.faults import CLOCK_JUMPS_MS, LATE_MS, FaultRates, spoil
 from simulators.outbox import Outgoing, Sender
 from simulators.payloads import speak
 from simulators.scenario import Model
+from simulators.sparkplug import SPARKPLUG
 
 RIGHT, LATE = 0, 1  # clocks: what a reading's time is off by; the rest of the list is of wrong device clocks
 _OFFSETS_MS = (0, -LATE_MS, *CLOCK_JUMPS_MS)
@@ -80,6 +81,8 @@ class Device:
         if fault == "malformed":
             outgoing.is_malformed = True
             outgoing.payload = spoil(payload, self._dice, is_line=habits.is_line)
+            if habits.protocol == SPARKPLUG:  # nearly all bytes are Protocol Buffers of some kind, these are not
+                outgoing.payload = b"\xff\xfe" + outgoing.payload
         sender.offer(outgoing)
         if fault == "dup":
             sender.offer(outgoing)

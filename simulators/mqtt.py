@@ -18,6 +18,7 @@ from simulators.dice import Dice
 from simulators.link import ConnectRefused, Link, Pulse
 from simulators.outbox import AUTH_GRACE_S, AUTH_RETRY_S, Login, Outgoing, Renew, Sink, Spawn, backoff_s
 from simulators.resend import HOLD_S, Unsettled
+from simulators.sparkplug import EdgeNode
 from wire import clock, topics
 
 CONNECT_TIMEOUT_S = 10.0
@@ -63,6 +64,7 @@ class MqttClient:
         "_waiting",
         "_window",
         "control",
+        "edge",
         "refusals",
     )
 
@@ -87,6 +89,7 @@ class MqttClient:
         self._ready: Callable[[], None] | None = None  # to call when it is accepted for the first time
         self._unsettled = Unsettled(settings.outbox) if settings.outbox and settings.qos else None
         self.control: DeviceControl | None = None  # what it does when it is told something
+        self.edge: EdgeNode | None = None  # what it says of itself, where it speaks Sparkplug
         self.refusals = 0  # CONNACKs that were not 0
         self._is_closing = False
 
@@ -146,7 +149,8 @@ class MqttClient:
         """Leave in good order: say offline, disconnect. What is unacknowledged stays so."""
         self._is_closing = True
         if self._link is not None:
-            self._link.write(self._status(OFFLINE) + packets.DISCONNECT_BYTES)
+            farewell = self._say(*self.edge.death()) if self.edge is not None else b""
+            self._link.write(farewell + self._status(OFFLINE) + packets.DISCONNECT_BYTES)
             self._link.close()
 
     def on_lost(self) -> None:
@@ -185,7 +189,7 @@ class MqttClient:
             while self._waiting and link.is_writable:
                 outgoing = self._waiting.pop(0)
                 self._mark_sent(outgoing)
-                pieces.append(self._publisher.qos0(outgoing.payload))
+                pieces.append(self._publisher.qos0(self._numbered(outgoing)))
         else:
             self._fill_window(link, pieces)
         link.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -205,7 +209,14 @@ class MqttClient:
             self._flying += 1
             self._mark_sent(outgoing)
             publisher = self._publisher_of(outgoing.said.topic) if outgoing.said else self._publisher
-            pieces.append(publisher.qos1(outgoing.payload, packet_id, dup=is_dup))
+            pieces.append(publisher.qos1(self._numbered(outgoing), packet_id, dup=is_dup))
+
+    def _numbered(self, outgoing: Outgoing) -> bytes:
+        is_reading = self.edge is not None and outgoing.said is None
+        return self.edge.number(outgoing.payload) if is_reading and self.edge is not None else outgoing.payload
+
+    def _say(self, topic: str, payload: bytes) -> bytes:
+        return self._publisher_of(topic).qos0(payload)
 
     def _mark_sent(self, outgoing: Outgoing) -> None:
         if not outgoing.sent_at:
@@ -268,8 +279,13 @@ class MqttClient:
             self._settings.keepalive_s,
             username=login.device_id if login.secret else "",
             password=login.secret,
-            will=packets.Will(topics.status(login.device_id), OFFLINE),
+            will=self._will(),
         ).encode()
+
+    def _will(self) -> packets.Will:
+        if self.edge is not None:
+            return packets.Will(*self.edge.begin(), is_retained=False)
+        return packets.Will(topics.status(self._login.device_id), OFFLINE)
 
     def _begin(self, link: Link, connack: packets.Connack) -> None:
         self._link = link
@@ -279,6 +295,9 @@ class MqttClient:
         self._flying = 0
         link.keep_alive(connack.keepalive_s or settings.keepalive_s)
         link.write(self._status(ONLINE))
+        if self.edge is not None:
+            link.write(packets.subscribe(self.edge.commands, self._next_id(), settings.version))
+            link.write(self._say(*self.edge.birth()))
         if self._unsettled is not None:
             self._follow_acks(link, self._unsettled)
         if self.control is not None:
@@ -302,7 +321,10 @@ class MqttClient:
     def _hear(self, topic: str, payload: bytes, packet_id: int) -> None:
         if packet_id and self._link is not None:
             self._link.write(packets.puback(packet_id))
-        if topic == topics.acks(self._login.device_id):
+        if self.edge is not None and topic == self.edge.commands:
+            if self.edge.is_asked_for_birth(payload) and self._link is not None:
+                self._link.write(self._say(*self.edge.birth()))
+        elif topic == topics.acks(self._login.device_id):
             if self._unsettled is not None:
                 self._send_again(self._unsettled.hear(payload, time.monotonic()))
         elif self.control is not None:

@@ -50,10 +50,11 @@ class Connack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """The last will, retained, QoS 1."""
+    """The last will, QoS 1."""
 
     topic: str
     payload: bytes
+    is_retained: bool = True
 
 
 class PacketReader:
@@ -144,7 +145,7 @@ class Connect:
         flags = 0x02 | (0x80 if self.username else 0) | (0x40 if self.password else 0)
         payload = _text(self.client_id)
         if self.will is not None:
-            flags |= 0x04 | 0x08 | 0x20  # will, QoS 1, retained
+            flags |= 0x04 | 0x08 | (0x20 if self.will.is_retained else 0)  # will, QoS 1, retained
             payload += properties + _text(self.will.topic) + _binary(self.will.payload)
         payload += _text(self.username) if self.username else b""
         payload += _text(self.password) if self.password else b""

@@ -13,6 +13,7 @@ import cbor2
 import msgpack
 import orjson
 
+from simulators import sparkplug
 from simulators.scenario import Model
 
 Render = Callable[[float], Any]  # the time that the thing lives in -> its values, ready for the other
@@ -97,6 +98,7 @@ FORMATS = {
     "media": Format("image/png", encode_picture, "/v1/media?channel=sim&time=%t"),
     "msgpack": Format("application/msgpack", msgpack.packb),
     "senml": Format("application/senml+json", lambda reading: orjson.dumps(to_pack(reading))),
+    "sparkplug": Format("", sparkplug.encode),  # over MQTT only
     "senml-cbor": Format("application/senml+cbor", lambda reading: cbor2.dumps(to_pack(reading))),
 }
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from simulators import sparkplug
 from simulators.http import Endpoint, HttpClient, Response
 
 PAGE = 10_000
@@ -125,6 +126,21 @@ class PlatformApi:
         if not isinstance(answer, dict) or "credentials" not in answer:
             raise PlatformError(f"/v1/devices:import: {_complaint(response)}")
         return list(answer["credentials"])
+
+    async def name_node(self, device_id: str) -> None:
+        """Let a device have the topics of its edge node, and be known by the node's name. Done before, it stays.
+
+        Raises:
+            PlatformError: refused.
+        """
+        path = f"/v1/devices/{quote(device_id, safe='')}"
+        topics = {"filter": sparkplug.claim(device_id), "protocol": sparkplug.SPARKPLUG}
+        for target, body in (
+            (f"{path}/topics", topics),
+            (f"{path}/names", {"name": sparkplug.external_name(device_id)}),
+        ):
+            answer = await self.ask("POST", target, orjson.dumps(body))
+            _json(answer, target, allowed=frozenset({200, 201, 409}))
 
     async def rotate(self, device_id: str) -> dict[str, str]:
         """Give an existing device a new credential.

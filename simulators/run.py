@@ -23,12 +23,15 @@ from simulators.platform_api import PlatformApi, PlatformError, read_token
 from simulators.progress import Progress
 from simulators.registration import Registrar, make_members
 from simulators.report import make_report
+from simulators.sparkplug import SPARKPLUG
 from simulators.squad import Order, Squad, boot_id, deal, ts_unit_ns
 from simulators.tally import Tally
 from simulators.verify import Verdict, Verifier
 from wire import clock
 
 _STANDING_PAUSE_S = 2.0
+_CLAIMS = 16  # made at once
+_CLAIM_S = 3.0  # until the broker goes by new claims: what is published before is lost without a word
 
 
 class Troop(Protocol):
@@ -106,7 +109,14 @@ class Run:
         self._progress.say(f"registering {len(self._members):,} devices at {self._options.url}")
         registrar = Registrar(self._api, self._options.credentials)
         logins = await registrar.register(self._members)
+        if self._options.protocol == SPARKPLUG:
+            await self._claim_topics(self._api)
         return logins, registrar.keep if self._options.credentials else None
+
+    async def _claim_topics(self, api: PlatformApi) -> None:
+        for first in range(0, len(self._members), _CLAIMS):
+            await asyncio.gather(*(api.name_node(each.device_id) for each in self._members[first : first + _CLAIMS]))
+        await asyncio.sleep(_CLAIM_S)
 
     async def _send(self, order: Order, keep: Keep | None) -> Tally:
         options = self._options

@@ -27,6 +27,7 @@ from simulators.probe import Probe
 from simulators.registration import Member, renew
 from simulators.rhythm import Rhythm, make_rhythm
 from simulators.scenario import Group, Phase
+from simulators.sparkplug import SPARKPLUG, EdgeNode
 from simulators.stats import Durations
 from simulators.tally import Tally
 
@@ -204,6 +205,9 @@ class Squad:
             device.sender = sender = make_sender(login)
             if isinstance(sender, MqttClient):
                 sender.control = self._make_control(member)
+                if order.options.protocol == SPARKPLUG:
+                    kinds = {name: field["type"] for name, field in member.group.fields.items()}
+                    sender.edge = EdgeNode(device_id, kinds)
             seats.append(Seat(device, sender, self._rhythms[member.group.name], dice.random()))
         return seats
 
@@ -248,6 +252,8 @@ class Squad:
 
 
 def _outbox(options: Options) -> int:
+    if options.protocol == SPARKPLUG:
+        return 0  # its readings carry no numbers that an acknowledgement could name
     if options.outbox is not None or not options.register:
         return options.outbox or 0  # a bare broker has nobody who publishes on that topic
     return max(_OUTBOX_LEAST, min(_OUTBOX_DEVICE, _OUTBOX_TOTAL // options.devices))

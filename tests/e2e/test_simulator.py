@@ -31,7 +31,13 @@ def sim(installation: Installation, tmp_path: Path, command: str, *more: str) ->
 
 @pytest.mark.parametrize(
     ("transport", "processes", "protocol"),
-    [("mqtt", "1", "json"), ("mqtt", "2", "cbor"), ("http", "2", "msgpack"), ("http", "1", "line")],
+    [
+        ("mqtt", "1", "json"),
+        ("mqtt", "2", "cbor"),
+        ("http", "2", "msgpack"),
+        ("http", "1", "line"),
+        ("mqtt", "2", "sparkplug"),
+    ],
 )
 def test_verdict_is_exact_with_every_fault(
     installation: Installation, tmp_path: Path, transport: str, processes: str, protocol: str

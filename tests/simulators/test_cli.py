@@ -317,6 +317,8 @@ def test_ledger_is_kept_where_told(broker: Mosquitto, tmp_path: Path) -> None:
         (["--verify", "--forever"], "--verify goes with neither"),
         (["--batch", "5"], "--batch is for --transport http"),
         (["--batch", "5", "--transport", "http", "--protocol", "cbor"], "--batch goes as NDJSON"),
+        (["--protocol", "sparkplug", "--transport", "http"], "--protocol sparkplug is for --transport mqtt"),
+        (["--protocol", "sparkplug", "--answer-commands", "never=1%"], "not for --protocol sparkplug"),
         (["--transport", "http", "--no-register"], "--no-register is for --transport mqtt"),
         (["--ca", "/nowhere.pem"], "--ca: no such file"),
         (["--report", "/nowhere/out.json"], "--report: no such folder: /nowhere"),
