@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingest.protocols.sparkplug.messages import Payload
+from tests.ingest.sparkplug.made import add, payload
 
 
 def message(_protocol: str, values: dict[str, Any], ms: int) -> tuple[bytes, str]:
-    """Give each value as a metric, under its name."""
-    payload = Payload(timestamp=ms, seq=1)
+    """Give each value as a metric, under its name; lists and objects as texts."""
+    made = payload(1, ms)
     for name, value in values.items():
-        is_float = isinstance(value, float)
-        metric = payload.metrics.add(name=name, datatype=10 if is_float else 4)
-        setattr(metric, "double_value" if is_float else "long_value", value)
-    return payload.SerializeToString(), "spBv1.0/g/NDATA/n"
+        add(made, name, value if isinstance(value, int | float | str) else repr(value))
+    return made.SerializeToString(), "spBv1.0/g/NDATA/n"
