@@ -171,16 +171,11 @@ def _topic(protocol: str) -> str:
 
 
 def _check(options: Options) -> None:
-    if options.protocol == sparkplug.SPARKPLUG and options.transport != "mqtt":
-        raise UsageError("--protocol sparkplug is for --transport mqtt")
     if options.verify and (not options.register or options.duration_s is None):
         raise UsageError("--verify goes with neither --no-register nor --forever")
     if options.transport == "mqtt" and options.batch > 1:
         raise UsageError("--batch is for --transport http")
-    if options.protocol != "json" and options.batch > 1:
-        raise UsageError("--batch goes as NDJSON, with --protocol json only")
-    if options.protocol == "media" and options.transport == "mqtt" and options.verify:
-        raise UsageError("--verify finds readings by their time, which snapshots say over --transport http only")
+    _check_protocol(options)
     if options.transport == "http" and not options.register:
         raise UsageError("--no-register is for --transport mqtt")
     _check_control(options)
@@ -190,6 +185,15 @@ def _check(options: Options) -> None:
         raise UsageError(f"--processes {options.processes} is more than the {options.devices} devices")
     make_rhythms(options, options.groups)
     _check_names(options)
+
+
+def _check_protocol(options: Options) -> None:
+    if options.protocol == sparkplug.SPARKPLUG and options.transport != "mqtt":
+        raise UsageError("--protocol sparkplug is for --transport mqtt")
+    if options.protocol != "json" and options.batch > 1:
+        raise UsageError("--batch goes as NDJSON, with --protocol json only")
+    if options.protocol == "media" and options.transport == "mqtt" and options.verify:
+        raise UsageError("--verify finds readings by their time, which snapshots say over --transport http only")
 
 
 def _check_control(options: Options) -> None:
