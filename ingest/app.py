@@ -61,7 +61,7 @@ def create_app(
 ) -> Flask:
     """Build the service; `registry` is the devices service, for tests."""
     if config is None:
-        config, media = settings.load(IngestConfig), settings.load(MediaConfig)
+        config = settings.load(IngestConfig)
         logs.configure(f"ingest-{config.protocol}", style=config.log_style, level=config.log_level)
     registry = registry or HttpPeer(config.devices_url, config.service_token, remote_ip=remote_ip)
     ports, closing = _open_ports(config, registry)
@@ -69,7 +69,7 @@ def create_app(
     service = IngestService(ports, protocols, list(hosts.values()))
     spool = config.data / "spool"
     api, workers, reaches = web.Api(), Workers(), PeerReaches(registry)
-    parts = _add_doors(api, service, ports, reaches, config, media or MediaConfig())
+    parts = _add_doors(api, service, ports, reaches, config, media)
     if parts is not None:
         closing.push(parts.closing)
     if config.protocol == SERVICES[0]:
@@ -101,14 +101,20 @@ def create_app(
 
 
 def _add_doors(
-    api: web.Api, service: IngestService, ports: Ports, reaches: PeerReaches, config: IngestConfig, media: MediaConfig
+    api: web.Api,
+    service: IngestService,
+    ports: Ports,
+    reaches: PeerReaches,
+    config: IngestConfig,
+    media: MediaConfig | None,
 ) -> MediaParts | None:
     if config.protocol != MEDIA:
         device_api.add_routes(api, service, ports.gate, ports.reports)
         return None
     from ingest.media import wiring
 
-    return wiring.add(api, service, ports, reaches, media, config.data / MEDIA)
+    # Read here: what is wrong with them stops no other service.
+    return wiring.add(api, service, ports, reaches, media or settings.load(MediaConfig), config.data / MEDIA)
 
 
 def _couriers(registry: Peer, hosts: dict[str, Host], service: IngestService) -> list[Courier]:

@@ -18,6 +18,7 @@ from compose.config import UpConfig
 MODELS = {
     "devices": "devices.config:DevicesConfig",
     "ingest": "ingest.config:IngestConfig",
+    "media": "ingest.media.config:MediaConfig",
     "bridge": "ingest.bridge.config:BridgeConfig",
     "writer": "ingest.writer.config:WriterConfig",
     "dashboard": "dashboard_api.config:DashboardConfig",
