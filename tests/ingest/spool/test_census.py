@@ -115,6 +115,9 @@ def test_long_backlog_is_counted_by_and_by_and_then_known(tmp_path: Path, monkey
     assert 2 <= told < 12
     assert looks[:told] == [None] * told
     assert again == expected(readings)
+    assert read == [], "nothing came since"
+    log.commit(list(frames.encode([reading(300, "acme")])))
+    assert census(tmp_path, {}, counted) == expected([*readings, reading(300, "acme")])
     assert len(read) == 1, "only the segment that is written"
     log.close()
 
