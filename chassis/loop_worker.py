@@ -43,7 +43,7 @@ SWEEP_S = 0.5  # how often connections and parked requests are looked at for bei
 
 
 class LoopWorker(ThreadWorker):  # type: ignore[misc]
-    """See the module. `park`, `wake` and `start` are those of `chassis.parking.Loop`."""
+    """See the module. `park`, `wake`, `watch`, `start` and `soon` are those of `chassis.parking.Loop`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,6 +69,14 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         self._woken.append(waiter)
         self._ring()
 
+    def watch(self, descriptor: int, events: int, waiter: LoopWaiter) -> None:
+        """See chassis.parking.Loop."""
+        self.poller.register(descriptor, events, partial(self._see, waiter))
+
+    def _see(self, waiter: LoopWaiter, descriptor: int) -> None:
+        self.poller.unregister(descriptor)
+        waiter.set()
+
     def soon(self, work: Callable[[], None]) -> None:
         """See chassis.parking.Loop."""
         self._soon.append(work)
@@ -86,6 +94,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Run what is ready, in turns."""
         ready = self.poller.select(timeout)
+        self._has_rung = True  # it looks at the end of each turn
         for start in range(0, max(1, len(ready)), TURN):
             for key, _ in ready[start : start + TURN]:
                 key.data(key.fileobj)

@@ -7,8 +7,10 @@ other services) goes through `aside` or a `waiter`; everything else of a request
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -29,6 +31,10 @@ class Loop(Protocol):
 
     def wake(self, waiter: LoopWaiter) -> None:
         """Resume it soon. From any thread."""
+        ...
+
+    def watch(self, descriptor: int, events: int, waiter: LoopWaiter) -> None:
+        """Set a waiter once, when a descriptor is ready for `selectors` events. In the loop's thread."""
         ...
 
     def start(self, work: Callable[[], None]) -> None:
@@ -100,6 +106,48 @@ def waiter() -> Waiter:
     """Make something to wait for; `wait` belongs to the request or thread that made it."""
     request = getcurrent()
     return LoopWaiter(request) if isinstance(request, Request) else threading.Event()
+
+
+class Places:
+    """A bounded number of places, given in the order of asking; who waits for one holds up no event loop."""
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()  # guards the two below
+        self._free = count
+        self._waiting: deque[Waiter] = deque()
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Have a place."""
+        mine: Waiter | None = None
+        with self._lock:
+            if self._free:
+                self._free -= 1
+            else:
+                mine = waiter()
+                self._waiting.append(mine)
+        if mine is not None:
+            mine.wait()
+        try:
+            yield
+        finally:
+            self._give()
+
+    def _give(self) -> None:
+        with self._lock:
+            following = self._waiting.popleft() if self._waiting else None
+            self._free += following is None
+        if following is not None:
+            following.set()
+
+
+def until_ready(descriptor: int, events: int) -> None:
+    """Wait until a descriptor is ready for `selectors` events; on an event loop only."""
+    request = getcurrent()
+    assert isinstance(request, Request)
+    waiter = LoopWaiter(request)
+    request.loop.watch(descriptor, events, waiter)
+    waiter.wait()
 
 
 def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

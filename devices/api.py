@@ -62,14 +62,14 @@ def demand_all(call: Call, *, is_needed: bool) -> None:
         raise Forbidden("a token for some devices only changes no gateways and no groups", code="out_of_scope")
 
 
-def add_routes(api: Api, registry: Registry, *, is_file: bool = True) -> None:
-    """Declare the routes; `is_file`: the database answers short questions faster than a thread could be asked to."""
-    _add_devices(api, registry, is_on_loop=is_file)
+def add_routes(api: Api, registry: Registry) -> None:
+    """Declare the routes."""
+    _add_devices(api, registry)
     _add_states(api, registry)
     _add_credentials(api, registry)
 
 
-def _add_devices(api: Api, registry: Registry, *, is_on_loop: bool) -> None:
+def _add_devices(api: Api, registry: Registry) -> None:
     @api.route("POST", "/v1/devices", "operator", body=DeviceCreate, answers={201: DeviceCreated})
     def create_device(call: Call) -> DeviceCreated:
         """Register a device; the answer is the only place where its secret is shown."""
@@ -82,7 +82,7 @@ def _add_devices(api: Api, registry: Registry, *, is_on_loop: bool) -> None:
         query=DeviceQuery,
         answers={200: DevicePage},
         reach="narrowed",
-        is_on_loop=is_on_loop,
+        is_on_loop=True,
     )
     def list_devices(call: Call) -> DevicePage:
         """List devices in order of their ids; q finds id, type and tag values."""
@@ -91,12 +91,12 @@ def _add_devices(api: Api, registry: Registry, *, is_on_loop: bool) -> None:
         is_full = len(items) == call.query.limit
         return DevicePage(items=items, next=items[-1].id if is_full else None)
 
-    @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail}, is_on_loop=is_on_loop)
+    @api.route("GET", DEVICE, "viewer", answers={200: DeviceDetail}, is_on_loop=True)
     def get_device(call: Call) -> DeviceDetail:
         """Show a device, its presence and its credentials without secrets."""
         return registry.find(call.actor.tenant, call.path["device_id"])
 
-    @api.route("PATCH", DEVICE, "operator", body=DevicePatch, answers={200: DeviceView}, reach="path")
+    @api.route("PATCH", DEVICE, "operator", body=DevicePatch, answers={200: DeviceView}, reach="path", is_on_loop=True)
     def patch_device(call: Call) -> DeviceView:
         """Change type, tags or gateway mark; members not given stay, null removes."""
         demand_all(call, is_needed="gateway" in call.body.model_fields_set)
@@ -121,7 +121,7 @@ def _add_states(api: Api, registry: Registry) -> None:
 
 
 def _add_credentials(api: Api, registry: Registry) -> None:
-    @api.route("GET", DEVICE + "/credentials", "viewer", answers={200: CredentialList})
+    @api.route("GET", DEVICE + "/credentials", "viewer", answers={200: CredentialList}, is_on_loop=True)
     def list_credentials(call: Call) -> CredentialList:
         """List a device's credentials without secrets."""
         return CredentialList(items=registry.list_credentials(call.actor.tenant, call.path["device_id"]))

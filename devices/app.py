@@ -146,8 +146,7 @@ def _open_access(config: DevicesConfig, database: Database) -> tuple[Tokens, Ope
 
 
 def _open_registry(database: Database) -> Registry:
-    names, descriptions = NameStore(database), DescriptionStore(database)
-    return Registry(DeviceStore(database), CredentialStore(database), names, descriptions)
+    return Registry(DeviceStore(database), CredentialStore(database), DescriptionStore(database))
 
 
 def _edge(config: DevicesConfig, database: Database, tokens: Tokens, ready: Callable[[], dict[str, str]]) -> Edge:
@@ -165,7 +164,7 @@ def _start(*threaded: Control | Hosted) -> Workers:
 def _add_registry(routes: Api, database: Database, verbs: tuple[Registry, More, Types]) -> Runner:
     """Add the routes of devices and of long work about them; give what does it."""
     registry, deeds, types = verbs
-    api.add_routes(routes, registry, is_file=database.path is not None)
+    api.add_routes(routes, registry)
     rows = JobStore(database)
     importer = Importer(DeviceStore(database), GatewayStore(database), rows)
     finder, groups = Finder(database), GroupStore(database)

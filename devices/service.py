@@ -32,6 +32,7 @@ class DeviceRows(Protocol):
 
     def add(self, devices: Sequence[NewDevice], who: Who, action: str) -> None: ...
     def find(self, tenant: str, device_id: str) -> DeviceView: ...
+    def detail(self, tenant: str, device_id: str) -> tuple[DeviceDetail, bool]: ...
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]: ...
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView: ...
     def retire(self, device_id: str, who: Who) -> DeviceView: ...
@@ -47,13 +48,6 @@ class CredentialRows(Protocol):
     def remove(self, device_id: str, credential_id: str, who: Who) -> None: ...
 
 
-class NameRows(Protocol):
-    """Where external names are kept; see `devices.gateways.names.NameStore`."""
-
-    def parent(self, tenant: str, device: str) -> str | None: ...
-    def list(self, tenant: str, device: str) -> list[str]: ...
-
-
 class DescriptionRows(Protocol):
     """Where is kept what devices told of their fields; see `devices.descriptions.store.DescriptionStore`."""
 
@@ -63,12 +57,9 @@ class DescriptionRows(Protocol):
 class Registry:
     """Devices and their credentials; thread-safe."""
 
-    def __init__(
-        self, devices: DeviceRows, credential_rows: CredentialRows, names: NameRows, descriptions: DescriptionRows
-    ) -> None:
+    def __init__(self, devices: DeviceRows, credential_rows: CredentialRows, descriptions: DescriptionRows) -> None:
         self._devices = devices
         self._credentials = credential_rows
-        self._names = names
         self._descriptions = descriptions
 
     def register(self, wanted: DeviceCreate, who: Who) -> DeviceCreated:
@@ -88,11 +79,12 @@ class Registry:
         Raises:
             NotFound: no such device.
         """
-        device = self._find(tenant, device_id)
-        parent, names = self._names.parent(tenant, device_id), self._names.list(tenant, device_id)
-        held = self._credentials.list(tenant, device_id)
+        _demand_id(device_id)
+        detail, is_described = self._devices.detail(tenant, device_id)
+        if not is_described:
+            return detail
         told = self._descriptions.of(tenant, [device_id]).get(device_id, [])
-        return DeviceDetail(**dict(device), parent=parent, credentials=held, names=names, described=told)
+        return detail.model_copy(update={"described": told})
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Select, String, and_, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Select, String, and_, bindparam, delete, exists, func, insert, select, update
 
 from devices.database.engine import Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES, PRESENCE
 from devices.database.tables_control import TWINS
+from devices.database.tables_descriptions import DESCRIPTIONS
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
-from devices.database.tables_gateways import CHILDREN
+from devices.database.tables_gateways import CHILDREN, NAMES
 from devices.query.values import fw_of, fw_values
 
 Rows = list[dict[str, Any]]
@@ -24,14 +26,32 @@ _SHOWN = ("tenant", "id", "type", "gateway", "state", "tags", "attributes", "fw"
 VIEW: Select[Any] = select(
     *(DEVICES.c[name] for name in _SHOWN), PRESENCE.c.online, PRESENCE.c.last_seen_ns, PRESENCE.c.stale
 ).select_from(HOME)
-ONE = VIEW.where(DEVICES.c.tenant == OF_TENANT, DEVICES.c.id == _OF_DEVICE)
-CHANGE = update(DEVICES).where(DEVICES.c.tenant == OF_TENANT, DEVICES.c.id == _OF_DEVICE)  # what is given beside them
+_IS_ONE = and_(DEVICES.c.tenant == OF_TENANT, DEVICES.c.id == _OF_DEVICE)
+ONE = VIEW.where(_IS_ONE)
+SOME = VIEW.where(DEVICES.c.id.in_(bindparam("ids", expanding=True)))  # of any tenant
+CHANGE = update(DEVICES).where(_IS_ONE)  # what is given beside them
 CREDENTIALS_OF = (
     select(CREDENTIALS)
     .where(CREDENTIALS.c.tenant == OF_TENANT, CREDENTIALS.c.device == _OF_DEVICE)
     .order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
 )
 PARENT_OF = select(CHILDREN.c.gateway).where(CHILDREN.c.tenant == OF_TENANT, CHILDREN.c.device == _OF_DEVICE)
+_PARENT = select(CHILDREN.c.gateway).where(CHILDREN.c.tenant == DEVICES.c.tenant, CHILDREN.c.device == DEVICES.c.id)
+_NAMES = select(func.aggregate_strings(NAMES.c.name, "\n"))  # none of them holds control characters
+_NAMES = _NAMES.where(NAMES.c.tenant == DEVICES.c.tenant, NAMES.c.device == DEVICES.c.id)
+_TOLD = and_(DESCRIPTIONS.c.tenant == DEVICES.c.tenant, DESCRIPTIONS.c.device == DEVICES.c.id)
+_HELD = ("id", "label", "created_ns", "not_before_ns", "not_after_ns", "last_used_ns")
+# All that is shown of a device in one question; a row for each of its credentials, or one without.
+DETAIL = (
+    VIEW.add_columns(
+        _PARENT.scalar_subquery().label("parent"), _NAMES.scalar_subquery().label("names"),
+        exists().where(_TOLD).label("is_described"),
+        *(CREDENTIALS.c[name].label(f"credential_{name}") for name in _HELD),
+    )
+    .outerjoin(CREDENTIALS, and_(CREDENTIALS.c.tenant == DEVICES.c.tenant, CREDENTIALS.c.device == DEVICES.c.id))
+    .where(_IS_ONE)
+    .order_by(CREDENTIALS.c.created_ns, CREDENTIALS.c.id)
+)  # fmt: skip
 _REPORTED = select(TWINS.c.reported).where(TWINS.c.tenant == OF_TENANT, TWINS.c.device == _OF_DEVICE)
 _DELETE_KEY = {
     table: delete(table).where(table.c.tenant == OF_TENANT, table.c.device == _OF_DEVICE, table.c.key == _OF_KEY)
@@ -39,14 +59,17 @@ _DELETE_KEY = {
 }
 
 
-def replace_rows(transaction: Write, table: Any, rows: tuple[Rows, Rows]) -> None:
-    """Put the new one of two lists of a device's rows into the place of the old one."""
-    old, new = rows
-    gone = [
-        {"of_tenant": row["tenant"], "of_device": row["device"], "of_key": row["key"]} for row in old if row not in new
-    ]
+def replace_rows(transaction: Write, table: Any, pairs: Iterable[tuple[Rows, Rows]]) -> None:
+    """Put rows of devices into the place of those there were; pairs: the old ones of a device, the new ones."""
+    gone, fresh = Rows(), Rows()
+    for old, new in pairs:
+        gone += [
+            {"of_tenant": row["tenant"], "of_device": row["device"], "of_key": row["key"]}
+            for row in old if row not in new
+        ]  # fmt: skip
+        fresh += [row for row in new if row not in old]
     transaction.execute(_DELETE_KEY[table], gone)
-    transaction.execute(insert(table), [row for row in new if row not in old])
+    transaction.execute(insert(table), fresh)
 
 
 def read_fw(transaction: Write, tenant: str, device_id: str, attribute: float | str | None) -> dict[str, Any]:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 
+from chassis.gathering import Gathering
 from devices.commands.withdrawal import withdraw
 from devices.database.engine import Database, Write
 from devices.database.tables import CREDENTIALS, DEVICE_TAGS, DEVICES
 from devices.database.tables_finding import DEVICE_ATTRIBUTES
-from devices.gateways.adoption import adopt, demand_childless, demand_parentless
+from devices.gateways.adoption import adopt
 from devices.gateways.names import forget
 from devices.pages import page
-from devices.query.values import fw_values, indexed
+from devices.query.values import fw_values
 from devices.rows import CredentialRow, Deed, DeviceFilter, NewDevice, Who
-from devices.statements import CHANGE, CREDENTIALS_OF, ONE, drop_ended, read_fw, replace_rows
+from devices.statements import CREDENTIALS_OF, DETAIL, ONE, drop_ended
 from devices.tenants.store import demand_room
+from devices.updates import Change, Update, update_devices
+from devices.values import attribute_rows, device_values, tag_rows
+from devices.views import to_credential_view, to_detail, to_view, unknown
 from wire import clock
-from wire.errors import Conflict, NotFound
-from wire.presence import PresenceState
-from wire.registry import CredentialView, DeviceView
+from wire.errors import Conflict, NotFound, Unprocessable
+from wire.registry import CredentialView, DeviceDetail, DeviceView
 
-Change = Callable[[DeviceView], DeviceView]
+TOGETHER = 32  # changes that share a transaction: some 30 ms for whoever waits
 PARAMETERS = 5_000  # bound values a statement: SQLite allows 32,766, PostgreSQL 65,535
 MAX_CREDENTIALS = 16
 
@@ -35,6 +36,7 @@ class DeviceStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._updates = Gathering(self._update, TOGETHER)
 
     def add(self, devices: Sequence[NewDevice], who: Who, action: str) -> None:
         """Register devices with their credentials, all or none.
@@ -61,11 +63,23 @@ class DeviceStore:
         Raises:
             NotFound: no such device.
         """
-        return self._database.ask(lambda connection: _to_view(_demand(connection, tenant, device_id)))
+        return self._database.ask(lambda connection: to_view(_demand(connection, tenant, device_id)))
+
+    def detail(self, tenant: str, device_id: str) -> tuple[DeviceDetail, bool]:
+        """Give one device with its credentials, names and gateway, and whether its fields may have been described.
+
+        Raises:
+            NotFound: no such device.
+        """
+        mine = {"of_tenant": tenant, "of_device": device_id}
+        rows = self._database.ask(lambda connection: connection.execute(DETAIL, mine).mappings().all())
+        if not rows:
+            raise unknown(device_id)
+        return to_detail(rows), bool(rows[0]["is_described"] or rows[0]["names"])
 
     def search(self, tenant: str, wanted: DeviceFilter) -> list[DeviceView]:
         """List devices of a tenant in order of their ids."""
-        return self._database.ask(lambda connection: [_to_view(row) for row in page(connection, tenant, wanted)])
+        return self._database.ask(lambda connection: [to_view(row) for row in page(connection, tenant, wanted)])
 
     def update(self, device_id: str, change: Change, deed: Deed) -> DeviceView:
         """Replace type, tags, attributes, gateway mark and state of a device by what `change` makes of them.
@@ -74,24 +88,15 @@ class DeviceStore:
             NotFound: no such device.
             Conflict: it would be no gateway any more and speaks for children, or become one and is a child.
         """
-        with self._database.write() as transaction:
-            tenant = deed.who.tenant
-            old = _to_view(_demand(transaction.connection, tenant, device_id))
-            new = change(old)
-            if new == old:
-                return old
-            if new.gateway != old.gateway:
-                (demand_parentless if new.gateway else demand_childless)(transaction, tenant, device_id)
-            values = _device_values(tenant, new, transaction.now_ns)
-            del values["created_ns"], values["tenant"], values["id"]
-            if new.attributes.get("fw") != old.attributes.get("fw"):
-                values |= read_fw(transaction, tenant, device_id, new.attributes.get("fw"))
-            transaction.execute(CHANGE, {"of_tenant": tenant, "of_device": device_id} | values)
-            replace_rows(transaction, DEVICE_TAGS, (_tag_rows(tenant, old), _tag_rows(tenant, new)))
-            replace_rows(transaction, DEVICE_ATTRIBUTES, (_attribute_rows(tenant, old), _attribute_rows(tenant, new)))
-            transaction.changed("device", [device_id])
-            transaction.audit([replace(deed, detail=_difference(old, new))])
-        return new.model_copy(update={"updated": values["updated_ns"], "fw": values.get("fw", old.fw)})
+        return self._updates.ask((device_id, change, deed))
+
+    def _update(self, asked: Sequence[Update]) -> list[DeviceView | Exception]:
+        """Do what came while others were done in one transaction, each as if alone."""
+        try:
+            with self._database.write() as transaction:
+                return update_devices(transaction, asked)
+        except (Conflict, Unprocessable) as error:  # the database's own refusal of one of them undid all
+            return [error] if len(asked) == 1 else [self._update([each])[0] for each in asked]
 
     def retire(self, device_id: str, who: Who) -> DeviceView:
         """Mark a device retired, delete its credentials and cancel its commands; done before, it changes nothing.
@@ -102,14 +107,14 @@ class DeviceStore:
         with self._database.write() as transaction:
             row = _demand(transaction.connection, who.tenant, device_id)
             if row["state"] == "retired":
-                return _to_view(row)
+                return to_view(row)
             cancelled = withdraw(transaction, who, device_id, "device_retired")
             values = {"state": "retired", "broker_credential": None, "updated_ns": transaction.now_ns}
             transaction.execute(update(DEVICES).where(_is(who.tenant, device_id)).values(**values))
             gone = transaction.execute(delete(CREDENTIALS).where(_owned(CREDENTIALS, who.tenant, device_id))).rowcount
             transaction.changed("device", [device_id])
             transaction.audit([*cancelled, Deed(who, "device.retire", device_id, {"credentials": gone})])
-            return _to_view(dict(row) | values)
+            return to_view(dict(row) | values)
 
     def remove(self, device_id: str, who: Who) -> None:
         """Delete a device with its credentials, commands and presence. Raises NotFound: no such device."""
@@ -117,7 +122,7 @@ class DeviceStore:
             cancelled = withdraw(transaction, who, device_id, "device_gone")
             forget(transaction, who.tenant, device_id)
             if not transaction.execute(delete(DEVICES).where(_is(who.tenant, device_id))).rowcount:
-                raise NotFound(f"no device {device_id!r}", code="device_not_found")
+                raise unknown(device_id)
             transaction.changed("device", [device_id])
             transaction.audit([*cancelled, Deed(who, "device.delete", device_id)])
 
@@ -132,7 +137,7 @@ class CredentialStore:
         """Give a device's credentials, oldest first."""
         mine = {"of_tenant": tenant, "of_device": device_id}
         return self._database.ask(
-            lambda connection: [_to_credential_view(row) for row in connection.execute(CREDENTIALS_OF, mine).mappings()]
+            lambda connection: [to_credential_view(row) for row in connection.execute(CREDENTIALS_OF, mine).mappings()]
         )
 
     def add(self, new: CredentialRow, who: Who) -> None:
@@ -220,8 +225,8 @@ def add_devices(transaction: Write, devices: Sequence[NewDevice], who: Who, acti
     tenant, now_ns = who.tenant, transaction.now_ns
     demand_room(transaction, tenant, len(devices))
     transaction.execute(insert(DEVICES), [_new_values(tenant, device, now_ns) for device in devices])
-    transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in _tag_rows(tenant, device)])
-    attributes = [row for device in devices for row in _attribute_rows(tenant, device)]
+    transaction.execute(insert(DEVICE_TAGS), [row for device in devices for row in tag_rows(tenant, device)])
+    attributes = [row for device in devices for row in attribute_rows(tenant, device)]
     transaction.execute(insert(DEVICE_ATTRIBUTES), attributes)
     issued = [credential_values(transaction, tenant, device.credential) for device in devices if device.credential]
     transaction.execute(insert(CREDENTIALS), issued)
@@ -234,7 +239,7 @@ def insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> No
     """Add a credential inside a transaction; see `CredentialStore.add`."""
     state = transaction.execute(select(DEVICES.c.state).where(_is(tenant, new.device))).scalar()
     if state is None:
-        raise NotFound(f"no device {new.device!r}", code="device_not_found")
+        raise unknown(new.device)
     if state == "retired":
         raise Conflict(f"device {new.device} is retired, which is for good", code="device_retired")
     mine = select(CREDENTIALS.c.id).where(_owned(CREDENTIALS, tenant, new.device))
@@ -246,13 +251,6 @@ def insert_credential(transaction: Write, tenant: str, new: CredentialRow) -> No
     unchosen = and_(_is(tenant, new.device), DEVICES.c.broker_credential.is_(None))
     transaction.execute(update(DEVICES).where(unchosen).values(broker_credential=held[0] if held else None))
     transaction.changed("device", [new.device])
-
-
-def _difference(old: DeviceView, new: DeviceView) -> dict[str, dict[str, Any]]:
-    """Give the members that differ as they were and as they are."""
-    before, after = old.model_dump(), new.model_dump()
-    changed = [name for name in after if before[name] != after[name]]
-    return {"before": {name: before[name] for name in changed}, "after": {name: after[name] for name in changed}}
 
 
 def _taken(connection: Any, ids: Sequence[str]) -> set[str]:
@@ -268,42 +266,12 @@ def _demand(connection: Connection, tenant: str, device_id: str) -> Any:
     """Give the row of a device. Raises NotFound: no such device."""
     row = connection.execute(ONE, {"of_tenant": tenant, "of_device": device_id}).mappings().first()
     if row is None:
-        raise NotFound(f"no device {device_id!r}", code="device_not_found")
+        raise unknown(device_id)
     return row
 
 
 def _new_values(tenant: str, device: NewDevice, now_ns: int) -> dict[str, Any]:
-    return _device_values(tenant, device, now_ns) | fw_values(device.attributes.get("fw"))
-
-
-def _device_values(tenant: str, device: NewDevice | DeviceView, now_ns: int) -> dict[str, Any]:
-    return {
-        "tenant": tenant,
-        "id": device.id,
-        "type": device.type,
-        "gateway": device.gateway,
-        "state": _stored_state(device.state),
-        "tags": orjson.dumps(device.tags).decode(),
-        "attributes": orjson.dumps(device.attributes).decode(),
-        "search": "\n".join([device.id, device.type or "", *device.tags.values()]).lower(),
-        "created_ns": now_ns,
-        "updated_ns": now_ns,
-    }
-
-
-def _stored_state(state: str) -> str:
-    """Give what is stored: that a device was never seen is not, presence tells it."""
-    return "active" if state == "registered" else state
-
-
-def _tag_rows(tenant: str, device: NewDevice | DeviceView) -> list[dict[str, Any]]:
-    named = device.tags.items()
-    return [{"tenant": tenant, "device": device.id, "key": key, "value": value} for key, value in named]
-
-
-def _attribute_rows(tenant: str, device: NewDevice | DeviceView) -> list[dict[str, Any]]:
-    of_device = {"tenant": tenant, "device": device.id}
-    return [of_device | {"key": key, **indexed(value)} for key, value in device.attributes.items()]
+    return device_values(tenant, device, now_ns) | fw_values(device.attributes.get("fw"))
 
 
 def credential_values(transaction: Write, tenant: str, row: CredentialRow) -> dict[str, Any]:
@@ -324,41 +292,6 @@ def _is(tenant: str, device_id: str) -> ColumnElement[bool]:
 
 def _owned(table: Any, tenant: str, device_id: str) -> ColumnElement[bool]:
     return and_(table.c.tenant == tenant, table.c.device == device_id)
-
-
-def _to_view(row: Any) -> DeviceView:
-    return DeviceView(
-        id=row["id"],
-        tenant=row["tenant"],
-        type=row["type"],
-        tags=orjson.loads(row["tags"]),
-        attributes=orjson.loads(row["attributes"]),
-        gateway=row["gateway"],
-        state="registered" if row["state"] == "active" and not row["last_seen_ns"] else row["state"],
-        online=bool(row["online"]),
-        presence=_presence(row),
-        last_seen=row["last_seen_ns"] or None,
-        fw=row["fw"],
-        created=row["created_ns"],
-        updated=row["updated_ns"],
-    )
-
-
-def _presence(row: Any) -> PresenceState:
-    if row["online"]:
-        return "stale" if row["stale"] else "online"
-    return "offline" if row["last_seen_ns"] else "never"
-
-
-def _to_credential_view(row: Any) -> CredentialView:
-    return CredentialView(
-        id=row["id"],
-        label=row["label"],
-        created=row["created_ns"],
-        not_before=row["not_before_ns"],
-        not_after=row["not_after_ns"],
-        last_used=row["last_used_ns"],
-    )
 
 
 _MARK_USED = update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("key")).values(last_used_ns=bindparam("ns"))

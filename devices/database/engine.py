@@ -31,6 +31,8 @@ BrokerForm = Callable[[CredentialRow], str]
 KEPT_CHANGES = 10_000
 BUSY_MS = 5_000
 POOL = 8  # connections kept: more threads than that rarely ask at once
+ASKED = 6  # questions of an event loop that a server works at; with more it would do each more slowly
+MOST = 18 + ASKED  # connections to a server: an event loop finds one as long as threads hold no more than 18
 IDLE_S = 1.0  # a connection unused for so long is tried before it is used: asking each time costs a fifth of a read
 SHORT = 20_000  # of SQLite's steps: about a millisecond
 FORGET_EACH = 100  # changes, before the oldest are deleted
@@ -41,6 +43,9 @@ _REVISION = "revision"  # the counter of changes, and the lock of all writes but
 _NAMED = COUNTERS.c.name == bindparam("counter")
 _LOCK = select(COUNTERS.c.value).where(_NAMED).with_for_update()
 _HEAD = select(COUNTERS.c.value, COUNTERS.c.text).where(COUNTERS.c.name == "audit").with_for_update()
+# In the order in which a transaction that holds another lock takes them at its end: else two could wait for each other.
+_LOCK_BOTH = select(COUNTERS.c.value, COUNTERS.c.text).where(COUNTERS.c.name.in_((_REVISION, "audit")))
+_LOCK_BOTH = _LOCK_BOTH.order_by(COUNTERS.c.name.desc()).with_for_update()
 _COUNT = update(COUNTERS).where(_NAMED).values(value=bindparam("new"), text=bindparam("hash"))
 _FORGET = delete(CHANGES).where(CHANGES.c.revision <= bindparam("until"))
 _PRAGMAS = (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-2048")
@@ -49,10 +54,16 @@ _PRAGMAS = (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "
 class Write:
     """An open write transaction."""
 
-    def __init__(self, connection: Connection, now_ns: int, for_broker: BrokerForm, revision: int | None) -> None:
-        """Begin; `revision` is that of the database when its lock is held."""
+    def __init__(self, connection: Connection, now_ns: int, for_broker: BrokerForm, lock: str) -> None:
+        """Take the lock."""
         self.connection = connection
-        self._revision = revision
+        self._revision: int | None = None
+        self._head: tuple[int, str] | None = None  # of the audit chain
+        if lock == _REVISION:
+            (self._revision, _), (seq, last_hash) = connection.execute(_LOCK_BOTH)
+            self._head = seq, last_hash
+        else:
+            connection.execute(_LOCK, {"counter": lock})
         self.for_broker = for_broker  # what is stored of a secret for the broker
         self.now_ns = now_ns
         self._changes: list[tuple[str, str]] = []
@@ -96,7 +107,7 @@ class Write:
         return new
 
     def _finish_audit(self) -> tuple[int, str]:
-        seq, last_hash = self.connection.execute(_HEAD).one()
+        seq, last_hash = self._head or self.connection.execute(_HEAD).one()
         rows = []
         for deed in self._deeds:
             seq += 1
@@ -128,6 +139,7 @@ class Database:
         self._looker = self._reader.execution_options(**{_LOOKS: True})
         self._writer = self.engine.execution_options(**{_WRITES: True})
         self._turn = _FileTurn(self.path) if self.path else _Turns()
+        self._places = parking.Places(ASKED)
         self.token_writes = 0  # transactions of this process that changed a token, a session, or whom they speak for
 
     @contextmanager
@@ -147,11 +159,16 @@ class Database:
     def ask(self, question: Callable[[Connection], T]) -> T:
         """Ask on a connection as `look` gives it, without holding up an event loop for long.
 
-        There, a file answers at once; what takes more than SHORT steps is asked again in a thread, and a server always.
+        There, a file answers at once, and what takes more than SHORT steps is asked again in a thread; while a server
+        works, other requests run.
         """
-        if self.path is not None and parking.loop() is not None:
-            with suppress(_LongError):
-                return self._ask_briefly(question)
+        if parking.loop() is None:
+            return self._ask(question)
+        if self.path is None:
+            with self._places.take():
+                return self._ask(question)
+        with suppress(_LongError):
+            return self._ask_briefly(question)
         return parking.aside(self._ask, question)
 
     def _ask(self, question: Callable[[Connection], T]) -> T:
@@ -176,9 +193,7 @@ class Database:
         """One write transaction, alone among those with the same lock; all of it is committed durably, or nothing."""
         with _translated(), self._turn.wait(lock):
             with self._writer.begin() as connection:
-                value = connection.execute(_LOCK, {"counter": lock}).scalar()
-                revision = value if lock == _REVISION else None
-                transaction = Write(connection, clock.now_ns(), self._for_broker, revision)
+                transaction = Write(connection, clock.now_ns(), self._for_broker, lock)
                 yield transaction
                 transaction.finish()
             self.token_writes += transaction.changes("token")
@@ -297,7 +312,10 @@ def _open_sqlite(path: Path) -> Engine:
 
 
 def _open_postgresql(url: str, **options: Any) -> Engine:
-    engine = create_engine(url, pool_size=POOL, **options)
+    from devices.database.postgresql import connect
+
+    engine = create_engine(url, pool_size=POOL, max_overflow=MOST - POOL, **options)
+    event.listen(engine, "do_connect", connect)
 
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:

@@ -16,7 +16,6 @@ from devices.database.tables import COUNTERS, DEVICES
 from devices.database.tables_control import COMMAND_ROUTES
 from devices.database.tables_gateways import CHILDREN, NAMES
 from devices.rows import Deed, Who
-from devices.statements import PARENT_OF
 from wire.errors import Conflict, NotFound
 from wire.external import DIGITS, WORDED_BY, plain_name, scheme_of, to_device_id
 from wire.gateways import MAX_NAMES, NAMES_PAGE, NamesTold
@@ -66,12 +65,6 @@ class NameStore:
     def list(self, tenant: str, device: str) -> list[str]:
         """Give a device's names in order."""
         return self._database.ask(lambda connection: names_of(connection, tenant, [device])).get(device, [])
-
-    def parent(self, tenant: str, device: str) -> str | None:
-        """Give the gateway that a device is seen through."""
-        with self._database.look() as connection:
-            found: str | None = connection.execute(PARENT_OF, {"of_tenant": tenant, "of_device": device}).scalar()
-            return found
 
     def tell(self, device: str, after: str) -> NamesTold:
         """Give what a sender may call devices, in order of the names: its children and itself, or itself only."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from chassis import loop_worker, parking
 loop_worker.READ_S = float(os.environ.get("READ_S", loop_worker.READ_S))
 MARKS = Path(os.environ["MARKS"])
+PIPE = os.pipe()
 WAITING, LONG = [], 20_000_000  # more than the kernel keeps of what is sent
 class App:
     extensions = {parking.QUICK: ("/quick",)}
@@ -35,6 +36,11 @@ class App:
         elif path == "/quick/late":
             told = parking.waiter().wait(0.1)
             body = str(told).encode()
+        elif path == "/quick/reads":
+            parking.until_ready(PIPE[0], 1)
+            body = os.read(PIPE[0], 100)
+        elif path == "/quick/writes":
+            os.write(PIPE[1], body)
         elif path == "/quick/long":
             start("200 OK", [("Content-Length", str(LONG))])
             return [b"a" * LONG]
@@ -228,6 +234,16 @@ def test_pipelined_requests_are_answered_in_order(connect: Connect) -> None:
     client = connect().send(b"".join(post("/quick", b"%d" % number) for number in range(5)))
 
     assert [client.told()["body"] for _ in range(5)] == list("01234")
+
+
+def test_request_that_waits_for_a_descriptor_lets_others_run(connect: Connect) -> None:
+    reader, writer = connect(), connect()
+
+    for _ in range(2):
+        reader.send(post("/quick/reads"))
+        assert writer.send(post("/quick/writes", b"written")).told()["on_loop"]
+        told = reader.told()
+        assert (told["on_loop"], told["body"]) == (True, "written")
 
 
 def test_request_sent_behind_one_that_waits_comes_next(server: Server, connect: Connect) -> None:

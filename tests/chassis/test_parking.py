@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import selectors
 import threading
 
 import pytest
@@ -80,3 +82,40 @@ def test_waiter_off_a_loop_blocks_its_thread() -> None:
     threading.Timer(0.01, waiter.set).start()
 
     assert waiter.wait(10)
+
+
+def test_waiting_for_a_descriptor_lets_others_run() -> None:
+    loop, seen = TinyLoop(), []
+    reading, writing = os.pipe()
+
+    def read() -> None:
+        parking.until_ready(reading, selectors.EVENT_READ)
+        seen.append(os.read(reading, 10))
+
+    loop.begin(read)
+    loop.begin(lambda: seen.append(os.write(writing, b"here")))
+    loop.turn()
+
+    assert seen == [4, b"here"]
+
+
+def test_places_are_given_in_the_order_of_asking_and_hold_up_nobody() -> None:
+    loop, seen, places, gates = TinyLoop(), [], parking.Places(1), []
+
+    def work(number: int) -> None:
+        with places.take():
+            seen.append(number)
+            gates.append(parking.waiter())
+            gates[-1].wait()
+
+    for number in range(3):
+        loop.begin(lambda number=number: work(number))
+    assert seen == [0]
+    for number in range(1, 3):
+        gates[-1].set()
+        loop.run_until(lambda number=number: seen[-1] == number)
+    gates[-1].set()
+    loop.turn()
+    loop.begin(lambda: work(3))  # the place came back
+
+    assert seen == [0, 1, 2, 3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
@@ -22,6 +24,13 @@ class TinyLoop:
 
     def wake(self, waiter: parking.LoopWaiter) -> None:
         self.woken.put(waiter.resume)
+
+    def watch(self, descriptor: int, events: int, waiter: parking.LoopWaiter) -> None:
+        def see() -> None:
+            select.select(*[[descriptor] if events & each else [] for each in (1, 2, 0)], 10)
+            waiter.set()
+
+        threading.Thread(target=see, daemon=True).start()
 
     def start(self, work: Callable[[], None]) -> None:
         self.pool.submit(work)

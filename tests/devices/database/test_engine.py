@@ -316,8 +316,7 @@ def test_event_loop_is_not_held_up_by_a_question(tmp_path, kind: str, request: p
         loop.begin(lambda most=most: answers.append(count_to(most)))
         loop.run_until(lambda most=most: most in answers)
 
-    in_thread, at_once = threads[-1], threads[:-1]
-    assert in_thread.startswith("tiny")
-    assert at_once == (["MainThread"] * 2 if kind == "sqlite" else [in_thread])
+    assert threads[:2] == ["MainThread"] * 2  # while a server counts, others run: see test_postgresql.py
+    assert [name.startswith("tiny") for name in threads[2:]] == ([True] if kind == "sqlite" else [])
     assert count_to(50_000) == 50_000  # and the connection of the first try is as before
     database.close()
