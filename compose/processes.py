@@ -16,6 +16,9 @@ from ingest.protocols import SERVICES
 
 INNER = ("devices", "ingest-json", "writer", "bridge", broker.MEDIA_BRIDGE, "dashboard")
 ON_DEMAND = tuple(f"ingest-{service}" for service in SERVICES[1:])  # a protocol nobody speaks costs nothing
+# Those that have to do without a message, once they keep something: media is shown and goes when its time is over, and
+# nodes whose sessions are kept are sent commands.
+AT_ONCE = {"ingest-media": "media", "ingest-sparkplug": "ingest/sparkplug.db"}
 THINGSBOARD = "thingsboard-mqtt"  # runs where it has a port
 DEMO_SCENARIOS = "greenhouse,cold-chain,pump"
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
@@ -171,8 +174,8 @@ def _service(plan: Plan, name: str, *arguments: str, stage: int, broker_user: st
 
 def _on_demand(plan: Plan, name: str) -> Spec:
     made = _service(plan, name, "serve", "ingest", "--protocol", name.removeprefix("ingest-"), stage=CORE_STAGE)
-    if name == "ingest-media" and (plan.folder.root / "media").exists():
-        return made  # what is kept has to be shown, and goes when its time is over
+    if name in AT_ONCE and (plan.folder.root / AT_ONCE[name]).exists():
+        return made
     return replace(made, listen=f"{LOOPBACK}:{plan.ports[name]}", is_vital=False)
 
 

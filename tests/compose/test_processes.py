@@ -44,6 +44,18 @@ def test_services_of_other_protocols_start_when_they_are_first_needed(tmp_path: 
     assert f"thingsboard=http://127.0.0.1:{port}" in made["bridge"].env["HEADWATER_INGEST_URLS"].split(",")
 
 
+@pytest.mark.parametrize(("name", "kept"), processes.AT_ONCE.items())
+def test_service_that_keeps_something_to_do_starts_at_once(tmp_path: Path, name: str, kept: str) -> None:
+    given = plan(tmp_path)
+    path = given.folder.root / kept
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+
+    made = {spec.name: spec for spec in processes.specs(given)}
+
+    assert {each for each in processes.ON_DEMAND if not made[each].listen} == {name}
+
+
 def test_no_demo_means_no_simulator(tmp_path: Path) -> None:
     assert [spec.name for spec in processes.specs(plan(tmp_path, demo=0))][-1] == "gateway"
 
