@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,8 @@ class FakeIngest:
 class Running:
     """A door in a thread of its own."""
 
-    def __init__(self, folder: Path, limits: DoorLimits | None = None) -> None:
+    def __init__(self, folder: Path, limits: DoorLimits | None = None, **settings: Any) -> None:
+        self._settings = settings
         self.world = World(folder, served_by("thingsboard"))
         self.registry = FakeControl()
         self.world.gate._registry = self.registry  # the service asks the same one
@@ -160,7 +162,7 @@ class Running:
         self.world.close()
 
     async def _start(self) -> DoorProcess:
-        config = DoorConfig(thingsboard_port=0)
+        config = DoorConfig(thingsboard_port=0, **self._settings)
         made = DoorProcess(config, self._limits, self.registry, self.ingest)
         await made.start()
         return made
@@ -172,9 +174,11 @@ class Running:
 class Client:
     """A client that shows each packet; MQTT 3.1.1 unless said otherwise."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.version, self.code = packets.V311, -1
         self._socket = socket.create_connection(("127.0.0.1", port), 10)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._reader, self._came = PacketReader(), list[Packet]()
 
     def greet(self, username: str, password: str, version: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -343,6 +345,28 @@ def test_who_reads_nothing_has_to_go(narrow: Running) -> None:
 
     with pytest.raises(ConnectionError):
         ask_without_end()
+
+
+def test_port_with_a_certificate_speaks_tls_and_nothing_else(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    more = ["-addext", "subjectAltName=DNS:localhost", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run([*made.split(), *more], check=True, capture_output=True)
+    running = Running(tmp_path, tls_cert=certificate, tls_key=key)
+    running.registry.add("d1")
+    try:
+        secure = Client(running.port, ssl.create_default_context(cafile=str(certificate)))
+        secure.greet(f"d1.{SECRET}", "", packets.V311)
+        kept = secure.say(TELEMETRY, {"t": 1})
+        secure.close()
+        plain = Client(running.port)
+        with pytest.raises(ConnectionError):
+            plain.greet(f"d1.{SECRET}", "", packets.V311)
+        plain.close()
+    finally:
+        running.stop()
+
+    assert kept == 0
 
 
 def test_damaged_packets_cost_their_own_connection_only(running: Running) -> None:
