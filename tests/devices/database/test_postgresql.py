@@ -27,6 +27,7 @@ def database(postgresql: Cluster, tmp_path) -> Iterator[Database]:
 
 
 def wait_for_lock(connection: Connection) -> str:
+    connection.execute(text("SET lock_timeout = '10s'"))  # a loop that is held up fails, rather than waits for itself
     connection.execute(LOCK)
     connection.execute(UNLOCK)
     return threading.current_thread().name
@@ -41,6 +42,7 @@ def test_others_run_while_the_server_works(database) -> None:
     with database.look() as holder:
         holder.execute(LOCK)
         loop.begin(lambda: said.append(database.ask(wait_for_lock)))
+        wait_until(lambda: not turn_once(loop) and waiting(holder))
         loop.begin(lambda: said.append(database.ask(lambda c: c.execute(text("SELECT 1")).scalar_one())))
         loop.run_until(lambda: said == [1])
         holder.execute(UNLOCK)
