@@ -34,7 +34,7 @@ def made(protocol: str, values: dict[str, Any], ms: int) -> Sample:
     if (Path(__file__).parent / "protocols" / PROTOCOLS[protocol].service / "message.py").is_file():
         return Sample(*importlib.import_module(f"{where}.message").message(protocol, values, ms))
     encode = FORMATS[protocol].encode if protocol in FORMATS else None
-    return Sample((encode or orjson.dumps)({"ts": ms, "boot_id": "b", "seq": 7, "values": values}))
+    return Sample((encode or orjson.dumps)({"ts": ms, "boot_id": "b", "seq": ms, "values": values}))
 
 
 @cache
