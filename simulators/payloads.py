@@ -62,8 +62,7 @@ def _value(value: Any) -> str:
 def to_pack(reading: dict[str, Any]) -> list[dict[str, Any]]:
     """Give a reading as a SenML pack: a record for each value, under the sender's own names; lists become texts."""
     pack = [{"n": _SENML_ODD.sub("_", name), **_senml(value)} for name, value in reading["values"].items()]
-    seconds = reading["ts"] / (1_000 if reading["ts"] < MILLIS_BELOW else 1_000_000)
-    return [{"bt": seconds} | pack[0], *pack[1:]] if pack else []
+    return [{"bt": _seconds(reading["ts"])} | pack[0], *pack[1:]] if pack else []
 
 
 def _senml(value: Any) -> dict[str, Any]:
@@ -95,6 +94,25 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 _SIDE = 32  # pixels
+
+
+def _seconds(ts: int) -> float:
+    return ts / (1_000 if ts < MILLIS_BELOW else 1_000_000)
+
+
+def _tasmota(reading: dict[str, Any]) -> bytes:
+    """Encode a reading as that of a sensor."""
+    return orjson.dumps({"Epoch": _seconds(reading["ts"]), "SIM": reading["values"], "TempUnit": "C"})
+
+
+def _shelly(reading: dict[str, Any]) -> bytes:
+    """Encode a reading as the change of a component."""
+    params = {"ts": _seconds(reading["ts"]), "sim:0": {"id": 0} | reading["values"]}
+    return orjson.dumps(
+        {"src": "shellysim-000000000000", "dst": "x/events", "method": "NotifyStatus", "params": params}
+    )
+
+
 _SENML_ODD = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -108,6 +126,13 @@ FORMATS = {
     "sparkplug": Format("", sparkplug.encode),  # over MQTT only
     "senml-cbor": Format("application/senml+cbor", lambda reading: cbor2.dumps(to_pack(reading))),
     "thingsboard": Format("application/json", encode_thingsboard, "/v1/telemetry/thingsboard"),
+    "shelly": Format("application/json", _shelly, "/v1/telemetry/shelly"),
+    "tasmota": Format("application/json", _tasmota, "/v1/telemetry/tasmota"),
+    "zigbee2mqtt": Format(
+        "application/json",
+        lambda reading: orjson.dumps(reading["values"] | {"last_seen": reading["ts"]}),
+        "/v1/telemetry/zigbee2mqtt",
+    ),
 }
 
 

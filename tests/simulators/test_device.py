@@ -181,9 +181,12 @@ def read_line(content: bytes) -> Any:
     return {"ts": time, "boot_id": record.boot_id, "seq": record.seq, "values": record.fields}
 
 
-@pytest.mark.parametrize("protocol", ["senml", "senml-cbor"])
+@pytest.mark.parametrize(
+    ("protocol", "before"),
+    [("senml", ""), ("senml-cbor", ""), ("tasmota", "SIM."), ("shelly", "sim0."), ("zigbee2mqtt", "")],
+)
 @pytest.mark.parametrize("size", [0, 500])
-def test_senml_says_values_and_time(protocol: str, size: int) -> None:
+def test_formats_of_others_say_values_and_time(protocol: str, before: str, size: int) -> None:
     bench, plain = Bench(protocol=protocol, size=size), Bench()
 
     bench.fire()
@@ -191,7 +194,8 @@ def test_senml_says_values_and_time(protocol: str, size: int) -> None:
 
     content, said = bench.basket.kept[0].payload, plain.bodies()[0]
     decoded = PROTOCOLS[protocol].decode(content, Context(NOW_NS))
-    fields = {name: value for record in decoded.records for name, value in record.fields.items() if name != "pad"}
+    named = ((name.removeprefix(before), value) for record in decoded.records for name, value in record.fields.items())
+    fields = {name: value for name, value in named if name != "pad"}
     assert ({record.time_ns for record in decoded.records}, fields) == ({said["ts"] * MS}, said["values"])
     assert len(content) >= size
 
