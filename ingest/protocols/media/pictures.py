@@ -15,6 +15,7 @@ BLOB = "application/octet-stream"
 HEAD_BYTES = 32
 TAIL_BYTES = 4_096  # cameras pad what they send behind the end of a picture
 MAX_SEGMENTS = 2_000  # of a JPEG before its frame; a real one has a few
+_WEBP_HEAD_BYTES = 30  # no picture's file is shorter
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG and DAC
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
@@ -86,6 +87,8 @@ def _size_of_gif(_file: BinaryIO, head: bytes) -> Size | None:
 
 def _size_of_webp(_file: BinaryIO, head: bytes) -> Size | None:
     chunk = head[12:16]
+    if len(head) < _WEBP_HEAD_BYTES:
+        return None
     if chunk == b"VP8X":
         return _little(head[24:27]) + 1, _little(head[27:30]) + 1
     if chunk == b"VP8L" and head[20:21] == b"\x2f":

@@ -28,3 +28,11 @@ def test_other_content_under_the_name_of_a_picture_is_refused() -> None:
 )
 def test_odd_channel_is_none(topic: str) -> None:
     assert channel_of(topic) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif"}])
+def test_webp_cut_off_in_its_head_is_refused(options: dict[str, object]) -> None:
+    content = picture("WEBP", 40, 41, **options)
+
+    for length in range(16, 30):
+        assert [fault.code for fault in decode(content[:length], Context(1)).faults] == ["media_type"]
