@@ -34,7 +34,7 @@ def message(protocol: str, count: int) -> Sample:
 def cost_us(protocol: str, count: int, seconds: float) -> float:
     """Give the CPU time of decoding one message, in us."""
     decode, (content, topic) = PROTOCOLS[protocol].decode, message(protocol, count)
-    context = Context(clock.now_ns(), topic=topic)
+    context = Context(clock.now_ns(), topic=topic, transport="mqtt" if topic else "http")
     found = decode(content, context)
     assert not found.faults, (protocol, found.faults)
     assert sum(len(record.fields) for record in found.records) + len(found.described) >= count, protocol
