@@ -18,7 +18,7 @@ INNER = ("devices", "ingest-json", "writer", "bridge", broker.MEDIA_BRIDGE, "das
 ON_DEMAND = tuple(f"ingest-{service}" for service in SERVICES[1:])  # a protocol nobody speaks costs nothing
 # Those that have to do without a message, once they keep something: media is shown and goes when its time is over, and
 # nodes whose sessions are kept are sent commands.
-AT_ONCE = {"ingest-media": "media", "ingest-sparkplug": "ingest/sparkplug.db"}
+AT_ONCE = {"ingest-lorawan": "ingest/lorawan.db", "ingest-media": "media", "ingest-sparkplug": "ingest/sparkplug.db"}
 THINGSBOARD = "thingsboard-mqtt"  # runs where it has a port
 DEMO_SCENARIOS = "greenhouse,cold-chain,pump"
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
