@@ -15,6 +15,12 @@ hypothesis.settings.register_profile("suite", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("suite")
 
 _numbers = count(1)
+_ID_BYTES = 20  # a parameter that is its own name
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a test with long bytes for the argument: compressed ones differ from worker to worker."""
+    return argname if isinstance(val, bytes) and len(val) > _ID_BYTES else None
 
 
 @pytest.fixture(scope="session")
