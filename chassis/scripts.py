@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 from chassis.metrics import Counter
 
 CHILD = Path(__file__).with_name("script_child.py")
-ANSWER_S = 10.0  # of the clock on the wall: the process's own timer of CPU time ends it long before
+# Of the clock on the wall: the process's own timer of CPU time ends it long before, unless others froze it. With what
+# else a batch may take (ingest.batches) it is less than a bridge waits for.
+ANSWER_S = 5.0
 END_S = 0.5  # for the process to end by itself once nobody asks any more
 MAX_MESSAGE_CHARS = 256
 STARTS = Counter("headwater_script_starts", "Starts of the process that runs scripts")
@@ -48,7 +50,8 @@ class ScriptFault(Exception):  # noqa: N818 - an answer about the script
 class Scripts:
     """Runs scripts, one after another. Thread-safe; its process starts with the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_s: float = ANSWER_S) -> None:
+        self._answer_s = answer_s
         self._lock = threading.Lock()  # guards all below
         self.runs = 0
         self._child: subprocess.Popen[bytes] | None = None
@@ -79,29 +82,30 @@ class Scripts:
 
     def _ask(self, asked: bytes) -> dict[str, Any] | None:
         """Hand a run to the process; None: it ended, and that was not the script's time limit."""
-        child = self._child or self._start()
+        child, deadline_s = self._child or self._start(), time.monotonic() + self._answer_s
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            child.stdin.write(asked)
-            child.stdin.flush()
-            line = _read_line(child.stdout.fileno())
-        except (OSError, ValueError):
+            _write(child.stdin.fileno(), asked, deadline_s)
+            line = _read_line(child.stdout.fileno(), deadline_s)
+        except OSError:
             line = b""
         if line.endswith(b"\n"):
             answer: dict[str, Any] = json.loads(line)
             return answer
         code = self._end()
         if code is None:
-            raise ScriptFault(f"it gave no answer within {ANSWER_S:.0f} s", "time")
+            raise ScriptFault(f"it gave no answer within {self._answer_s:.0f} s", "time")
         return {"fault": "InternalError: interrupted"} if code == -signal.SIGPROF else None
 
     def _start(self) -> subprocess.Popen[bytes]:
         STARTS.inc()
         self._child = subprocess.Popen(
             [sys.executable, "-I", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, cwd="/", env={},
+            stderr=subprocess.DEVNULL, cwd="/", env={}, bufsize=0,
         )  # fmt: skip
+        assert self._child.stdin is not None
+        os.set_blocking(self._child.stdin.fileno(), False)  # a script is longer than a pipe: see _write
         return self._child
 
     def _end(self) -> int | None:
@@ -130,9 +134,21 @@ def run_once(text: str, call: str, limits: Limits) -> str:
         scripts.close()
 
 
-def _read_line(pipe: int) -> bytes:
-    """Read a line; what there is of it, when its writer ends or says nothing for ANSWER_S."""
-    poll, found, deadline_s = select.poll(), b"", time.monotonic() + ANSWER_S
+def _write(pipe: int, content: bytes, deadline_s: float) -> None:
+    """Write all of it; as much as can be until then, to one who reads nothing: a process may be frozen by others.
+
+    Raises:
+        OSError: its reader has ended.
+    """
+    poll, left = select.poll(), memoryview(content)
+    poll.register(pipe, select.POLLOUT)
+    while left and poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+        left = left[os.write(pipe, left) :]
+
+
+def _read_line(pipe: int, deadline_s: float) -> bytes:
+    """Read a line; what there is of it, when its writer ends or says no more until then."""
+    poll, found = select.poll(), b""
     poll.register(pipe, select.POLLIN)
     while not found.endswith(b"\n"):
         if not poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):

@@ -29,6 +29,7 @@ MAX_TOPICS = 20_000  # topics whose parts are remembered: parsing one costs as m
 DEVICE_FULL = "the device's share of the quarantine is full"
 DEFAULT_PROTOCOL = "json"
 SORT_S = 2.0  # of a batch with slow codecs: the bridge waits 10 s for its answer, and would send all of it again
+TENANT_SORT_S = 0.5  # of that for one tenant: what is slow at it holds up itself; ordinary messages never take so long
 
 
 Whose = tuple[str, str]  # tenant of the sender, or "", and protocol
@@ -63,6 +64,7 @@ class BatchSorting:
         self._accepted: defaultdict[Whose, int] = defaultdict(int)
         self._seen: dict[str, int] = {}  # device -> time of its newest message
         self._enough_s = time.monotonic() + SORT_S
+        self._spent_s: defaultdict[str, float] = defaultdict(float)  # by tenant
         self._late: Counter[str] = Counter()  # device -> messages of it that are over its rate
 
     def find_devices(self, deliveries: Sequence[Delivery]) -> None:
@@ -167,7 +169,9 @@ class BatchSorting:
 
     def _sort(self, index: int, message: Message, checker: TypeChecker | None) -> int:
         """Take a message apart; give how many readings of its sender it held."""
-        if time.monotonic() > self._enough_s and not message.protocol.host:
+        began_s, tenant = time.monotonic(), message.device.tenant
+        is_late = began_s > self._enough_s or self._spent_s[tenant] > TENANT_SORT_S
+        if is_late and not message.protocol.host:
             self.endings.append(Ending(index, "deferred", "unavailable", "other messages of the batch took long"))
             return 0
         try:
@@ -175,6 +179,8 @@ class BatchSorting:
         except PeerUnavailable as error:  # before anything of it was noted
             self.endings.append(Ending(index, "deferred", error.code, error.detail))
             return 0
+        finally:
+            self._spent_s[tenant] += time.monotonic() - began_s
         self.used += found.uses(message)
         refused = to_refused(message, checker, found)
         if refused is None:

@@ -32,6 +32,7 @@ RUNS = Counter("headwater_codec_runs", "Runs of codecs in JavaScript", ["outcome
 class _Struck(NamedTuple):
     """How often in a row a codec was out of time, and until when it rests (monotonic)."""
 
+    codec: Codec  # kept, so that its identity is nobody else's
     times: int
     until_s: float
 
@@ -44,7 +45,8 @@ class Codecs:
         self._scripts = Scripts()
         self._struck_scripts = Scripts()  # of codecs that were out of time: the others do not wait for them
         self._lock = threading.Lock()  # guards _struck
-        self._struck: dict[str, _Struck] = {}  # by the text of the script
+        # By the codec's identity, which is that of one type of one tenant: others may have the same script of a vendor.
+        self._struck: dict[int, _Struck] = {}
 
     def open(self, record: Record, spec: DeviceType | None, received_ns: int) -> list[FieldFault]:
         """Put fields in place of a record's bytes where its device type has a codec for them.
@@ -102,14 +104,14 @@ class Codecs:
 
     def _is_struck(self, codec: Codec) -> bool:
         """Tell whether a codec was out of time when it ran last. Raises Refused: it rests."""
-        struck = self._struck.get(codec.text)
+        struck = self._struck.get(id(codec))
         if struck is None or struck.times < STRIKES:
             return struck is not None
         now_s = time.monotonic()
         with self._lock:
-            is_its_turn = self._struck.get(codec.text, struck).until_s <= now_s
+            is_its_turn = self._struck.get(id(codec), struck).until_s <= now_s
             if is_its_turn:  # of those that wait for it one tries
-                self._struck[codec.text] = struck._replace(until_s=now_s + REST_S)
+                self._struck[id(codec)] = struck._replace(until_s=now_s + REST_S)
         if not is_its_turn:
             RUNS.labels("rested").inc()
             raise Refused("codec", f"codec: it needed more than its time {struck.times} times in a row and rests")
@@ -117,12 +119,12 @@ class Codecs:
 
     def _note(self, codec: Codec, limit: str) -> None:
         if limit != "time":
-            if codec.text in self._struck:
+            if id(codec) in self._struck:
                 with self._lock:
-                    self._struck.pop(codec.text, None)
+                    self._struck.pop(id(codec), None)
             return
         with self._lock:
-            times = self._struck.get(codec.text, _Struck(0, 0.0)).times + 1
+            times = self._struck.get(id(codec), _Struck(codec, 0, 0.0)).times + 1
             if len(self._struck) >= MAX_STRUCK:
                 self._struck.clear()
-            self._struck[codec.text] = _Struck(times, time.monotonic() + REST_S)
+            self._struck[id(codec)] = _Struck(codec, times, time.monotonic() + REST_S)

@@ -24,6 +24,7 @@ from wire.devices import Codec, Model
 
 MAX_PAYLOAD_BYTES = 64 * 1024
 MAX_BYTE = 255
+MAX_SENTENCES, MAX_SENTENCE_CHARS = 8, 256  # of warnings or errors: they end as the detail of a message
 FORMS = ("decodeUplink", "Decode", "Decoder")
 HAS_FORM = " || ".join(f'typeof {name} === "function"' for name in FORMS)
 # What a script defines by `let` or `const` is no property of the global object: only its name finds it.
@@ -135,4 +136,9 @@ def _sentences(given: Any) -> list[str]:
     if not given:
         return []
     each = given if isinstance(given, list) else [given]
-    return [one if isinstance(one, str) else json.dumps(one) for one in each[:8]]
+    return [_sentence(one if isinstance(one, str) else json.dumps(one)) for one in each[:MAX_SENTENCES]]
+
+
+def _sentence(text: str) -> str:
+    # A lone surrogate is no character: what keeps or sends the text could not encode it.
+    return text[:MAX_SENTENCE_CHARS].encode(errors="replace").decode()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import orjson
+
 from chassis import parking
 from chassis.scripts import Limits, ScriptFault, run_once
 from wire import clock
@@ -53,8 +55,11 @@ def try_codec(types: Types, tenant: str, asked: CodecTest) -> CodecTested:
     call = decoding(bytes.fromhex(asked.payload), asked.port, clock.now_ns())
     try:
         told = read_told(_run(codec, call))
+        orjson.dumps(told.data)
     except (ScriptFault, CodecFault) as error:
         return CodecTested(error=str(error))
+    except TypeError as error:  # lone surrogates, nesting, integers beyond 64 bits: fields are refused for them
+        return CodecTested(error=f"its data cannot be shown: {error}")
     return CodecTested(data=told.data, warnings=told.warnings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,30 @@ def test_process_that_somebody_else_ended_is_started_anew(scripts: Scripts) -> N
 
     assert scripts.run(GOOD, CALL) == '{"a":1}'
     assert child_of(scripts) != before
+
+
+@pytest.mark.parametrize("text", [GOOD, GOOD + "//" + "x" * 200_000], ids=["short", "longer than a pipe"])
+def test_process_that_somebody_froze_holds_nobody_up_for_ever(text: str) -> None:
+    frozen = Scripts(answer_s=0.1)
+    frozen.run(GOOD, CALL)
+    before = child_of(frozen)
+    os.kill(before, signal.SIGSTOP)
+    killer = threading.Timer(20, os.kill, (before, signal.SIGKILL))  # so that a fault of ours is one red test
+    killer.start()
+
+    fault = fault_of(frozen, text)
+    killer.cancel()
+
+    assert fault.limit == "time"
+    assert not Path(f"/proc/{before}").exists(), "neither frozen nor a zombie"
+    assert frozen.run(text, CALL) == '{"a":1}'
+    frozen.close()
+
+
+def test_script_and_answer_may_be_longer_than_a_pipe(scripts: Scripts) -> None:
+    text = "function f() { return '\u00e4'.repeat(60000); }//" + "x" * 200_000
+
+    assert scripts.run(text, CALL) == f'"{"ä" * 60_000}"'
 
 
 def test_limits_of_a_run_are_its_own(scripts: Scripts) -> None:

@@ -75,6 +75,21 @@ def test_codec_is_tried_on_a_payload_and_nothing_is_kept(service) -> None:
     assert service.admin("GET", TYPE).status_code == 404
 
 
+@pytest.mark.parametrize(
+    "body", [r"return {a: '\ud800'}", "let a = []; for (let i = 0; i < 400; i++) a = [a]; return {a: a}"]
+)
+def test_data_that_nobody_can_write_is_told_in_words(service, body: str) -> None:
+    answer = tried(service, codec=codec(f"function Decoder() {{ {body} }}"), payload="")
+
+    assert (answer.status_code, answer.json["error"].startswith("its data cannot be shown")) == (200, True)
+
+
+def test_sentences_of_a_codec_are_made_readable(service) -> None:
+    text = r"function decodeUplink() { return {data: {a: 1}, warnings: ['odd \ud800', 'x'.repeat(5000)]}; }"
+
+    assert tried(service, codec=codec(text), payload="").json["warnings"] == ["odd ?", "x" * 256]
+
+
 def test_codec_of_a_type_or_of_one_version_is_tried(service) -> None:
     service.admin("PUT", TYPE, {"codec": codec()})
     service.admin("POST", TYPE + "/versions", {"spec": {"codec": codec("function Decoder() { return {v: 2}; }")}})

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ingest.codecs import STRIKES
@@ -115,6 +116,8 @@ def test_mended_codec_decodes_what_waited(world: World) -> None:
         ("function decodeUplink() { return decodeUplink(); }", "call stack"),
         ("function decodeUplink() { return {data: {a: 'x'.repeat(1e6)}}; }", "characters"),
         ("function decodeUplink() { return 7; }", "no object"),
+        (r"function decodeUplink() { return {errors: ['odd \ud800']}; }", "odd ?"),
+        ("function decodeUplink() { return {errors: ['x'.repeat(60000)]}; }", "codec: " + "x" * 256),
     ],
 )
 def test_hostile_codec_costs_exactly_its_own_message(world: World, text: str, said: str) -> None:
@@ -155,6 +158,16 @@ def test_codec_that_was_out_of_time_leaves_the_process_of_the_others(world: Worl
     assert used == [(True, False), (True, False), (False, True), (True, False)]
 
 
+def test_codec_that_rests_leaves_the_same_script_of_others_alone(world: World) -> None:
+    text = "function decodeUplink(input) { if (input.bytes[0]) { for (;;); } return {data: {v: 1}}; }"
+    set_codec(world, text, time_limit_ms=5)
+    set_codec(world, text, place=1, time_limit_ms=5)
+
+    send(world, *[up("01")] * STRIKES, up("00"), up("00", EUIS[1]))
+
+    assert (fields(world), len(fields(world, EUIS[1]))) == ([], 1)
+
+
 def runs_of(world: World) -> tuple[int, int]:
     """Give how many runs either process was asked for."""
     return world.codecs._scripts.runs, world.codecs._struck_scripts.runs
@@ -170,6 +183,21 @@ def test_batch_of_slow_codecs_is_answered_in_time_and_the_rest_is_sent_again(wor
     assert deferred
     assert verdict.accepted + len(verdict.endings) == 8
     assert [ending.index for ending in deferred] == list(range(8 - len(deferred), 8))
+
+
+def test_slow_codecs_of_one_tenant_leave_others_their_time(world: World) -> None:
+    slow = "const end = Date.now() + 300; function decodeUplink() { while (Date.now() < end); return {data: {v: 1}}; }"
+    set_codec(world, slow, time_limit_ms=1_000)
+    theirs = "b840410001810001"
+    world.registry.add("theirs", gateway=True, tenant="b")
+    world.registry.add(theirs, parent="theirs", tenant="b")
+    world.registry.name(f"lora:{theirs}", theirs, "theirs")
+
+    other = msgspec.structs.replace(up("01", theirs, object={"t": 1}), device="theirs")
+    verdict = send(world, *[up(f"{count:02x}") for count in range(9)], other)
+
+    assert len(fields(world, theirs)) == 1
+    assert {ending.end for ending in verdict.endings} == {"deferred"}
 
 
 def test_messages_share_nothing(world: World) -> None:
