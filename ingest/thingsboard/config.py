@@ -39,7 +39,8 @@ class DoorConfig(BaseModel):
 class DoorLimits:
     """Bounds of the door; constants of the product, smaller in tests."""
 
-    connections: int = 5_000
+    connections: int = 5_000  # of devices that are logged in
+    strangers: int = 1_000  # connections beside them; the oldest ends when one more comes
     of_one_device: int = 4  # connections; the oldest ends when one more comes
     greeting_s: float = 10.0  # from connecting (and TLS) to CONNECT: who says nothing holds no place
     greeting_bytes: int = 8 * 1024  # of a CONNECT: larger ones are for nobody yet known
@@ -48,7 +49,7 @@ class DoorLimits:
     packet_bytes: int = 256 * 1024 + 1024  # the largest message with its topic and properties
     idle_s: float = 3_600.0  # of a client that names no keep-alive
     unread_bytes: int = 256 * 1024  # what a client may leave unread before its connection ends
-    unheard: int = 100  # messages to it that it has not acknowledged
+    unheard: int = 100  # messages to it that it has not acknowledged; more wait, up to `unread_bytes`
     filters: int = 64  # of one connection
     waiting: int = 64  # questions to the registry of one connection, before it is left unread
     children: int = 10_000  # that one gateway has announced

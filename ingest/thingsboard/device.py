@@ -7,19 +7,21 @@ it waits, un-acknowledged.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import orjson
 
+from chassis import ending, logs
 from ingest.framing import Ending
 from ingest.gate import Known
 from ingest.thingsboard import packets
 from ingest.thingsboard.config import DoorLimits
 from ingest.thingsboard.downlink import Downlink, sent
-from ingest.thingsboard.metrics import MESSAGES, REFUSED
+from ingest.thingsboard.metrics import FAULTS, MESSAGES, REFUSED
 from ingest.thingsboard.packets import Publish
 from ingest.thingsboard.registry import Registry
 from ingest.thingsboard.session import Session
@@ -27,6 +29,7 @@ from ingest.thingsboard.uplink import Uplink
 from wire.errors import BadRequest, HeadwaterError, PeerUnavailable
 from wire.thingsboard import MAX_INFLIGHT, answer_to
 
+log = logs.get(__name__)
 ME = "v1/devices/me/"
 ATTRIBUTES, RPC_REQUEST = ME + "attributes", ME + "rpc/request/"
 MAX_ASKED = 1_000  # commands whose answer is awaited
@@ -52,6 +55,7 @@ class Services:
     registry: Registry
     family: Family
     limits: DoorLimits
+    announced: Counter[str] = field(default_factory=Counter)  # children -> connections of gateways that announced them
 
 
 class Device:
@@ -97,7 +101,13 @@ class Device:
         """Do what is waiting, one by one."""
         while True:
             message, deed = await self._deeds.get()
-            await self._do(message, deed)
+            try:
+                await self._do(message, deed)
+            except Exception as error:  # those behind it would wait for ever
+                ending.end_if_short(error)
+                FAULTS.inc()
+                log.fault("message_fault")
+                self.session.link.abort("fault")
 
     async def later(self, message: Publish, kind: str, deed: Deed) -> None:
         """Have something done that needs the registry, and acknowledge the message then."""
@@ -136,10 +146,10 @@ class Device:
         uplink = self.services.uplink
         await uplink.put(uplink.make(self.known.id, message, protocol), partial(self._settle, message))
 
-    def _settle(self, message: Publish, ending: Ending | None) -> None:
+    def _settle(self, message: Publish, end: Ending | None) -> None:
         self._room.release()
-        if ending is not None and ending.end == "refused":
-            self.refuse(message, ending.code)
+        if end is not None and end.end == "refused":
+            self.refuse(message, end.code)
         else:
             self.session.acknowledge(message)
 
@@ -208,12 +218,11 @@ class Device:
             return self.session.tell("rpc", "v1/gateway/rpc", {"device": name, "data": {"id": number} | asked}, heard)
         return self.session.tell("rpc", f"{RPC_REQUEST}{number}", asked, heard)
 
-    def wish(self, name: str, news: Mapping[str, Any]) -> None:
+    def wish(self, name: str, news: Mapping[str, Any]) -> bool:
         """See Listener."""
         if name:
-            self.session.tell("attributes", "v1/gateway/attributes", {"device": name, "data": news})
-        else:
-            self.session.tell("attributes", ATTRIBUTES, news)
+            return self.session.tell("attributes", "v1/gateway/attributes", {"device": name, "data": news})
+        return self.session.tell("attributes", ATTRIBUTES, news)
 
     def leave(self) -> None:
         """Forget all that the connection listened to."""
@@ -222,12 +231,21 @@ class Device:
 
 def read_object(payload: bytes) -> dict[str, Any]:
     """Read a JSON object; nothing at all is an empty one. Raises BadRequest."""
-    try:
-        found = orjson.loads(payload or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"not JSON: {error}", code="bad_syntax") from None
+    found = _read(payload or b"{}")
     if not isinstance(found, dict):
         raise BadRequest("a JSON object is wanted", code="bad_structure")
+    return found
+
+
+def _read(payload: bytes) -> Any:
+    """Read JSON that is passed on. Raises BadRequest: it is none, or could not be written again."""
+    try:
+        found = orjson.loads(payload)
+        orjson.dumps(found)  # of what can be read not all is as shallow as can be written
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"not JSON: {error}", code="bad_syntax") from None
+    except TypeError:
+        raise BadRequest("nested too deeply", code="too_deep") from None
     return found
 
 
@@ -251,10 +269,7 @@ def pick(twin: Mapping[str, Any], wanted: Mapping[str, list[str] | None]) -> dic
 
 
 def _outcome(payload: bytes) -> dict[str, Any]:
-    try:
-        said = orjson.loads(payload or b"null")
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the answer is not JSON: {error}", code="bad_syntax") from None
+    said = _read(payload or b"null")
     if isinstance(said, dict) and said.keys() == {"error"}:
         return {"error": said["error"]} if isinstance(said["error"], str) else {"state": "failed", "result": said}
     return {"state": "succeeded", "result": said}

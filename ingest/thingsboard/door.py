@@ -20,7 +20,7 @@ from ingest.thingsboard.device import Device, Services
 from ingest.thingsboard.gateway import Gateway
 from ingest.thingsboard.link import Link
 from ingest.thingsboard.metrics import CONNECTIONS, ENDED, FAULTS, LOGINS, MESSAGES
-from ingest.thingsboard.packets import Connect, Packet, PacketError, Publish
+from ingest.thingsboard.packets import Connect, PacketError, Publish
 from ingest.thingsboard.registry import REMOTE_IP, Registry
 from ingest.thingsboard.session import Session
 from wire import clock
@@ -40,6 +40,21 @@ class LogIn(NamedTuple):
     token: str
     secret: str
     remote_ip: str
+    revision: int  # of the registry before it was asked: what changed since is not in it
+
+
+class _Guest(NamedTuple):
+    """A connection of a device that is logged in, and the task that serves it."""
+
+    known: LogIn
+    session: Session
+    task: asyncio.Task[None] | None
+
+    def cut(self, why: str) -> None:
+        """End it, even if it waits for room and so would not notice."""
+        self.session.link.abort(why)
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Access:
@@ -58,13 +73,18 @@ class Access:
         """
         shown = (asked.username, asked.password) if asked.password else parse_bearer(asked.username)
         device_id, secret = shown or ("", "")
+        revision = self._gate.revision
         try:
             device, credential = self._gate.authenticate(device_id, secret, remote_ip)
         except (Unauthorized, Forbidden) as error:
             self._note_wrong(device_id, remote_ip, error)
             raise
         self._reports.note_seen(device.id, clock.now_ns(), credential)
-        return LogIn(device, f"{device.id}.{secret}", secret, remote_ip)
+        return LogIn(device, f"{device.id}.{secret}", secret, remote_ip, revision)
+
+    def is_current(self, known: LogIn) -> bool:
+        """Tell whether nothing has changed at the registry since a device proved who it is."""
+        return self._gate.revision == known.revision
 
     def still_in(self, known: LogIn) -> bool:
         """Tell whether a device would be let in again; while nobody knows, it would."""
@@ -94,19 +114,21 @@ class Door:
         self._access = access
         self._services = services
         self._limits = services.limits
-        self._open = 0
-        self._devices: dict[str, list[tuple[LogIn, Session]]] = {}  # logged in, oldest first
+        self._strangers: dict[Link, None] = {}  # connections that are not logged in, oldest first
+        self._inside = 0
+        self._devices: dict[str, list[_Guest]] = {}  # logged in, oldest first
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end."""
         link = Link(reader, writer, self._limits)
         REMOTE_IP.set(link.remote_ip)  # of this connection's calls: each has a context of its own
-        self._open += 1
+        self._strangers[link] = None
+        if len(self._strangers) > self._limits.strangers:  # who only holds a place loses it to who logs in
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort("too_many")
         try:
-            if self._open <= self._limits.connections:
-                await self._welcome(link)
-            else:
-                ENDED.labels("too_many").inc()
+            await self._welcome(link)
         except PacketError as error:
             ENDED.labels("not_mqtt").inc()
             log.info("not_mqtt", reason=str(error))
@@ -119,38 +141,51 @@ class Door:
             FAULTS.inc()
             log.fault("connection_fault")
         finally:
-            self._open -= 1
+            self._strangers.pop(link, None)
             await link.close()
 
     async def check_all(self) -> None:
         """Have those go who would not be let in any more."""
-        everybody = [each for sessions in self._devices.values() for each in sessions]
-        gone = await asyncio.to_thread(self._find_gone, everybody)
-        for session in gone:
-            session.link.abort("not_allowed_any_more")
+        await self._check([guest for guests in self._devices.values() for guest in guests])
 
     def end_all(self) -> None:
         """End all connections: what is not acknowledged comes again."""
-        for sessions in list(self._devices.values()):
-            for _, session in sessions:
-                session.link.finish()
+        for guests in list(self._devices.values()):
+            for guest in guests:
+                guest.session.link.finish()
 
-    def _find_gone(self, everybody: Iterable[tuple[LogIn, Session]]) -> list[Session]:
-        return [session for known, session in everybody if not self._access.still_in(known)]
+    async def _check(self, guests: Iterable[_Guest]) -> None:
+        for guest in await asyncio.to_thread(self._find_gone, guests):
+            guest.cut("not_allowed_any_more")
+
+    def _find_gone(self, guests: Iterable[_Guest]) -> list[_Guest]:
+        return [guest for guest in guests if not self._access.still_in(guest.known)]
 
     async def _welcome(self, link: Link) -> None:
+        asked = await self._greet(link)
+        session = Session(link, asked.keepalive_s, self._limits)
+        if asked.username == PROVISION and not asked.password:
+            link.send(self._yes(link.version))
+            waiting = link.widen(self._limits.greeting_bytes)
+            async with asyncio.timeout(self._limits.provision_s):
+                await session.converse(waiting, Newcomer(session, self._services.registry))
+            return
+        known = await self._let_in(asked, link)
+        if known is not None:
+            link.send(self._yes(link.version))
+            await self._converse(session, known)
+
+    async def _greet(self, link: Link) -> Connect:
         async with asyncio.timeout(self._limits.greeting_s):
             waiting = await link.read(self._limits.greeting_s)
             while not waiting:
                 waiting = await link.read(self._limits.greeting_s)
-        asked = packets.read_connect(waiting.pop(0))
+        asked = packets.read_connect(waiting[0])
         link.version = asked.version
-        session = Session(link, asked.keepalive_s, self._limits)
-        if asked.username == PROVISION and not asked.password:
-            link.send(self._yes(link.version))
-            async with asyncio.timeout(self._limits.provision_s):
-                await session.converse(waiting, Newcomer(session, self._services.registry))
-            return
+        return asked
+
+    async def _let_in(self, asked: Connect, link: Link) -> LogIn | None:
+        """Check who asks; None: it was told that it may not come in."""
         code = packets.NOT_AUTHORIZED
         try:
             known = await asyncio.to_thread(self._access.log_in, asked, link.remote_ip)
@@ -162,41 +197,49 @@ class Door:
         except HeadwaterError as error:
             LOGINS.labels(error.code).inc()
         else:
-            LOGINS.labels("ok").inc()
-            link.widen()
-            link.send(self._yes(link.version))
-            await self._converse(session, known, waiting)
-            return
+            if self._inside < self._limits.connections:
+                LOGINS.labels("ok").inc()
+                return known
+            LOGINS.labels("full").inc()
+            code = packets.UNAVAILABLE
         link.send(packets.connack(link.version, code))
+        return None
 
     def _yes(self, version: int) -> bytes:
         return packets.connack(version, receive_maximum=MAX_INFLIGHT, max_bytes=self._limits.packet_bytes)
 
-    async def _converse(self, session: Session, known: LogIn, waiting: list[Packet]) -> None:
+    async def _converse(self, session: Session, known: LogIn) -> None:
         kind = Gateway if known.device.is_gateway else Device
         device = kind(session, known.device, known.token, self._services)
-        worker = asyncio.create_task(device.work())
-        self._enter(known, session)
+        worker, guest = asyncio.create_task(device.work()), _Guest(known, session, asyncio.current_task())
+        self._enter(guest)
         try:
-            await session.converse(waiting, device)
+            if not self._access.is_current(known):  # it may have been revoked before it was among those to be checked
+                await self._check([guest])
+            await session.converse(session.link.widen(self._limits.packet_bytes), device)
         finally:
             worker.cancel()
             device.leave()
-            self._leave(known, session)
+            self._leave(guest)
 
-    def _enter(self, known: LogIn, session: Session) -> None:
+    def _enter(self, guest: _Guest) -> None:
         CONNECTIONS.inc()
-        sessions = self._devices.setdefault(known.device.id, [])
-        sessions.append((known, session))
-        if len(sessions) > self._limits.of_one_device:
-            sessions[0][1].link.abort("newer_connection")
-        self._services.family.note(known.device.id, is_online=True)
+        self._inside += 1
+        self._strangers.pop(guest.session.link, None)
+        device_id = guest.known.device.id
+        guests = self._devices.setdefault(device_id, [])
+        guests.append(guest)
+        for older in guests[: -self._limits.of_one_device]:
+            older.cut("newer_connection")
+        self._services.family.note(device_id, is_online=True)
 
-    def _leave(self, known: LogIn, session: Session) -> None:
+    def _leave(self, guest: _Guest) -> None:
         CONNECTIONS.dec()
-        sessions = self._devices[known.device.id]
-        sessions.remove((known, session))
-        if not sessions:
+        self._inside -= 1
+        known = guest.known
+        guests = self._devices[known.device.id]
+        guests.remove(guest)
+        if not guests:
             del self._devices[known.device.id]
             self._services.family.note(known.device.id, is_online=False)
 

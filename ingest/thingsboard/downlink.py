@@ -19,10 +19,13 @@ AT_ONCE = 500  # devices of one question
 
 
 class Listener(Protocol):
-    """A connection over which a device is told something: its own, or its gateway's, which calls it `name`."""
+    """A connection over which a device is told something: its own, or its gateway's, which calls it `name`.
+
+    Both give False where it does not listen to that any more.
+    """
 
     def command(self, name: str, command: Mapping[str, Any], heard: Callable[[], None]) -> bool: ...
-    def wish(self, name: str, news: Mapping[str, Any]) -> None: ...
+    def wish(self, name: str, news: Mapping[str, Any]) -> bool: ...
 
 
 class _Ear(NamedTuple):
@@ -36,38 +39,39 @@ class Downlink:
     def __init__(self, registry: Registry, retry_s: float) -> None:
         self._registry = registry
         self._retry_s = retry_s
-        self._commands: dict[str, _Ear] = {}
-        self._wishes: dict[str, _Ear] = {}
+        # Of each device the newest comes last, and is told; those of other connections before it may outlive it.
+        self._commands: dict[str, list[_Ear]] = {}
+        self._wishes: dict[str, list[_Ear]] = {}
         self._known: dict[str, dict[str, Any]] = {}  # desired parts as the devices know them
         self._early: dict[str, dict[str, Any]] = {}  # those that changed before they were known
         self._routes: dict[str, bool] = {}  # to be told to the registry: whose commands come here, and whose not
         self._unknown: set[str] = set()  # devices whose desired part is to be read
         self._work = asyncio.Event()
         self._follows = asyncio.Event()  # changes of twins are noticed from here on
+        self._since: Any = None  # the place up to which they were
 
     def want_commands(self, device: str, listener: Listener, name: str = "") -> None:
         """Have a device's commands come here."""
-        if self._commands.get(device) != (listener, name):
-            self._commands[device] = _Ear(listener, name)
+        ears = self._commands.setdefault(device, [])
+        if (listener, name) not in ears:
+            ears.append(_Ear(listener, name))
             self._route(device, is_here=True)
 
     def want_wishes(self, device: str, listener: Listener, name: str = "") -> None:
         """Have the changes of a device's desired part come here, from now on."""
-        if self._wishes.get(device) != (listener, name):
-            self._wishes[device] = _Ear(listener, name)
-            self._known.pop(device, None)
+        ears = self._wishes.setdefault(device, [])
+        if (listener, name) not in ears:
+            ears.append(_Ear(listener, name))
+        if device not in self._known:
             self._unknown.add(device)
             self._work.set()
 
     def leave(self, device: str, listener: Listener) -> None:
         """Forget a device that this connection does not hear for any more."""
-        ear = self._commands.get(device)
-        if ear is not None and ear.listener is listener:
-            del self._commands[device]
+        if _drop(self._commands, device, listener):
             self._route(device, is_here=False)
-        ear = self._wishes.get(device)
-        if ear is not None and ear.listener is listener:
-            for held in (self._wishes, self._known, self._early):
+        if _drop(self._wishes, device, listener):
+            for held in (self._known, self._early):
                 held.pop(device, None)
             self._unknown.discard(device)
 
@@ -109,20 +113,20 @@ class Downlink:
 
     async def _hand_out(self) -> None:
         for command in await asyncio.to_thread(self._registry.commands):
-            ear = self._commands.get(command["device"])
-            if ear is None:  # it is not here any more: other ways are open to it again
-                self._route(command["device"], is_here=False)
-                continue
-            ear.listener.command(ear.name, command, partial(self._note_sent, command))
+            heard, ears = partial(self._note_sent, command), self._commands.get(command["device"], [])
+            if not any(ear.listener.command(ear.name, command, heard) for ear in reversed(ears)):
+                self._commands.pop(command["device"], None)
+                self._route(command["device"], is_here=False)  # it does not listen: other ways are open to it again
 
     def _note_sent(self, command: Mapping[str, Any]) -> None:
         _in_background(asyncio.to_thread(self._registry.tell, sent(command)))
 
     async def _follow(self) -> None:
-        _, since = await asyncio.to_thread(self._registry.changed_wishes, None, 0)
+        if self._since is None:
+            _, self._since = await asyncio.to_thread(self._registry.changed_wishes, None, 0)
         self._follows.set()
         while True:
-            twins, since = await asyncio.to_thread(self._registry.changed_wishes, since)
+            twins, self._since = await asyncio.to_thread(self._registry.changed_wishes, self._since)
             for twin in twins:
                 self._take(twin)
 
@@ -137,8 +141,8 @@ class Downlink:
 
     def _take(self, twin: dict[str, Any]) -> None:
         device = twin["device"]
-        ear, before = self._wishes.get(device), self._known.get(device)
-        if ear is None:
+        ears, before = self._wishes.get(device), self._known.get(device)
+        if ears is None:
             return
         if before is None:
             self._early[device] = twin
@@ -147,7 +151,17 @@ class Downlink:
             return
         self._known[device] = twin
         if news := _news(before["desired"], twin["desired"]):
-            ear.listener.wish(ear.name, news)
+            any(ear.listener.wish(ear.name, news) for ear in reversed(ears))
+
+
+def _drop(ears: dict[str, list[_Ear]], device: str, listener: Listener) -> bool:
+    """Drop what a connection hears for a device; tell whether it was the last that did."""
+    if device not in ears:
+        return False
+    left = [ear for ear in ears.pop(device) if ear.listener is not listener]
+    if left:
+        ears[device] = left
+    return not left
 
 
 def sent(command: Mapping[str, Any]) -> dict[str, Any]:

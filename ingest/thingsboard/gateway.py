@@ -54,7 +54,11 @@ class Gateway(Device):
 
     def _forget(self, child: str) -> None:
         self.services.downlink.leave(child, self)
-        self.services.family.note(child, is_online=False)
+        announced = self.services.announced
+        announced[child] -= 1
+        if not announced[child]:  # else another connection of the gateway has announced it, too
+            del announced[child]
+            self.services.family.note(child, is_online=False)
 
     async def _find(self, name: Any) -> str:
         if not isinstance(name, str) or not name:
@@ -69,7 +73,9 @@ class Gateway(Device):
             child = await self._find(name)
             if name not in self._children and len(self._children) >= self.services.limits.children:
                 raise BadRequest(f"{self.services.limits.children} devices are connected", code="too_many_children")
-            self._children[str(name)] = child
+            if name not in self._children:
+                self._children[str(name)] = child
+                self.services.announced[child] += 1
             self._listen_for(str(name), child)
             self.services.family.note(child, is_online=True)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingest.thingsboard import packets
 from ingest.thingsboard.config import DoorLimits
@@ -14,6 +15,14 @@ from ingest.thingsboard.packets import Packet, PacketReader
 
 CHUNK_BYTES = 64 * 1024
 MAX_ID = 65_535
+
+
+class _Later(NamedTuple):
+    """A message that may not be sent yet."""
+
+    topic: str
+    payload: bytes
+    heard: Callable[[], None]
 
 
 class Link:
@@ -26,7 +35,10 @@ class Link:
         self._writer = writer
         self._limits = limits
         self._packets = PacketReader(limits.greeting_bytes)
+        self._at_once = 1  # packets of one read: what follows the first is read when it is known whose it is
         self._unheard: dict[int, Callable[[], None]] = {}  # by packet id: what is to be done when it is acknowledged
+        self._later: deque[_Later] = deque()  # messages that wait for an acknowledgement of another
+        self._later_bytes = 0
         self._last_id = 0
         _keep_alive(writer)
 
@@ -35,9 +47,14 @@ class Link:
         """Whether something can still be said."""
         return not self._writer.is_closing()
 
-    def widen(self) -> None:
-        """Take packets as large as a device that has logged in may send."""
-        self._packets = PacketReader(self._limits.packet_bytes)
+    def widen(self, max_bytes: int) -> list[Packet]:
+        """Take all packets from now on, up to that size; give those that came already.
+
+        Raises:
+            PacketError: see PacketReader.feed.
+        """
+        self._at_once, self._packets.max_bytes = -1, max_bytes
+        return self._packets.feed(b"")
 
     async def read(self, limit_s: float) -> list[Packet]:
         """Give the packets that come next, perhaps none yet.
@@ -51,7 +68,7 @@ class Link:
             data = await self._reader.read(CHUNK_BYTES)
         if not data:
             raise ConnectionError("closed")
-        return self._packets.feed(data)
+        return self._packets.feed(data, self._at_once)
 
     def send(self, data: bytes) -> None:
         """Say something; a client that reads nothing is let go."""
@@ -66,10 +83,15 @@ class Link:
         if not qos:
             self.send(packets.publish(self.version, topic, payload))
             heard()
-            return
-        if len(self._unheard) >= self._limits.unheard:
+        elif len(self._unheard) < self._limits.unheard:
+            self._publish(topic, payload, heard)
+        elif self._later_bytes < self._limits.unread_bytes:
+            self._later.append(_Later(topic, payload, heard))
+            self._later_bytes += len(topic) + len(payload)
+        else:
             self.abort("slow_reader")
-            return
+
+    def _publish(self, topic: str, payload: bytes, heard: Callable[[], None]) -> None:
         self._last_id = next(each for each in _ids_after(self._last_id) if each not in self._unheard)
         self._unheard[self._last_id] = heard
         self.send(packets.publish(self.version, topic, payload, self._last_id))
@@ -77,8 +99,13 @@ class Link:
     def hear(self, packet_id: int) -> None:
         """Take the client's acknowledgement."""
         heard = self._unheard.pop(packet_id, None)
-        if heard is not None:
-            heard()
+        if heard is None:
+            return
+        heard()
+        if self._later:
+            message = self._later.popleft()
+            self._later_bytes -= len(message.topic) + len(message.payload)
+            self._publish(*message)
 
     def abort(self, why: str) -> None:
         """End the connection without a word."""

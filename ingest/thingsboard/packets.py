@@ -62,11 +62,11 @@ class PacketReader:
     """Cut a byte stream into packets; it may be split anywhere."""
 
     def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self._buffer = bytearray()
-        self._max_bytes = max_bytes
 
-    def feed(self, data: bytes) -> list[Packet]:
-        """Take bytes, give the packets that are now complete.
+    def feed(self, data: bytes, most: int = -1) -> list[Packet]:
+        """Take bytes, give the packets that are now complete, at most so many of them: the others wait.
 
         Raises:
             PacketError: the length is malformed or over the limit.
@@ -74,7 +74,7 @@ class PacketReader:
         buffer = self._buffer
         buffer += data
         packets, offset = list[Packet](), 0
-        while len(buffer) - offset > 1:
+        while len(buffer) - offset > 1 and len(packets) != most:
             length, start = self._length(offset + 1)
             if not start or start + length > len(buffer):
                 break
@@ -91,8 +91,8 @@ class PacketReader:
         for index, byte in enumerate(self._buffer[offset : offset + _MAX_LENGTH_BYTES]):
             value |= (byte & 0x7F) << 7 * index
             if byte < _MORE:
-                if value > self._max_bytes:
-                    raise PacketError(f"a packet of {value} bytes, limit {self._max_bytes}")
+                if value > self.max_bytes:
+                    raise PacketError(f"a packet of {value} bytes, limit {self.max_bytes}")
                 return value, offset + index + 1
         if len(self._buffer) >= offset + _MAX_LENGTH_BYTES:
             raise PacketError("a packet length of more than four bytes")

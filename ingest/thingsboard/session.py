@@ -41,14 +41,14 @@ class Session:
         self._granted: dict[str, int] = {}  # filter -> QoS
 
     async def converse(self, waiting: list[Packet], speaker: Speaker) -> None:
-        """Take packets, `waiting` ones first, until the client says that it goes.
+        """Take packets, `waiting` ones first, until the client says that it goes, or has to.
 
         Raises:
             PacketError, TimeoutError, ConnectionError: see Link.read.
         """
         while True:
             for packet in waiting:
-                if packet.kind == packets.DISCONNECT:
+                if packet.kind == packets.DISCONNECT or not self.link.is_open:
                     return
                 await self._take(packet, speaker)
             waiting = await self.link.read(self._silence_s)

@@ -24,26 +24,29 @@ Done = Callable[[Ending | None], None]
 
 
 class Window:
-    """How many messages and bytes may be on their way; who finds no room waits, in order."""
+    """How many messages and bytes may be on their way; who finds no room waits, and has its turn in order."""
 
     def __init__(self, messages: int, size_bytes: int) -> None:
         self.messages = 0
         self._bytes = 0
         self._most = messages, size_bytes
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()  # who waits, and for how many bytes
 
     async def take(self, size: int) -> None:
         """Take a place, as soon as there is one."""
-        while self.messages and (self.messages >= self._most[0] or self._bytes + size > self._most[1]):
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._queue.append(place)
-            try:
-                await place
-            except asyncio.CancelledError:
-                self._wake()  # it may have been this one's turn
-                raise
-        self.messages += 1
-        self._bytes += size
+        if not self._queue and self._fits(size):
+            self._occupy(size)
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((place, size))
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                self._wake()  # the next ones may be smaller
+            else:
+                self.give(size)  # it had its turn
+            raise
 
     def give(self, size: int) -> None:
         """Give a place back."""
@@ -51,12 +54,20 @@ class Window:
         self._bytes -= size
         self._wake()
 
+    def _fits(self, size: int) -> bool:
+        return not self.messages or (self.messages < self._most[0] and self._bytes + size <= self._most[1])
+
+    def _occupy(self, size: int) -> None:
+        self.messages += 1
+        self._bytes += size
+
     def _wake(self) -> None:
-        while self._queue:
-            place = self._queue.popleft()
+        """Take places for those who wait, as far as there is room: nobody comes between."""
+        while self._queue and (self._queue[0][0].done() or self._fits(self._queue[0][1])):
+            place, size = self._queue.popleft()
             if not place.done():
+                self._occupy(size)
                 place.set_result(None)
-                return
 
 
 class Uplink:
@@ -66,7 +77,9 @@ class Uplink:
         self._window = Window(limits.window_messages, limits.window_bytes)
         self._loop = loop
         self._arrivals = Arrivals()
-        self._lane = Lane(peer, NAME, self._post, Limits())
+        # Devices over their rate may fill a share of the window, which is this one and not a bridge's.
+        window = Limits(window_messages=limits.window_messages, window_bytes=limits.window_bytes)
+        self._lane = Lane(peer, NAME, self._post, window)
         self._waiting: dict[int, tuple[Delivery, Done]] = {}  # by the delivery's identity
         self._gathered: list[Delivery] = []
         self.run = self._lane.run

@@ -22,7 +22,7 @@ from simulators import packets
 from simulators.packets import Connect, Packet, PacketReader, Publisher
 from tests.ingest.intake_support import FakeRegistry, World
 from tests.support.waiting import wait_until
-from wire.errors import HeadwaterError, PeerUnavailable
+from wire.errors import PeerUnavailable
 
 
 class FakeControl(FakeRegistry):
@@ -35,7 +35,8 @@ class FakeControl(FakeRegistry):
         self.routed: set[str] = set()
         self.commands: list[dict[str, Any]] = []
         self.reported: list[dict[str, Any]] = []
-        self.refuses: HeadwaterError | None = None
+        self.refuses: Exception | None = None
+        self.missed: list[str] = []  # what was asked of it while it was away
 
     def twin(self, device: str) -> dict[str, Any]:
         return self.twins.setdefault(device, {"reported": {}, "desired": {}, "version": 0})
@@ -47,6 +48,7 @@ class FakeControl(FakeRegistry):
 
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
         if self.is_away:
+            self.missed.append(path)
             raise PeerUnavailable("away")
         if path.startswith("/internal/"):
             return super().call(method, path, body, token=token)
@@ -156,6 +158,7 @@ class Running:
         self._call(self.door.stop())
         for client in self._clients:
             client.close()
+        self._call(self._end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -166,6 +169,13 @@ class Running:
         made = DoorProcess(config, self._limits, self.registry, self.ingest)
         await made.start()
         return made
+
+    async def _end_all(self) -> None:
+        """End what still runs, as `asyncio.run` does at the end of the process."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(15)
