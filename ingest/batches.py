@@ -29,7 +29,7 @@ MAX_TOPICS = 20_000  # topics whose parts are remembered: parsing one costs as m
 DEVICE_FULL = "the device's share of the quarantine is full"
 DEFAULT_PROTOCOL = "json"
 SORT_S = 2.0  # of a batch with slow codecs: the bridge waits 10 s for its answer, and would send all of it again
-TENANT_SORT_S = 0.5  # of that for one tenant: what is slow at it holds up itself; ordinary messages never take so long
+TENANT_SORT_S = 0.5  # of that for one tenant of several: what is slow at it holds up itself
 
 
 Whose = tuple[str, str]  # tenant of the sender, or "", and protocol
@@ -64,6 +64,7 @@ class BatchSorting:
         self._accepted: defaultdict[Whose, int] = defaultdict(int)
         self._seen: dict[str, int] = {}  # device -> time of its newest message
         self._enough_s = time.monotonic() + SORT_S
+        self._is_shared = False  # it holds messages of several tenants
         self._spent_s: defaultdict[str, float] = defaultdict(float)  # by tenant
         self._late: Counter[str] = Counter()  # device -> messages of it that are over its rate
 
@@ -73,6 +74,7 @@ class BatchSorting:
         names = {delivery.device for delivery in deliveries}
         senders = (name for name in names if gate.is_cached(name) or topics.is_device_id(name))
         self._found = gate.find(senders, doubts=True)
+        self._is_shared = len({device.tenant for device in self._found.known.values()}) > 1
         spoken_for: dict[tuple[str, str], int] = {}
         for delivery in deliveries:
             if child := route(delivery.topic)[2]:
@@ -170,7 +172,7 @@ class BatchSorting:
     def _sort(self, index: int, message: Message, checker: TypeChecker | None) -> int:
         """Take a message apart; give how many readings of its sender it held."""
         began_s, tenant = time.monotonic(), message.device.tenant
-        is_late = began_s > self._enough_s or self._spent_s[tenant] > TENANT_SORT_S
+        is_late = began_s > self._enough_s or (self._is_shared and self._spent_s[tenant] > TENANT_SORT_S)
         if is_late and not message.protocol.host:
             self.endings.append(Ending(index, "deferred", "unavailable", "other messages of the batch took long"))
             return 0
