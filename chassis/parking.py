@@ -117,8 +117,12 @@ class Places:
         self._waiting: deque[Waiter] = deque()
 
     @contextmanager
-    def take(self) -> Iterator[None]:
-        """Have a place."""
+    def take(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Have a place.
+
+        Raises:
+            TimeoutError: none came free in time.
+        """
         mine: Waiter | None = None
         with self._lock:
             if self._free:
@@ -126,12 +130,18 @@ class Places:
             else:
                 mine = waiter()
                 self._waiting.append(mine)
-        if mine is not None:
-            mine.wait()
+        if mine is not None and not mine.wait(timeout_s):
+            self._leave(mine)
         try:
             yield
         finally:
             self._give()
+
+    def _leave(self, mine: Waiter) -> None:
+        with self._lock:
+            if mine in self._waiting:  # else it was given one at the last moment
+                self._waiting.remove(mine)
+                raise TimeoutError
 
     def _give(self) -> None:
         with self._lock:

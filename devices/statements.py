@@ -28,7 +28,10 @@ VIEW: Select[Any] = select(
 ).select_from(HOME)
 _IS_ONE = and_(DEVICES.c.tenant == OF_TENANT, DEVICES.c.id == _OF_DEVICE)
 ONE = VIEW.where(_IS_ONE)
-SOME = VIEW.where(DEVICES.c.id.in_(bindparam("ids", expanding=True)))  # of any tenant
+# To be changed, of any tenant. Held in the order of their ids, as by who notes what twins report: that takes another
+# lock than changes do (`devices.twins.store`), and in different orders the two could wait for each other.
+SOME = VIEW.where(DEVICES.c.id.in_(bindparam("ids", expanding=True))).order_by(DEVICES.c.id)
+SOME = SOME.with_for_update(of=DEVICES, key_share=True)
 CHANGE = update(DEVICES).where(_IS_ONE)  # what is given beside them
 CREDENTIALS_OF = (
     select(CREDENTIALS)

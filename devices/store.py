@@ -23,7 +23,7 @@ from devices.updates import Change, Update, update_devices
 from devices.values import attribute_rows, device_values, tag_rows
 from devices.views import to_credential_view, to_detail, to_view, unknown
 from wire import clock
-from wire.errors import Conflict, NotFound, Unprocessable
+from wire.errors import Conflict, NotFound, Unavailable
 from wire.registry import CredentialView, DeviceDetail, DeviceView
 
 TOGETHER = 32  # changes that share a transaction: some 30 ms for whoever waits
@@ -95,8 +95,12 @@ class DeviceStore:
         try:
             with self._database.write() as transaction:
                 return update_devices(transaction, asked)
-        except (Conflict, Unprocessable) as error:  # the database's own refusal of one of them undid all
-            return [error] if len(asked) == 1 else [self._update([each])[0] for each in asked]
+        except Exception as error:
+            if len(asked) == 1:
+                return [error]
+            if isinstance(error, Unavailable):
+                raise
+            return [told for each in asked for told in self._update([each])]  # what one of them failed with undid all
 
     def retire(self, device_id: str, who: Who) -> DeviceView:
         """Mark a device retired, delete its credentials and cancel its commands; done before, it changes nothing.

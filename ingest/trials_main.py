@@ -98,7 +98,7 @@ def answer(verbs: dict[str, Verb], line: bytes) -> bytes:
 def main() -> None:
     """Answer until nobody asks."""
     ending.watch()
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints is no answer
     lines = sys.stdin.buffer
     config = IngestConfig.model_validate_json(lines.readline())
@@ -108,6 +108,7 @@ def main() -> None:
         os.nice(NICE)  # not before: who waits for the first answer waits for the start, too
         while line := _next(lines):
             answers.write(answer(verbs, line))
+            answers.flush()
 
 
 def _next(lines: BinaryIO) -> bytes:

@@ -32,7 +32,8 @@ KEPT_CHANGES = 10_000
 BUSY_MS = 5_000
 POOL = 8  # connections kept: more threads than that rarely ask at once
 ASKED = 6  # questions of an event loop that a server works at; with more it would do each more slowly
-MOST = 18 + ASKED  # connections to a server: an event loop finds one as long as threads hold no more than 18
+MOST = 18  # connections of threads to a server; who finds none waits for one
+TURN_S = 10.0  # to become one of these: a server that is that far behind is asked again later
 IDLE_S = 1.0  # a connection unused for so long is tried before it is used: asking each time costs a fifth of a read
 SHORT = 20_000  # of SQLite's steps: about a millisecond
 FORGET_EACH = 100  # changes, before the oldest are deleted
@@ -139,7 +140,10 @@ class Database:
         self._looker = self._reader.execution_options(**{_LOOKS: True})
         self._writer = self.engine.execution_options(**{_WRITES: True})
         self._turn = _FileTurn(self.path) if self.path else _Turns()
+        # An event loop has connections of its own: it must not wait until a thread gives one back.
+        self._asker = None if self.path else _open_postgresql(url, ASKED, ASKED, isolation_level="AUTOCOMMIT")
         self._places = parking.Places(ASKED)
+        self._has_met = False  # the server, on the loop's connections
         self.token_writes = 0  # transactions of this process that changed a token, a session, or whom they speak for
 
     @contextmanager
@@ -164,9 +168,9 @@ class Database:
         """
         if parking.loop() is None:
             return self._ask(question)
-        if self.path is None:
-            with self._places.take():
-                return self._ask(question)
+        if self._asker is not None:
+            with _translated(), self._places.take(TURN_S):
+                return self._ask_server(self._asker, question)
         with suppress(_LongError):
             return self._ask_briefly(question)
         return parking.aside(self._ask, question)
@@ -174,6 +178,17 @@ class Database:
     def _ask(self, question: Callable[[Connection], T]) -> T:
         with self.look() as connection:
             return question(connection)
+
+    def _ask_server(self, asker: Engine, question: Callable[[Connection], T]) -> T:
+        if not self._has_met:
+            parking.aside(self._meet, asker)
+        with asker.connect() as connection:
+            return question(connection)
+
+    def _meet(self, asker: Engine) -> None:
+        """Connect once: SQLAlchemy gets to know a server under a lock, and who is parked must hold none."""
+        asker.connect().close()
+        self._has_met = True
 
     def _ask_briefly(self, question: Callable[[Connection], T]) -> T:
         with self.look() as connection:
@@ -215,8 +230,9 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        self.engine.dispose()
-        self._reader.dispose()
+        for engine in (self.engine, self._reader, self._asker):
+            if engine is not None:
+                engine.dispose()
 
 
 def chain(last_hash: str, row: dict[str, Any]) -> str:
@@ -311,10 +327,10 @@ def _open_sqlite(path: Path) -> Engine:
     return engine
 
 
-def _open_postgresql(url: str, **options: Any) -> Engine:
+def _open_postgresql(url: str, kept: int = POOL, most: int = MOST, **options: Any) -> Engine:
     from devices.database.postgresql import connect
 
-    engine = create_engine(url, pool_size=POOL, max_overflow=MOST - POOL, **options)
+    engine = create_engine(url, pool_size=kept, max_overflow=most - kept, **options)
     event.listen(engine, "do_connect", connect)
 
     @event.listens_for(engine, "checkin")
@@ -338,7 +354,7 @@ def _translated() -> Iterator[None]:
         raise Conflict("the change contradicts what the registry holds") from error
     except exc.DataError as error:  # NUL, of which PostgreSQL takes none
         raise Unprocessable("a text holds what the registry cannot keep") from error
-    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, TimeoutError) as error:
         if any(words in str(error) for words in _FULL):
             raise Unavailable("the registry's disk is full", code="registry_full") from error
         raise Unavailable("the registry's database does not answer", code="registry_unavailable") from error

@@ -8,6 +8,15 @@ import psycopg
 
 from chassis import parking
 
+# Of libpq. A server that vanished (its machine, or the way to it) says nothing, and the kernel's own patience with it
+# is a quarter of an hour for what was sent, two hours for an answer: by then nobody here has a connection left.
+PATIENCE = {
+    "connect_timeout": 10,  # s
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "tcp_user_timeout": 20_000,  # ms
+}
+
 
 class Connection(psycopg.Connection[Any]):
     """Waits as `chassis.parking` says; off an event loop as ever.
@@ -30,5 +39,5 @@ class Connection(psycopg.Connection[Any]):
 
 
 def connect(_dialect: Any, _record: Any, args: list[Any], named: dict[str, Any]) -> Connection:
-    """Connect as SQLAlchemy's event `do_connect` asks for it: finding the server may block."""
-    return parking.aside(Connection.connect, *args, **named)
+    """Connect as SQLAlchemy's event `do_connect` asks for it: finding the server may block. The URL goes first."""
+    return parking.aside(Connection.connect, *args, **PATIENCE | named)

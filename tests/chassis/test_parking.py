@@ -84,6 +84,15 @@ def test_waiter_off_a_loop_blocks_its_thread() -> None:
     assert waiter.wait(10)
 
 
+def test_who_is_given_no_place_in_time_leaves_the_queue() -> None:
+    places = parking.Places(1)
+    with places.take(), pytest.raises(TimeoutError), places.take(0.01):
+        pass
+
+    with places.take(0.01):  # it was kept for nobody
+        pass
+
+
 def test_waiting_for_a_descriptor_lets_others_run() -> None:
     loop, seen = TinyLoop(), []
     reading, writing = os.pipe()

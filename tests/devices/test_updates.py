@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 
+from devices.control.news import COUNTER
 from devices.database.engine import Database
 from devices.database.schema import migrate
-from devices.database.tables import AUDIT
+from devices.database.tables import AUDIT, DEVICES
 from devices.rows import Deed, NewDevice, Who
 from devices.store import DeviceStore
 from tests.support.tiny_loop import TinyLoop
+from tests.support.waiting import wait_until
 from wire.errors import HeadwaterError, Unprocessable
 from wire.registry import DeviceView
 
@@ -32,6 +35,10 @@ def to(**members: Any) -> Callable[[DeviceView], DeviceView]:
     return lambda old: old.model_copy(update=members)
 
 
+def faulty(_old: DeviceView) -> DeviceView:
+    raise ZeroDivisionError
+
+
 def refused(_old: DeviceView) -> DeviceView:
     raise Unprocessable("too much", code="too_much")
 
@@ -45,6 +52,8 @@ def change_together(database: Database, store: DeviceStore, *wanted: tuple[str, 
             said[number] = store.update(device, change, Deed(WHO, "device.update", device))
         except HeadwaterError as error:
             said[number] = error.code
+        except ZeroDivisionError:
+            said[number] = "fault"
 
     with database.write():
         loop.begin(lambda: ask(-1, "d0", to(tags={"first": "1"})))  # begins the work, and waits for the lock
@@ -75,13 +84,36 @@ def test_changes_that_come_together_are_one_transaction(database) -> None:
     assert len({time_ns for name, time_ns in audited if name != "d0"}) == 1
 
 
-def test_what_the_database_refuses_of_one_is_done_of_the_others(database) -> None:
+@pytest.mark.parametrize(("change", "code"), [(to(state=None), "conflict"), (faulty, "fault")])
+def test_what_one_fails_with_is_not_felt_by_the_others(database, change: Any, code: str) -> None:
     store = DeviceStore(database)
     store.add([NewDevice(name, None, {}, False, None) for name in ("d0", "d1", "d2")], WHO, "device.create")
 
-    told = change_together(
-        database, store, ("d1", to(tags={"a": "1"})), ("d2", to(state=None)), ("d1", to(tags={"a": "2"}))
-    )
+    told = change_together(database, store, ("d1", to(tags={"a": "1"})), ("d2", change), ("d1", to(tags={"a": "2"})))
 
-    assert [each if isinstance(each, str) else each.tags for each in told] == [{"a": "1"}, "conflict", {"a": "2"}]
+    assert [each if isinstance(each, str) else each.tags for each in told] == [{"a": "1"}, code, {"a": "2"}]
     assert store.find("default", "d1").tags == {"a": "2"}
+
+
+@pytest.mark.parametrize("config", ["postgresql"], indirect=True)
+def test_changes_and_reports_of_the_same_devices_wait_in_no_circle(database) -> None:
+    store, told = DeviceStore(database), list[Any]()
+    store.add([NewDevice(name, None, {}, False, None) for name in ("d0", "d2", "d1")], WHO, "device.create")
+    wanted = ("d2", to(tags={"a": "1"})), ("d1", to(attributes={"fw": "2"}))
+    changing = Thread(target=lambda: told.extend(change_together(database, store, *wanted)))
+
+    def is_waiting() -> bool:
+        with database.look() as connection:
+            waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            return bool(connection.execute(waiting).scalar_one())
+
+    with database.write(COUNTER) as reporting:  # as firmware versions that devices report are noted
+        for name in ("d1", "d2"):
+            reporting.execute(update(DEVICES).where(DEVICES.c.id == name).values(fw="1"))
+            if name == "d1":
+                changing.start()
+                wait_until(is_waiting)
+    changing.join()
+
+    assert [each.tags for each in told] == [{"a": "1"}, {}]
+    assert (store.find("default", "d1").fw, store.find("default", "d2").fw) == ("2", "1")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,6 +96,61 @@ def test_it_ends_when_nobody_asks_and_starts_again(config) -> None:
 def test_one_that_does_not_start_is_told(config) -> None:
     with pytest.raises(Unavailable):
         TrialsProcess(config, ("/bin/false",)).ask("judge", JUDGE, Slice)
+
+
+def stand_in(program: str) -> tuple[str, ...]:
+    return sys.executable, "-c", f"import os, signal, sys, time\n{program}"
+
+
+STOPPED = stand_in("os.kill(os.getpid(), signal.SIGSTOP)")
+HALF = stand_in("sys.stdout.write('ok {'); sys.stdout.flush(); time.sleep(60)")
+ENDLESS = stand_in("while True: os.write(1, b'x' * 4096)")
+
+
+@pytest.mark.parametrize("command", [STOPPED, HALF, ENDLESS])
+def test_one_that_hangs_is_told_and_ended(config, command: tuple[str, ...]) -> None:
+    before, long = children(), JUDGE.model_copy(update={"cursor": "x" * 200_000})
+    process = TrialsProcess(config, command, patience_s=0.3)
+
+    for _ in range(2):
+        with pytest.raises(Unavailable):  # more is asked than a pipe holds
+            process.ask("judge", long, Slice)
+        wait_until(lambda: children() <= before, what="its end")
+
+
+def test_who_comes_while_it_hangs_waits_for_its_turn_only_so_long(config) -> None:
+    process, told = TrialsProcess(config, STOPPED, patience_s=0.3), list[Unavailable]()
+
+    def ask() -> None:
+        with pytest.raises(Unavailable) as refused:
+            process.ask("judge", JUDGE, Slice)
+        told.append(refused.value)
+
+    askers = [threading.Thread(target=ask) for _ in range(8)]
+    for each in askers:
+        each.start()
+    for each in askers:
+        each.join()
+
+    assert any("for others" in str(each) for each in told)
+    assert len(told) == 8
+
+
+def test_closing_waits_for_no_answer(config) -> None:
+    process, told, before = TrialsProcess(config, STOPPED), list[str](), children()
+
+    def ask() -> None:
+        with pytest.raises(Unavailable) as refused:
+            process.ask("judge", JUDGE, Slice)
+        told.append(str(refused.value))
+
+    threading.Thread(target=ask, daemon=True).start()
+    wait_until(lambda: children() > before, what="its start")
+    threading.Thread(target=process.close, daemon=True).start()
+
+    wait_until(lambda: len(told) == 1 and children() <= before, what="its end")
+    with pytest.raises(Unavailable):
+        process.ask("judge", JUDGE, Slice)
 
 
 def test_it_ends_when_its_asker_dies(config) -> None:

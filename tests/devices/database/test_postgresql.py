@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
-from devices.database.engine import ASKED, Database
+from devices.database.engine import ASKED, MOST, Database
+from devices.database.postgresql import PATIENCE
 from tests.devices.postgresql import Cluster
 from tests.support.tiny_loop import TinyLoop
 from tests.support.waiting import wait_until
@@ -33,6 +36,10 @@ def wait_for_lock(connection: Connection) -> str:
     return threading.current_thread().name
 
 
+def one(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT 1")).scalar_one())
+
+
 def waiting(connection: Connection) -> int:
     return int(connection.execute(text(f"SELECT count(*) {WAITING}")).scalar_one())
 
@@ -43,7 +50,7 @@ def test_others_run_while_the_server_works(database) -> None:
         holder.execute(LOCK)
         loop.begin(lambda: said.append(database.ask(wait_for_lock)))
         wait_until(lambda: not turn_once(loop) and waiting(holder))
-        loop.begin(lambda: said.append(database.ask(lambda c: c.execute(text("SELECT 1")).scalar_one())))
+        loop.begin(lambda: said.append(database.ask(one)))
         loop.run_until(lambda: said == [1])
         holder.execute(UNLOCK)
         loop.run_until(lambda: len(said) == 2)
@@ -83,6 +90,61 @@ def test_a_bounded_number_is_asked_at_once(database) -> None:
         assert waiting(holder) == ASKED
         holder.execute(UNLOCK)
         loop.run_until(lambda: len(said) == ASKED + 3)
+
+
+def test_who_finds_the_server_far_behind_is_told_so(database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devices.database.engine.TURN_S", 0.01)
+    loop, said = TinyLoop(), list[Any]()
+
+    def ask() -> None:
+        try:
+            said.append(database.ask(wait_for_lock))
+        except Unavailable as error:
+            said.append(error.code)
+
+    with database.look() as holder:
+        holder.execute(LOCK)
+        for _ in range(ASKED + 2):
+            loop.begin(ask)
+        loop.run_until(lambda: len(said) == 2)
+        holder.execute(UNLOCK)
+        loop.run_until(lambda: len(said) == ASKED + 2)
+
+    assert said == ["registry_unavailable"] * 2 + ["MainThread"] * ASKED
+
+
+def test_threads_that_hold_all_their_connections_hold_up_no_loop(database) -> None:
+    loop, said = TinyLoop(), []
+    with ExitStack() as held:
+        for _ in range(MOST):
+            held.enter_context(database.look())
+        loop.begin(lambda: said.append(database.ask(one)))
+        loop.run_until(lambda: said == [1])
+
+
+def test_very_first_questions_wait_for_no_lock_of_each_other(database) -> None:
+    said = []
+
+    def ask_all() -> None:
+        loop = TinyLoop()
+        for _ in range(ASKED):
+            loop.begin(lambda: said.append(database.ask(one)))
+        loop.run_until(lambda: len(said) == ASKED)
+
+    threading.Thread(target=ask_all, daemon=True).start()  # one that waits for itself does so for ever
+
+    wait_until(lambda: said == [1] * ASKED, what="answers")
+
+
+def test_server_that_vanished_is_not_waited_for_long(database) -> None:
+    with database.look() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        with socket.socket(fileno=driver.pgconn.socket) as opened:
+            options = socket.TCP_USER_TIMEOUT, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL
+            found = [opened.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+            opened.detach()
+
+    assert found == [PATIENCE[name] for name in ("tcp_user_timeout", "keepalives_idle", "keepalives_interval")]
 
 
 def turn_once(loop: TinyLoop) -> bool:
