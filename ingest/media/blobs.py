@@ -110,16 +110,15 @@ class DiskBlobs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "blobs"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _sync(folder)
+        for number in range(256):  # all at once: of one made later nobody else knows whether it is durable
+            (self._folder / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+        for each in (self._folder, folder, folder.parent):
+            _sync(each)
 
     def keep(self, arrived: Arrived) -> None:
         """See Blobs."""
         path = self._path(arrived.sha256)
         try:
-            if not path.parent.exists():
-                path.parent.mkdir(exist_ok=True)
-                _sync(self._folder)
             # A copy that is there already is put there anew: nobody knows whether its folder was synced.
             arrived.path.replace(path)
             _sync(path.parent)

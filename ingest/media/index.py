@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from chassis.sqlite import UNUSABLE, Database
+from ingest.media.turns import Turns
 from wire.errors import NotFound, TooManyRequests, Unavailable
 from wire.media import Media, content_path
 
@@ -29,7 +30,7 @@ _AGAIN = (
 _INSERT = "INSERT INTO items VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _WANTED = "SELECT 1 FROM items WHERE sha256 = ?1 UNION ALL SELECT 1 FROM arriving WHERE sha256 = ?1 LIMIT 1"
 _OLDEST = "SELECT id, size, time_ns FROM items WHERE tenant = ? AND device = ? ORDER BY time_ns, id LIMIT ?"
-_GIVE_UP = "INSERT OR IGNORE INTO gone SELECT sha256 FROM arriving WHERE since_ns < ?"
+_GIVE_UP = "INSERT OR IGNORE INTO gone SELECT sha256 FROM arriving WHERE"
 _HELD = "SELECT bytes FROM held WHERE tenant = ? AND device = ?"
 _SCHEMA = (
     (
@@ -119,6 +120,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self._database = Database(folder / FILE, schema=_SCHEMA)
+        self.turns = Turns(folder)
 
     def close(self) -> None:
         """Close the file."""
@@ -140,6 +142,19 @@ class Index:
         with _usable(), self._database.write() as connection:
             connection.execute("INSERT INTO arriving (sha256, since_ns) VALUES (?, ?)", (sha256, now_ns))
             return int(connection.last_insert_rowid())
+
+    def give_up(self, arriving: int) -> None:
+        """Let what was announced be collected at once: nobody may have it."""
+        with _usable(), self._database.write() as connection:
+            connection.execute(f"{_GIVE_UP} id = ?", (arriving,))
+            connection.execute("DELETE FROM arriving WHERE id = ?", (arriving,))
+
+    def find_same(self, item: Item) -> Item | None:
+        """Find what a device has already: this content at this time of this channel."""
+        same = (item.tenant, item.device, item.channel, item.time_ns, item.sha256, item.type)
+        with _usable():
+            rows = self._database.read(f"{_SELECT} {_PLACE} AND sha256 = ? AND type = ?", same)
+        return Item(*rows[0]) if rows else None
 
     def find_again(self, item: Item, message: str) -> Item | None:
         """Find what became of a message when it came first: the broker says that it sends it again."""
@@ -225,24 +240,33 @@ class Index:
     def collect(self, before_ns: int, remove: Callable[[str], None], most: int) -> tuple[int, int]:
         """Have files removed that no device has: those given up, and those that arrived before a time and stayed alone.
 
-        `remove` runs while nobody can announce the same content, so a file that is wanted again is put in place anew.
+        `remove` runs while nobody can put the same content in place, so a file that is wanted again is put there anew.
+        All others go on meanwhile, however long it takes. A content that is just being put in place waits its turn.
 
         Returns:
-            How many were looked at, `most` at most, and how many removed.
+            How many were settled, `most` at most, and how many of them removed.
         """
         with _usable(), self._database.write() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO gone SELECT sha256 FROM arriving WHERE since_ns < ?", (before_ns,)
-            )
+            connection.execute(f"{_GIVE_UP} since_ns < ?", (before_ns,))
             connection.execute("DELETE FROM arriving WHERE since_ns < ?", (before_ns,))
             found = [row[0] for row in connection.execute("SELECT sha256 FROM gone LIMIT ?", (most,))]
-            removed = 0
-            for sha256 in found:
-                if not list(connection.execute(_WANTED, (sha256,))):
-                    remove(sha256)
-                    removed += 1
-                connection.execute("DELETE FROM gone WHERE sha256 = ?", (sha256,))
-        return len(found), removed
+        settled = removed = 0
+        for sha256 in found:
+            with self.turns.removing(sha256) as is_ours:
+                settled += is_ours
+                removed += is_ours and self._remove_unwanted(sha256, remove)
+        return settled, removed
+
+    def _remove_unwanted(self, sha256: str, remove: Callable[[str], None]) -> bool:
+        forget = "DELETE FROM gone WHERE sha256 = ?"
+        with _usable(), self._database.write() as connection:
+            if list(connection.execute(_WANTED, (sha256,))):
+                connection.execute(forget, (sha256,))
+                return False
+        remove(sha256)
+        with _usable(), self._database.write() as connection:
+            connection.execute(forget, (sha256,))
+        return True
 
 
 def erase_of(folder: Path, device: str, tenant: str) -> None:

@@ -125,7 +125,7 @@ def _give(item: Item, blobs: Blobs) -> Response:
     start, stop = 0, item.size
     asked = _asked_part(item)
     if asked is not None:
-        part = asked.range_for_length(item.size)
+        part = _part_of(asked, item.size)
         response.status_code = 416 if part is None else 206
         response.headers["Content-Range"] = _range_of(part, item.size)
         if part is None:
@@ -142,6 +142,11 @@ def _asked_part(item: Item) -> Range | None:
     asked, only_if = request.range, request.if_range
     is_another = (only_if.etag or only_if.date) and only_if.etag != item.sha256
     return asked if asked is not None and asked.units == "bytes" and len(asked.ranges) == 1 and not is_another else None
+
+
+def _part_of(asked: Range, size: int) -> tuple[int, int] | None:
+    """Give from where to where; None: beyond the end. The last N bytes of fewer are all (RFC 9110 s. 14.1.2)."""
+    return (0, size) if asked.ranges[0][0] < -size else asked.range_for_length(size)
 
 
 def _range_of(part: tuple[int, int] | None, size: int) -> str:

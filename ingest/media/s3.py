@@ -47,13 +47,14 @@ class S3Blobs:
         )
 
     def keep(self, arrived: Arrived) -> None:
-        """See Blobs. A PUT that was answered is durable, as S3 promises."""
-        name = self._name(arrived.sha256)
+        """See Blobs. A PUT that was answered is durable, as S3 promises.
+
+        It is sent also when it is there already: who sends it could tell by the time that somebody else has it.
+        """
+        part = PART_BYTES if arrived.size > PART_BYTES else 0
         with _reached():
-            if self._size_of(name) == arrived.size:
-                return
             arrived.file.seek(0)
-            part = PART_BYTES if arrived.size > PART_BYTES else 0
+            name = self._name(arrived.sha256)
             self._client.put_object(self._bucket, name, arrived.file, arrived.size, part_size=part)
 
     def read(self, sha256: str, start: int, length: int) -> Iterator[bytes]:
@@ -66,14 +67,6 @@ class S3Blobs:
         """See Blobs."""
         with _reached():
             self._client.remove_object(self._bucket, self._name(sha256))
-
-    def _size_of(self, name: str) -> int | None:
-        try:
-            return self._client.stat_object(self._bucket, name).size
-        except S3Error as error:
-            if error.code == "NoSuchKey":
-                return None
-            raise
 
     def _name(self, sha256: str) -> str:
         return f"{self._prefix}{sha256[:2]}/{sha256}"

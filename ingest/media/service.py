@@ -2,6 +2,7 @@
 
 Order of keeping: the blob's file, then its entry in the list, then the point in the spool. Whatever is cut off between
 two of them is not acknowledged; sent again it finds what is there already, and a file without an entry is collected.
+A blob may be long on its way: whether its device may still have it is asked again at the end.
 """
 
 from __future__ import annotations
@@ -193,6 +194,9 @@ class MediaService:
             raise TooLarge(f"a blob of {size} bytes, limit {bounds.limit_bytes}")
         time_ns = self._time_of(sent)
         with self._arrivals.take(pieces, bounds.limit_bytes) as arrived:
+            if arrived.size < size:
+                detail = f"the blob ends after {arrived.size} of {size} bytes"
+                raise Unavailable(detail, code="media_unavailable", retry_after_s=5)
             seen = _look(arrived, sent.type)
             size_of = (seen.width, seen.height) if seen.is_picture else (None, None)
             item = Item(
@@ -205,11 +209,27 @@ class MediaService:
     def _keep(self, sent: Sent, arrived: Arrived, item: Item, bounds: Bounds) -> Item:
         is_again = sent.delivery is not None and sent.delivery.dup and bool(sent.message)
         again = self._index.find_again(item, sent.message) if is_again else None
-        if again is not None:
-            item = item._replace(time_ns=again.time_ns)
-        arriving = self._index.announce(item.sha256, clock.now_ns())
-        self._blobs.keep(arrived)
-        return self._index.add(item, sent.message, arriving, bounds.room)
+        again = again or self._index.find_same(item)
+        if again is not None:  # durable since it came first: a batch that comes again gets further each time
+            return again
+        self._index.demand_room(sent.whose, item.size, bounds.room)
+        with self._index.turns.putting(item.sha256):
+            arriving = self._index.announce(item.sha256, clock.now_ns())
+            self._blobs.keep(arrived)
+            try:
+                self._demand_there(sent.device)
+                return self._index.add(item, sent.message, arriving, bounds.room)
+            except (Forbidden, TooManyRequests):  # meanwhile it went, or others of it came
+                self._index.give_up(arriving)
+                raise
+
+    def _demand_there(self, device: Known) -> None:
+        """Refuse a blob whose device was disabled or removed while it came: its data may be erased already."""
+        found = self._ports.gate.find([device.id])
+        now = found.known.get(device.id)
+        is_same = now is not None and now.born_ns == device.born_ns and now.is_active >= device.is_active
+        if not is_same and device.id not in found.unanswered:
+            raise Forbidden(f"{device.id} was disabled or removed while this came", code="device_disabled")
 
     def _time_of(self, sent: Sent) -> int:
         if sent.time_ns is None:

@@ -38,8 +38,8 @@ class Sweep:
         for holding in holdings:
             if holding.device not in found.unanswered:
                 self._expire(holding, now_ns)
-        self._collect(blobs, thumbnails, now_ns)
         self._arrivals.forget_stale()
+        self._collect(blobs, thumbnails, now_ns)  # last: a store that is away ends it
 
     def _expire(self, holding: Holding, now_ns: int) -> None:
         device = self._gate.find([holding.device]).known.get(holding.device)
@@ -57,7 +57,7 @@ class Sweep:
             thumbnails.remove(sha256)
             blobs.remove(sha256)
 
-        found = AT_ONCE
-        while found:
-            found, removed = self._index.collect(now_ns - round(STALE_S * clock.NS_PER_S), remove, AT_ONCE)
+        settled = AT_ONCE
+        while settled == AT_ONCE:
+            settled, removed = self._index.collect(now_ns - round(STALE_S * clock.NS_PER_S), remove, AT_ONCE)
             COLLECTED.inc(removed)

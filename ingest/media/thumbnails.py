@@ -73,6 +73,9 @@ class Thumbnails:
             raise NotFound(f"media {item.id} cannot be read as a picture", code="no_thumbnail") from None
         MADE.labels("made").inc()
         fresh = path.with_suffix(f".{threading.get_ident()}.new")
-        fresh.write_bytes(done.stdout)
-        fresh.replace(path)  # not synced: it can be made again
+        try:
+            fresh.write_bytes(done.stdout)
+            fresh.replace(path)  # not synced: it can be made again
+        except OSError:  # on a full disk it is made each time
+            fresh.unlink(missing_ok=True)
         return done.stdout

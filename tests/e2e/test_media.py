@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +124,19 @@ def test_large_snapshot_over_mqtt_is_kept_and_what_exceeds_the_limit_is_told(
     (item,) = wait_listed(installation, device, 1)
     assert (item["size"], item["type"], item["width"]) == (len(content), "application/octet-stream", None)
     assert (refused.status, refused.body["code"]) == (413, "too_large")
+
+
+def test_slow_readers_hold_up_no_camera(installation: Installation, device: Device) -> None:
+    made = installation.post(device, os.urandom(12 * 1024 * 1024), "/v1/media").body
+    request = f"GET {made['path']} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {installation.token}\r\n\r\n"
+
+    with ExitStack() as readers:
+        for _ in range(20):  # more than the service has threads
+            reader = readers.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            reader.connect(("127.0.0.1", installation.port))
+            reader.sendall(request.encode())
+            assert reader.recv(12) == b"HTTP/1.1 200"
+        answer = installation.post(device, b"one more", "/v1/media")
+
+    assert answer.status == 201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,23 @@ from ingest.framing import Batch, Delivery, Verdict, encode_batch
 from ingest.media.config import MediaConfig
 from ingest.spool.reader import SpoolReader
 from tests.ingest.intake_support import SECRET, FakeRegistry
+from wire import clock
 
 T = 1_772_700_000_000_000_000
+
+
+class Interrupted(io.BytesIO):
+    """A body in whose midst something happens."""
+
+    def __init__(self, content: bytes, happening: Callable[[], object]) -> None:
+        super().__init__(content)
+        self._happening: Callable[[], object] | None = happening
+
+    def readinto(self, buffer: Any) -> int:
+        happening, self._happening = self._happening, None
+        if happening is not None:
+            happening()
+        return super().readinto(buffer)
 
 
 class Studio:
@@ -31,6 +47,14 @@ class Studio:
         headers = {"Authorization": f"Bearer {device}.{SECRET}"} | more.pop("headers", {})
         body = {"data": content} if content is not None else {}
         return self.app.test_client().post(path, headers=headers, **body, **more)
+
+    def stream(self, body: io.BytesIO, **environ: str) -> Any:
+        """Post a body as gunicorn hands it in: read to its end, whatever was said of its length."""
+        return self.post(None, input_stream=body, environ_overrides={"wsgi.input_terminated": True} | environ)
+
+    def sweep(self, ahead_ns: int = 0) -> None:
+        parts = self.app.extensions["headwater.media"]
+        parts.sweep.run(parts.blobs, parts.thumbnails, clock.now_ns() + ahead_ns)
 
     def get(self, path: str, role: str = "viewer", method: str = "GET", **headers: str) -> Any:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -76,6 +78,24 @@ def test_blob_that_comes_again_stays(blobs: Blobs, tmp_path: Path) -> None:
 
     assert len(names) == 1
     assert b"".join(blobs.read(names.pop(), 0, 3)) == CONTENT[:3]
+
+
+def test_what_stands_in_s3_already_is_sent_anew(s3_url: str, tmp_path: Path) -> None:
+    content = b"mine" + os.urandom(8)
+    name = hashlib.sha256(content).hexdigest()
+    client = Minio(s3_url.rpartition("//")[2], "key", "secret", secure=False, region="us-east-1")
+    client.put_object("media", f"of/cameras/{name[:2]}/{name}", io.BytesIO(bytes(12)), 12)
+
+    blobs = S3Blobs(s3_url, "key", "secret")
+    keep(blobs, tmp_path, content)
+
+    assert b"".join(blobs.read(name, 0, 12)) == content
+
+
+def test_folders_of_the_disk_are_durable_before_the_first_blob(tmp_path: Path) -> None:
+    DiskBlobs(tmp_path)
+
+    assert len(list((tmp_path / "blobs").iterdir())) == 256
 
 
 def test_large_blob_goes_in_parts(blobs: Blobs, tmp_path: Path) -> None:

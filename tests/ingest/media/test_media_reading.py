@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zlib
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ def blob(studio: Studio) -> Any:
         ("bytes=0-9", 206, CONTENT[:10]),
         ("bytes=100000-", 206, CONTENT[100_000:]),
         ("bytes=-5", 206, CONTENT[-5:]),
+        ("bytes=-200000", 206, CONTENT),
         ("bytes=0-", 206, CONTENT),
         ("bytes=102399-200000", 206, CONTENT[-1:]),
         ("bytes=102400-", 416, b""),
@@ -101,6 +104,8 @@ def test_list_is_paged_newest_first_and_narrowed(studio: Studio) -> None:
     assert [item["time"][17:19] for item in first["items"] + second["items"]] == ["04", "03", "02", "01", "00"]
     assert second["next"] is None
     assert [item["time"][17:19] for item in narrowed["items"]] == ["01"]
+    for odd in (b"x", b"9" * 30 + b".1", b"1." + b"9" * 30, b"1.-1"):
+        assert studio.get(f"/v1/media?cursor={urlsafe_b64encode(odd).decode()}").status_code == 400
     assert studio.get("/v1/media?cursor=x").status_code == 400
 
 
@@ -140,6 +145,13 @@ def test_thumbnail_is_small_and_kept(studio: Studio) -> None:
     assert size_of(first.data) == ("JPEG", (320, 160))
     assert again.status_code == 304
     assert (studio.folder / f"media/thumbnails/{made['sha256']}.jpg").is_file()
+
+
+def test_thumbnail_that_cannot_be_kept_is_given_all_the_same(studio: Studio) -> None:
+    made = studio.post(picture()).json
+    shutil.rmtree(studio.folder / "media/thumbnails")
+
+    assert studio.get(made["thumbnail"]).status_code == 200
 
 
 def bomb(width: int, height: int) -> bytes:

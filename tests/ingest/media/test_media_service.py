@@ -7,14 +7,17 @@ import hashlib
 import io
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from ingest.framing import Batch, encode_batch
 from ingest.media.blobs import DiskBlobs
 from ingest.media.index import Index
 from ingest.spool.batcher import GroupCommit
-from tests.ingest.media.conftest import Studio, T, delivery
+from tests.ingest.media.conftest import Interrupted, Studio, T, delivery
 from tests.support.pictures import picture
+from tests.support.waiting import wait_until
 from wire import clock
 from wire.errors import Unavailable
 
@@ -216,3 +219,75 @@ def test_failure_at_any_step_is_not_acknowledged_and_comes_again_whole(
 
     assert studio.post(b"content", "/v1/media?time=2026-03-05T10:00:00Z").status_code == 201
     assert len(studio.items()) == len(studio.blobs()) == len(studio.readings()) == 1
+
+
+def test_blob_that_ends_too_early_is_not_acknowledged(studio: Studio) -> None:
+    answer = studio.stream(io.BytesIO(b"half"), CONTENT_LENGTH="8")
+
+    assert (answer.status_code, answer.json["code"]) == (503, "media_unavailable")
+    assert "4 of 8" in answer.json["detail"]
+    assert studio.items() == studio.blobs() == studio.incoming() == []
+
+
+@pytest.mark.parametrize("change", [{"state": "disabled"}, {"tenant": "other", "created_ns": 5}])
+def test_device_that_goes_while_its_blob_comes_leaves_nothing(studio: Studio, change: dict[str, Any]) -> None:
+    def go() -> None:
+        studio.registry.add("d1", **change)
+        wait_until(lambda: not is_as_before(), what="the gate hears of it")
+
+    def is_as_before() -> bool:
+        made = studio.post(b"x").json
+        return "id" in made and studio.get(f"/v1/media/{made['id']}").status_code == 200
+
+    answer = studio.stream(Interrupted(b"late", go))
+    studio.sweep()
+
+    assert (answer.status_code, answer.json["code"]) == (403, "device_disabled")
+    assert hashlib.sha256(b"late").hexdigest() not in studio.blobs()
+
+
+def test_blobs_that_come_at_once_share_the_room(studio_of: Callable[..., Studio]) -> None:
+    studio = studio_of(media_device_bytes=10)
+
+    answer = studio.stream(Interrupted(b"12345678", lambda: studio.post(b"87654321")))
+
+    assert (answer.status_code, answer.json["code"]) == (429, "media_full")
+    assert len(studio.items()) == len(studio.blobs()) == 1
+
+
+def test_blob_refused_at_the_last_moment_is_collected_at_once(
+    studio_of: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio, keep = studio_of(media_device_bytes=10), DiskBlobs.keep
+
+    def keep_after_another(self: DiskBlobs, arrived: Any) -> None:
+        monkeypatch.setattr(DiskBlobs, "keep", keep)
+        studio.post(b"87654321")
+        keep(self, arrived)
+
+    monkeypatch.setattr(DiskBlobs, "keep", keep_after_another)
+    assert studio.post(b"12345678").json["code"] == "media_full"
+    studio.sweep()
+
+    assert len(studio.items()) == len(studio.blobs()) == 1
+
+
+def test_batch_that_comes_again_gets_further(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[int] = []
+    keep = DiskBlobs.keep
+
+    def keep_one(self: DiskBlobs, arrived: Any) -> None:
+        put.append(arrived.size)
+        if len(put) == 2:  # a store that is too slow for all of them
+            raise Unavailable("planted")
+        keep(self, arrived)
+
+    monkeypatch.setattr(DiskBlobs, "keep", keep_one)
+    batch = encode_batch(Batch("b/1", [delivery(b"1"), delivery(b"22", mid=8, received_ns=T + 9)]))
+    statuses = [
+        studio.app.test_client().post("/internal/batch", data=batch, headers={"Authorization": "Bearer s"}).status_code
+        for _ in range(2)
+    ]
+
+    assert (statuses, put) == ([503, 200], [1, 2, 2])
+    assert len(studio.items()) == len(studio.readings()) == 2

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingest.media import sweep as sweeping
-from ingest.media.blobs import STALE_S, Arrivals
+from ingest.media.blobs import STALE_S, Arrivals, DiskBlobs
 from ingest.media.index import Index, Item, Room, erase_of
 from tests.ingest.media.conftest import Studio
 from tests.support.pictures import picture
 from wire import clock
+from wire.errors import Unavailable
 
 ROOM = Room(10**9, 10**9)
 DAY_NS = 86_400 * clock.NS_PER_S
-
-
-def sweep(studio: Studio, ahead_ns: int = 0) -> None:
-    parts = studio.app.extensions["headwater.media"]
-    parts.sweep.run(parts.blobs, parts.thumbnails, clock.now_ns() + ahead_ns)
 
 
 def test_removed_blob_goes_with_its_thumbnail(studio: Studio) -> None:
@@ -29,7 +27,7 @@ def test_removed_blob_goes_with_its_thumbnail(studio: Studio) -> None:
     studio.get(made["thumbnail"])
     studio.get(f"/v1/media/{made['id']}", "operator", "DELETE")
 
-    sweep(studio)
+    studio.sweep()
 
     assert studio.blobs() == list((studio.folder / "media/thumbnails").iterdir()) == []
 
@@ -41,7 +39,7 @@ def test_erased_device_loses_its_media_and_no_others(studio: Studio) -> None:
 
     erase_of(studio.folder / "media", "d1", "default")
     erase_of(studio.folder / "nowhere", "d1", "default")
-    sweep(studio)
+    studio.sweep()
 
     assert [item["device"] for item in studio.items()] == ["d2"]
     assert len(studio.blobs()) == 1
@@ -52,7 +50,7 @@ def test_content_that_another_device_has_stays(studio: Studio) -> None:
     made, other = studio.post(b"same").json, studio.post(b"same", device="d2").json
     studio.get(f"/v1/media/{made['id']}", "operator", "DELETE")
 
-    sweep(studio)
+    studio.sweep()
 
     assert studio.get(other["path"]).data == b"same"
 
@@ -62,9 +60,9 @@ def test_age_and_bytes_of_each_device_are_held(studio_of: Callable[..., Studio])
     for second, content in enumerate((b"1111", b"2222", b"3333", b"4444")):
         studio.post(content, f"/v1/media?time={clock.format_ns(clock.now_ns() - (4 - second) * clock.NS_PER_S)}")
 
-    sweep(studio)
+    studio.sweep()
     by_bytes = [item["size"] for item in studio.items()]
-    sweep(studio, 3 * DAY_NS)
+    studio.sweep(3 * DAY_NS)
 
     assert by_bytes == [4, 4]
     assert studio.items() == studio.blobs() == []
@@ -77,7 +75,7 @@ def test_type_goes_before_the_installation(studio_of: Callable[..., Studio]) -> 
     studio.post(b"short")
     studio.post(b"long", device="d2")
 
-    sweep(studio, 3 * DAY_NS)
+    studio.sweep(3 * DAY_NS)
 
     assert [item["device"] for item in studio.items()] == ["d2"]
 
@@ -89,7 +87,7 @@ def test_nothing_goes_of_devices_that_cannot_be_asked_for(studio_of: Callable[..
     studio = studio_of(media_keep_days=2)
     studio.registry.is_away = True
 
-    sweep(studio, 3 * DAY_NS)
+    studio.sweep(3 * DAY_NS)
 
     studio.registry.is_away = False
     assert len(studio.items()) == 1
@@ -101,7 +99,7 @@ def test_many_go_in_parts(studio_of: Callable[..., Studio], monkeypatch: pytest.
     for number in range(5):
         studio.post(str(number).encode())
 
-    sweep(studio)
+    studio.sweep()
 
     assert studio.items() == studio.blobs() == []
 
@@ -112,9 +110,9 @@ def test_file_of_a_killed_upload_is_collected_once_it_is_stale(studio: Studio) -
         parts.index.announce(arrived.sha256, clock.now_ns())
         parts.blobs.keep(arrived)
 
-    sweep(studio)
+    studio.sweep()
     early = len(studio.blobs())
-    sweep(studio, round((STALE_S + 1) * clock.NS_PER_S))
+    studio.sweep(round((STALE_S + 1) * clock.NS_PER_S))
 
     assert (early, studio.blobs()) == (1, [])
 
@@ -126,7 +124,7 @@ def test_half_a_blob_of_a_killed_process_goes(studio: Studio) -> None:
     fresh.write_bytes(b"x")
     os.utime(half, (1, 1))
 
-    sweep(studio)
+    studio.sweep()
 
     assert studio.incoming() == [fresh]
 
@@ -167,3 +165,60 @@ def test_folder_is_opened_again_as_it_was(studio_of: Callable[..., Studio]) -> N
     first.close()
 
     assert studio_of().get(made["path"]).status_code == 200
+
+
+def can_lock(path: Path, how: int) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_removal_that_takes_long_holds_up_only_who_sends_the_same(tmp_path: Path) -> None:
+    index = Index(tmp_path)
+    item = Item(0, "t", "d", "c", 1, 1, "a" * 64, 3, "x/y", None, None)
+    index.remove("t", index.add(item, "", index.announce(item.sha256, 1), ROOM).id)
+    seen: list[bool] = []
+
+    def remove(_: str) -> None:
+        seen.append(can_lock(tmp_path / "media.db.lock", fcntl.LOCK_EX))
+        seen.append(can_lock(tmp_path / "turns/aa", fcntl.LOCK_SH))
+
+    assert index.collect(50, remove, 10) == (1, 1)
+    assert seen == [True, False]
+    index.close()
+
+
+def test_content_that_is_being_put_in_place_stays_though_the_clock_jumps(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = DiskBlobs.keep
+
+    def keep_while_time_passes(self: DiskBlobs, arrived: Any) -> None:
+        keep(self, arrived)
+        studio.sweep(3 * DAY_NS)
+
+    monkeypatch.setattr(DiskBlobs, "keep", keep_while_time_passes)
+    made = studio.post(b"content").json
+    studio.sweep()
+
+    assert studio.get(made["path"]).data == b"content"
+
+
+def test_half_a_blob_goes_also_while_the_store_is_away(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise Unavailable("planted")
+
+    made = studio.post(b"x").json
+    studio.get(f"/v1/media/{made['id']}", "operator", "DELETE")
+    half = studio.folder / "media/incoming/half"
+    half.write_bytes(b"x")
+    os.utime(half, (1, 1))
+    monkeypatch.setattr(DiskBlobs, "remove", fail)
+
+    with pytest.raises(Unavailable):
+        studio.sweep()
+
+    assert studio.incoming() == []
