@@ -16,6 +16,7 @@ from wire.errors import NotFound, TooManyRequests
 MADE = Counter("headwater_media_thumbnails", "Thumbnails made, by outcome", ["outcome"])
 AT_ONCE, WAITING = 1, 8  # a page asks for a dozen; threads must be left for the cameras
 PATIENCE_S = 20.0
+MOST_BYTES = 64 * 1024 * 1024  # of a picture: it is held in memory
 MAX_BROKEN = 10_000  # pictures remembered that have none
 SUFFIX = ".jpg"
 
@@ -43,7 +44,8 @@ class Thumbnails:
             TooManyRequests: too many are being made.
         """
         pixels = (item.width or 0) * (item.height or 0)
-        if not 0 < pixels <= self._most_pixels or item.sha256 in self._broken:
+        is_fit = 0 < pixels <= self._most_pixels and item.size <= MOST_BYTES
+        if not is_fit or item.sha256 in self._broken:
             raise NotFound(f"no thumbnail of media {item.id}", code="no_thumbnail")
         path = self._folder / f"{item.sha256}{SUFFIX}"
         with suppress(FileNotFoundError):

@@ -127,12 +127,13 @@ def test_large_snapshot_over_mqtt_is_kept_and_what_exceeds_the_limit_is_told(
 
 
 def test_slow_readers_hold_up_no_camera(installation: Installation, device: Device) -> None:
-    made = installation.post(device, os.urandom(12 * 1024 * 1024), "/v1/media").body
+    made = installation.post(device, os.urandom(20 * 1024 * 1024), "/v1/media").body
     request = f"GET {made['path']} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {installation.token}\r\n\r\n"
 
     with ExitStack() as readers:
-        for _ in range(20):  # more than the service has threads
+        for _ in range(18):  # more than the service has threads
             reader = readers.enter_context(socket.socket())
+            reader.settimeout(15)
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             reader.connect(("127.0.0.1", installation.port))
             reader.sendall(request.encode())

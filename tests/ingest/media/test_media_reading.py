@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ingest.media import thumbnails
 from tests.ingest.media.conftest import Studio
 from tests.support.pictures import picture, size_of
 from wire.devices import DeviceIdentity
@@ -145,6 +146,13 @@ def test_thumbnail_is_small_and_kept(studio: Studio) -> None:
     assert size_of(first.data) == ("JPEG", (320, 160))
     assert again.status_code == 304
     assert (studio.folder / f"media/thumbnails/{made['sha256']}.jpg").is_file()
+
+
+def test_picture_too_large_for_memory_has_no_thumbnail(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = studio.post(picture()).json
+    monkeypatch.setattr(thumbnails, "MOST_BYTES", made["size"] - 1)
+
+    assert studio.get(made["thumbnail"]).json["code"] == "no_thumbnail"
 
 
 def test_thumbnail_that_cannot_be_kept_is_given_all_the_same(studio: Studio) -> None:
