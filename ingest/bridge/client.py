@@ -204,20 +204,21 @@ class StockClient(Client):
     def __init__(self, client_id: str, sink: Sink, *, version: int = 5) -> None:
         super().__init__(client_id, sink, version=version)
         self._taken: list[Delivery] = []
+        self._taken_bytes = 0  # of payloads
         self._has_more = False
         self.on_message = self._take
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read what is there, up to STOCK_PACKETS; a packet that is not whole yet stays with paho."""
+        """Read what is there, up to STOCK_PACKETS or READ_BYTES; a packet that is not whole yet stays with paho."""
         self.arrivals.begin()
         code, packets = MQTTErrorCode.MQTT_ERR_SUCCESS, 0
-        self._has_more = True
-        while self._has_more and not code and self.socket() is not None and packets < STOCK_PACKETS:
+        self._has_more, self.read_full = True, False
+        while self._has_more and not code and self.socket() is not None and not self.read_full:
             code = super().loop_read(max_packets)
             packets += 1
-        self.read_full = packets == STOCK_PACKETS
+            self.read_full = packets == STOCK_PACKETS or self._taken_bytes >= READ_BYTES
         if self._taken:
-            taken, self._taken = self._taken, []
+            taken, self._taken, self._taken_bytes = self._taken, [], 0
             self._sink(taken)
         return code
 
@@ -230,6 +231,7 @@ class StockClient(Client):
         delivery = self.arrivals.take(name, bytes(message.payload), message.mid, first)
         if delivery is not None:
             self._taken.append(delivery)
+            self._taken_bytes += len(delivery.payload)
 
     def _sock_recv(self, bufsize: int) -> bytes:
         try:

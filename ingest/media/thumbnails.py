@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chassis.metrics import Counter
 from ingest.media.index import Item
+from ingest.media.turns import Turns
 from wire.errors import NotFound, TooManyRequests
 
 MADE = Counter("headwater_media_thumbnails", "Thumbnails made, by outcome", ["outcome"])
@@ -26,11 +27,12 @@ Read = Callable[[str, int, int], Iterable[bytes]]
 class Thumbnails:
     """Gives them. Thread-safe."""
 
-    def __init__(self, folder: Path, read: Read, most_pixels: int) -> None:
-        """`read` gives a part of a blob: see `ingest.media.blobs.Blobs`."""
+    def __init__(self, folder: Path, read: Read, turns: Turns, most_pixels: int) -> None:
+        """`read` gives a part of a blob (see `ingest.media.blobs.Blobs`), which `turns` keep from being removed."""
         self._folder = folder / "thumbnails"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._read = read
+        self._turns = turns
         self._most_pixels = most_pixels
         self._turn = threading.BoundedSemaphore(AT_ONCE)
         self._places = threading.BoundedSemaphore(AT_ONCE + WAITING)
@@ -53,7 +55,7 @@ class Thumbnails:
         if not self._places.acquire(blocking=False):
             raise TooManyRequests("many thumbnails are being made", retry_after_s=2)
         try:
-            with self._turn:
+            with self._turn, self._turns.putting(item.sha256):  # else it could outlive its blob
                 return path.read_bytes() if path.exists() else self._make(item, path)
         finally:
             self._places.release()

@@ -42,7 +42,7 @@ def add(api: Api, service: IngestService, ports: Ports, reaches: Reaches, config
     index = Index(folder)
     closing.callback(index.close)
     blobs, arrivals = open_blobs(config, folder), Arrivals(folder, config.media_floor_bytes)
-    thumbnails = Thumbnails(folder, blobs.read, config.media_pixels)
+    thumbnails = Thumbnails(folder, blobs.read, index.turns, config.media_pixels)
     media = MediaService(config, ports, index, blobs, arrivals, service.refuse)
     media_api.add_doors(api, media, Door(service, ports.gate, ports.reports), ports)
     reading.add_routes(api, reading.Shelf(index, reaches), blobs, thumbnails, ports.reports)

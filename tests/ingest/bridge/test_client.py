@@ -89,6 +89,21 @@ def test_connack_and_messages_in_one_buffer_are_seen_in_that_order(client, serve
     assert [(each.topic, each.mid, each.payload) for each in received] == [("a", 5, b"{}!")] * 3
 
 
+def test_one_read_takes_few_large_messages(client, server, received):
+    """Between two reads the session looks whether its window is full."""
+    message = b"\x32\xc5\xb8\x02\x00\x01a\x00\x05" + bytes(40_000)
+    server.accept()
+    server.connection.sendall(CONNACK + message * 6)
+
+    at_once = []
+    while len(received) < 6:
+        before = len(received)
+        client.loop_read()
+        at_once.append(len(received) - before)
+
+    assert max(at_once) <= 2
+
+
 def test_acks_go_out_in_one_write_and_in_order(client, server):
     server.accept()
     server.connection.sendall(CONNACK)

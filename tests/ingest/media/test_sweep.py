@@ -222,3 +222,19 @@ def test_half_a_blob_goes_also_while_the_store_is_away(studio: Studio, monkeypat
         studio.sweep()
 
     assert studio.incoming() == []
+
+
+def test_thumbnail_made_while_its_blob_goes_does_not_stay(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, read = studio.post(picture()).json, DiskBlobs.read
+
+    def read_while_it_goes(self: DiskBlobs, *asked: Any) -> Any:
+        found = list(read(self, *asked))
+        studio.get(f"/v1/media/{made['id']}", "operator", "DELETE")
+        studio.sweep()
+        return found
+
+    monkeypatch.setattr(DiskBlobs, "read", read_while_it_goes)
+    assert studio.get(made["thumbnail"]).status_code == 200
+    studio.sweep()
+
+    assert studio.blobs() == list((studio.folder / "media/thumbnails").iterdir()) == []
