@@ -224,8 +224,10 @@ def test_half_a_blob_goes_also_while_the_store_is_away(studio: Studio, monkeypat
     assert studio.incoming() == []
 
 
-def test_thumbnail_made_while_its_blob_goes_does_not_stay(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, read = studio.post(picture()).json, DiskBlobs.read
+def test_thumbnail_made_while_its_blob_goes_does_not_stay(
+    studio_of: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = DiskBlobs.read
 
     def read_while_it_goes(self: DiskBlobs, *asked: Any) -> Any:
         found = list(read(self, *asked))
@@ -234,7 +236,9 @@ def test_thumbnail_made_while_its_blob_goes_does_not_stay(studio: Studio, monkey
         return found
 
     monkeypatch.setattr(DiskBlobs, "read", read_while_it_goes)
+    studio = studio_of()
+    made = studio.post(picture()).json
     assert studio.get(made["thumbnail"]).status_code == 200
     studio.sweep()
 
-    assert studio.blobs() == list((studio.folder / "media/thumbnails").iterdir()) == []
+    assert studio.items() == studio.blobs() == list((studio.folder / "media/thumbnails").iterdir()) == []
