@@ -50,8 +50,8 @@ class ScriptFault(Exception):  # noqa: N818 - an answer about the script
 class Scripts:
     """Runs scripts, one after another. Thread-safe; its process starts with the first."""
 
-    def __init__(self, answer_s: float = ANSWER_S) -> None:
-        self._answer_s = answer_s
+    def __init__(self) -> None:
+        self.answer_s = ANSWER_S  # smaller in tests
         self._lock = threading.Lock()  # guards all below
         self.runs = 0
         self._child: subprocess.Popen[bytes] | None = None
@@ -82,7 +82,7 @@ class Scripts:
 
     def _ask(self, asked: bytes) -> dict[str, Any] | None:
         """Hand a run to the process; None: it ended, and that was not the script's time limit."""
-        child, deadline_s = self._child or self._start(), time.monotonic() + self._answer_s
+        child, deadline_s = self._child or self._start(), time.monotonic() + self.answer_s
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -95,7 +95,7 @@ class Scripts:
             return answer
         code = self._end()
         if code is None:
-            raise ScriptFault(f"it gave no answer within {self._answer_s:.0f} s", "time")
+            raise ScriptFault(f"it gave no answer within {self.answer_s:.0f} s", "time")
         return {"fault": "InternalError: interrupted"} if code == -signal.SIGPROF else None
 
     def _start(self) -> subprocess.Popen[bytes]:

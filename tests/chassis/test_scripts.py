@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.scripts import Limits, ScriptFault, Scripts, run_once
+from chassis.scripts import ANSWER_S, Limits, ScriptFault, Scripts, run_once
 
 CALL = "JSON.stringify(f())"
 GOOD = "function f() { return {a: 1}; }"
@@ -116,9 +116,9 @@ def test_process_that_somebody_else_ended_is_started_anew(scripts: Scripts) -> N
 
 @pytest.mark.parametrize("text", [GOOD, GOOD + "//" + "x" * 200_000], ids=["short", "longer than a pipe"])
 def test_process_that_somebody_froze_holds_nobody_up_for_ever(text: str) -> None:
-    frozen = Scripts(answer_s=0.1)
+    frozen = Scripts()
     frozen.run(GOOD, CALL)
-    before = child_of(frozen)
+    before, frozen.answer_s = child_of(frozen), 0.1
     os.kill(before, signal.SIGSTOP)
     killer = threading.Timer(20, os.kill, (before, signal.SIGKILL))  # so that a fault of ours is one red test
     killer.start()
@@ -126,6 +126,7 @@ def test_process_that_somebody_froze_holds_nobody_up_for_ever(text: str) -> None
     fault = fault_of(frozen, text)
     killer.cancel()
 
+    frozen.answer_s = ANSWER_S
     assert fault.limit == "time"
     assert not Path(f"/proc/{before}").exists(), "neither frozen nor a zombie"
     assert frozen.run(text, CALL) == '{"a":1}'
