@@ -20,6 +20,8 @@ from wire.topics import is_device_id
 
 PATH = "/api/v1/provision"
 BODY = {"type": "object", "description": "deviceName, provisionDeviceKey, provisionDeviceSecret"}
+ANSWER = {"type": "object", "required": ["status"], "description": "status SUCCESS, FAILURE or NOT_FOUND; errorMsg"}
+REFUSED = (400, 401, 403, 404, 409, 413, 429, 503)  # in ThingsBoard's form too, no problem documents
 MAX_BYTES = 4096
 TOKEN = "ACCESS_TOKEN"  # noqa: S105 - ThingsBoard's word for a kind of credential
 _OWN = ("token", "username", "password", "clientId", "hash")  # credentials of the device's own making
@@ -28,7 +30,7 @@ _OWN = ("token", "username", "password", "clientId", "hash")  # credentials of t
 def add_routes(api: Api, door: Door) -> None:
     """Declare the route."""
 
-    @api.route("POST", PATH, "own", body=BODY, answers={200: None})
+    @api.route("POST", PATH, "own", body=BODY, answers=dict.fromkeys((200, *REFUSED), ANSWER))
     def post_thingsboard_provision(call: Call) -> Response:
         """Register a device by an enrolment token, as ThingsBoard provisions one; the answer holds its access token."""
         try:
