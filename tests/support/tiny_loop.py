@@ -21,10 +21,6 @@ class TinyLoop:
 
     def park(self, waiter: parking.LoopWaiter, timeout_s: float | None) -> None:
         self.parked.append(timeout_s)
-        if timeout_s is not None:
-            over = threading.Timer(timeout_s, self.woken.put, [waiter.resume])
-            over.daemon = True
-            over.start()
 
     def wake(self, waiter: parking.LoopWaiter) -> None:
         self.woken.put(waiter.resume)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from devices.database.engine import ASKED, MOST, Database
+from chassis.parking import LoopWaiter
+from devices.database.engine import ASKED, MOST, TURN_S, Database
 from devices.database.postgresql import PATIENCE
 from tests.devices.postgresql import Cluster
 from tests.support.tiny_loop import TinyLoop
@@ -92,9 +93,16 @@ def test_a_bounded_number_is_asked_at_once(database) -> None:
         loop.run_until(lambda: len(said) == ASKED + 3)
 
 
-def test_who_finds_the_server_far_behind_is_told_so(database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devices.database.engine.TURN_S", 0.01)
-    loop, said = TinyLoop(), list[Any]()
+class Impatient(TinyLoop):
+    """Lets TURN_S be over at the next turn."""
+
+    def park(self, waiter: LoopWaiter, timeout_s: float | None) -> None:
+        if timeout_s == TURN_S:
+            self.woken.put(waiter.resume)
+
+
+def test_who_finds_the_server_far_behind_is_told_so(database) -> None:
+    loop, said = Impatient(), list[Any]()
 
     def ask() -> None:
         try:
