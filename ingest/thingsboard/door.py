@@ -129,6 +129,8 @@ class Door:
             oldest.abort("too_many")
         try:
             await self._welcome(link)
+        except asyncio.CancelledError:
+            pass  # it was cut, and that was counted
         except PacketError as error:
             ENDED.labels("not_mqtt").inc()
             log.info("not_mqtt", reason=str(error))

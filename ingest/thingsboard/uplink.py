@@ -80,7 +80,7 @@ class Uplink:
         # Devices over their rate may fill a share of the window, which is this one and not a bridge's.
         window = Limits(window_messages=limits.window_messages, window_bytes=limits.window_bytes)
         self._lane = Lane(peer, NAME, self._post, window)
-        self._waiting: dict[int, tuple[Delivery, Done]] = {}  # by the delivery's identity
+        self._waiting: dict[tuple[str, int, int], Done] = {}  # by what stays of a delivery: surplus is marked in a copy
         self._gathered: list[Delivery] = []
         self.run = self._lane.run
         self.stop = self._lane.stop
@@ -94,7 +94,7 @@ class Uplink:
         """Send a message, when there is room; `done` is told what became of it, with None when all of it was taken."""
         await self._window.take(len(delivery.payload))
         UNACKED.set(self._window.messages)
-        self._waiting[id(delivery)] = delivery, done
+        self._waiting[_key(delivery)] = done
         if not self._gathered:
             self._loop.call_soon(self._send)  # what came by one read goes together
         self._gathered.append(delivery)
@@ -116,7 +116,11 @@ class Uplink:
     def _settle(self, settled: Settled) -> None:
         endings = {id(delivery): ending for delivery, ending in settled.endings}
         for delivery in settled.deliveries:
-            _, done = self._waiting.pop(id(delivery))
+            done = self._waiting.pop(_key(delivery))
             self._window.give(len(delivery.payload))
             done(endings.get(id(delivery)))
         UNACKED.set(self._window.messages)
+
+
+def _key(delivery: Delivery) -> tuple[str, int, int]:
+    return delivery.device, delivery.received_ns, delivery.mid  # no two come at one time: see Arrivals

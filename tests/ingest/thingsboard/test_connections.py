@@ -103,6 +103,8 @@ def test_devices_over_their_rate_leave_room_for_others(start: Start) -> None:
         greedy.publish(TELEMETRY, {"n": mid}, mid)
 
     assert running.client(TOKEN).say(TELEMETRY, {"t": 1}) == 0
+    until(lambda: running.world.quarantine.totals()["quarantined"] >= 35, "what there is no room for")
+    until(lambda: running.door._uplink._window.messages <= 4, "which then holds none")
 
 
 def test_older_connection_hears_again_what_a_newer_one_heard(start: Start) -> None:
