@@ -41,8 +41,11 @@ def to_schema(name: str, version: int, spec: DeviceTypeSpec) -> dict[str, Any]:
         root["description"] = spec.description
     parted = [(split(name), each) for name, each in spec.fields.items()]
     groups = {tuple(parts[:depth]) for parts, _ in parted for depth in range(1, len(parts))}
+    loose = {tuple(parts) for parts, each in parted if each.nullable}  # below these, JSON Schema demands nothing
     for parts, each in parted:
         leaf = _leaf(each)
+        if each.required and any(tuple(parts[:depth]) in loose for depth in range(1, len(parts))):
+            leaf[REQUIRED] = True
         if tuple(parts) in groups:  # a field may have the name of a group of others, and be less required than these
             kinds = leaf["type"] if each.nullable else [leaf["type"]]
             leaf |= {"type": [*kinds, "object"], REQUIRED: each.required}

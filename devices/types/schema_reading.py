@@ -143,14 +143,14 @@ class Reading:
         if "properties" in value and (listed == [None] or "object" in listed):
             listed = [kind for kind in listed if kind not in (None, "object")]
             self.walk(value, parts, where, is_required=is_required)
-            self._note(value, where, {*_OF_OBJECTS, *(word for kind in listed for word in _words_of(kind))})
             if not listed:
+                self._note(value, where, set(_OF_OBJECTS))
                 return
         elif "array" in listed or (listed == [None] and not ARRAY_WORDS.isdisjoint(value)):
             listed = [kind for kind in listed if kind not in (None, "array")]
             self._take_array(value, parts, where, is_required=is_required)
-            self._note(value, where, {*ARRAY_WORDS, *(word for kind in listed for word in _words_of(kind))})
             if not listed:
+                self._note(value, where, set(ARRAY_WORDS))
                 return
         self._take_field(value, listed, parts, where, is_required=is_required)
 
@@ -260,8 +260,3 @@ def _may_be_null(value: dict[str, Any]) -> bool:
     return value.get("nullable") is True or any(
         isinstance(each, list) and ("null" in each or None in each) for each in listed
     )
-
-
-def _words_of(kind: object) -> tuple[str, ...]:
-    ours = _FROM_JSON.get(str(kind))
-    return (*_OF_KIND[ours], "unit") if ours else ()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devices.types.json_schema import from_schema, to_schema
@@ -96,6 +96,9 @@ SPECS = st.fixed_dictionaries(
 
 
 @given(SPECS)
+@example({"fields": {"a": {"type": "float", "nullable": True}, "a.0": {"type": "float", "required": True}}})
+@example({"fields": {"a": {"type": "int", "choices": [1, 2]}, "a.0": {"type": "int"}, "b.c": {"type": "int"}}})
+@example({"fields": {"b": {"type": "float", "choices": [1.5]}, "b.c": {"type": "int"}}})
 def test_any_type_survives_the_way_there_and_back(members) -> None:
     spec = DeviceTypeSpec.model_validate(members)
 
