@@ -256,7 +256,6 @@ class Reading:
 
 def _may_be_null(value: dict[str, Any]) -> bool:
     """Tell whether null is allowed: that is no value to us, so the field may be missing."""
-    listed = [value.get(word) for word in ("type", "enum")]
-    return value.get("nullable") is True or any(
-        isinstance(each, list) and ("null" in each or None in each) for each in listed
-    )
+    kinds, choices = value.get("type"), value.get("enum")
+    is_listed = (isinstance(kinds, list) and "null" in kinds) or (isinstance(choices, list) and None in choices)
+    return is_listed or value.get("nullable") is True

@@ -98,6 +98,7 @@ SPECS = st.fixed_dictionaries(
 @given(SPECS)
 @example({"fields": {"a": {"type": "float", "nullable": True}, "a.0": {"type": "float", "required": True}}})
 @example({"fields": {"a": {"type": "int", "choices": [1, 2]}, "a.0": {"type": "int"}, "b.c": {"type": "int"}}})
+@example({"fields": {"a": {"type": "string", "choices": ["null"]}}})
 @example({"fields": {"b": {"type": "float", "choices": [1.5]}, "b.c": {"type": "int"}}})
 def test_any_type_survives_the_way_there_and_back(members) -> None:
     spec = DeviceTypeSpec.model_validate(members)
